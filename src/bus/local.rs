@@ -1,0 +1,356 @@
+//! The bus of a single node: history in memory, every answer in the same turn.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::deadline::{Tick, Wheel};
+use crate::id::{Epoch, RoomName, Unique, UserId};
+use crate::publication::{BusEvent, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
+use crate::time::Now;
+
+use super::Bus;
+
+/// What a kept message costs beside its bytes, roughly; counted so that many small ones cannot outgrow the bound.
+const MESSAGE_OVERHEAD_BYTES: usize = 128;
+
+/// Keeps everything in memory.
+///
+/// **Bounds:** messages of a room by number and age; bytes of all rooms, where the oldest of all go first; remembered
+/// ids of all rooms, beyond which publications with an id are refused. A room is forgotten, and its epoch with it, when
+/// it is not open, its history is empty and all its ids have lapsed.
+#[derive(Debug)]
+pub struct LocalBus {
+    messages_max: usize,
+    bytes_max: usize,
+    ids_max: usize,
+    age_millis: u64,
+    window_millis: u64,
+    rooms: HashMap<RoomName, History>,
+    /// All kept messages, oldest first; names of ones that are gone already are passed over.
+    order: VecDeque<(RoomName, u64)>,
+    messages: usize,
+    bytes: usize,
+    ids: usize,
+    unique: Unique,
+    wheel: Wheel<RoomName>,
+    events: VecDeque<BusEvent>,
+}
+
+type MessageId = (UserId, Box<str>);
+
+#[derive(Debug)]
+struct History {
+    epoch: Epoch,
+    top: u64,
+    messages: VecDeque<Kept>,
+    ids: HashMap<MessageId, u64>,
+    /// The ids, oldest first, with when and for which number they came.
+    id_order: VecDeque<(u64, u64, MessageId)>,
+    is_open: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    at_millis: u64,
+    body: Bytes,
+}
+
+impl Kept {
+    fn bytes(&self) -> usize {
+        self.body.len() + MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+impl History {
+    /// The number of the oldest message held, or of the next one if none is.
+    fn first_seq(&self) -> u64 {
+        self.top + 1 - self.messages.len() as u64
+    }
+
+    fn page(&self, from: ReadFrom, bytes_max: usize) -> Page {
+        let after = match from {
+            ReadFrom::After(seq) => seq,
+            ReadFrom::Newest(count) => self.top.saturating_sub(count.into()),
+        };
+        let skipped = (after + 1).saturating_sub(self.first_seq()) as usize;
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        let mut complete = true;
+        for (i, kept) in self.messages.iter().enumerate().skip(skipped) {
+            bytes += kept.body.len();
+            if bytes_max == 0 || (bytes > bytes_max && !messages.is_empty()) {
+                complete = bytes_max == 0;
+                break;
+            }
+            messages.push(Numbered { seq: self.first_seq() + i as u64, body: kept.body.clone() });
+        }
+        Page { epoch: self.epoch.clone(), top: self.top, messages, complete }
+    }
+}
+
+impl LocalBus {
+    /// An empty bus with the history bounds of `config`, which has been checked. `seed` makes its epochs.
+    pub fn new(config: &Config, seed: u64) -> Self {
+        Self {
+            messages_max: config.limits.history_messages_max as usize,
+            bytes_max: config.limits.history_bytes_max,
+            ids_max: config.limits.dedupe_ids_max,
+            age_millis: config.timing.history_age.as_millis() as u64,
+            window_millis: config.timing.dedupe_window.as_millis() as u64,
+            rooms: HashMap::new(),
+            order: VecDeque::new(),
+            messages: 0,
+            bytes: 0,
+            ids: 0,
+            unique: Unique::new(seed),
+            wheel: Wheel::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    fn room(&mut self, now: Now, name: &RoomName) -> &mut History {
+        // Looked up first: the entry API would copy the name every time.
+        if !self.rooms.contains_key(name) {
+            let history = History {
+                epoch: self.unique.epoch(),
+                top: 0,
+                messages: VecDeque::new(),
+                ids: HashMap::new(),
+                id_order: VecDeque::new(),
+                is_open: false,
+            };
+            self.rooms.insert(name.clone(), history);
+            self.wheel.insert(Tick::of(now).after(Duration::from_secs(1)), name.clone());
+        }
+        self.rooms.get_mut(name).expect("it was inserted if it was missing")
+    }
+
+    fn accept(&mut self, now: Now, publication: Publication) -> Outcome {
+        let Publication { room: name, user, id, body } = publication;
+        let (ids, ids_max) = (self.ids, self.ids_max);
+        let room = self.room(now, &name);
+        let id = id.map(|id| (user, id));
+        if let Some(seq) = id.as_ref().and_then(|id| room.ids.get(id)) {
+            return Outcome::Duplicate(*seq);
+        }
+        if id.is_some() && ids >= ids_max {
+            return Outcome::Refused("too many message ids are remembered; try again later");
+        }
+        room.top += 1;
+        let seq = room.top;
+        let kept = Kept { at_millis: now.millis(), body: body.clone() };
+        let kept_bytes = kept.bytes();
+        room.messages.push_back(kept);
+        if let Some(id) = id {
+            room.ids.insert(id.clone(), seq);
+            room.id_order.push_back((now.millis(), seq, id));
+            self.ids += 1;
+        }
+        self.bytes += kept_bytes;
+        self.messages += 1;
+        self.order.push_back((name.clone(), seq));
+        self.trim(now, &name);
+        self.trim_all();
+        let message = Numbered { seq, body };
+        self.events.push_back(BusEvent::Delivered { room: name, message });
+        Outcome::Accepted(seq)
+    }
+
+    /// Drops what a room need not keep any longer; says whether it keeps anything at all.
+    fn trim(&mut self, now: Now, name: &RoomName) -> bool {
+        let Some(room) = self.rooms.get_mut(name) else { return false };
+        let oldest = now.millis().saturating_sub(self.age_millis);
+        let (messages_max, age_millis) = (self.messages_max, self.age_millis);
+        let is_old = |kept: &Kept| age_millis == 0 || kept.at_millis < oldest;
+        while room.messages.len() > messages_max || room.messages.front().is_some_and(is_old) {
+            let kept = room.messages.pop_front().expect("there is one");
+            self.bytes -= kept.bytes();
+            self.messages -= 1;
+        }
+        let lapsed = now.millis().saturating_sub(self.window_millis);
+        let first_seq = room.first_seq();
+        while room.id_order.front().is_some_and(|(at, seq, _)| *at < lapsed && *seq < first_seq) {
+            let (_, _, id) = room.id_order.pop_front().expect("there is one");
+            room.ids.remove(&id);
+            self.ids -= 1;
+        }
+        room.is_open || !room.messages.is_empty() || !room.ids.is_empty()
+    }
+
+    /// Drops the oldest messages of all until all fit.
+    fn trim_all(&mut self) {
+        while self.bytes > self.bytes_max {
+            let Some((name, seq)) = self.order.pop_front() else { break };
+            if let Some(room) = self.rooms.get_mut(&name)
+                && room.first_seq() == seq
+                && let Some(kept) = room.messages.pop_front()
+            {
+                self.bytes -= kept.bytes();
+                self.messages -= 1;
+            }
+        }
+        // Rooms drop messages by number and age on their own; names of those are swept out now and then, so that
+        // there are never more than twice as many as messages.
+        if self.order.len() > 2 * self.messages + 1024 {
+            let rooms = &self.rooms;
+            self.order.retain(|(name, seq)| rooms.get(name).is_some_and(|room| room.first_seq() <= *seq));
+        }
+    }
+}
+
+impl Bus for LocalBus {
+    fn open(&mut self, now: Now, room: &RoomName) {
+        self.room(now, room).is_open = true;
+    }
+
+    fn close(&mut self, _now: Now, room: &RoomName) {
+        if let Some(room) = self.rooms.get_mut(room) {
+            room.is_open = false;
+        }
+    }
+
+    fn publish(&mut self, now: Now, ticket: Ticket, publication: Publication) {
+        let outcome = self.accept(now, publication);
+        self.events.push_back(BusEvent::Published { ticket, outcome });
+    }
+
+    fn read(&mut self, now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize) {
+        self.trim(now, room);
+        let page = Ok(self.room(now, room).page(from, bytes_max));
+        self.events.push_back(BusEvent::Page { ticket, page });
+    }
+
+    fn poll_event(&mut self) -> Option<BusEvent> {
+        self.events.pop_front()
+    }
+
+    fn timeout(&self, now: Now) -> Option<Duration> {
+        self.wheel.timeout(now)
+    }
+
+    fn handle_deadlines(&mut self, now: Now) {
+        while let Some((_, name)) = self.wheel.pop(Tick::of(now)) {
+            if self.trim(now, &name) {
+                self.wheel.insert(Tick::of(now).after(Duration::from_secs(10)), name);
+            } else {
+                self.rooms.remove(&name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now { uptime: Duration::from_secs(seconds), unix_ms: 0 }
+    }
+
+    struct Fixture {
+        bus: LocalBus,
+        tickets: u64,
+    }
+
+    impl Fixture {
+        fn new(change: impl FnOnce(&mut Config)) -> Self {
+            let mut config = Config::default();
+            change(&mut config);
+            Self { bus: LocalBus::new(&config, 1), tickets: 0 }
+        }
+
+        fn publish(&mut self, seconds: u64, room: &str, id: Option<&str>) -> Outcome {
+            self.tickets += 1;
+            let publication = Publication {
+                room: RoomName::new(room).unwrap(),
+                user: UserId::new("ann").unwrap(),
+                id: id.map(Into::into),
+                body: Bytes::from(vec![b'x'; 100]),
+            };
+            self.bus.publish(at(seconds), Ticket(self.tickets), publication);
+            std::iter::from_fn(|| self.bus.poll_event())
+                .find_map(|event| match event {
+                    BusEvent::Published { outcome, .. } => Some(outcome),
+                    _ => None,
+                })
+                .unwrap()
+        }
+
+        fn read(&mut self, seconds: u64, room: &str, from: ReadFrom, bytes_max: usize) -> (Page, Vec<u64>) {
+            let room = RoomName::new(room).unwrap();
+            self.bus.read(at(seconds), Ticket(0), &room, from, bytes_max);
+            let Some(BusEvent::Page { page: Ok(page), .. }) = self.bus.poll_event() else { panic!("no page") };
+            let seqs = page.messages.iter().map(|message| message.seq).collect();
+            (page, seqs)
+        }
+    }
+
+    #[test]
+    fn pages_are_consecutive_and_bounded() {
+        let mut fixture = Fixture::new(|_| {});
+        for _ in 0..10 {
+            fixture.publish(1, "r", None);
+        }
+        let mut check = |from, bytes_max, expected: &[u64], complete| {
+            let (page, seqs) = fixture.read(1, "r", from, bytes_max);
+            assert_eq!((seqs.as_slice(), page.complete, page.top), (expected, complete, 10), "{from:?}");
+        };
+        check(ReadFrom::After(7), 1000, &[8, 9, 10], true);
+        check(ReadFrom::After(10), 1000, &[], true);
+        check(ReadFrom::After(11), 1000, &[], true);
+        check(ReadFrom::Newest(2), 1000, &[9, 10], true);
+        check(ReadFrom::Newest(50), 300, &[1, 2, 3], false);
+        check(ReadFrom::After(3), 1, &[4], false);
+        check(ReadFrom::Newest(5), 0, &[], true);
+    }
+
+    #[test]
+    fn ids_are_remembered_while_in_history_and_for_the_window() {
+        let mut fixture = Fixture::new(|config| {
+            config.limits.history_messages_max = 1;
+            config.limits.dedupe_ids_max = 2;
+        });
+        assert_eq!(fixture.publish(0, "r", Some("a")), Outcome::Accepted(1));
+        assert_eq!(fixture.publish(1, "r", Some("b")), Outcome::Accepted(2));
+        assert_eq!(fixture.publish(100, "r", Some("a")), Outcome::Duplicate(1));
+        assert!(matches!(fixture.publish(100, "r", Some("c")), Outcome::Refused(_)));
+        // The window of "a" is over and it is not in history; "b" still is.
+        fixture.read(1000, "r", ReadFrom::Newest(0), 0);
+        assert_eq!(fixture.publish(1000, "r", Some("b")), Outcome::Duplicate(2));
+        assert_eq!(fixture.publish(1000, "r", Some("a")), Outcome::Accepted(3));
+    }
+
+    #[test]
+    fn the_oldest_of_all_rooms_go_first() {
+        let mut fixture = Fixture::new(|config| config.limits.history_bytes_max = 10 * (100 + MESSAGE_OVERHEAD_BYTES));
+        for room in ["a", "b", "a", "b"] {
+            for _ in 0..3 {
+                fixture.publish(1, room, None);
+            }
+        }
+        assert_eq!(fixture.read(1, "a", ReadFrom::After(0), 10_000).1, [3, 4, 5, 6]);
+        assert_eq!(fixture.read(1, "b", ReadFrom::After(0), 10_000).1, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(fixture.bus.messages, 10);
+        for _ in 0..5000 {
+            fixture.publish(1, "a", None);
+        }
+        assert!(fixture.bus.order.len() <= 2 * fixture.bus.messages + 1025);
+    }
+
+    #[test]
+    fn a_forgotten_room_begins_a_new_epoch() {
+        let mut fixture = Fixture::new(|_| {});
+        fixture.publish(0, "r", Some("a"));
+        let (before, _) = fixture.read(0, "r", ReadFrom::Newest(0), 0);
+        fixture.bus.handle_deadlines(at(3000));
+        assert_eq!(fixture.read(3000, "r", ReadFrom::Newest(0), 0).0.epoch, before.epoch);
+        fixture.bus.handle_deadlines(at(8000));
+        assert!(fixture.bus.rooms.is_empty());
+        let (after, _) = fixture.read(8000, "r", ReadFrom::Newest(0), 0);
+        assert_ne!(after.epoch, before.epoch);
+        assert_eq!(after.top, 0);
+    }
+}

@@ -1,0 +1,49 @@
+//! How publications travel and are kept: the one path from a sender to the rooms, on one node or on many.
+
+mod local;
+
+use std::time::Duration;
+
+pub use self::local::LocalBus;
+use crate::id::RoomName;
+use crate::publication::{BusEvent, Publication, ReadFrom, Ticket};
+use crate::time::Now;
+
+/// Gives messages their numbers, keeps them as history, remembers ids, and delivers.
+///
+/// Requests are answered by [`BusEvent`]s, at once or in a later turn, in any order but for what [`BusEvent`] promises.
+/// **Delivery:** a message that was [accepted](crate::publication::Outcome::Accepted) is delivered to every node that has the room
+/// open, in the order of its number, once; a message with the id of an accepted one is a duplicate for as long as that one is in
+/// history, and at least for the dedupe window. The methods run on the loop: they must not block.
+pub trait Bus {
+    /// From now on the room's messages are to be delivered here.
+    fn open(&mut self, now: Now, room: &RoomName);
+
+    /// The room's messages need not be delivered here any more.
+    fn close(&mut self, now: Now, room: &RoomName);
+
+    /// Publishes; answered by [`BusEvent::Published`].
+    fn publish(&mut self, now: Now, ticket: Ticket, publication: Publication);
+
+    /// Reads a page of history; answered by [`BusEvent::Page`].
+    fn read(&mut self, now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize);
+
+    /// The next thing to tell the hub.
+    fn poll_event(&mut self) -> Option<BusEvent>;
+
+    /// Whether publications would be taken now; part of the server's readiness.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// How long until [`Bus::handle_deadlines`] has something to do.
+    fn timeout(&self, now: Now) -> Option<Duration> {
+        let _ = now;
+        None
+    }
+
+    /// Does what is due.
+    fn handle_deadlines(&mut self, now: Now) {
+        let _ = now;
+    }
+}

@@ -1,0 +1,142 @@
+//! What happens when nothing happens: a coarse timer wheel whose entries are checked again when they come due.
+
+use std::time::Duration;
+
+use crate::time::Now;
+
+/// The length of a tick. Coarse on purpose: it bounds how often an idle loop wakes.
+pub const TICK: Duration = Duration::from_millis(250);
+
+const SLOTS: u32 = 64;
+
+/// A moment on the wheel: ticks of [`TICK`] since the clock's beginning. Tick 0 is never due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tick(u32);
+
+impl Tick {
+    /// The tick that `now` lies in.
+    pub fn of(now: Now) -> Self {
+        Self((now.uptime.as_millis() / TICK.as_millis()) as u32 + 1)
+    }
+
+    /// The first tick at which `wait` has passed since any moment of this one: never early, at most two ticks late.
+    pub fn after(self, wait: Duration) -> Self {
+        let ticks = wait.as_millis().div_ceil(TICK.as_millis()) as u32;
+        Self(self.0.saturating_add(ticks).saturating_add(1))
+    }
+}
+
+/// Entries by the tick at which they are to be looked at.
+///
+/// An entry is not a promise that something is due, only that somebody wants to look: who takes it from
+/// [`Wheel::pop`] checks, and inserts it again when there is still time. Thus nothing has to be removed when a deadline
+/// moves, which on a chat server happens with every byte received.
+#[derive(Debug)]
+pub struct Wheel<T> {
+    slots: Vec<Vec<T>>,
+    /// The tick whose slot is being emptied; all earlier ones are empty.
+    current: Tick,
+}
+
+impl<T> Wheel<T> {
+    /// An empty wheel.
+    pub fn new() -> Self {
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), current: Tick(1) }
+    }
+
+    /// Has `entry` looked at in tick `at`, or earlier when that is further away than the wheel reaches (16 s), or in
+    /// the next tick when it is past. Says which tick it became.
+    pub fn insert(&mut self, at: Tick, entry: T) -> Tick {
+        let at = Tick(at.0.clamp(self.current.0 + 1, self.current.0 + SLOTS - 1));
+        self.slots[(at.0 % SLOTS) as usize].push(entry);
+        at
+    }
+
+    /// An entry that is to be looked at by `now`, and the tick that it stood in.
+    pub fn pop(&mut self, now: Tick) -> Option<(Tick, T)> {
+        loop {
+            let current = self.current;
+            if let Some(entry) = self.slots[(current.0 % SLOTS) as usize].pop() {
+                return Some((current, entry));
+            }
+            if current >= now {
+                return None;
+            }
+            // An emptied slot gives back what a burst made it grow to.
+            let slot = &mut self.slots[(current.0 % SLOTS) as usize];
+            if slot.capacity() > 1024 {
+                *slot = Vec::new();
+            }
+            self.current.0 += 1;
+        }
+    }
+
+    /// How long until [`Wheel::pop`] has something, or `None` when the wheel is empty.
+    pub fn timeout(&self, now: Now) -> Option<Duration> {
+        let ahead = (0..SLOTS).find(|ahead| !self.slots[((self.current.0 + ahead) % SLOTS) as usize].is_empty())?;
+        let due = TICK * (self.current.0 + ahead - 1);
+        Some(due.saturating_sub(now.uptime))
+    }
+}
+
+impl<T> Default for Wheel<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Now {
+        Now { uptime: Duration::from_millis(millis), unix_ms: 0 }
+    }
+
+    #[test]
+    fn entries_come_out_when_they_are_due_and_not_before() {
+        let mut wheel = Wheel::new();
+        for wait in [0, 1, 250, 251, 1000, 15_000] {
+            wheel.insert(Tick::of(at(100)).after(Duration::from_millis(wait)), wait);
+        }
+        let mut seen = Vec::new();
+        for millis in (100..20_000).step_by(10) {
+            while let Some((_, wait)) = wheel.pop(Tick::of(at(millis))) {
+                assert!(millis >= 100 + wait, "{wait} came out at {millis}");
+                assert!(millis <= 100 + wait + 520, "{wait} came out at {millis}");
+                seen.push(wait);
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 250, 251, 1000, 15_000]);
+    }
+
+    #[test]
+    fn far_entries_come_early_to_be_inserted_again() {
+        let mut wheel = Wheel::new();
+        let due = Tick::of(at(0)).after(Duration::from_secs(60));
+        wheel.insert(due, ());
+        let mut looks = 0;
+        let mut millis = 0;
+        loop {
+            millis += wheel.timeout(at(millis)).unwrap().as_millis() as u64;
+            let Some((tick, ())) = wheel.pop(Tick::of(at(millis))) else { continue };
+            looks += 1;
+            if tick >= due {
+                break;
+            }
+            wheel.insert(due, ());
+        }
+        assert!((60_000..=60_500).contains(&millis), "{millis}");
+        assert!(looks <= 5, "{looks}");
+    }
+
+    #[test]
+    fn a_long_sleep_turns_the_wheel_once() {
+        let mut wheel = Wheel::new();
+        wheel.insert(Tick::of(at(0)).after(TICK), 1);
+        assert_eq!(wheel.pop(Tick::of(at(3_600_000))).unwrap().1, 1);
+        assert!(wheel.pop(Tick::of(at(3_600_000))).is_none());
+        assert_eq!(wheel.timeout(at(3_600_000)), None);
+    }
+}

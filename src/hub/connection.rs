@@ -1,0 +1,213 @@
+//! What the hub knows of a connection: whose it is, which rooms it is in, how much it has sent lately.
+
+use smallvec::SmallVec;
+
+use crate::id::ConnectionId;
+use crate::time::Now;
+
+use super::users::UserKey;
+
+/// A connection as the hub sees it.
+#[derive(Debug)]
+pub(super) struct Connection {
+    generation: u32,
+    pub(super) user: UserKey,
+    /// Bytes handed to the connection's own output since it was last known to be empty.
+    pub(super) queued_bytes: u32,
+    /// Most connections are in one room; a second one costs an allocation.
+    pub(super) memberships: SmallVec<[Membership; 1]>,
+    pub(super) bucket: Bucket,
+}
+
+/// That a connection is in a room, and where to find it there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Membership {
+    pub(super) room: u32,
+    pub(super) place: Place,
+}
+
+/// Where a member stands in its room: an index into one of two lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Live(u32),
+    CatchingUp(u32),
+}
+
+impl Connection {
+    pub(super) fn new(generation: u32, user: UserKey) -> Self {
+        Self { generation, user, queued_bytes: 0, memberships: SmallVec::new(), bucket: Bucket::default() }
+    }
+
+    pub(super) fn place_in(&self, room: u32) -> Option<Place> {
+        let membership = self.memberships.iter().find(|m| m.room == room)?;
+        Some(membership.place)
+    }
+
+    pub(super) fn set_place(&mut self, room: u32, place: Place) {
+        let membership = self.memberships.iter_mut().find(|m| m.room == room);
+        membership.expect("a member of a room has a membership").place = place;
+    }
+
+    pub(super) fn forget(&mut self, room: u32) {
+        self.memberships.retain(|m| m.room != room);
+    }
+}
+
+/// All connections, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    slots: Vec<Option<Connection>>,
+    count: usize,
+}
+
+impl Connections {
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
+        let slot = id.slot as usize;
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        debug_assert!(self.slots[slot].is_none(), "the slot's last connection was disconnected");
+        self.slots[slot] = Some(connection);
+        self.count += 1;
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.get(id)?;
+        self.count -= 1;
+        self.slots[id.slot as usize].take()
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        let connection = self.slots.get(id.slot as usize)?.as_ref()?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let connection = self.slots.get_mut(id.slot as usize)?.as_mut()?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
+    /// The connection of a member, which is there as long as the member is.
+    pub(super) fn member(&self, slot: u32) -> &Connection {
+        self.slots[slot as usize].as_ref().expect("a member has a connection")
+    }
+
+    /// As [`Connections::member`], to be changed.
+    pub(super) fn member_mut(&mut self, slot: u32) -> &mut Connection {
+        self.slots[slot as usize].as_mut().expect("a member has a connection")
+    }
+
+    /// The whole name of the connection in a slot.
+    pub(super) fn id(&self, slot: u32) -> ConnectionId {
+        let generation = self.member(slot).generation;
+        ConnectionId { slot, generation }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        self.slots.iter().enumerate().filter_map(|(slot, connection)| {
+            let connection = connection.as_ref()?;
+            let (slot, generation) = (slot as u32, connection.generation);
+            Some((ConnectionId { slot, generation }, connection))
+        })
+    }
+}
+
+/// A token bucket, kept as the moment at which it will be full again (the generic cell rate algorithm).
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    full_at_micros: u64,
+    refused: u32,
+    told_at_millis: u32,
+}
+
+/// What a [`Bucket`] says to a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Pass,
+    /// Not now; a second has passed since the connection was told so.
+    Tell {
+        retry_after_ms: u64,
+    },
+    /// Not now, and it has been told.
+    Drop,
+    /// It goes on regardless.
+    Flood,
+}
+
+impl Bucket {
+    /// Takes a token from a bucket of `burst`, filled with `rate` a second; 0 is no limit.
+    pub(super) fn take(&mut self, now: Now, rate: u32, burst: u32) -> Verdict {
+        if rate == 0 {
+            return Verdict::Pass;
+        }
+        let cost = 1_000_000 / u64::from(rate);
+        let now_micros = now.uptime.as_micros() as u64;
+        if self.full_at_micros <= now_micros {
+            self.full_at_micros = now_micros;
+            self.refused = 0;
+        }
+        let allowed = now_micros + cost * u64::from(burst);
+        if self.full_at_micros + cost <= allowed {
+            self.full_at_micros += cost;
+            return Verdict::Pass;
+        }
+        self.refused = self.refused.saturating_add(1);
+        if self.refused >= burst.saturating_mul(10) {
+            return Verdict::Flood;
+        }
+        // Milliseconds modulo 2^32; at worst one error too few every fifty days.
+        let now_millis = (now.millis() as u32).max(1);
+        if self.told_at_millis != 0 && now_millis.wrapping_sub(self.told_at_millis) < 1000 {
+            return Verdict::Drop;
+        }
+        self.told_at_millis = now_millis;
+        let wait_micros = self.full_at_micros + cost - allowed;
+        Verdict::Tell { retry_after_ms: wait_micros.div_ceil(1000) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn at(millis: u64) -> Now {
+        Now { uptime: Duration::from_millis(millis), unix_ms: 0 }
+    }
+
+    #[test]
+    fn a_burst_passes_then_the_rate() {
+        let mut bucket = Bucket::default();
+        let passed =
+            |bucket: &mut Bucket, millis| (0..50).filter(|_| bucket.take(at(millis), 10, 5) == Verdict::Pass).count();
+        assert_eq!(passed(&mut bucket, 1000), 5);
+        assert_eq!(passed(&mut bucket, 1100), 1);
+        assert_eq!(passed(&mut bucket, 60_000), 5);
+    }
+
+    #[test]
+    fn it_tells_once_a_second_and_gives_up_after_ten_bursts() {
+        let mut bucket = Bucket::default();
+        let mut take = |millis| bucket.take(at(millis), 10, 5);
+        for _ in 0..5 {
+            assert_eq!(take(1000), Verdict::Pass);
+        }
+        assert_eq!(take(1000), Verdict::Tell { retry_after_ms: 100 });
+        assert_eq!(take(1001), Verdict::Drop);
+        let mut flood = 0;
+        for _ in 0..50 {
+            flood += u32::from(take(1002) == Verdict::Flood);
+        }
+        assert!(flood > 0);
+    }
+
+    #[test]
+    fn no_rate_is_no_limit() {
+        let mut bucket = Bucket::default();
+        assert!((0..100_000).all(|_| bucket.take(at(1), 0, 1) == Verdict::Pass));
+    }
+}

@@ -1,0 +1,135 @@
+//! The broadcast path: what rooms owe their members goes from the log to the sockets, in slices and rounds.
+
+use smallvec::SmallVec;
+
+use crate::id::ConnectionId;
+use crate::time::Now;
+
+use super::Hub;
+use super::connection::Place;
+use super::room::{CatchUpStep, Round};
+
+/// The most sends of one room in a row.
+const SLICE_SENDS_MAX: u32 = 64;
+
+impl Hub {
+    /// All of a connection's own output has been taken by its socket, which takes more.
+    pub fn handle_drained(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.queued_bytes = 0;
+        let waits = connection.memberships.iter().any(|membership| match membership.place {
+            Place::CatchingUp(_) => true,
+            Place::Live(place) => self.rooms[membership.room as usize].live[place as usize].lags(),
+        });
+        if waits {
+            self.drained.push_back(id);
+        }
+    }
+
+    /// Sends what rooms owe, at most `sends_max` times.
+    ///
+    /// `send` is given a connection's slot and whole frames; it says how many bytes of whole frames the connection has
+    /// taken. If it took less than all, [`Hub::handle_drained`] has to tell when it takes more.
+    pub fn flush_rooms(&mut self, now: Now, sends_max: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) {
+        let mut left = sends_max;
+        // Each drained connection is looked at once a call, so that one that drains all the time cannot hold this up.
+        for _ in 0..self.drained.len() {
+            if left == 0 {
+                return;
+            }
+            let Some(id) = self.drained.pop_front() else { break };
+            left = left.saturating_sub(self.serve_drained(now, id, send));
+        }
+        while left > 0 {
+            let Some(index) = self.dirty.pop_front() else { break };
+            left -= self.serve_slice(index, left.min(SLICE_SENDS_MAX), send).min(left);
+            self.finish_leaving(now, index);
+        }
+    }
+
+    /// Serves the next members of a room's round; says how many sends that took, at least one.
+    fn serve_slice(&mut self, index: u32, sends_max: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> u32 {
+        let room = &mut self.rooms[index as usize];
+        let tail = room.log.tail();
+        let round = room.round.get_or_insert(Round { next: room.live.len() as u32, end: tail });
+        let mut sends = 0;
+        while round.next > 0 && sends < sends_max {
+            round.next -= 1;
+            let member = &mut room.live[round.next as usize];
+            if member.lags() || member.cursor == tail {
+                continue;
+            }
+            let owed = room.log.read(member.cursor);
+            let taken = send(member.slot(), owed);
+            sends += 1;
+            self.stats.sent_bytes += taken as u64;
+            if taken == owed.len() {
+                member.cursor = tail;
+            } else {
+                member.cursor = member.cursor.forward(taken);
+                member.start_lagging();
+                room.laggards.push(member.slot());
+            }
+        }
+        self.stats.sends += u64::from(sends);
+        let is_over = round.next == 0;
+        let round_end = round.end;
+        room.queued = false;
+        if !is_over {
+            self.enqueue(index);
+        } else {
+            room.round = None;
+            room.floor = round_end;
+            self.settle(index);
+            if tail != round_end {
+                self.enqueue(index);
+            }
+        }
+        sends.max(1)
+    }
+
+    /// A connection that had refused bytes takes them again: its rooms go on where they stopped.
+    fn serve_drained(&mut self, now: Now, id: ConnectionId, send: &mut impl FnMut(u32, &[u8]) -> usize) -> u32 {
+        let Some(connection) = self.connections.get(id) else { return 0 };
+        let rooms: SmallVec<[u32; 8]> = connection.memberships.iter().map(|membership| membership.room).collect();
+        let mut sends = 0;
+        for index in rooms {
+            // Serving one room may have taken the connection out of it, never out of another.
+            match self.connections.member(id.slot).place_in(index) {
+                Some(Place::CatchingUp(place)) => {
+                    if self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output {
+                        self.continue_catch_up(now, index, id.slot);
+                    }
+                }
+                Some(Place::Live(place)) if self.rooms[index as usize].live[place as usize].lags() => {
+                    sends += 1;
+                    if !self.serve_laggard(now, index, place, send) {
+                        // The socket is full again: its other rooms wait, too.
+                        break;
+                    }
+                }
+                _ => {}
+            }
+        }
+        sends
+    }
+
+    /// Sends a laggard what it is owed; says whether it took all.
+    fn serve_laggard(&mut self, now: Now, index: u32, place: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> bool {
+        let room = &mut self.rooms[index as usize];
+        let member = &mut room.live[place as usize];
+        let owed = room.log.read(member.cursor);
+        let owed_bytes = owed.len();
+        let taken = send(member.slot(), owed);
+        self.stats.sends += 1;
+        self.stats.sent_bytes += taken as u64;
+        member.cursor = member.cursor.forward(taken);
+        let is_level = taken == owed_bytes;
+        if is_level {
+            room.stop_lagging(place);
+        }
+        self.settle(index);
+        self.finish_leaving(now, index);
+        is_level
+    }
+}

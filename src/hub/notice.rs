@@ -1,0 +1,120 @@
+//! What an embedding host is told: opt in, bounded, and honest about what it missed.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::id::{ConnectionId, RoomName, UserId};
+use crate::publication::{Outcome, Ticket};
+
+/// Something that happened, for the host.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A connection was welcomed.
+    Connected {
+        /// Which.
+        connection: ConnectionId,
+        /// Whose.
+        user: UserId,
+    },
+    /// A connection is gone.
+    Disconnected {
+        /// Which.
+        connection: ConnectionId,
+        /// Whose.
+        user: UserId,
+    },
+    /// A connection is level with a room that it joined.
+    Joined {
+        /// Which.
+        connection: ConnectionId,
+        /// Whose.
+        user: UserId,
+        /// The room.
+        room: RoomName,
+    },
+    /// A connection left a room, or was lost while in it.
+    Left {
+        /// Which.
+        connection: ConnectionId,
+        /// Whose.
+        user: UserId,
+        /// The room.
+        room: RoomName,
+    },
+    /// A chat message was delivered in a room that has members here.
+    Chat {
+        /// The room.
+        room: RoomName,
+        /// Its number.
+        seq: u64,
+        /// The message as members see it: JSON.
+        json: Bytes,
+    },
+    /// What became of a publication of the host.
+    Published {
+        /// What the command returned.
+        ticket: Ticket,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// So many notices were dropped here because the host did not collect them.
+    Missed(u64),
+}
+
+#[derive(Debug)]
+pub(super) struct Notices {
+    queue: VecDeque<Notice>,
+    notices_max: usize,
+    is_wanted: bool,
+    missed: u64,
+}
+
+impl Notices {
+    pub(super) fn new(is_wanted: bool, notices_max: usize) -> Self {
+        Self { queue: VecDeque::new(), notices_max, is_wanted, missed: 0 }
+    }
+
+    /// Queues a notice, which is made only if somebody wants it and there is room.
+    pub(super) fn push(&mut self, make: impl FnOnce() -> Notice) {
+        if !self.is_wanted {
+            return;
+        }
+        // Once something was missed, the queue is emptied first: `Missed` stands where the gap is.
+        if self.missed > 0 || self.queue.len() >= self.notices_max {
+            self.missed += 1;
+            return;
+        }
+        self.queue.push_back(make());
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Notice> {
+        if let Some(notice) = self.queue.pop_front() {
+            return Some(notice);
+        }
+        let missed = std::mem::take(&mut self.missed);
+        (missed > 0).then_some(Notice::Missed(missed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_counted_where_the_gap_is() {
+        let mut notices = Notices::new(true, 2);
+        let room = |i: u64| Notice::Published { ticket: Ticket(i), outcome: Outcome::Accepted(i) };
+        for i in 0..5 {
+            notices.push(|| room(i));
+        }
+        assert_eq!(notices.pop(), Some(room(0)));
+        notices.push(|| room(5));
+        assert_eq!(notices.pop(), Some(room(1)));
+        assert_eq!(notices.pop(), Some(Notice::Missed(4)));
+        notices.push(|| room(6));
+        assert_eq!(notices.pop(), Some(room(6)));
+        assert_eq!(notices.pop(), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Who is present in a room: announced one by one while few are, counted when there are many.
+//!
+//! Members ⊆ online ⊆ members ∪ those in grace.
+
+use indexmap::map::Entry;
+
+use crate::deadline::Tick;
+use crate::id::ConnectionId;
+use crate::protocol::{PresenceStatus, ServerMessage, UserView};
+use crate::time::Now;
+
+use super::Hub;
+use super::room::{Presence, Room, RoomRef};
+use super::users::{UserKey, Users};
+
+/// How a connection leaves a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// It said so.
+    Left,
+    /// It was lost; perhaps its user comes back.
+    Lost,
+}
+
+/// What the hub has to look at again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Due {
+    /// A user's grace in a room may be over.
+    Grace { room: RoomRef, user: UserKey },
+    /// A room may count its members.
+    Members { room: RoomRef },
+    /// A member that could not read history tries again.
+    CatchUp { room: RoomRef, connection: ConnectionId },
+}
+
+impl Hub {
+    /// One more connection of a user is live in a room.
+    pub(super) fn arrive(&mut self, now: Now, index: u32, user: UserKey) {
+        match self.rooms[index as usize].users.entry(user) {
+            Entry::Occupied(mut present) => present.get_mut().connections += 1,
+            Entry::Vacant(absent) => {
+                absent.insert(Presence { connections: 1, ..Presence::default() });
+                self.users.hold(user);
+                self.announce(now, index, user, PresenceStatus::Online);
+            }
+        }
+    }
+
+    /// One connection less of a user is in a room.
+    pub(super) fn depart(&mut self, now: Now, index: u32, user: UserKey, parting: Parting) {
+        let room = self.room_ref(index);
+        let grace = self.timing.presence_grace;
+        let presence = self.rooms[index as usize].users.get_mut(&user);
+        let presence = presence.expect("a member's user is present");
+        presence.connections -= 1;
+        if presence.connections > 0 {
+            return;
+        }
+        if parting == Parting::Left || grace.is_zero() {
+            return self.remove_user(now, index, user);
+        }
+        presence.grace_until_millis = now.millis() + grace.as_millis() as u64;
+        self.wheel.insert(Tick::of(now).after(grace), Due::Grace { room, user });
+    }
+
+    fn remove_user(&mut self, now: Now, index: u32, user: UserKey) {
+        self.rooms[index as usize].users.swap_remove(&user);
+        self.announce(now, index, user, PresenceStatus::Offline);
+        self.users.release(user);
+    }
+
+    pub(super) fn handle_due(&mut self, now: Now, due: Due) {
+        match due {
+            Due::Grace { room, user } => {
+                let presence = self.find_room(room).and_then(|found| found.users.get(&user));
+                let is_over = presence.is_some_and(|p| p.connections == 0 && p.grace_until_millis <= now.millis());
+                if is_over {
+                    self.remove_user(now, room.index, user);
+                    self.forget_if_unused(room.index);
+                } else if let Some(presence) = presence.filter(|p| p.connections == 0) {
+                    // The grace began anew, or is longer than the wheel reaches.
+                    let left = presence.grace_until_millis - now.millis();
+                    let at = Tick::of(now).after(std::time::Duration::from_millis(left));
+                    self.wheel.insert(at, due);
+                }
+            }
+            Due::Members { room } => {
+                if self.find_room(room).is_some() {
+                    self.rooms[room.index as usize].members_due = false;
+                    self.count_members(now, room.index);
+                }
+            }
+            Due::CatchUp { room, connection } => {
+                if self.find_room(room).is_some() && self.connections.get(connection).is_some() {
+                    self.continue_catch_up(now, room.index, connection.slot);
+                }
+            }
+        }
+    }
+
+    fn announce(&mut self, now: Now, index: u32, user: UserKey, status: PresenceStatus) {
+        let room = &mut self.rooms[index as usize];
+        let count = room.users.len();
+        if room.big && count < self.limits.users_listed_again() {
+            room.big = false;
+            return self.count_members(now, index);
+        }
+        if count > self.limits.users_listed_max as usize {
+            room.big = true;
+        }
+        if room.big || !self.has_space(index, EVENT_BYTES_MAX) {
+            return self.schedule_members(now, index);
+        }
+        self.append_event(now, index, |out, room, users| {
+            let message = ServerMessage::Presence { room: room.name.as_str(), user: users.view(user), status };
+            message.append_frame(out);
+        });
+    }
+
+    /// Sees to it that the members are counted soon, once however much happens until then.
+    fn schedule_members(&mut self, now: Now, index: u32) {
+        let room_ref = self.room_ref(index);
+        let room = &mut self.rooms[index as usize];
+        if !room.members_due {
+            room.members_due = true;
+            let at = Tick::of(now).after(self.timing.members_interval);
+            self.wheel.insert(at, Due::Members { room: room_ref });
+        }
+    }
+
+    fn count_members(&mut self, now: Now, index: u32) {
+        if !self.has_space(index, MEMBERS_BYTES_MAX) {
+            return self.schedule_members(now, index);
+        }
+        self.append_event(now, index, |out, room, users| {
+            let listed = list_users(room, users);
+            let message =
+                ServerMessage::Members { room: room.name.as_str(), count: room.users.len(), users: listed.as_deref() };
+            message.append_frame(out);
+        });
+    }
+}
+
+/// More than the largest presence message.
+const EVENT_BYTES_MAX: usize = 2048;
+
+/// More than the largest `members` message that is worth a place in a crowded log.
+const MEMBERS_BYTES_MAX: usize = 8 * 1024;
+
+/// The users of a room, or `None` when it is too big to list them.
+pub(super) fn list_users<'a>(room: &Room, users: &'a Users) -> Option<Vec<UserView<'a>>> {
+    (!room.big).then(|| room.users.keys().map(|user| users.view(*user)).collect())
+}

@@ -1,0 +1,228 @@
+//! From a client or the host to the bus, and what the bus made of it.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::error::Error;
+use crate::id::{ConnectionId, RoomName, UserId};
+use crate::protocol::{self, Chat, ClientMessage, ErrorCode, ServerMessage};
+use crate::publication::{BusRequest, Outcome, Publication, Ticket};
+use crate::time::Now;
+
+use super::notice::Notice;
+use super::room::RoomRef;
+use super::{Complaint, Hub, Refused};
+
+/// What the bus has been asked and has not answered.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// A message that a connection, or the host, has said.
+    Publication {
+        connection: Option<ConnectionId>,
+        name: RoomName,
+        id: Option<Box<str>>,
+        /// Where so many bytes are promised.
+        reserved: Option<(RoomRef, usize)>,
+    },
+    /// A page for a member that catches up.
+    Read { connection: ConnectionId, room: RoomRef },
+}
+
+/// A chat message of the embedding host; it needs neither connection nor membership.
+#[derive(Clone, Debug)]
+pub struct HostPublication {
+    /// The room.
+    pub room: RoomName,
+    /// Who is said to say it.
+    pub user: UserId,
+    /// A name to show beside the user's.
+    pub name: Option<String>,
+    /// What; not empty.
+    pub text: String,
+    /// Any JSON beside it.
+    pub data: Option<Box<RawValue>>,
+    /// Makes it safe to publish again: 1 to 64 bytes, unique per user and room.
+    pub id: Option<String>,
+}
+
+impl Hub {
+    pub(super) fn handle_chat(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        message: &ClientMessage<'_>,
+    ) -> Result<(), Refused> {
+        let index = self.joined_room(id, message)?;
+        if self.is_draining {
+            return Err((ErrorCode::ShuttingDown, "the server is shutting down".to_owned()));
+        }
+        let text = message.text.as_deref().unwrap_or_default();
+        if text.is_empty() {
+            return Err((ErrorCode::BadMessage, "chat without text; at least one byte is needed".to_owned()));
+        }
+        let data_bytes = message.data.map_or(0, |data| data.get().len());
+        if data_bytes > self.limits.data_bytes_max {
+            let words = format!("data of {data_bytes} bytes exceeds {}", self.limits.data_bytes_max);
+            return Err((ErrorCode::TooLarge, words));
+        }
+        let user = self.connections.member(id.slot).user;
+        let (name, user_id) = (self.rooms[index as usize].name.clone(), self.users.id(user).clone());
+        self.policy
+            .allow_message(&user_id, &name, text, message.data.map(RawValue::get))
+            .map_err(|words| (ErrorCode::Forbidden, words))?;
+        let chat = Chat {
+            room: name.as_str(),
+            user_id: user_id.as_str(),
+            name: self.users.view(user).name,
+            text,
+            data: message.data,
+            id: message.id.as_deref(),
+            ts: now.unix_ms,
+        };
+        let body = protocol::chat_body(&chat);
+        let reserved = self.reserve(index, &body)?;
+        let message_id: Option<Box<str>> = message.id.as_deref().map(Into::into);
+        let ticket = self.ticket(Pending::Publication {
+            connection: Some(id),
+            name: name.clone(),
+            id: message_id.clone(),
+            reserved: Some(reserved),
+        });
+        self.publish(ticket, name, user_id, message_id, body);
+        Ok(())
+    }
+
+    /// Promises a publication the space that it will need in its room's log.
+    fn reserve(&mut self, index: u32, body: &[u8]) -> Result<(RoomRef, usize), Refused> {
+        if self.publications_pending >= self.limits.publications_pending_max {
+            let words = format!("{} messages wait already; try again later", self.publications_pending);
+            return Err((ErrorCode::ServerBusy, words));
+        }
+        let bytes = protocol::chat_frame_bytes_max(body);
+        let promised = self.rooms[index as usize].reserved_bytes;
+        if !self.make_room_from_laggards(index, promised + bytes) {
+            return Err((ErrorCode::RoomBusy, "the room delivers as fast as it can; try again later".to_owned()));
+        }
+        self.rooms[index as usize].reserved_bytes += bytes;
+        Ok((self.room_ref(index), bytes))
+    }
+
+    fn publish(&mut self, ticket: Ticket, room: RoomName, user: UserId, id: Option<Box<str>>, body: Vec<u8>) {
+        self.publications_pending += 1;
+        self.requests.push_back(BusRequest::Publish {
+            ticket,
+            publication: Publication { room, user, id, body: Bytes::from(body) },
+        });
+    }
+
+    /// Publishes for the host; what became of it is told by [`Notice::Published`].
+    ///
+    /// # Errors
+    /// [`Error::Command`] if something is out of its bounds, or the server is busy or shutting down.
+    pub fn publish_for_host(&mut self, now: Now, publication: &HostPublication) -> Result<Ticket, Error> {
+        let refuse = |words: String| Err(Error::Command(words));
+        if self.is_draining {
+            return refuse("the server is shutting down".to_owned());
+        }
+        if publication.text.is_empty() {
+            return refuse("text is empty; at least one byte is needed".to_owned());
+        }
+        if let Some(id) = publication.id.as_deref().filter(|id| !(1..=protocol::ID_BYTES_MAX).contains(&id.len())) {
+            let most = protocol::ID_BYTES_MAX;
+            return refuse(format!("id of {} bytes; 1 to {most} are allowed", id.len()));
+        }
+        if self.publications_pending >= self.limits.publications_pending_max {
+            return refuse(format!("{} publications wait already", self.publications_pending));
+        }
+        let chat = Chat {
+            room: publication.room.as_str(),
+            user_id: publication.user.as_str(),
+            name: publication.name.as_deref().map(|name| super::truncate_chars(name, 64)),
+            text: &publication.text,
+            data: publication.data.as_deref(),
+            id: publication.id.as_deref(),
+            ts: now.unix_ms,
+        };
+        let body = protocol::chat_body(&chat);
+        let most = self.limits.message_bytes_max;
+        if body.len() > most {
+            return refuse(format!("message of {} bytes exceeds {most}", body.len()));
+        }
+        let id: Option<Box<str>> = publication.id.as_deref().map(Into::into);
+        let ticket = self.ticket(Pending::Publication {
+            connection: None,
+            name: publication.room.clone(),
+            id: id.clone(),
+            reserved: None,
+        });
+        self.publish(ticket, publication.room.clone(), publication.user.clone(), id, body);
+        Ok(ticket)
+    }
+
+    pub(super) fn handle_published(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Some(Pending::Publication { connection, name, id, reserved }) = self.pending.remove(&ticket) else {
+            return;
+        };
+        self.publications_pending -= 1;
+        if let Some((room, bytes)) = reserved
+            && self.find_room(room).is_some()
+        {
+            self.rooms[room.index as usize].reserved_bytes -= bytes;
+            self.forget_if_unused(room.index);
+        }
+        let Some(connection) = connection else {
+            return self.notices.push(|| Notice::Published { ticket, outcome });
+        };
+        match outcome {
+            Outcome::Accepted(seq) if !self.is_in_room(connection, &name) => {
+                self.acknowledge(connection, &name, id.as_deref(), seq, false);
+            }
+            Outcome::Accepted(_) => {}
+            Outcome::Duplicate(seq) => self.acknowledge(connection, &name, id.as_deref(), seq, true),
+            Outcome::Refused(words) => {
+                let complaint = Complaint::new(ErrorCode::Unavailable, words);
+                self.error(connection, &complaint.about(Some(name.as_str()), id.as_deref()));
+            }
+        }
+    }
+
+    /// Tells a sender who will not see the copy.
+    fn acknowledge(&mut self, to: ConnectionId, room: &RoomName, id: Option<&str>, seq: u64, duplicate: bool) {
+        if let Some(id) = id {
+            self.say(to, &ServerMessage::Ack { room: room.as_str(), id, seq, duplicate });
+        }
+    }
+
+    fn is_in_room(&self, id: ConnectionId, name: &RoomName) -> bool {
+        let index = self.room_keys.get(name).copied();
+        let connection = self.connections.get(id);
+        index.zip(connection).is_some_and(|(index, connection)| connection.place_in(index).is_some())
+    }
+
+    pub(super) fn handle_typing(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        message: &ClientMessage<'_>,
+    ) -> Result<(), Refused> {
+        let index = self.joined_room(id, message)?;
+        let status = match message.status.as_deref() {
+            Some("start") => "start",
+            Some("stop") => "stop",
+            other => {
+                let words = format!("status {other:?}; \"start\" and \"stop\" are allowed");
+                return Err((ErrorCode::BadMessage, words));
+            }
+        };
+        let room = &self.rooms[index as usize];
+        if room.big || room.log.len() > self.limits.log_bytes_max / 4 {
+            return Ok(());
+        }
+        let user = self.connections.member(id.slot).user;
+        self.append_event(now, index, |out, room, users| {
+            let message = ServerMessage::Typing { room: room.name.as_str(), user_id: users.id(user).as_str(), status };
+            message.append_frame(out);
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! The users that something is known of, each with a number, so that rooms and connections need not carry names.
+
+use std::collections::HashMap;
+
+use slab::Slab;
+
+use crate::id::UserId;
+use crate::protocol::UserView;
+
+/// A user's number, for as long as somebody holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct UserKey(u32);
+
+#[derive(Debug)]
+struct User {
+    id: UserId,
+    name: Option<Box<str>>,
+    holders: u32,
+}
+
+/// Users by number and by name, counted by who holds them: connections, and rooms in which they are present.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    users: Slab<User>,
+    keys: HashMap<UserId, u32>,
+}
+
+impl Users {
+    pub(super) fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// The number of a user, new or not; the caller holds it from now on. The latest display name counts.
+    pub(super) fn hold_named(&mut self, id: &UserId, name: Option<&str>) -> UserKey {
+        if let Some(key) = self.keys.get(id) {
+            let user = &mut self.users[*key as usize];
+            user.holders += 1;
+            user.name = name.map(Into::into);
+            return UserKey(*key);
+        }
+        let key = self.users.insert(User { id: id.clone(), name: name.map(Into::into), holders: 1 }) as u32;
+        self.keys.insert(id.clone(), key);
+        UserKey(key)
+    }
+
+    /// One more holds a user.
+    pub(super) fn hold(&mut self, key: UserKey) {
+        self.users[key.0 as usize].holders += 1;
+    }
+
+    /// One less holds a user; the last one ends its number.
+    pub(super) fn release(&mut self, key: UserKey) {
+        let user = &mut self.users[key.0 as usize];
+        user.holders -= 1;
+        if user.holders == 0 {
+            let user = self.users.remove(key.0 as usize);
+            self.keys.remove(&user.id);
+        }
+    }
+
+    pub(super) fn id(&self, key: UserKey) -> &UserId {
+        &self.users[key.0 as usize].id
+    }
+
+    pub(super) fn find(&self, id: &str) -> Option<UserKey> {
+        self.keys.get(id).map(|key| UserKey(*key))
+    }
+
+    pub(super) fn view(&self, key: UserKey) -> UserView<'_> {
+        let user = &self.users[key.0 as usize];
+        UserView { user_id: user.id.as_str(), name: user.name.as_deref() }
+    }
+}

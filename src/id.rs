@@ -1,0 +1,204 @@
+//! Names and numbers: which connection, which room, which user, and which life of a room's history.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// The longest room or user name, in bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// The punctuation that names may contain beside Unicode letters and digits.
+pub const NAME_PUNCTUATION: &str = "-_.:@~+#=/";
+
+/// Names a connection for as long as anything may speak of it.
+///
+/// A slot is used again by later connections, each with a generation of its own, so what outlives a
+/// turn (an answer of the bus, a deadline, a command of another thread) never reaches a stranger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnectionId {
+    /// Where the connection lives in its slab.
+    pub slot: u32,
+    /// Which of the connections that ever lived there is meant.
+    pub generation: u32,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// Why a name was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The name has no characters.
+    #[error("name is empty; 1 to {NAME_BYTES_MAX} bytes are allowed")]
+    Empty,
+    /// The name is longer than [`NAME_BYTES_MAX`].
+    #[error("name of {0} bytes exceeds {NAME_BYTES_MAX}")]
+    TooLong(usize),
+    /// The name contains a character outside the alphabet.
+    #[error("name contains {0:?}; letters, digits and {NAME_PUNCTUATION} are allowed")]
+    Character(char),
+}
+
+/// Checks a room or user name: 1 to [`NAME_BYTES_MAX`] bytes of Unicode letters, digits and [`NAME_PUNCTUATION`].
+///
+/// The alphabet needs no escaping in JSON, nor as part of a Redis key.
+///
+/// # Errors
+/// The first reason that was found.
+pub fn check_name(name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > NAME_BYTES_MAX {
+        return Err(NameError::TooLong(name.len()));
+    }
+    let allowed = |c: char| c.is_alphanumeric() || NAME_PUNCTUATION.contains(c);
+    match name.chars().find(|c| !allowed(*c)) {
+        Some(c) => Err(NameError::Character(c)),
+        None => Ok(()),
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Checks and takes a name.
+            ///
+            /// # Errors
+            /// As [`check_name`].
+            pub fn new(name: &str) -> Result<Self, NameError> {
+                check_name(name)?;
+                Ok(Self(name.into()))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name! {
+    /// The checked name of a room. Cloning it copies a pointer.
+    RoomName
+}
+
+name! {
+    /// The checked name of a user. Cloning it copies a pointer.
+    UserId
+}
+
+/// Names one life of a room's history: the sequence numbers of two epochs have nothing to do with each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoch(Arc<str>);
+
+impl Epoch {
+    /// Takes the opaque text of an epoch.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The epoch as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A source of values that never repeat while it lives: a bijection of a counter, keyed by the host's seed.
+#[derive(Debug)]
+pub(crate) struct Unique {
+    key: u64,
+    count: u64,
+}
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+impl Unique {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { key: mix(seed ^ 0x9e37_79b9_7f4a_7c15), count: 0 }
+    }
+
+    /// A new epoch; 64 bits, so that not even another process draws it by accident.
+    pub(crate) fn epoch(&mut self) -> Epoch {
+        self.count += 1;
+        // `mix` is a bijection of 64 bits: distinct counts give distinct epochs.
+        let value = mix(self.key.wrapping_add(self.count));
+        Epoch(base32(value, 13).into())
+    }
+
+    /// A new guest name, `guest-` and six characters; distinct for the first 2^30 of them.
+    pub(crate) fn guest(&mut self) -> UserId {
+        self.count += 1;
+        // An odd factor permutes the 30-bit numbers.
+        let value = self.count.wrapping_mul(self.key | 1).wrapping_add(self.key >> 32) & 0x3fff_ffff;
+        UserId(format!("guest-{}", base32(value, 6)).into())
+    }
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that spreads every bit over all others.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn base32(value: u64, digits: u32) -> String {
+    (0..digits).rev().map(|i| char::from(ALPHABET[(value >> (5 * i) & 31) as usize])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_checked() {
+        let long = "a".repeat(129);
+        for (name, expected) in [
+            ("lobby", Ok(())),
+            ("Zoë:日本/1", Ok(())),
+            ("", Err(NameError::Empty)),
+            ("two words", Err(NameError::Character(' '))),
+            ("a\"b", Err(NameError::Character('"'))),
+            ("{tag}", Err(NameError::Character('{'))),
+            (long.as_str(), Err(NameError::TooLong(129))),
+        ] {
+            assert_eq!(check_name(name), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn guests_and_epochs_do_not_repeat() {
+        let mut unique = Unique::new(7);
+        let guests: HashSet<_> = (0..20_000).map(|_| unique.guest()).collect();
+        assert_eq!(guests.len(), 20_000);
+        let epochs: HashSet<_> = (0..20_000).map(|_| unique.epoch().as_str().to_owned()).collect();
+        assert_eq!(epochs.len(), 20_000);
+    }
+}

@@ -1,0 +1,16 @@
+#![doc = "stub"]
+pub mod bus;
+pub mod config;
+pub mod deadline;
+pub mod error;
+pub mod frame;
+pub mod hub;
+pub mod id;
+pub mod inbox;
+pub mod protocol;
+pub mod publication;
+pub mod room_log;
+pub mod time;
+pub use config::Config;
+pub use hub::Notice;
+pub struct Remote;

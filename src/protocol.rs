@@ -1,0 +1,395 @@
+//! The JSON of both directions, the codes of errors, and the codes with which a connection is closed.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::frame;
+
+/// The longest `id` of a message, in bytes.
+pub const ID_BYTES_MAX: usize = 64;
+
+/// The subprotocol that is negotiated when a client offers it.
+pub const SUBPROTOCOL: &str = "roomcast.v1";
+
+/// Beside [`SUBPROTOCOL`], a client that cannot set headers may offer this prefix and a token.
+pub const TOKEN_SUBPROTOCOL_PREFIX: &str = "roomcast.token.";
+
+macro_rules! error_codes {
+    ($($(#[$doc:meta])* $variant:ident $text:literal $temporary:literal,)*) => {
+        /// The `code` of an `error` message: the one table of them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum ErrorCode { $($(#[$doc])* $variant,)* }
+
+        impl ErrorCode {
+            /// All codes.
+            pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant,)*];
+
+            /// The word on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $(ErrorCode::$variant => $text,)* }
+            }
+
+            /// Whether the same message may succeed later.
+            pub fn is_temporary(self) -> bool {
+                match self { $(ErrorCode::$variant => $temporary,)* }
+            }
+        }
+    };
+}
+
+error_codes! {
+    /// The text is not a JSON object.
+    BadJson "bad_json" false,
+    /// A field is missing, of the wrong kind, or out of its bounds.
+    BadMessage "bad_message" false,
+    /// The `type` is not one of the protocol's.
+    UnknownType "unknown_type" false,
+    /// The connection is not in the room.
+    NotJoined "not_joined" false,
+    /// The connection is in the room already.
+    AlreadyJoined "already_joined" false,
+    /// The connection is in as many rooms as it may be.
+    TooManyRooms "too_many_rooms" false,
+    /// `text` or `data` is larger than it may be.
+    TooLarge "too_large" false,
+    /// The policy does not allow it.
+    Forbidden "forbidden" false,
+    /// More messages than the rate limit allows; at most one such error a second.
+    RateLimited "rate_limited" true,
+    /// The room delivers as fast as it can; the message was not taken.
+    RoomBusy "room_busy" true,
+    /// The server holds as much as it may; the message was not taken.
+    ServerBusy "server_busy" true,
+    /// What keeps history and order cannot be reached; the message was not taken.
+    Unavailable "unavailable" true,
+    /// The server goes away; the message was not taken.
+    ShuttingDown "shutting_down" true,
+}
+
+/// A code and a reason with which a connection is closed.
+///
+/// 4000 to 4499: come back, with full jitter. 4500 to 4999: do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseReason {
+    /// RFC 6455 section 7.4.
+    pub code: u16,
+    /// At most 123 bytes.
+    pub reason: &'static str,
+}
+
+impl CloseReason {
+    /// The server shuts down or restarts.
+    pub const GOING_AWAY: Self = Self::new(1001, "the server is shutting down; come back");
+    /// The bytes are not WebSocket frames as a client must send them.
+    pub const PROTOCOL: Self = Self::new(1002, "protocol error");
+    /// A binary message.
+    pub const BINARY: Self = Self::new(1003, "binary message; only text messages are allowed");
+    /// A text that is not UTF-8.
+    pub const NOT_UTF8: Self = Self::new(1007, "text is not UTF-8");
+    /// A message of more bytes or fragments than allowed.
+    pub const TOO_BIG: Self = Self::new(1009, "message is larger than allowed");
+    /// The host closed it; it may come back.
+    pub const CLOSED: Self = Self::new(4000, "closed by the server; come back");
+    /// No byte came after a ping.
+    pub const NO_PONG: Self = Self::new(4001, "no answer to a ping");
+    /// It took no bytes for longer than `--stall-timeout`.
+    pub const STALLED: Self = Self::new(4002, "took no bytes for too long; come back");
+    /// The host closed it for good.
+    pub const EXPELLED: Self = Self::new(4500, "closed by the server; do not come back");
+    /// It went on sending ten bursts beyond the rate limit.
+    pub const FLOODING: Self = Self::new(4501, "far more messages than the rate limit allows");
+    /// Its user stalled three times within five minutes.
+    pub const STALLED_OFTEN: Self = Self::new(4502, "took no bytes for too long, three times in five minutes");
+
+    const fn new(code: u16, reason: &'static str) -> Self {
+        Self { code, reason }
+    }
+}
+
+/// Text of a client's message: borrowed from it unless it contains escapes.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A message of a client, as it stands in the JSON: nothing is checked but the kinds of its fields.
+#[derive(Debug, Deserialize)]
+pub struct ClientMessage<'a> {
+    /// Which message it is.
+    #[serde(rename = "type", borrow)]
+    pub kind: Text<'a>,
+    /// `join`, `leave`, `chat`, `typing`.
+    #[serde(borrow)]
+    pub room: Option<Text<'a>>,
+    /// `chat`.
+    #[serde(borrow)]
+    pub text: Option<Text<'a>>,
+    /// `chat`: any JSON, passed on as it is.
+    #[serde(borrow)]
+    pub data: Option<&'a RawValue>,
+    /// Any: repeated in the answer.
+    #[serde(borrow)]
+    pub id: Option<Text<'a>>,
+    /// `join`: resume after this position.
+    #[serde(borrow)]
+    pub since: Option<Since<'a>>,
+    /// `join`: how many of the newest messages.
+    pub history: Option<u32>,
+    /// `typing`.
+    #[serde(borrow)]
+    pub status: Option<Text<'a>>,
+}
+
+/// The position after the last message that a client has seen.
+#[derive(Debug, Deserialize)]
+pub struct Since<'a> {
+    /// The epoch that it was told.
+    #[serde(borrow)]
+    pub epoch: Text<'a>,
+    /// The `seq` of the last message that it has seen.
+    pub seq: u64,
+}
+
+impl<'a> ClientMessage<'a> {
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// The code, and a sentence that says what was found and what is allowed.
+    pub fn parse(text: &'a str) -> Result<Self, (ErrorCode, String)> {
+        serde_json::from_str(text).map_err(|error| {
+            let is_object = text.trim_start().starts_with('{');
+            match error.classify() {
+                serde_json::error::Category::Data if is_object => (ErrorCode::BadMessage, error.to_string()),
+                serde_json::error::Category::Data => (ErrorCode::BadJson, "not a JSON object".to_owned()),
+                _ => (ErrorCode::BadJson, format!("not JSON: {error}")),
+            }
+        })
+    }
+}
+
+/// A user as others see it.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserView<'a> {
+    /// The stamp of the server.
+    pub user_id: &'a str,
+    /// A name to show, where the policy knows one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+}
+
+/// What a client may count on, told in `welcome`. Times are milliseconds.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the names are those of `Limits` and `Timing`")]
+pub struct WelcomeLimits {
+    pub message_bytes: usize,
+    pub data_bytes: usize,
+    pub rooms_per_connection: u32,
+    pub message_rate: u32,
+    pub message_burst: u32,
+    pub history_messages: u32,
+    pub history_age_ms: u64,
+    pub dedupe_window_ms: u64,
+}
+
+/// `online` or `offline`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PresenceStatus {
+    /// The user's first connection joined.
+    Online,
+    /// The user's last connection left, or the grace after its loss is over.
+    Offline,
+}
+
+/// A message of the server other than `chat`, whose bytes are made once by [`chat_body`] and [`append_chat`].
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[allow(missing_docs, reason = "the fields are the protocol's")]
+pub enum ServerMessage<'a> {
+    /// First on every connection.
+    Welcome {
+        #[serde(flatten)]
+        user: UserView<'a>,
+        ping_interval: u64,
+        limits: WelcomeLimits,
+    },
+    /// The position in a room, after what was caught up.
+    Joined {
+        room: &'a str,
+        epoch: &'a str,
+        seq: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovered: Option<bool>,
+        count: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        users: Option<&'a [UserView<'a>]>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+    },
+    /// The answer to `leave`.
+    Left {
+        room: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+    },
+    /// For a sender who will not see the copy.
+    Ack { room: &'a str, id: &'a str, seq: u64, duplicate: bool },
+    /// A user came or went.
+    Presence {
+        room: &'a str,
+        #[serde(flatten)]
+        user: UserView<'a>,
+        status: PresenceStatus,
+    },
+    /// How many are in a big room.
+    Members {
+        room: &'a str,
+        count: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        users: Option<&'a [UserView<'a>]>,
+    },
+    /// A user types, or stopped.
+    Typing { room: &'a str, user_id: &'a str, status: &'a str },
+    /// The answer to `ping`.
+    Pong {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+    },
+    /// Something was not done.
+    Error {
+        code: &'a str,
+        message: &'a str,
+        temporary: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_after_ms: Option<u64>,
+    },
+}
+
+impl ServerMessage<'_> {
+    /// Appends the message as one text frame.
+    pub fn append_frame(&self, out: &mut Vec<u8>) {
+        frame::append_text(out, |out| {
+            serde_json::to_writer(out, self).expect("these messages always serialise");
+        });
+    }
+}
+
+/// What a chat message consists of, apart from its number.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "type", rename = "chat", rename_all = "camelCase")]
+#[allow(missing_docs, reason = "the fields are the protocol's")]
+pub struct Chat<'a> {
+    pub room: &'a str,
+    pub user_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    pub text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a str>,
+    pub ts: u64,
+}
+
+/// The JSON of a chat message up to where its number goes: see [`crate::publication::Publication::body`].
+pub fn chat_body(chat: &Chat<'_>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(128 + chat.text.len());
+    serde_json::to_writer(&mut body, chat).expect("a chat message always serialises");
+    body.pop();
+    body
+}
+
+const SEQ_FIELD: &[u8] = br#","seq":"#;
+
+/// The bytes of the frame that [`append_chat`] appends.
+pub fn chat_frame_bytes(body: &[u8], seq: u64) -> usize {
+    frame::frame_bytes(body.len() + SEQ_FIELD.len() + decimal_digits(seq) + 1)
+}
+
+/// The most bytes that the frame of a message with this body can have, whatever number it gets.
+pub fn chat_frame_bytes_max(body: &[u8]) -> usize {
+    chat_frame_bytes(body, u64::MAX)
+}
+
+/// Appends a chat message as one text frame: the body that the bus kept, and its number spliced in.
+pub fn append_chat(out: &mut Vec<u8>, body: &[u8], seq: u64) {
+    let payload_bytes = body.len() + SEQ_FIELD.len() + decimal_digits(seq) + 1;
+    frame::append_header(out, frame::Payload::Text, payload_bytes);
+    out.extend_from_slice(body);
+    out.extend_from_slice(SEQ_FIELD);
+    serde_json::to_writer(&mut *out, &seq).expect("a number always serialises");
+    out.push(b'}');
+}
+
+fn decimal_digits(n: u64) -> usize {
+    n.checked_ilog10().unwrap_or(0) as usize + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chat_frame_has_the_announced_size_for_every_length_of_number() {
+        for body_bytes in [60, 110, 118, 119, 125, 126, 200, 65_500, 65_530] {
+            let text = "x".repeat(body_bytes);
+            let body = chat_body(&Chat {
+                room: "lobby",
+                user_id: "ann",
+                name: None,
+                text: &text,
+                data: None,
+                id: None,
+                ts: 1,
+            });
+            for seq in [0, 9, 10, 99_999, u64::MAX] {
+                let mut out = Vec::new();
+                append_chat(&mut out, &body, seq);
+                assert_eq!(out.len(), chat_frame_bytes(&body, seq));
+                let head = frame::Head::parse(&out).unwrap();
+                assert_eq!(head.header_bytes + head.payload_bytes as usize, out.len());
+                let value: serde_json::Value = serde_json::from_slice(&out[head.header_bytes..]).unwrap();
+                assert_eq!(value["seq"], seq);
+                assert_eq!(value["type"], "chat");
+            }
+        }
+    }
+
+    #[test]
+    fn bad_texts_are_told_apart() {
+        let check = |text: &str, code: ErrorCode, words: &str| {
+            let (found, message) = ClientMessage::parse(text).unwrap_err();
+            assert_eq!(found, code, "{text}: {message}");
+            assert!(message.contains(words), "{text}: {message}");
+        };
+        check("", ErrorCode::BadJson, "EOF");
+        check("[]", ErrorCode::BadJson, "not a JSON object");
+        check("7", ErrorCode::BadJson, "not a JSON object");
+        check("{", ErrorCode::BadJson, "EOF");
+        check("{}", ErrorCode::BadMessage, "missing field `type`");
+        check(r#"{"type":"join","room":5}"#, ErrorCode::BadMessage, "integer `5`, expected a string");
+        check(r#"{"type":"join","history":-1}"#, ErrorCode::BadMessage, "-1");
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_data_is_passed_on_as_it_is() {
+        let message = ClientMessage::parse(r#"{"x":[1],"type":"chat","data":{ "a" : 1.50 }}"#).unwrap();
+        assert_eq!(message.data.unwrap().get(), r#"{ "a" : 1.50 }"#);
+    }
+}

@@ -1,0 +1,134 @@
+//! What passes between the hub and a bus: publications, reads of history, and their answers.
+//!
+//! The hub asks with [`BusRequest`]s and is answered by [`BusEvent`]s, in the same turn or much later; neither knows the
+//! other's code.
+
+use bytes::Bytes;
+
+use crate::id::{Epoch, RoomName, UserId};
+
+/// Names one request until it is answered. Every publication and every read is answered exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// A chat message on its way to the bus.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The room it is said in.
+    pub room: RoomName,
+    /// Who says it; ids are unique per user and room.
+    pub user: UserId,
+    /// The sender's id for it, by which a repetition is recognised.
+    pub id: Option<Box<str>>,
+    /// The message as JSON without its end: the bus appends `,"seq":N}` and knows nothing else of it.
+    pub body: Bytes,
+}
+
+/// A message that a bus has given a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// 1, 2, 3 … within the room's epoch.
+    pub seq: u64,
+    /// As in [`Publication::body`].
+    pub body: Bytes,
+}
+
+/// Which part of a room's history is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// Everything behind this number.
+    After(u64),
+    /// The newest so many.
+    Newest(u32),
+}
+
+/// What the hub wants of a bus.
+#[derive(Debug)]
+pub enum BusRequest {
+    /// The room has members here: from now on its messages are to be delivered.
+    Open(RoomName),
+    /// The room has no members here any more.
+    Close(RoomName),
+    /// Number it, keep it, deliver it.
+    Publish {
+        /// To be repeated in [`BusEvent::Published`].
+        ticket: Ticket,
+        /// What to publish.
+        publication: Publication,
+    },
+    /// Read a page of history.
+    Read {
+        /// To be repeated in [`BusEvent::Page`].
+        ticket: Ticket,
+        /// Whose history.
+        room: RoomName,
+        /// Which part.
+        from: ReadFrom,
+        /// The most that the bodies of the page may add up to; a first message is given even if it alone is larger.
+        /// With 0 no messages are wanted, only the position.
+        bytes_max: usize,
+    },
+}
+
+/// What became of a publication.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was given this number and is or will be delivered.
+    Accepted(u64),
+    /// Its id was accepted before, with this number.
+    Duplicate(u64),
+    /// It was not taken, for this reason; the sender may try again.
+    Refused(&'static str),
+}
+
+/// A page of history.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The life of the history that the numbers belong to.
+    pub epoch: Epoch,
+    /// The number of the newest message of the room, 0 if there was none.
+    pub top: u64,
+    /// Consecutive messages, oldest first. After a [`ReadFrom::After`] the first is the oldest still held behind it;
+    /// whether that leaves a hole is for the reader to see.
+    pub messages: Vec<Numbered>,
+    /// Whether the page reaches up to `top`.
+    pub complete: bool,
+}
+
+/// What a bus tells the hub.
+///
+/// For one room that is open, a bus keeps this order: every [`BusEvent::Delivered`] has the number after the one
+/// before it, and a [`Page`] read after [`BusRequest::Open`] knows at least what was delivered before the page.
+#[derive(Clone, Debug)]
+pub enum BusEvent {
+    /// The answer to [`BusRequest::Publish`].
+    Published {
+        /// The request's.
+        ticket: Ticket,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// The answer to [`BusRequest::Read`].
+    Page {
+        /// The request's.
+        ticket: Ticket,
+        /// The page, or why there is none; the reader may try again.
+        page: Result<Page, &'static str>,
+    },
+    /// A message of an open room, here or from another node.
+    Delivered {
+        /// The room.
+        room: RoomName,
+        /// The message with its number.
+        message: Numbered,
+    },
+    /// The history of an open room began a new life: what its members hold is not continued.
+    EpochChanged {
+        /// The room.
+        room: RoomName,
+        /// The new life.
+        epoch: Epoch,
+        /// The number of its newest message.
+        top: u64,
+    },
+}

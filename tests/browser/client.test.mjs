@@ -1,0 +1,534 @@
+// The client's rules, one by one, against a WebSocket that the test plays and a clock that the test turns.
+import assert from 'node:assert/strict';
+import { beforeEach, mock, test } from 'node:test';
+import '../../src/page/roomcast.js';
+
+const { Roomcast } = globalThis;
+let sockets;
+
+class FakeSocket {
+  sent = [];
+  closed = false;
+  constructor(url, protocols) {
+    Object.assign(this, { url: new URL(url), protocols });
+    sockets.push(this);
+  }
+  send(text) { this.sent.push(JSON.parse(text)); }
+  close() { this.closed = true; }
+  // What the test does on the server's behalf:
+  says(message) { this.onmessage({ data: JSON.stringify(message) }); }
+  drops(code = 1006, reason = '') { this.onclose({ code, reason }); }
+  last(type) { return this.sent.findLast((message) => message.type === type); }
+  all(type) { return this.sent.filter((message) => message.type === type); }
+  welcome(limits = {}) { this.says({ type: 'welcome', userId: 'guest-1', pingInterval: 25_000, limits }); }
+  joined(fields = {}) { this.says({ type: 'joined', room: 'lobby', id: this.last('join').id, epoch: 'e1', seq: 0, count: 0, users: [], ...fields }); }
+  chat(seq, fields = {}) { this.says({ type: 'chat', room: 'lobby', userId: 'bob', text: `m${seq}`, ts: 1, seq, ...fields }); }
+}
+
+function client(options = {}) {
+  const chat = new Roomcast('https://chat.example/ws', { WebSocket: FakeSocket, random: () => 0.5, ...options });
+  const events = [];
+  for (const type of ['status', 'joined', 'chat', 'sent', 'failed', 'members', 'presence', 'typing', 'left', 'error']) {
+    chat.on(type, (detail) => events.push({ type, ...detail }));
+  }
+  events.of = (type) => events.filter((event) => event.type === type);
+  return { chat, events };
+}
+
+/** A client that is online and live in `lobby`, with a socket to play on. */
+function live(options = {}, { limits, seq = 0 } = {}) {
+  const { chat, events } = client(options);
+  chat.join('lobby', { history: 50 });
+  chat.connect();
+  const socket = sockets.at(-1);
+  socket.welcome(limits);
+  socket.joined({ seq });
+  return { chat, events, socket };
+}
+
+function comeBack(socket, code = 1006) {
+  socket.drops(code);
+  mock.timers.tick(20_000);
+  assert.notEqual(sockets.at(-1), socket, 'a new attempt within 20 s');
+  return sockets.at(-1);
+}
+
+beforeEach(() => {
+  sockets = [];
+  mock.timers.reset();
+  mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_700_000_000_000 });
+});
+
+test('the address, the protocols and the user are those asked for', () => {
+  client({ userId: 'alice' }).chat.connect();
+  assert.equal(sockets[0].url.href, 'wss://chat.example/ws?userId=alice');
+  assert.deepEqual(sockets[0].protocols, ['roomcast.v1']);
+});
+
+test('a token goes beside the protocol, asked for anew at every attempt', async () => {
+  let count = 0;
+  client({ token: async () => `t${++count}` }).chat.connect();
+  await new Promise(setImmediate);
+  assert.deepEqual(sockets[0].protocols, ['roomcast.v1', 'roomcast.token.t1']);
+  sockets[0].drops();
+  mock.timers.tick(20_000);
+  await new Promise(setImmediate);
+  assert.deepEqual(sockets[1].protocols, ['roomcast.v1', 'roomcast.token.t2']);
+});
+
+test('a token that comes after close() opens nothing', async () => {
+  const { chat } = client({ token: async () => 't' });
+  chat.connect();
+  chat.close();
+  await new Promise(setImmediate);
+  assert.equal(sockets.length, 0);
+});
+
+test('names follow the documented alphabet and length', () => {
+  for (const name of ['lobby', 'Grüße', '部屋', 'a-_.:@~+#=/9', 'x'.repeat(128)]) assert.equal(Roomcast.nameProblem(name), '', name);
+  for (const name of ['', 'a b', 'a?b', '<b>', 'x'.repeat(129), 'ü'.repeat(65), '🙂']) assert.notEqual(Roomcast.nameProblem(name), '', name);
+  assert.throws(() => client({ userId: 'a b' }), { code: 'bad_name' });
+  assert.throws(() => client().chat.join('a b'), { code: 'bad_name' });
+});
+
+test('the wait before attempt n is within 0.5 s and min(20 s, 0.5 s + 0.5 s × 2ⁿ)', () => {
+  for (const [chance, waits] of [[0, [500, 500, 500, 500, 500, 500, 500]], [1, [1000, 1500, 2500, 4500, 8500, 16_500, 20_000]]]) {
+    const { chat, events } = client({ random: () => chance });
+    chat.connect();
+    for (const wait of waits) {
+      const socket = sockets.at(-1);
+      socket.drops();
+      assert.equal(events.of('status').at(-1).retryAt - Date.now(), wait);
+      mock.timers.tick(wait - 1);
+      assert.equal(sockets.at(-1), socket, 'not before its time');
+      mock.timers.tick(1);
+      assert.notEqual(sockets.at(-1), socket, 'in time');
+    }
+    chat.close();
+  }
+});
+
+test('4000–4499 and all standard codes reconnect; 4500–4999 do not', () => {
+  for (const code of [1000, 1001, 1006, 1009, 4000, 4002, 4499]) {
+    const { chat, socket } = live();
+    comeBack(socket, code);
+    chat.close();
+  }
+  for (const code of [4500, 4501, 4502, 4999]) {
+    const { events, socket } = live();
+    const count = sockets.length;
+    socket.drops(code, 'go away');
+    mock.timers.tick(3_600_000);
+    assert.equal(sockets.length, count, `no attempt after ${code}`);
+    assert.deepEqual(events.of('status').at(-1), { type: 'status', status: 'closed', code, reason: 'go away' });
+  }
+});
+
+test('close() ends it, connect() begins again in the same rooms', () => {
+  const { chat, socket } = live();
+  chat.close();
+  assert.ok(socket.closed);
+  mock.timers.tick(3_600_000);
+  assert.equal(sockets.length, 1);
+  chat.connect();
+  sockets[1].welcome();
+  assert.equal(sockets[1].last('join').room, 'lobby');
+});
+
+test('the back-off starts afresh only after 30 s level', () => {
+  const { events, socket } = live({ random: () => 1 });
+  const waitAfter = (one) => { one.drops(); return events.of('status').at(-1).retryAt - Date.now(); };
+  const again = (wait) => { mock.timers.tick(wait); const one = sockets.at(-1); one.welcome(); one.joined({ recovered: true }); return one; };
+  let wait = waitAfter(socket);
+  assert.equal(wait, 1000);
+  let next = again(wait);
+  mock.timers.tick(29_999);
+  wait = waitAfter(next);
+  assert.equal(wait, 1500, 'level for less than 30 s');
+  next = again(wait);
+  mock.timers.tick(20_000);
+  next.joined({ id: undefined });
+  mock.timers.tick(10_000);
+  assert.equal(waitAfter(next), 1000, 'level for 30 s');
+});
+
+test('welcomed but never joined is not level', () => {
+  const { events, socket } = live({ random: () => 1 });
+  const next = comeBack(socket);
+  next.welcome();
+  mock.timers.tick(40_000);
+  next.drops();
+  assert.equal(events.of('status').at(-1).retryAt - Date.now(), 1500);
+});
+
+test('it comes back as the user that welcome named, from the position it had', () => {
+  const { socket } = live({}, { seq: 7 });
+  socket.chat(8);
+  const next = comeBack(socket);
+  assert.equal(next.url.searchParams.get('userId'), 'guest-1');
+  next.welcome();
+  const { room, since, history } = next.last('join');
+  assert.deepEqual({ room, since, history }, { room: 'lobby', since: { epoch: 'e1', seq: 8 }, history: 50 });
+});
+
+test('no welcome within 10 s is a lost connection', () => {
+  client().chat.connect();
+  mock.timers.tick(10_000);
+  assert.ok(sockets[0].closed);
+  mock.timers.tick(1000);
+  assert.equal(sockets.length, 2);
+});
+
+test('after 2 × pingInterval + 5 s of silence it pings, and reconnects if nothing comes within 10 s', () => {
+  const { chat, events, socket } = live();
+  mock.timers.tick(54_999);
+  assert.equal(socket.last('ping'), undefined);
+  mock.timers.tick(1);
+  assert.ok(socket.last('ping'));
+  mock.timers.tick(9_000);
+  socket.says({ type: 'pong' });
+  mock.timers.tick(2_000);
+  assert.equal(socket.closed, false);
+  mock.timers.tick(53_000);
+  assert.equal(socket.all('ping').length, 2);
+  mock.timers.tick(10_000);
+  assert.ok(socket.closed);
+  mock.timers.tick(1000);
+  assert.equal(sockets.length, 2);
+  socket.chat(1);
+  socket.drops(4501);
+  assert.equal(events.of('chat').length, 0, 'what the old socket says no longer counts');
+  assert.equal(chat.status, 'connecting');
+});
+
+test('reconnect() tries at once when offline, and pings when online', () => {
+  const { chat, socket } = live();
+  chat.reconnect();
+  assert.ok(socket.last('ping'));
+  socket.drops();
+  chat.reconnect();
+  assert.equal(sockets.length, 2);
+  mock.timers.tick(9_000);
+  assert.equal(sockets.length, 2, 'the planned attempt has been taken back');
+});
+
+test('the browser\'s own news of the network or of a visible page means an attempt at once', (t) => {
+  const [page, document] = [new EventTarget(), Object.assign(new EventTarget(), { visibilityState: 'hidden' })];
+  Object.assign(globalThis, { document, addEventListener: page.addEventListener.bind(page), removeEventListener: page.removeEventListener.bind(page) });
+  t.after(() => ['document', 'addEventListener', 'removeEventListener'].forEach((name) => delete globalThis[name]));
+  const { chat, socket } = live();
+  socket.drops();
+  document.dispatchEvent(new Event('visibilitychange'));
+  assert.equal(sockets.length, 1, 'hidden');
+  document.visibilityState = 'visible';
+  document.dispatchEvent(new Event('visibilitychange'));
+  assert.equal(sockets.length, 2);
+  sockets[1].drops();
+  page.dispatchEvent(new Event('online'));
+  assert.equal(sockets.length, 3);
+  chat.close();
+  page.dispatchEvent(new Event('online'));
+  assert.equal(sockets.length, 3, 'closed for good');
+});
+
+test('history comes with joined, and replaces', () => {
+  const { chat, events } = client();
+  chat.join('lobby', { history: 50 });
+  chat.connect();
+  sockets[0].welcome();
+  sockets[0].chat(4);
+  sockets[0].chat(5);
+  assert.equal(events.of('chat').length, 0, 'provisional until joined');
+  sockets[0].joined({ seq: 5 });
+  const [{ replace, resumed, messages }] = events.of('joined');
+  assert.deepEqual([replace, resumed, messages.map(({ seq }) => seq)], [true, false, [4, 5]]);
+  sockets[0].chat(6);
+  assert.equal(events.of('chat')[0].seq, 6);
+});
+
+test('recovered: true adds what was missed, each message once', () => {
+  const { events, socket } = live({}, { seq: 2 });
+  socket.chat(3);
+  socket.chat(3);
+  assert.equal(events.of('chat').length, 1);
+  const next = comeBack(socket);
+  next.welcome();
+  for (const seq of [3, 4, 5, 5]) next.chat(seq);
+  next.joined({ seq: 5, recovered: true });
+  const { replace, resumed, messages } = events.of('joined').at(-1);
+  assert.deepEqual([replace, resumed, messages.map(({ seq }) => seq)], [false, true, [4, 5]]);
+});
+
+test('recovered: false replaces, whatever the old position was', () => {
+  const { events, socket } = live({}, { seq: 100 });
+  const next = comeBack(socket);
+  next.welcome();
+  next.chat(1);
+  next.chat(2);
+  next.joined({ epoch: 'e2', seq: 2, recovered: false });
+  const { replace, messages } = events.of('joined').at(-1);
+  assert.deepEqual([replace, messages.map(({ seq }) => seq)], [true, [1, 2]]);
+  next.chat(3);
+  assert.equal(events.of('chat').at(-1).seq, 3);
+});
+
+test('an unasked joined with a new epoch moves the position', () => {
+  const { events, socket } = live({}, { seq: 100 });
+  socket.joined({ id: undefined, epoch: 'e2', seq: 0 });
+  assert.equal(events.of('joined').at(-1).replace, false);
+  socket.chat(1);
+  assert.equal(events.of('chat').at(-1).seq, 1);
+  const next = comeBack(socket);
+  next.welcome();
+  assert.deepEqual(next.last('join').since, { epoch: 'e2', seq: 1 });
+});
+
+test('messages after a hole wait for the joined that explains it', () => {
+  const { events, socket } = live({}, { seq: 1 });
+  socket.chat(5);
+  socket.chat(6);
+  assert.equal(events.of('chat').length, 0);
+  socket.joined({ id: undefined, seq: 6, recovered: false });
+  const { replace, messages } = events.of('joined').at(-1);
+  assert.deepEqual([replace, messages.map(({ seq }) => seq)], [true, [5, 6]]);
+});
+
+test('a hole that nobody explains is closed by resuming before it', () => {
+  const { socket } = live({}, { seq: 1 });
+  socket.chat(5);
+  mock.timers.tick(10_000);
+  assert.ok(socket.closed);
+  mock.timers.tick(1000);
+  sockets[1].welcome();
+  assert.deepEqual(sockets[1].last('join').since, { epoch: 'e1', seq: 1 });
+});
+
+test('an unacknowledged message is sent again with the same id, after joined, and acknowledged by its copy', () => {
+  const { chat, events, socket } = live();
+  const id = chat.say('lobby', 'hello', { mood: 'calm' });
+  assert.deepEqual(socket.last('chat'), { type: 'chat', room: 'lobby', text: 'hello', data: { mood: 'calm' }, id });
+  const next = comeBack(socket);
+  next.welcome();
+  assert.equal(next.last('chat'), undefined);
+  next.joined({ recovered: true });
+  assert.equal(next.last('chat').id, id);
+  next.chat(1, { userId: 'somebody-else', id });
+  assert.equal(events.of('sent').length, 0, 'the copy of another user with the same id');
+  next.chat(2, { userId: 'guest-1', id });
+  assert.deepEqual(events.of('sent'), [{ type: 'sent', room: 'lobby', id, seq: 2 }]);
+  assert.equal(events.of('chat').at(-1).own, true);
+  assert.deepEqual(chat.unsent('lobby'), []);
+});
+
+test('a copy among the missed messages acknowledges: nothing is sent again', () => {
+  const { chat, events, socket } = live();
+  const id = chat.say('lobby', 'hello');
+  const next = comeBack(socket);
+  next.welcome();
+  next.chat(1, { userId: 'guest-1', id });
+  next.joined({ seq: 1, recovered: true });
+  assert.equal(next.last('chat'), undefined);
+  assert.equal(events.of('sent').length, 1);
+});
+
+test('an ack acknowledges too, also after leaving', () => {
+  const { chat, events, socket } = live();
+  const id = chat.say('lobby', 'hello');
+  chat.leave('lobby');
+  socket.says({ type: 'ack', room: 'lobby', id, seq: 9, duplicate: false });
+  assert.equal(events.of('sent')[0].seq, 9);
+  assert.equal(events.of('failed').length, 0);
+});
+
+test('a message that was under way when its room was left does not wait for ever', () => {
+  const { chat, events, socket } = live();
+  const id = chat.say('lobby', 'hello');
+  chat.leave('lobby');
+  comeBack(socket).welcome();
+  assert.deepEqual(events.of('failed').map((event) => [event.id, event.code]), [[id, 'left']]);
+});
+
+test('what is said while offline is kept in order, up to a bound', () => {
+  const { chat, socket } = live({ queueMax: 3 });
+  socket.drops();
+  for (const text of ['a', 'b', 'c']) chat.say('lobby', text);
+  assert.throws(() => chat.say('lobby', 'd'), { code: 'queue_full' });
+  mock.timers.tick(1000);
+  sockets[1].welcome();
+  sockets[1].joined({ recovered: true });
+  assert.deepEqual(sockets[1].all('chat').map(({ text }) => text), ['a', 'b', 'c']);
+});
+
+test('a full queue is sent no faster than the server allows', () => {
+  const { chat, socket } = live({}, { limits: { messageRate: 50, messageBurst: 100 } });
+  for (let index = 0; index < 1000; index++) chat.say('lobby', `m${index}`);
+  assert.ok(socket.sent.length <= 100, `${socket.sent.length} at once`);
+  const before = socket.sent.length;
+  for (let step = 0; step < 100; step++) mock.timers.tick(100);
+  const sent = socket.sent.length - before;
+  assert.ok(sent > 300 && sent <= 500, `${sent} in 10 s`);
+});
+
+test('a temporary error waits retryAfterMs, and holds back those behind', () => {
+  const { chat, events, socket } = live();
+  const first = chat.say('lobby', 'first');
+  socket.says({ type: 'error', code: 'rate_limited', message: 'slow down', temporary: true, room: 'lobby', id: first, retryAfterMs: 700 });
+  const second = chat.say('lobby', 'second');
+  mock.timers.tick(699);
+  assert.equal(socket.all('chat').length, 1);
+  mock.timers.tick(1);
+  assert.deepEqual(socket.all('chat').slice(1).map(({ id }) => id), [first, second]);
+  assert.equal(events.of('failed').length, 0);
+  assert.equal(events.of('error').length, 0);
+});
+
+test('temporary errors without retryAfterMs back off, and end', () => {
+  const { chat, events, socket } = live();
+  const id = chat.say('lobby', 'hello');
+  for (let refusal = 0; refusal <= 20; refusal++) {
+    socket.says({ type: 'error', code: 'room_busy', message: 'full', temporary: true, room: 'lobby', id });
+    mock.timers.tick(20_000);
+  }
+  assert.equal(socket.all('chat').length, 21);
+  assert.deepEqual(events.of('failed'), [{ type: 'failed', room: 'lobby', id, text: 'hello', data: undefined, code: 'room_busy', message: 'full' }]);
+});
+
+test('a permanent error fails the message and tells', () => {
+  const { chat, events, socket } = live();
+  const id = chat.say('lobby', 'hello');
+  socket.says({ type: 'error', code: 'forbidden', message: 'you are muted', temporary: false, room: 'lobby', id });
+  assert.equal(events.of('failed')[0].message, 'you are muted');
+  comeBack(socket).welcome();
+  sockets.at(-1).joined({ recovered: true });
+  assert.equal(sockets.at(-1).last('chat'), undefined);
+});
+
+test('a join that is refused for now is tried again, for good is given up with its messages', () => {
+  const { chat, events } = client();
+  chat.join('lobby');
+  chat.connect();
+  const [socket] = sockets;
+  socket.welcome();
+  const id = chat.say('lobby', 'hello');
+  socket.says({ type: 'error', code: 'unavailable', message: 'no bus', temporary: true, room: 'lobby', id: socket.last('join').id });
+  mock.timers.tick(1000);
+  assert.equal(socket.all('join').length, 2);
+  socket.says({ type: 'error', code: 'forbidden', message: 'no', temporary: false, room: 'lobby', id: socket.last('join').id });
+  assert.equal(events.of('failed')[0].id, id);
+  assert.throws(() => chat.say('lobby', 'again'), { code: 'not_joined' });
+});
+
+test('a room that was left is not joined by an earlier refusal\'s retry', () => {
+  const { chat, events } = client();
+  chat.join('lobby');
+  chat.connect();
+  const [socket] = sockets;
+  socket.welcome();
+  socket.says({ type: 'error', code: 'unavailable', message: 'no bus', temporary: true, room: 'lobby', id: socket.last('join').id });
+  chat.leave('lobby');
+  mock.timers.tick(20_000);
+  assert.equal(socket.all('join').length, 1);
+  assert.equal(events.of('error').length, 1);
+});
+
+test('a lone surrogate becomes what every server can read', () => {
+  const { chat, socket } = live();
+  chat.say('lobby', 'a\ud800b');
+  assert.equal(socket.last('chat').text, 'a\ufffdb');
+});
+
+test('too large is refused before it can cost the connection', () => {
+  const { chat, socket } = live({}, { limits: { messageBytes: 200, dataBytes: 20 } });
+  assert.throws(() => chat.say('lobby', 'x'.repeat(200)), { code: 'too_large' });
+  assert.throws(() => chat.say('lobby', 'x', 'y'.repeat(20)), { code: 'too_large' });
+  assert.throws(() => chat.say('lobby', ''), { code: 'bad_message' });
+  assert.equal(socket.last('chat'), undefined);
+});
+
+test('leaving and joining again before the answers came keeps the two stays apart', () => {
+  const { chat, events, socket } = live({}, { seq: 3 });
+  chat.leave('lobby');
+  chat.join('lobby', { history: 2 });
+  socket.chat(4);
+  socket.says({ type: 'left', room: 'lobby', id: socket.last('leave').id });
+  socket.chat(3);
+  socket.chat(4);
+  socket.joined({ seq: 4 });
+  assert.deepEqual(events.of('joined').at(-1).messages.map(({ seq }) => seq), [3, 4]);
+  assert.equal(events.of('left').length, 0);
+  socket.says({ type: 'left', room: 'lobby' });
+  assert.equal(events.of('left').length, 1, 'the server took us out');
+});
+
+test('only the answer to the newest join counts', () => {
+  const { chat, events, socket } = live();
+  const stay = () => { chat.leave('lobby'); chat.join('lobby', { history: 1 }); return socket.last('join').id; };
+  const [second, third] = [stay(), stay()];
+  socket.joined({ id: second, seq: 7 });
+  assert.equal(events.of('joined').length, 1);
+  socket.joined({ id: third, seq: 8 });
+  assert.equal(events.of('joined').at(-1).seq, 8);
+});
+
+test('more missed messages than fit are given up for a fresh start', () => {
+  const { socket } = live({}, { seq: 1 });
+  const next = comeBack(socket);
+  next.welcome();
+  for (let seq = 2; seq <= 10_002; seq++) next.chat(seq);
+  assert.ok(next.closed);
+  mock.timers.tick(20_000);
+  sockets.at(-1).welcome();
+  const { since, history } = sockets.at(-1).last('join');
+  assert.deepEqual([since, history], [undefined, 50]);
+});
+
+test('presence keeps the list of members, a big room only their number', () => {
+  const { events, socket } = live();
+  const user = (userId, status) => socket.says({ type: 'presence', room: 'lobby', userId, status });
+  user('guest-1', 'online');
+  user('bob', 'online');
+  user('guest-1', 'offline');
+  assert.deepEqual(events.of('members').at(-1).users.map(({ userId }) => userId), ['bob']);
+  socket.says({ type: 'members', room: 'lobby', count: 201 });
+  assert.deepEqual(events.of('members').at(-1), { type: 'members', room: 'lobby', count: 201, users: null });
+});
+
+test('typing is told every 3 s, and stopped by speaking', () => {
+  const { chat, socket } = live();
+  for (let key = 0; key < 40; key++) {
+    chat.typing('lobby');
+    mock.timers.tick(100);
+  }
+  assert.deepEqual(socket.all('typing').map(({ status }) => status), ['start', 'start']);
+  chat.say('lobby', 'done');
+  assert.deepEqual(socket.sent.slice(-2).map(({ type, status }) => status ?? type), ['stop', 'chat']);
+  chat.say('lobby', 'more');
+  assert.equal(socket.all('typing').length, 3);
+});
+
+test('the typing of others expires after 6 s, or ends with what they say', () => {
+  const { chat, events, socket } = live();
+  const types = (userId) => socket.says({ type: 'typing', room: 'lobby', userId, status: 'start' });
+  const now = () => events.of('typing').at(-1)?.userIds;
+  types('guest-1');
+  assert.equal(now(), undefined, 'our own does not count');
+  types('bob');
+  mock.timers.tick(5_000);
+  types('bob');
+  types('carol');
+  socket.chat(1, { userId: 'carol' });
+  mock.timers.tick(5_999);
+  assert.deepEqual(now(), ['bob']);
+  mock.timers.tick(1);
+  assert.deepEqual(now(), []);
+  types('bob');
+  chat.leave('lobby');
+  assert.deepEqual(now(), [], 'leaving ends it too');
+});
+
+test('unknown types are ignored', () => {
+  const { events, socket } = live();
+  const count = events.length;
+  socket.says({ type: 'weather', sky: 'blue' });
+  assert.equal(events.length, count);
+});

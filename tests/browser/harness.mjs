@@ -1,0 +1,130 @@
+// What the browser tests stand on: the real server, a real Chromium, and waiting with a deadline instead of sleeping.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { chromium } from 'playwright-core';
+
+export const DEADLINE_MS = 20_000;
+
+const BINARY = process.env.ROOMCAST_BIN ?? fileURLToPath(new URL('../../target/debug/roomcast', import.meta.url));
+const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const CHROMIUM_FLAGS = [
+  '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+const SCREENSHOTS = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'roomcast-screenshots-'));
+
+/** Starts the server and waits until it says where it listens. */
+export async function startServer({ port = 0, flags = [] } = {}) {
+  const child = spawn(BINARY, ['--listen', `127.0.0.1:${port}`, ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const output = [];
+  const exited = new Promise((resolve) => {
+    child.once('exit', resolve);
+    child.once('error', (error) => resolve(output.push(String(error))));
+  });
+  const listening = new Promise((resolve) => {
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      output.push(line);
+      const found = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(line);
+      if (found) resolve(Number(found[1]));
+    });
+  });
+  const said = () => `${BINARY} said:\n${output.join('\n')}`;
+  const bound = await within(Promise.race([listening, exited.then(() => null)]), said);
+  assert.ok(bound, `the server ended at once; ${said()}`);
+  return {
+    port: bound,
+    url: `http://127.0.0.1:${bound}/`,
+    async stop(signal = 'SIGTERM') {
+      child.kill(signal);
+      await within(exited, () => `the server did not end on ${signal}; ${said()}`).finally(() => child.kill('SIGKILL'));
+      return child.exitCode;
+    },
+  };
+}
+
+/** A Chromium with a fresh profile; Playwright removes the profile when it is closed. */
+export function startBrowser() {
+  return chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS, timeout: 60_000 });
+}
+
+/**
+ * Opens the page in a new tab. `tab.complaints` collects what must stay empty: console errors, exceptions, CSP violations.
+ * The page's sockets are kept in `window.sockets`, so that a test can cut them off.
+ */
+export async function openTab(context, url, { name, room = 'lobby' } = {}) {
+  const tab = await context.newPage();
+  tab.setDefaultTimeout(DEADLINE_MS);
+  tab.complaints = [];
+  tab.on('pageerror', (error) => tab.complaints.push(String(error)));
+  tab.on('console', (message) => { if (message.type() === 'error') tab.complaints.push(message.text()); });
+  await tab.addInitScript(() => {
+    document.addEventListener('securitypolicyviolation', (event) => console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
+    window.sockets = [];
+    window.WebSocket = class extends WebSocket {
+      constructor(...args) {
+        super(...args);
+        window.sockets.push(this);
+      }
+    };
+  });
+  await tab.goto(`${url}#${encodeURIComponent(room)}`);
+  await state(tab, 'online');
+  if (name) await rename(tab, name);
+  return tab;
+}
+
+/** Changes name and room in the dialog, as a person does. */
+export async function rename(tab, name, room) {
+  await tab.click('#me-button');
+  await tab.fill('#name', name);
+  if (room) await tab.fill('#room', room);
+  await tab.click('#settings-save');
+  await tab.locator(`#members [data-user="${name}"]`).waitFor({ state: 'attached' });
+}
+
+export function state(tab, wanted) {
+  return tab.locator(`#status[data-state="${wanted}"]`).waitFor();
+}
+
+export async function say(tab, text) {
+  await tab.fill('#text', text);
+  await tab.press('#text', 'Enter');
+}
+
+/** The message with exactly this text, shown as accepted by the server. */
+export function message(tab, text) {
+  return tab.locator('.message[data-state="sent"]').filter({ has: tab.getByText(text, { exact: true }) });
+}
+
+export function texts(tab, selector = '.message .text') {
+  return tab.locator(selector).allTextContents();
+}
+
+/** Looks again and again until the answer is as it should be; fails with the last answer. */
+export async function eventually(look, isRight, what) {
+  const end = Date.now() + DEADLINE_MS;
+  for (;;) {
+    const answer = await look();
+    if (isRight(answer)) return answer;
+    assert.ok(Date.now() < end, `${what}; last seen: ${JSON.stringify(answer)}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+export async function screenshot(tab, name) {
+  mkdirSync(SCREENSHOTS, { recursive: true });
+  await tab.screenshot({ path: join(SCREENSHOTS, `${name}.png`) });
+}
+
+async function within(promise, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`deadline of ${DEADLINE_MS} ms passed: ${what()}`)), DEADLINE_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}

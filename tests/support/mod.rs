@@ -1,0 +1,46 @@
+//! What the socket tests share: the real server as a child process, a WebSocket client, and a client for raw bytes.
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "every test binary compiles this module by itself, uses only a part of it, and has no crate to export it to"
+)]
+
+mod client;
+mod raw;
+mod server;
+
+use std::time::{Duration, Instant};
+
+pub use client::{Client, Connect};
+pub use raw::{
+    BINARY, CLOSE, CONTINUATION, Frame, PING, PONG, Raw, Response, Stream, TEXT, close_frame, frame, frame_of, request,
+    upgrade_request,
+};
+pub use server::{Server, program, roomcast};
+
+/// How long anything may take before a test gives up: generous, since nothing here measures speed.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a condition that nobody announces is looked at again.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// When it does not hold within [`PATIENCE`]; `what` says what was waited for.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(POLL_INTERVAL);
+    }
+}
+
+/// Raises the soft limit on open files to the hard one, for tests with a thousand sockets; child processes inherit it.
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("raise the soft file limit to the hard one");
+}
