@@ -1,4 +1,17 @@
-#![doc = "stub"]
+//! Roomcast: a real-time WebSocket chat server that runs in your mio loop.
+//!
+//! One thread owns everything. A room keeps one log of encoded frames, a member a cursor into it: to broadcast is to append
+//! once, and to hand every member `log[cursor..tail]` in one system call. See [`Server`] for the loop contract and an example,
+//! `ARCHITECTURE.md` for how it works inside.
+//!
+//! | layer | module | what |
+//! |---|---|---|
+//! | 4 | [`server`] | the order of one turn |
+//! | 3 | [`hub`], [`net`], [`bus`] | what is said to whom; sockets; how publications travel and are kept |
+//! | 2 | [`protocol`], [`frame`], [`publication`] | the JSON, the frames, what passes between hub and bus |
+//! | 1 | [`room_log`], [`inbox`], [`deadline`] | the log, the way in for other threads, the timer wheel |
+//! | 0 | [`config`], [`error`](mod@error), [`id`], [`time`] | settings, errors, names, time |
+
 pub mod bus;
 pub mod config;
 pub mod deadline;
@@ -7,10 +20,17 @@ pub mod frame;
 pub mod hub;
 pub mod id;
 pub mod inbox;
+pub mod net;
 pub mod protocol;
 pub mod publication;
 pub mod room_log;
+pub mod server;
 pub mod time;
+
 pub use config::Config;
-pub use hub::Notice;
-pub struct Remote;
+pub use error::Error;
+pub use hub::{HostPublication, Notice, Policy};
+pub use id::{ConnectionId, RoomName, UserId};
+pub use net::Listener;
+pub use server::{HostLoop, Remote, Server, Stats};
+pub use time::Now;

@@ -1,0 +1,156 @@
+//! The program: flags, logger, signals, the poll loop.
+
+mod flags;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use flags::{Flags, Listen};
+use listenfd::ListenFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use roomcast::{Config, HostLoop, Listener, Now, Server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+const WAKE: Token = Token(0);
+const SIGNAL: Token = Token(1);
+const FIRST_OF_SERVER: usize = 2;
+
+/// Descriptors that are not connections: standard streams, poll, waker, signals, listeners, and some for the system.
+const DESCRIPTORS_RESERVED: u64 = 64;
+
+/// The exit code of a process that SIGINT ended.
+const EXIT_INTERRUPTED: i32 = 130;
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let flags = Flags::parse();
+    match run(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not through the log, which may be turned off.
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
+    let mut poll = Poll::new()?;
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
+    let config = flags.config(connections_max(flags));
+    let mut server = new_server(&poll, config)?;
+    listen(&mut server, &flags.listen)?;
+    let mut events = Events::with_capacity(1024);
+    while !server.has_ended() {
+        if let Err(error) = poll.poll(&mut events, server.timeout())
+            && error.kind() != std::io::ErrorKind::Interrupted
+        {
+            return Err(error.into());
+        }
+        for event in &events {
+            match event.token() {
+                SIGNAL => handle_signals(&mut signals, &mut server),
+                WAKE => {}
+                token if server.owns(token) => server.handle_event(event),
+                token => log::error!("event for {token:?}, which nobody owns"),
+            }
+        }
+        server.end_turn();
+    }
+    Ok(())
+}
+
+fn new_server(poll: &Poll, config: Config) -> Result<Server, Box<dyn std::error::Error>> {
+    config.check()?;
+    let limits = &config.limits;
+    let tokens = roomcast::net::LISTENERS_MAX + (limits.connections_max + limits.connections_reserved) as usize;
+    let host = HostLoop {
+        registry: poll.registry().try_clone()?,
+        tokens: FIRST_OF_SERVER..FIRST_OF_SERVER + tokens,
+        waker: Arc::new(Waker::new(poll.registry(), WAKE)?),
+        clock: Now::system,
+        seed: seed(),
+    };
+    Ok(Server::new(config, host)?)
+}
+
+/// A number that no other run has: the standard library draws the keys of its hash maps from the system.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// Raises the file limit as far as the process may, and says how many connections are allowed.
+fn connections_max(flags: &Flags) -> u32 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            log::warn!("cannot raise the limit of open files: {error}");
+        }
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let reserved = DESCRIPTORS_RESERVED + u64::from(Config::default().limits.connections_reserved);
+    let possible = files.saturating_sub(reserved).clamp(1, 1_000_000) as u32;
+    match flags.max_connections {
+        None => possible,
+        Some(asked) => {
+            if asked > possible {
+                log::warn!(
+                    "--max-connections {asked} is more than the limit of {files} open files allows; beyond \
+                     {possible} connections wait to be accepted"
+                );
+            }
+            asked
+        }
+    }
+}
+
+fn listen(server: &mut Server, addresses: &[Listen]) -> Result<(), Box<dyn std::error::Error>> {
+    for address in addresses {
+        match address {
+            Listen::Tcp(address) => {
+                let address = server.listen(*address)?;
+                log::info!("listening on http://{address}");
+            }
+            Listen::Unix(path) => {
+                server.listen_unix(path)?;
+                log::info!("listening on unix:{}", path.display());
+            }
+            Listen::Systemd => listen_on_systemd(server)?,
+        }
+    }
+    Ok(())
+}
+
+fn listen_on_systemd(server: &mut Server) -> Result<(), Box<dyn std::error::Error>> {
+    let mut handed_over = ListenFd::from_env();
+    if handed_over.len() == 0 {
+        return Err("--listen systemd: no sockets were handed over (LISTEN_FDS is not set for this process)".into());
+    }
+    for index in 0..handed_over.len() {
+        // Which kind each is, only trying tells; a refused one stays where it is.
+        let listener = match handed_over.take_tcp_listener(index) {
+            Ok(listener) => listener.map(Listener::Tcp),
+            Err(_) => handed_over.take_unix_listener(index)?.map(Listener::Unix),
+        };
+        if let Some(listener) = listener {
+            log::info!("listening on {}", server.listen_on(listener)?);
+        }
+    }
+    Ok(())
+}
+
+fn handle_signals(signals: &mut Signals, server: &mut Server) {
+    for _ in signals.pending() {
+        if server.is_shutting_down() {
+            log::warn!("second signal; ending at once");
+            std::process::exit(EXIT_INTERRUPTED);
+        }
+        server.shutdown();
+    }
+}

@@ -1,0 +1,67 @@
+//! Taking connections in, up to the cap, and pausing when the system is out of something.
+
+use mio::Token;
+
+use super::connection::Connection;
+use super::listener::{AcceptTrouble, accept_trouble};
+use super::stream::Stream;
+use super::{ACCEPT_AGAIN, LISTENERS_MAX, Net};
+
+impl Net {
+    /// Whether a connection may be waiting that there is room for.
+    pub(super) fn can_accept(&self) -> bool {
+        self.accept_paused_until.is_none()
+            && self.has_place()
+            && self.listeners.iter().any(|listener| listener.is_ready)
+    }
+
+    fn has_place(&self) -> bool {
+        let most = self.limits.connections_max as usize + self.limits.connections_reserved as usize;
+        self.connections.len() < most
+    }
+
+    /// Accepts up to the turn's budget. What is left waits in the listeners, which stay ready.
+    pub fn accept(&mut self) {
+        let mut left = self.limits.accepts_per_turn;
+        // Round robin, so that a flood on one address does not shut out another.
+        while left > 0 && self.can_accept() {
+            for index in 0..self.listeners.len() {
+                if self.listeners[index].is_ready && self.can_accept() && left > 0 {
+                    left -= 1;
+                    self.accept_one(index);
+                }
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize) {
+        match self.listeners[index].accept() {
+            Ok(stream) => self.insert(stream),
+            Err(error) => match accept_trouble(&error) {
+                AcceptTrouble::Nobody => self.listeners[index].is_ready = false,
+                AcceptTrouble::One => log::debug!("a connection was lost before it was accepted: {error}"),
+                AcceptTrouble::Exhausted => {
+                    let pause = self.timing.accept_pause;
+                    log::warn!("cannot accept connections: {error}; trying again in {pause:?}");
+                    self.stats.accept_pauses += 1;
+                    let until = self.wheel.insert(self.tick.after(pause), ACCEPT_AGAIN);
+                    self.accept_paused_until = Some(until);
+                }
+            },
+        }
+    }
+
+    fn insert(&mut self, stream: Stream) {
+        self.generations = self.generations.wrapping_add(1);
+        self.stats.accepted += 1;
+        let slot = self.connections.insert(Connection::new(stream, self.generations, self.tick));
+        let token = Token(self.tokens.start + LISTENERS_MAX + slot);
+        let connection = &mut self.connections[slot];
+        if let Err(error) = connection.stream.register(&self.registry, token) {
+            log::warn!("cannot poll a new connection: {error}");
+            self.connections.remove(slot);
+            return;
+        }
+        self.schedule(slot as u32, self.tick.after(self.timing.handshake_timeout));
+    }
+}

@@ -1,0 +1,151 @@
+//! How connections end: politely where the peer lets us, in bounded time always; and what silence means.
+
+use http::StatusCode;
+
+use crate::deadline::Tick;
+use crate::frame::{FrameWalk, PING};
+use crate::id::ConnectionId;
+use crate::protocol::CloseReason;
+
+use super::connection::{Goodbye, Phase};
+use super::http::Response;
+use super::{Handler, Net};
+
+/// How many connections a turn frees. Closing a socket is a system call of many microseconds; a mass disconnect must
+/// not stall everybody else.
+const FREED_PER_TURN: usize = 256;
+
+impl Net {
+    /// Closes an open connection: Close is queued behind its own output, and no data frame follows it.
+    pub fn close(&mut self, id: ConnectionId, reason: CloseReason, handler: &mut impl Handler) {
+        if !self.find(id).is_some_and(super::Connection::is_open) {
+            return;
+        }
+        let walk = match &mut self.connections[id.slot as usize].phase {
+            Phase::Open(reader) => reader.take().map_or_else(FrameWalk::default, |reader| reader.into_walk()),
+            _ => FrameWalk::default(),
+        };
+        self.begin_close(id.slot, reason, Goodbye::AwaitClose(Box::new(walk)), handler);
+    }
+
+    pub(super) fn begin_close(&mut self, slot: u32, reason: CloseReason, goodbye: Goodbye, handler: &mut impl Handler) {
+        let id = self.connections[slot as usize].id(slot);
+        log::debug!("connection {id}: closing with {} {}", reason.code, reason.reason);
+        let mut output = self.connections[slot as usize].output.take().unwrap_or_default();
+        output.append_close(reason.code, reason.reason);
+        self.connections[slot as usize].output = Some(output);
+        self.begin_closing(slot, goodbye, handler);
+    }
+
+    pub(super) fn begin_closing(&mut self, slot: u32, goodbye: Goodbye, handler: &mut impl Handler) {
+        let connection = &mut self.connections[slot as usize];
+        let was_open = connection.is_open();
+        let id = connection.id(slot);
+        // What the peer says from now on does not matter, but that it says something may (a Close, its end).
+        connection.phase = Phase::Closing(goodbye);
+        connection.since = self.tick;
+        self.schedule(slot, self.tick.after(self.timing.close_timeout));
+        self.queue_flush(slot);
+        self.queue_if_readable(slot);
+        if was_open {
+            self.open -= 1;
+            handler.on_closed(id);
+        }
+    }
+
+    /// A connection has ended; it is freed at the end of a turn.
+    pub(super) fn end(&mut self, slot: u32, handler: &mut impl Handler) {
+        let connection = &mut self.connections[slot as usize];
+        let id = connection.id(slot);
+        match std::mem::replace(&mut connection.phase, Phase::Gone) {
+            Phase::Gone => return,
+            Phase::Open(_) => {
+                self.open -= 1;
+                handler.on_closed(id);
+            }
+            Phase::Head(_) | Phase::Closing(_) => {}
+        }
+        self.gone.push(slot);
+    }
+
+    /// Frees connections that have ended.
+    pub fn free(&mut self) {
+        let kept = self.gone.len().saturating_sub(FREED_PER_TURN);
+        for slot in self.gone.drain(kept..) {
+            // Closing the socket takes it out of the poll.
+            let connection = self.connections.remove(slot as usize);
+            debug_assert!(matches!(connection.phase, Phase::Gone));
+            if connection.is_queued {
+                self.ready.retain(|ready| *ready != slot);
+            }
+            if connection.is_dirty {
+                self.dirty.retain(|dirty| *dirty != slot);
+            }
+        }
+    }
+
+    /// Looks at a connection because it may have been silent, or have taken nothing, for too long.
+    pub(super) fn look_at(&mut self, slot: u32, handler: &mut impl Handler) {
+        let connection = &self.connections[slot as usize];
+        let next = match &connection.phase {
+            Phase::Gone => return,
+            Phase::Open(_) => self.look_at_open(slot, handler),
+            Phase::Head(_) => {
+                let due = connection.since.after(self.timing.handshake_timeout);
+                if self.tick >= due {
+                    let words = format!("no complete request head within {:?}", self.timing.handshake_timeout);
+                    return self.respond(slot, &Response::text(StatusCode::REQUEST_TIMEOUT, &words), false, handler);
+                }
+                due
+            }
+            Phase::Closing(_) => {
+                let due = connection.since.after(self.timing.close_timeout);
+                if self.tick >= due {
+                    return self.end(slot, handler);
+                }
+                due
+            }
+        };
+        // It may have begun to close, which has scheduled it anew.
+        if self.connections[slot as usize].looked_at <= self.tick {
+            self.schedule(slot, next);
+        }
+    }
+
+    /// The heartbeat, and the end of who takes nothing; says when to look again.
+    fn look_at_open(&mut self, slot: u32, handler: &mut impl Handler) -> Tick {
+        let connection = &self.connections[slot as usize];
+        if connection.blocked == Tick::default() {
+            return self.check_heartbeat(slot, handler);
+        }
+        let due = connection.blocked.after(self.timing.stall_timeout);
+        if self.tick >= due {
+            handler.on_stalled(connection.id(slot));
+        }
+        self.check_heartbeat(slot, handler).min(due)
+    }
+
+    /// Pings a silent connection, and closes it if it stays silent; says when to look again.
+    fn check_heartbeat(&mut self, slot: u32, handler: &mut impl Handler) -> Tick {
+        let connection = &mut self.connections[slot as usize];
+        let pinged = connection.since;
+        // Any byte is an answer.
+        if pinged != Tick::default() && connection.seen < pinged {
+            let due = pinged.after(self.timing.pong_timeout);
+            if self.tick >= due {
+                self.stats.no_pongs += 1;
+                let id = connection.id(slot);
+                self.close(id, CloseReason::NO_PONG, handler);
+            }
+            return due;
+        }
+        let due = connection.seen.after(self.timing.ping_interval);
+        if self.tick < due {
+            connection.since = Tick::default();
+            return due;
+        }
+        connection.since = self.tick;
+        self.append_output(slot, &PING);
+        self.tick.after(self.timing.pong_timeout)
+    }
+}

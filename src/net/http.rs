@@ -1,0 +1,211 @@
+//! HTTP as far as a WebSocket server needs it: one request head, one answer, and the upgrade (RFC 9112, RFC 6455 section 4.2).
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use tungstenite::error::{Error, ProtocolError};
+use tungstenite::handshake::server::{create_response, write_response};
+
+/// The most header fields of a head.
+const FIELDS_MAX: usize = 64;
+
+/// What the bytes of a head come to.
+#[derive(Debug)]
+pub(super) enum Head {
+    /// Not complete yet.
+    Partial,
+    /// Complete; so many bytes belong to it.
+    Complete(Request<()>, usize),
+    /// Not to be answered but with this.
+    Bad(Response),
+}
+
+/// Whether the bytes from `searched` on, which may begin in the middle of it, contain the end of a head.
+///
+/// Looking for it first means that a head that comes byte by byte is parsed once, not once a byte (CVE-2023-43669).
+pub(super) fn contains_end(bytes: &[u8], searched: usize) -> bool {
+    let from = searched.saturating_sub(3);
+    bytes[from..].windows(2).any(|pair| pair == b"\n\n") || bytes[from..].windows(3).any(|three| three == b"\n\r\n")
+}
+
+/// Reads a head of at most `bytes_max`.
+pub(super) fn parse_head(bytes: &[u8], bytes_max: usize) -> Head {
+    let too_large = |words: String| Head::Bad(Response::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &words));
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut parsed = httparse::Request::new(&mut fields);
+    match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(used)) if used <= bytes_max => match to_request(&parsed) {
+            Ok(request) => Head::Complete(request, used),
+            Err(words) => Head::Bad(Response::text(StatusCode::BAD_REQUEST, &words)),
+        },
+        Ok(httparse::Status::Partial) if bytes.len() < bytes_max => Head::Partial,
+        Ok(_) => too_large(format!("request head exceeds {bytes_max} bytes")),
+        Err(httparse::Error::TooManyHeaders) => too_large(format!("more than {FIELDS_MAX} header fields")),
+        Err(error) => {
+            let words = format!("not an HTTP/1.1 request: {error}");
+            Head::Bad(Response::text(StatusCode::BAD_REQUEST, &words))
+        }
+    }
+}
+
+fn to_request(parsed: &httparse::Request<'_, '_>) -> Result<Request<()>, String> {
+    let (method, path) = (parsed.method.unwrap_or_default(), parsed.path.unwrap_or_default());
+    let mut request = Request::new(());
+    *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| format!("bad method {method:?}"))?;
+    *request.uri_mut() = path.parse::<Uri>().map_err(|error| format!("bad request target: {error}"))?;
+    *request.version_mut() = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    let headers: &mut HeaderMap = request.headers_mut();
+    for field in parsed.headers.iter() {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| format!("bad header {:?}", field.name))?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| format!("bad value of header {name}"))?;
+        headers.append(name, value);
+    }
+    Ok(request)
+}
+
+/// A whole answer; the connection is closed after it.
+#[derive(Clone, Debug)]
+pub struct Response {
+    status: StatusCode,
+    headers: Vec<(&'static str, Cow<'static, str>)>,
+    body: Cow<'static, [u8]>,
+}
+
+impl Response {
+    /// An answer with a body of this media type.
+    pub fn new(status: StatusCode, media_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        let headers = vec![("Content-Type", media_type.into()), ("X-Content-Type-Options", "nosniff".into())];
+        Self { status, headers, body: body.into() }
+    }
+
+    /// An answer of one sentence.
+    pub fn text(status: StatusCode, sentence: &str) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", format!("{sentence}\n").into_bytes())
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The answer as bytes; without the body if `is_head`, the method being HEAD.
+    pub(super) fn to_bytes(&self, is_head: bool) -> Vec<u8> {
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_str()).into_bytes();
+        for (name, value) in &self.headers {
+            bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        bytes.extend_from_slice(format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len()).as_bytes());
+        if !is_head {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+}
+
+/// A request that was found to be a proper WebSocket handshake, and its answer.
+#[derive(Debug)]
+pub struct Handshake(http::Response<()>);
+
+impl Handshake {
+    /// Checks a request: GET, HTTP/1.1, `Connection`, `Upgrade`, version 13, a key.
+    ///
+    /// # Errors
+    /// The answer that says what is missing.
+    pub fn check(request: &Request<()>) -> Result<Self, Response> {
+        create_response(request).map(Self).map_err(|error| {
+            let upgrade = |words: &str| {
+                Response::text(StatusCode::UPGRADE_REQUIRED, words)
+                    .with("Upgrade", "websocket")
+                    .with("Sec-WebSocket-Version", "13")
+            };
+            match error {
+                Error::Protocol(ProtocolError::WrongHttpMethod) => method_not_allowed(request, "GET"),
+                Error::Protocol(ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey) => {
+                    let words = "Sec-WebSocket-Key is missing or not 16 bytes in base64";
+                    Response::text(StatusCode::BAD_REQUEST, words)
+                }
+                Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
+                    let found = request.headers().get("Sec-WebSocket-Version").and_then(|value| value.to_str().ok());
+                    upgrade(&format!("Sec-WebSocket-Version is {}; 13 is allowed", found.unwrap_or("missing")))
+                }
+                Error::Protocol(error) => upgrade(&format!("this is a WebSocket, to be opened by one: {error}")),
+                error => Response::text(StatusCode::BAD_REQUEST, &error.to_string()),
+            }
+        })
+    }
+
+    /// Selects a subprotocol that the client has offered.
+    #[must_use]
+    pub fn with_subprotocol(mut self, subprotocol: &'static str) -> Self {
+        self.0.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(subprotocol));
+        self
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(160);
+        write_response(&mut bytes, &self.0).expect("writing into memory does not fail");
+        bytes
+    }
+}
+
+/// The answer to a method that a resource does not have.
+pub fn method_not_allowed(request: &Request<()>, allowed: &'static str) -> Response {
+    let words = format!("method {}; {allowed} allowed", request.method());
+    Response::text(StatusCode::METHOD_NOT_ALLOWED, &words).with("Allow", allowed)
+}
+
+/// What a request is answered with.
+#[derive(Debug)]
+pub enum Answer {
+    /// It becomes a WebSocket.
+    Upgrade(Handshake),
+    /// It gets this, and the connection ends.
+    Respond(Response),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_it_is_cut() {
+        let head = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        for cut in 0..=head.len() {
+            let found = contains_end(&head[..cut], 0) || contains_end(head, cut);
+            assert!(found, "cut at {cut}");
+            assert_eq!(contains_end(&head[..cut], 0), cut == head.len());
+        }
+        assert!(contains_end(b"GET / HTTP/1.1\n\n", 0));
+    }
+
+    #[test]
+    fn heads_are_told_apart() {
+        let status = |bytes: &[u8]| match parse_head(bytes, 200) {
+            Head::Partial => 0,
+            Head::Complete(..) => 200,
+            Head::Bad(response) => response.status().as_u16(),
+        };
+        assert_eq!(status(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), 200);
+        assert_eq!(status(b"GET / HTTP/1.1\r\nHost"), 0);
+        assert_eq!(status(b"\x16\x03\x01 hello"), 400);
+        assert_eq!(status(b"GET /\xff HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status(&[b"GET /", [b'a'; 300].as_slice()].concat()), 431);
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(65));
+        assert_eq!(parse_head_status(many.as_bytes()), 431);
+    }
+
+    fn parse_head_status(bytes: &[u8]) -> u16 {
+        match parse_head(bytes, 8192) {
+            Head::Bad(response) => response.status().as_u16(),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Sockets that are listened on: made with what accepted ones are to inherit, and what may go wrong with accepting.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::stream::Stream;
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// How much a socket takes beyond what the network takes. Without this bound the kernel hides megabytes of a slow
+/// reader's lag, and the server would learn too late that it must fall back.
+const NOTSENT_LOWAT_BYTES: u32 = 64 * 1024;
+
+/// A socket to accept connections from, made here or handed over by systemd or an embedder.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP over IPv4 or IPv6.
+    Tcp(std::net::TcpListener),
+    /// A Unix domain socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An address and the port that was given by the system if 0 was asked for.
+    Tcp(SocketAddr),
+    /// A path, or none for an unnamed or abstract socket.
+    Unix(Option<PathBuf>),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => write!(f, "http://{address}"),
+            ListenAddress::Unix(Some(path)) => write!(f, "unix:{}", path.display()),
+            ListenAddress::Unix(None) => f.write_str("unix:(unnamed)"),
+        }
+    }
+}
+
+impl Listener {
+    /// Listens on a TCP address.
+    ///
+    /// # Errors
+    /// What the system says, for example that the address is in use.
+    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // A restarted server takes its port again although connections of the old one are still in TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self::Tcp(socket.into()))
+    }
+
+    /// Listens on a path; a socket file that nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// What the system says, for example that somebody listens there or that the path exists and is not a socket.
+    pub fn unix(path: &Path) -> io::Result<Self> {
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+        if is_socket && StdUnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
+            std::fs::remove_file(path)?;
+        }
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        socket.listen(BACKLOG)?;
+        Ok(Self::Unix(socket.into()))
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn address(&self) -> io::Result<ListenAddress> {
+        Ok(match self {
+            Listener::Tcp(listener) => ListenAddress::Tcp(listener.local_addr()?),
+            Listener::Unix(listener) => {
+                ListenAddress::Unix(listener.local_addr()?.as_pathname().map(Path::to_path_buf))
+            }
+        })
+    }
+}
+
+/// A listener that is polled.
+#[derive(Debug)]
+pub(super) struct PolledListener {
+    socket: PolledSocket,
+    address: ListenAddress,
+    /// Whether connections may be waiting: an edge was seen and accepting has not come to its end since.
+    pub(super) is_ready: bool,
+}
+
+#[derive(Debug)]
+enum PolledSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl PolledListener {
+    pub(super) fn new(listener: Listener, registry: &Registry, token: Token) -> io::Result<Self> {
+        let address = listener.address()?;
+        let mut socket = match listener {
+            Listener::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let socket = SockRef::from(&listener);
+                // Accepted sockets inherit both on Linux, which saves two system calls an accept.
+                socket.set_tcp_nodelay(true)?;
+                #[cfg(any(target_os = "linux", target_os = "android"))]
+                socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+                PolledSocket::Tcp(TcpListener::from_std(listener))
+            }
+            Listener::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                PolledSocket::Unix(UnixListener::from_std(listener))
+            }
+        };
+        match &mut socket {
+            PolledSocket::Tcp(listener) => listener.register(registry, token, Interest::READABLE)?,
+            PolledSocket::Unix(listener) => listener.register(registry, token, Interest::READABLE)?,
+        }
+        Ok(Self { socket, address, is_ready: true })
+    }
+
+    pub(super) fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    pub(super) fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            PolledSocket::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                #[cfg(not(any(target_os = "linux", target_os = "android")))]
+                let _ = stream.set_nodelay(true);
+                Ok(Stream::Tcp(stream))
+            }
+            PolledSocket::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+        }
+    }
+}
+
+impl Drop for PolledListener {
+    fn drop(&mut self) {
+        if let ListenAddress::Unix(Some(path)) = &self.address {
+            // A path without a listener would only confuse; that it is gone already does not matter.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// What to do about an error of `accept`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AcceptTrouble {
+    /// Nobody waits.
+    Nobody,
+    /// It concerned one connection only; go on.
+    One,
+    /// The system is out of something; a failed accept gives no second edge, so try again after a pause.
+    Exhausted,
+}
+
+pub(super) fn accept_trouble(error: &io::Error) -> AcceptTrouble {
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return AcceptTrouble::Nobody;
+    }
+    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    match Errno::from_io_error(error) {
+        Some(errno) if exhausted.contains(&errno) => AcceptTrouble::Exhausted,
+        // accept(2): Linux passes pending network errors of the new socket on; they are to be treated like EAGAIN.
+        _ => AcceptTrouble::One,
+    }
+}

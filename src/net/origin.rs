@@ -1,0 +1,146 @@
+//! Which pages may connect: a browser names the page's origin (RFC 6454), and other programs need not.
+
+use http::Uri;
+use http::uri::Authority;
+
+/// The origins that are allowed besides the server's own host.
+#[derive(Clone, Debug, Default)]
+pub struct OriginPolicy {
+    patterns: Vec<Pattern>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pattern {
+    Any,
+    /// Scheme, host, port; `*.` in front of the host stands for one or more labels.
+    Origin {
+        scheme: String,
+        host: String,
+        is_wildcard: bool,
+        port: Option<u16>,
+    },
+}
+
+impl OriginPolicy {
+    /// Reads patterns: `https://chat.example`, `https://*.example:8443`, `*`.
+    ///
+    /// # Errors
+    /// A sentence that says which pattern cannot be read, and how they look.
+    pub fn new(patterns: &[String]) -> Result<Self, String> {
+        let patterns = patterns.iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<_, _>>()?;
+        Ok(Self { patterns })
+    }
+
+    /// Whether a request with this `Origin` header may connect to the host of this `Host` header.
+    pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        if self.patterns.contains(&Pattern::Any) {
+            return true;
+        }
+        let Some(Pattern::Origin { scheme, host: origin_host, is_wildcard: false, port }) = Pattern::parse(origin).ok()
+        else {
+            return false;
+        };
+        is_same_host(&scheme, &origin_host, port, host)
+            || self.patterns.iter().any(|pattern| pattern.matches(&scheme, &origin_host, port))
+    }
+}
+
+/// The scheme is not compared: behind a proxy that ends TLS the server cannot know it.
+fn is_same_host(scheme: &str, origin_host: &str, port: Option<u16>, host: Option<&str>) -> bool {
+    let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else { return false };
+    let host_port = host.port_u16().or(default_port(scheme));
+    host.host().eq_ignore_ascii_case(origin_host) && host_port == port.or(default_port(scheme))
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Self, String> {
+        let error = || {
+            format!(
+                "origin {text:?} is not one; https://chat.example, https://*.example, http://localhost:3000 and * are"
+            )
+        };
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let (is_wildcard, plain) = match text.split_once("://*.") {
+            Some((scheme, rest)) => (true, format!("{scheme}://{rest}")),
+            None => (false, text.to_owned()),
+        };
+        let uri: Uri = plain.parse().map_err(|_| error())?;
+        let is_bare = matches!(uri.path(), "" | "/") && !plain.ends_with('/') && uri.query().is_none();
+        let (Some(scheme), Some(host), true) = (uri.scheme_str(), uri.host(), is_bare) else { return Err(error()) };
+        if host.is_empty() || host.contains('*') || plain.contains('@') {
+            return Err(error());
+        }
+        Ok(Self::Origin {
+            scheme: scheme.to_ascii_lowercase(),
+            host: host.to_ascii_lowercase(),
+            is_wildcard,
+            port: uri.port_u16(),
+        })
+    }
+
+    fn matches(&self, origin_scheme: &str, origin_host: &str, origin_port: Option<u16>) -> bool {
+        let Pattern::Origin { scheme, host, is_wildcard, port } = self else { return true };
+        let host_matches = match is_wildcard {
+            false => origin_host == host,
+            true => origin_host.strip_suffix(host.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+        };
+        let port_of = |port: Option<u16>| port.or(default_port(scheme));
+        scheme == origin_scheme && host_matches && port_of(*port) == port_of(origin_port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_compared_whole() {
+        let check = |patterns: &[&str], origin: &str, host: &str, expected: bool| {
+            let patterns: Vec<_> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+            let policy = OriginPolicy::new(&patterns).unwrap();
+            let found = policy.allows(Some(origin), Some(host));
+            assert_eq!(found, expected, "{patterns:?} {origin} {host}");
+        };
+        check(&[], "http://localhost:8080", "localhost:8080", true);
+        check(&[], "http://localhost", "localhost:8080", false);
+        check(&[], "https://chat.example", "chat.example", true);
+        check(&[], "https://chat.example", "chat.example:443", true);
+        check(&[], "http://[::1]:8080", "[::1]:8080", true);
+        check(&[], "http://evil.example", "localhost:8080", false);
+        check(&[], "null", "localhost:8080", false);
+        check(&[], "http://localhost:8080@evil.example", "localhost:8080", false);
+        check(&["https://chat.example"], "https://chat.example", "x", true);
+        check(&["https://chat.example"], "https://CHAT.example:443", "x", true);
+        check(&["https://chat.example"], "http://chat.example", "x", false);
+        check(&["https://chat.example"], "https://chat.example.evil", "x", false);
+        check(&["https://*.example"], "https://a.b.example", "x", true);
+        check(&["https://*.example"], "https://example", "x", false);
+        check(&["https://*.example"], "https://.example", "x", false);
+        check(&["https://*.example"], "https://notexample", "x", false);
+        check(&["https://*.example:8443"], "https://a.example", "x", false);
+        check(&["*"], "null", "x", true);
+    }
+
+    #[test]
+    fn an_absent_origin_is_allowed() {
+        assert!(OriginPolicy::default().allows(None, None));
+    }
+
+    #[test]
+    fn patterns_that_are_none_are_refused() {
+        for bad in ["", "chat.example", "https://", "https://chat.example/", "https://chat.example/x", "https://*"] {
+            assert!(OriginPolicy::new(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The parser of a connection's frames, lent: between two messages no connection needs one of its own.
+
+use std::io::{self, Read, Write};
+
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
+
+use crate::config::Limits;
+use crate::frame::FrameWalk;
+use crate::protocol::CloseReason;
+
+use super::output::Output;
+
+/// What a parser reads ahead. Larger reads copy less for large messages and more for small ones.
+const READ_BYTES: usize = 512;
+
+/// A parser that met a frame larger than this is not lent on: its buffer never shrinks.
+const LENT_FRAME_BYTES_MAX: u64 = 64 * 1024;
+
+/// A tungstenite parser, and what it does not tell about itself.
+///
+/// It serves whichever connection is being read, and stays with a connection only while that is in the middle of
+/// something: thousands of idle connections share one.
+#[derive(Debug)]
+pub(super) struct Reader {
+    context: WebSocketContext,
+    walk: FrameWalk,
+    /// What was read from the socket and not yet by the parser, because it was stopped.
+    unread: Vec<u8>,
+    is_stopped: bool,
+}
+
+/// What a parser found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A message.
+    Message(Message),
+    /// All input is used up.
+    NeedsInput,
+    /// Both sides have said Close.
+    Closed,
+    /// The peer broke the protocol.
+    Misbehaved(CloseReason),
+}
+
+/// The stream that tungstenite reads from and writes to: the bytes at hand, and the connection's own output.
+struct Adapter<'a, 'input> {
+    input: &'a mut &'input [u8],
+    output: &'a mut Output,
+}
+
+impl Read for Adapter<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.input.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.input.read(buffer)
+    }
+}
+
+impl Write for Adapter<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.output.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Reader {
+    pub(super) fn new(limits: &Limits) -> Self {
+        // With a write buffer of 0 every frame that tungstenite makes goes to the adapter at once, so that frames
+        // encoded elsewhere can be put between them.
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(limits.message_bytes_max))
+            .max_frame_size(Some(limits.message_bytes_max));
+        Self {
+            context: WebSocketContext::new(Role::Server, Some(config)),
+            walk: FrameWalk::default(),
+            unread: Vec::new(),
+            is_stopped: false,
+        }
+    }
+
+    /// Tells of bytes that [`Reader::next`] is going to be given.
+    pub(super) fn announce(&mut self, input: &[u8]) {
+        self.walk.advance(input);
+    }
+
+    /// The next message in `input`; answers that the protocol wants at once go to `output`.
+    pub(super) fn next(&mut self, input: &mut &[u8], output: &mut Output, limits: &Limits) -> Found {
+        if self.walk.fragments() > limits.fragments_max {
+            return Found::Misbehaved(CloseReason::TOO_BIG);
+        }
+        match self.context.read(&mut Adapter { input, output }) {
+            Ok(message) => Found::Message(message),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Found::NeedsInput,
+            Err(Error::ConnectionClosed | Error::AlreadyClosed) => Found::Closed,
+            Err(error) => {
+                log::debug!("peer misbehaved: {error}");
+                Found::Misbehaved(match error {
+                    Error::Capacity(_) => CloseReason::TOO_BIG,
+                    Error::Utf8(_) => CloseReason::NOT_UTF8,
+                    _ => CloseReason::PROTOCOL,
+                })
+            }
+        }
+    }
+
+    /// Stops before all input is read; the rest is kept.
+    pub(super) fn stop(&mut self, unread: &[u8]) {
+        self.unread = unread.to_vec();
+        self.is_stopped = true;
+    }
+
+    /// Goes on after a stop: gives what is to be read before anything else.
+    pub(super) fn resume(&mut self) -> Vec<u8> {
+        self.is_stopped = false;
+        std::mem::take(&mut self.unread)
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Whether the connection can do without it until more bytes come.
+    pub(super) fn is_free(&self) -> bool {
+        self.walk.at_rest() && !self.is_stopped && self.context.can_write()
+    }
+
+    /// Whether another connection may have it, being free.
+    pub(super) fn is_lendable(&self) -> bool {
+        self.walk.largest() <= LENT_FRAME_BYTES_MAX
+    }
+
+    /// Makes it ready for another connection.
+    pub(super) fn renew(&mut self) {
+        self.walk = FrameWalk::default();
+    }
+
+    /// Gives up parsing and only follows the headers, to see the peer's Close.
+    pub(super) fn into_walk(self) -> FrameWalk {
+        self.walk
+    }
+}

@@ -1,0 +1,237 @@
+//! From a socket to messages: one read a turn and connection, HTTP head first, then frames.
+
+use http::{Method, StatusCode};
+use tungstenite::Message;
+
+use crate::deadline::Tick;
+use crate::id::ConnectionId;
+use crate::protocol::CloseReason;
+
+use super::connection::{Goodbye, Phase};
+use super::http::{self as head, Answer, Head, Response};
+use super::output::Output;
+use super::reader::{Found, Reader};
+use super::{Handler, Net, Trouble, Verdict, trouble};
+
+/// How reading a connection's frames ended.
+enum End {
+    /// All input is used up.
+    Input,
+    /// The connection has had its share of the turn.
+    Budget,
+    Closed,
+    Misbehaved(CloseReason),
+    Refused(CloseReason),
+}
+
+impl Net {
+    /// Reads connections that have something, up to the turn's budget.
+    pub fn read(&mut self, handler: &mut impl Handler) {
+        for _ in 0..self.limits.reads_per_turn {
+            let Some(slot) = self.ready.pop_front() else { break };
+            if let Some(connection) = self.connections.get_mut(slot as usize) {
+                connection.is_queued = false;
+                self.read_one(slot, handler);
+            }
+        }
+    }
+
+    fn read_one(&mut self, slot: u32, handler: &mut impl Handler) {
+        let connection = &mut self.connections[slot as usize];
+        // Who does not take answers is not asked for more questions; a flush goes on with this.
+        if connection.output_bytes() > self.limits.output_bytes_max / 2 && connection.is_open() {
+            return;
+        }
+        if let Phase::Open(Some(reader)) = &mut connection.phase
+            && reader.is_stopped()
+        {
+            let unread = reader.resume();
+            self.read_frames(slot, &unread, handler);
+            return self.queue_if_readable(slot);
+        }
+        // The buffer is lent to this connection for as long as its bytes are looked at.
+        let mut buffer = std::mem::take(&mut self.buffer);
+        match connection.stream.read(&mut buffer) {
+            Ok(0) => self.handle_end(slot, handler),
+            Ok(bytes) => {
+                // A read shorter than the buffer has emptied the socket, unless an end of file or an error is waiting
+                // behind it, for which no second edge comes.
+                if bytes < buffer.len() && !connection.readiness.read_closed {
+                    connection.readiness.readable = false;
+                }
+                connection.seen = self.tick;
+                self.stats.received_bytes += bytes as u64;
+                self.take_bytes(slot, &buffer[..bytes], handler);
+                self.queue_if_readable(slot);
+            }
+            Err(error) => match trouble(&error) {
+                Trouble::WouldBlock => connection.readiness.readable = false,
+                Trouble::Interrupted => self.queue_read(slot),
+                Trouble::Broken => self.end(slot, handler),
+            },
+        }
+        self.buffer = buffer;
+    }
+
+    pub(super) fn queue_if_readable(&mut self, slot: u32) {
+        let connection = &self.connections[slot as usize];
+        if connection.has_input() && !matches!(connection.phase, Phase::Gone) {
+            self.queue_read(slot);
+        }
+    }
+
+    fn take_bytes(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+        let connection = &mut self.connections[slot as usize];
+        match &mut connection.phase {
+            Phase::Head(kept) => {
+                let mut head = kept.take().unwrap_or_default();
+                // Nearly always the whole head comes at once, and nothing has to be kept.
+                if head.is_empty() && head::contains_end(bytes, 0) {
+                    return self.read_head(slot, bytes, handler);
+                }
+                let searched = head.len();
+                head.extend_from_slice(bytes);
+                let is_complete = head::contains_end(&head, searched);
+                if is_complete || head.len() >= self.limits.head_bytes_max {
+                    return self.read_head(slot, &head, handler);
+                }
+                *kept = Some(head);
+            }
+            Phase::Open(reader) => {
+                let lent = &mut self.lent;
+                let new = || Box::new(Reader::new(&self.limits));
+                reader.get_or_insert_with(|| lent.take().unwrap_or_else(new)).announce(bytes);
+                self.read_frames(slot, bytes, handler);
+            }
+            Phase::Closing(Goodbye::AwaitClose(walk)) => {
+                walk.advance(bytes);
+                if walk.closed() {
+                    connection.phase = Phase::Closing(Goodbye::Flush);
+                    self.queue_flush(slot);
+                }
+            }
+            Phase::Closing(_) | Phase::Gone => {}
+        }
+    }
+
+    /// The peer will send nothing more: what it is owed of its own output is still written.
+    fn handle_end(&mut self, slot: u32, handler: &mut impl Handler) {
+        let connection = &mut self.connections[slot as usize];
+        connection.readiness.readable = false;
+        match connection.phase {
+            Phase::Open(_) => self.begin_closing(slot, Goodbye::Flush, handler),
+            _ => self.end(slot, handler),
+        }
+    }
+
+    fn read_head(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+        let (mut request, used) = match head::parse_head(bytes, self.limits.head_bytes_max) {
+            Head::Complete(request, used) => (request, used),
+            Head::Bad(response) => return self.respond(slot, &response, false, handler),
+            Head::Partial => {
+                let words = "request head is not complete where it ends";
+                return self.respond(slot, &Response::text(StatusCode::BAD_REQUEST, words), false, handler);
+            }
+        };
+        let is_full = self.open >= self.limits.connections_max as usize;
+        let connection = &mut self.connections[slot as usize];
+        if let Some(address) = connection.stream.peer_address() {
+            request.extensions_mut().insert(address);
+        }
+        let id = connection.id(slot);
+        match handler.on_request(id, &request, is_full) {
+            Answer::Respond(response) => self.respond(slot, &response, request.method() == Method::HEAD, handler),
+            Answer::Upgrade(handshake) => {
+                self.open += 1;
+                self.stats.upgraded += 1;
+                self.connections[slot as usize].phase = Phase::Open(None);
+                self.connections[slot as usize].since = Tick::default();
+                self.append_output(slot, &handshake.to_bytes());
+                self.schedule(slot, self.tick.after(self.timing.ping_interval));
+                handler.on_open(id);
+                // A client may send its first frames behind the head, without waiting for the answer.
+                if used < bytes.len() {
+                    self.take_bytes(slot, &bytes[used..], handler);
+                }
+            }
+        }
+    }
+
+    pub(super) fn respond(&mut self, slot: u32, response: &Response, is_head: bool, handler: &mut impl Handler) {
+        self.stats.answered += 1;
+        log::debug!("slot {slot}: answered {}", response.status());
+        self.append_output(slot, &response.to_bytes(is_head));
+        self.begin_closing(slot, Goodbye::Drain, handler);
+    }
+
+    /// Reads frames with the parser that the connection has at the moment.
+    fn read_frames(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+        let connection = &mut self.connections[slot as usize];
+        let Phase::Open(reader) = &mut connection.phase else { return };
+        let Some(mut reader) = reader.take() else { return };
+        let id = connection.id(slot);
+        let mut output = connection.output.take().unwrap_or_else(|| self.outputs.pop().unwrap_or_default());
+        let mut left = self.limits.messages_per_read;
+        let mut input = bytes;
+        let end = loop {
+            match reader.next(&mut input, &mut output, &self.limits) {
+                Found::NeedsInput => break End::Input,
+                Found::Closed => break End::Closed,
+                Found::Misbehaved(reason) => break End::Misbehaved(reason),
+                Found::Message(message) => {
+                    let verdict = dispatch(id, &message, &mut output, handler);
+                    if let Verdict::Close(reason) = verdict {
+                        break End::Refused(reason);
+                    }
+                    left -= 1;
+                    if left == 0 || output.len() > self.limits.output_bytes_max / 2 {
+                        break End::Budget;
+                    }
+                }
+            }
+        };
+        self.put_output(slot, output);
+        match end {
+            End::Input => self.put_reader(slot, reader),
+            End::Budget => {
+                reader.stop(input);
+                self.connections[slot as usize].phase = Phase::Open(Some(reader));
+                self.queue_read(slot);
+            }
+            End::Closed => self.begin_closing(slot, Goodbye::Flush, handler),
+            End::Misbehaved(reason) => self.begin_close(slot, reason, Goodbye::Drain, handler),
+            End::Refused(reason) => {
+                let goodbye = Goodbye::AwaitClose(Box::new(reader.into_walk()));
+                self.begin_close(slot, reason, goodbye, handler);
+            }
+        }
+    }
+
+    /// Leaves the parser with the connection if that is in the middle of something, and takes it back otherwise.
+    fn put_reader(&mut self, slot: u32, mut reader: Box<Reader>) {
+        if !reader.is_free() {
+            self.connections[slot as usize].phase = Phase::Open(Some(reader));
+        } else if reader.is_lendable() && self.lent.is_none() {
+            reader.renew();
+            self.lent = Some(reader);
+        }
+    }
+
+    fn put_output(&mut self, slot: u32, output: Box<Output>) {
+        if output.is_empty() {
+            self.keep_output(output);
+            return;
+        }
+        self.connections[slot as usize].output = Some(output);
+        self.queue_flush(slot);
+    }
+}
+
+fn dispatch(id: ConnectionId, message: &Message, output: &mut Output, handler: &mut impl Handler) -> Verdict {
+    match message {
+        Message::Text(text) => handler.on_text(id, text, output),
+        Message::Binary(bytes) => handler.on_binary(id, bytes, output),
+        // tungstenite answers pings and Close by itself; any byte that came counts as a pong.
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Verdict::Continue,
+    }
+}

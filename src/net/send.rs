@@ -1,0 +1,197 @@
+//! Bytes out: a room's frames straight from its log, and a connection's own output.
+
+use crate::deadline::Tick;
+use crate::frame::boundary_after;
+use crate::id::ConnectionId;
+
+use super::connection::{Goodbye, Phase};
+use super::output::Output;
+use super::{Handler, Net, Trouble, trouble};
+
+/// How many empty outputs are kept to be used again, and how large one may be to be kept.
+const OUTPUTS_KEPT_MAX: usize = 64;
+const OUTPUT_KEPT_BYTES_MAX: usize = 64 * 1024;
+
+impl Net {
+    /// Offers whole frames to an open connection; says how many bytes of whole frames it has taken.
+    ///
+    /// Nothing is taken while its own output waits. After a short write the rest of the torn frame, and only that, is
+    /// copied to its own output, so the answer always is a frame boundary. Who takes less than all is told by
+    /// [`Handler::on_drained`] when it takes more.
+    #[inline]
+    pub fn send(&mut self, slot: u32, frames: &[u8]) -> usize {
+        let Some(connection) = self.connections.get_mut(slot as usize) else { return 0 };
+        if !connection.readiness.writable || connection.output.is_some() || !connection.is_open() {
+            connection.readiness.refused = true;
+            self.note_blocked(slot);
+            return 0;
+        }
+        match connection.stream.write(frames) {
+            Ok(bytes) if bytes == frames.len() => {
+                connection.blocked = Tick::default();
+                bytes
+            }
+            Ok(bytes) => self.tear(slot, frames, bytes),
+            Err(error) => {
+                connection.readiness.refused = true;
+                match trouble(&error) {
+                    Trouble::WouldBlock => {
+                        connection.readiness.writable = false;
+                        self.note_blocked(slot);
+                    }
+                    Trouble::Interrupted => self.queue_flush(slot),
+                    Trouble::Broken => self.note_broken(slot),
+                }
+                0
+            }
+        }
+    }
+
+    #[cold]
+    fn tear(&mut self, slot: u32, frames: &[u8], bytes: usize) -> usize {
+        let boundary = boundary_after(frames, bytes);
+        let connection = &mut self.connections[slot as usize];
+        connection.readiness.writable = false;
+        connection.readiness.refused = true;
+        connection.blocked = Tick::default();
+        self.note_blocked(slot);
+        if bytes < boundary {
+            let rest = &frames[bytes..boundary];
+            self.stats.torn_bytes += rest.len() as u64;
+            self.append_output(slot, rest);
+        }
+        boundary
+    }
+
+    /// A connection is owed bytes and takes none: from now on the stall timeout runs.
+    fn note_blocked(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.blocked == Tick::default() {
+            connection.blocked = self.tick;
+            let due = self.tick.after(self.timing.stall_timeout);
+            if connection.is_open() && due < connection.looked_at {
+                self.schedule(slot, due);
+            }
+        }
+    }
+
+    /// The socket turned out to be broken while sending; its end is noticed by the next read.
+    fn note_broken(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        connection.readiness.writable = false;
+        connection.readiness.readable = true;
+        connection.readiness.read_closed = true;
+        self.queue_read(slot);
+    }
+
+    /// Puts whole frames into a connection's own output. One that would exceed its bound is dropped: it is a connection
+    /// that does not take what it asked for.
+    pub fn queue(&mut self, id: ConnectionId, frames: &[u8]) -> bool {
+        let Some(connection) = self.find(id).filter(|connection| connection.is_open()) else { return true };
+        if connection.output_bytes() + frames.len() > self.limits.output_bytes_max {
+            return false;
+        }
+        self.append_output(id.slot, frames);
+        true
+    }
+
+    pub(super) fn append_output(&mut self, slot: u32, bytes: &[u8]) {
+        let connection = &mut self.connections[slot as usize];
+        let outputs = &mut self.outputs;
+        connection.output.get_or_insert_with(|| outputs.pop().unwrap_or_default()).append(bytes);
+        self.queue_flush(slot);
+    }
+
+    pub(super) fn keep_output(&mut self, output: Box<Output>) {
+        if self.outputs.len() < OUTPUTS_KEPT_MAX && output.capacity() <= OUTPUT_KEPT_BYTES_MAX {
+            self.outputs.push(output);
+        }
+    }
+
+    /// An event said that the socket takes bytes.
+    pub(super) fn note_writable(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        connection.readiness.writable = true;
+        if connection.readiness.refused || connection.output.is_some() {
+            self.queue_flush(slot);
+        }
+    }
+
+    /// Writes own outputs, as far as the sockets take them, and tells who would take more.
+    pub fn flush(&mut self, handler: &mut impl Handler) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
+            if let Some(connection) = self.connections.get_mut(slot as usize) {
+                connection.is_dirty = false;
+                self.flush_one(slot, handler);
+            }
+        }
+        // The list is used again; whoever became dirty meanwhile is in the new one.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    fn flush_one(&mut self, slot: u32, handler: &mut impl Handler) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.readiness.writable || matches!(connection.phase, Phase::Gone) {
+            return;
+        }
+        if let Some(mut output) = connection.output.take() {
+            match write_all(&connection.stream, &mut output) {
+                Ok(progress) => {
+                    if !output.is_empty() {
+                        connection.readiness.writable = false;
+                        connection.output = Some(output);
+                        if progress {
+                            connection.blocked = Tick::default();
+                        }
+                        self.note_blocked(slot);
+                        return self.read_on_if_allowed(slot);
+                    }
+                }
+                Err(()) => return self.end(slot, handler),
+            }
+            self.keep_output(output);
+        }
+        let connection = &mut self.connections[slot as usize];
+        connection.blocked = Tick::default();
+        connection.readiness.refused = false;
+        match &connection.phase {
+            Phase::Open(_) => {
+                handler.on_drained(connection.id(slot));
+                self.read_on_if_allowed(slot);
+            }
+            Phase::Closing(Goodbye::Flush) => self.end(slot, handler),
+            Phase::Closing(Goodbye::Drain) => connection.stream.shutdown_write(),
+            Phase::Closing(Goodbye::AwaitClose(_)) | Phase::Head(_) | Phase::Gone => {}
+        }
+    }
+
+    /// Goes on reading a connection that was not read because of its output.
+    fn read_on_if_allowed(&mut self, slot: u32) {
+        let connection = &self.connections[slot as usize];
+        if connection.output_bytes() <= self.limits.output_bytes_max / 2 {
+            self.queue_if_readable(slot);
+        }
+    }
+}
+
+/// Writes until all is taken or the socket takes no more; says whether it took anything.
+fn write_all(stream: &super::stream::Stream, output: &mut Output) -> Result<bool, ()> {
+    let mut progress = false;
+    while !output.is_empty() {
+        match stream.write(output.waiting()) {
+            Ok(0) => return Err(()),
+            Ok(bytes) => {
+                progress = true;
+                output.take(bytes);
+            }
+            Err(error) => match trouble(&error) {
+                Trouble::WouldBlock => break,
+                Trouble::Interrupted => {}
+                Trouble::Broken => return Err(()),
+            },
+        }
+    }
+    Ok(progress)
+}

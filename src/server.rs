@@ -1,0 +1,408 @@
+//! The server: the order of one turn. The only file that knows hub, net and bus together.
+
+mod clock;
+mod dispatch;
+mod remote;
+mod site;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Registry, Token, Waker};
+
+use self::clock::Clock;
+use self::dispatch::Dispatch;
+use self::remote::Command;
+pub use self::remote::Remote;
+use self::site::Site;
+use crate::bus::{Bus, LocalBus};
+use crate::config::Config;
+use crate::error::Error;
+use crate::hub::{HostPublication, Hub, HubStats, Notice, OpenPolicy, Output, Policy};
+use crate::id::{ConnectionId, Unique};
+use crate::inbox::{Inbox, InboxSender, inbox};
+use crate::net::{ListenAddress, Listener, Net, NetStats};
+use crate::protocol::CloseReason;
+use crate::publication::{BusRequest, Ticket};
+use crate::time::Now;
+
+/// What the program that polls lends to the server.
+#[derive(Debug)]
+pub struct HostLoop {
+    /// The registry of its poll: `poll.registry().try_clone()?`.
+    pub registry: Registry,
+    /// Tokens that the host does not use: 16 for listeners, and one for each of `connections_max` and
+    /// `connections_reserved` of [`Limits`](crate::config::Limits).
+    pub tokens: Range<usize>,
+    /// The poll's waker; mio allows one for each poll, so the host's is shared. Its token stays the host's.
+    pub waker: Arc<Waker>,
+    /// How the time is read: [`Now::system`].
+    pub clock: fn() -> Now,
+    /// Where epochs and guest names come from; different for every run.
+    pub seed: u64,
+}
+
+/// Counts of everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Of rooms and members.
+    pub hub: HubStats,
+    /// Of sockets.
+    pub net: NetStats,
+    /// Turns since the server was made.
+    pub turns: u64,
+}
+
+/// How far a shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Running,
+    /// Nothing new is taken; what was taken is answered and delivered.
+    Flushing {
+        until: Duration,
+    },
+    /// Everybody is told to go.
+    Closing {
+        until: Duration,
+    },
+    Ended,
+}
+
+/// A chat server that lives in somebody's poll loop.
+///
+/// The loop contract in one sentence: *feed every event that it [owns](Server::owns), call [`Server::end_turn`] once, sleep no longer
+/// than [`Server::timeout`].*
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use mio::{Events, Poll, Token, Waker};
+/// use roomcast::{Config, HostLoop, Now, Server};
+///
+/// let mut poll = Poll::new()?;
+/// let waker = Arc::new(Waker::new(poll.registry(), Token(0))?);
+/// let host = HostLoop {
+///     registry: poll.registry().try_clone()?,
+///     tokens: 1000..1_000_000,
+///     waker,
+///     clock: Now::system,
+///     seed: 7, // in earnest: different for every run
+/// };
+/// let mut server = Server::new(Config::default(), host)?;
+/// println!("listening on {}", server.listen("127.0.0.1:0".parse()?)?);
+/// let mut events = Events::with_capacity(1024);
+/// while !server.has_ended() {
+///     poll.poll(&mut events, server.timeout())?;
+///     for event in &events {
+///         if server.owns(event.token()) {
+///             server.handle_event(event);
+///         }
+///     }
+///     server.end_turn();
+///     while let Some(notice) = server.poll_notice() {
+///         println!("{notice:?}");
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Server {
+    hub: Hub,
+    net: Net,
+    bus: Box<dyn Bus>,
+    site: Site,
+    clock: Clock,
+    names: Unique,
+    sender: InboxSender<Command>,
+    inbox: Inbox<Command>,
+    config: Config,
+    life: Life,
+    turns: u64,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("life", &self.life).field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server that keeps its history in memory and lets everybody in.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::Tokens`].
+    pub fn new(config: Config, host: HostLoop) -> Result<Self, Error> {
+        Self::with_policy(config, host, Box::new(OpenPolicy))
+    }
+
+    /// A server that keeps its history in memory and asks `policy` who may do what.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn with_policy(config: Config, host: HostLoop, policy: Box<dyn Policy>) -> Result<Self, Error> {
+        config.check()?;
+        let bus = LocalBus::new(&config, host.seed);
+        Self::with_bus(config, host, policy, Box::new(bus))
+    }
+
+    /// A server with a bus of the host's own.
+    ///
+    /// # Errors
+    /// As [`Server::new`].
+    pub fn with_bus(config: Config, host: HostLoop, policy: Box<dyn Policy>, bus: Box<dyn Bus>) -> Result<Self, Error> {
+        config.check()?;
+        let (sender, inbox) = inbox(config.limits.inbox_messages_max, host.waker);
+        Ok(Self {
+            hub: Hub::new(&config, policy),
+            net: Net::new(&config, host.registry, host.tokens)?,
+            bus,
+            site: Site::new(&config)?,
+            clock: Clock::new(host.clock),
+            names: Unique::new(host.seed ^ 1),
+            sender,
+            inbox,
+            config,
+            life: Life::Running,
+            turns: 0,
+        })
+    }
+
+    /// Listens on a TCP address; port 0 lets the system choose one. Says which address it became.
+    ///
+    /// # Errors
+    /// [`Error::Listen`], [`Error::TooManyListeners`].
+    pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, Error> {
+        let error = |source| Error::Listen { address: address.to_string(), source };
+        let listener = Listener::tcp(address).map_err(error)?;
+        match self.listen_on(listener)? {
+            ListenAddress::Tcp(address) => Ok(address),
+            ListenAddress::Unix(_) => unreachable!("a TCP listener has a TCP address"),
+        }
+    }
+
+    /// Listens on the path of a Unix socket, which is removed at the end.
+    ///
+    /// # Errors
+    /// [`Error::Listen`], [`Error::TooManyListeners`].
+    pub fn listen_unix(&mut self, path: &Path) -> Result<(), Error> {
+        let error = |source| Error::Listen { address: format!("unix:{}", path.display()), source };
+        self.listen_on(Listener::unix(path).map_err(error)?)?;
+        Ok(())
+    }
+
+    /// Listens on a socket that somebody else has bound, systemd for example.
+    ///
+    /// # Errors
+    /// [`Error::TooManyListeners`], or what the system says.
+    pub fn listen_on(&mut self, listener: Listener) -> Result<ListenAddress, Error> {
+        self.net.listen(listener)
+    }
+
+    /// Whether an event with this token is the server's.
+    pub fn owns(&self, token: Token) -> bool {
+        self.net.owns(token)
+    }
+
+    /// Takes note of an event; nothing else happens before [`Server::end_turn`].
+    pub fn handle_event(&mut self, event: &Event) {
+        self.net.handle_event(event);
+    }
+
+    /// How long the host may sleep: nothing at all while something is unfinished, for ever if nothing can become due.
+    pub fn timeout(&self) -> Option<Duration> {
+        if self.net.has_work() || self.hub.has_work() || !self.inbox.is_empty() || self.life == Life::Ended {
+            return Some(Duration::ZERO);
+        }
+        let now = self.clock.now();
+        let life = match self.life {
+            Life::Flushing { until } | Life::Closing { until } => Some(until.saturating_sub(now.uptime)),
+            Life::Running | Life::Ended => None,
+        };
+        [self.net.timeout(now), self.hub.timeout(now), self.bus.timeout(now), life].into_iter().flatten().min()
+    }
+
+    /// Does a turn's work: inbox, reads, deadlines, bus, own output, rooms, and frees who has gone.
+    pub fn end_turn(&mut self) {
+        let now = self.clock.begin_turn();
+        self.turns += 1;
+        self.net.begin_turn(now);
+        self.take_commands(now);
+        self.net.accept();
+        let (net, mut dispatch) = self.dispatch(now);
+        net.read(&mut dispatch);
+        net.handle_deadlines(&mut dispatch);
+        self.hub.handle_deadlines(now);
+        self.bus.handle_deadlines(now);
+        self.run_bus(now);
+        self.deliver_own(now);
+        let net = &mut self.net;
+        let sends_max = self.config.limits.sends_per_turn;
+        self.hub.flush_rooms(now, sends_max, &mut |slot, frames| net.send(slot, frames));
+        self.advance_shutdown(now);
+        self.net.free();
+        let timeout = self.timeout();
+        self.clock.end_turn(timeout);
+    }
+
+    /// The next thing that the host is told, if it [wants](Config::notices) to be.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.hub.poll_notice()
+    }
+
+    /// Publishes into a room in the host's name; what became of it is told by [`Notice::Published`].
+    ///
+    /// # Errors
+    /// [`Error::Command`] if something is out of its bounds, or the server is busy or shutting down.
+    pub fn publish(&mut self, publication: &HostPublication) -> Result<Ticket, Error> {
+        self.hub.publish_for_host(self.clock.now(), publication)
+    }
+
+    /// Closes a connection; a stale id closes nothing.
+    pub fn close(&mut self, connection: ConnectionId, reason: CloseReason) {
+        self.hub.close(self.clock.now(), connection, reason);
+    }
+
+    /// Closes all connections of a user; says how many.
+    pub fn close_user(&mut self, user: &str, reason: CloseReason) -> usize {
+        self.hub.close_user(self.clock.now(), user, reason)
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> Remote {
+        Remote::new(self.sender.clone())
+    }
+
+    /// Counts of everything, as of now.
+    pub fn stats(&self) -> Stats {
+        Stats { hub: self.hub.stats(), net: self.net.stats(), turns: self.turns }
+    }
+
+    /// Begins to end: accepts nothing more, refuses publications, delivers what was taken, tells everybody to come back
+    /// (1001), and waits for at most `--drain-timeout` until they have gone. Turn on until [`Server::has_ended`].
+    pub fn shutdown(&mut self) {
+        if self.life != Life::Running {
+            return;
+        }
+        log::info!("shutting down");
+        self.net.stop_listening();
+        self.hub.start_draining();
+        let until = self.clock.now().uptime + self.config.timing.drain_timeout;
+        self.life = Life::Flushing { until };
+    }
+
+    /// Whether [`Server::shutdown`] was called.
+    pub fn is_shutting_down(&self) -> bool {
+        self.life != Life::Running
+    }
+
+    /// Whether the shutdown is complete.
+    pub fn has_ended(&self) -> bool {
+        self.life == Life::Ended
+    }
+
+    /// The net, and everything else as what the net tells its findings to.
+    fn dispatch(&mut self, now: Now) -> (&mut Net, Dispatch<'_>) {
+        let dispatch = Dispatch {
+            now,
+            hub: &mut self.hub,
+            site: &mut self.site,
+            names: &mut self.names,
+            is_draining: self.life != Life::Running,
+            is_bus_ready: self.bus.is_ready(),
+            admitted: None,
+        };
+        (&mut self.net, dispatch)
+    }
+
+    fn take_commands(&mut self, now: Now) {
+        self.inbox.begin_drain();
+        // No more than the queue holds: a producer that never rests must not hold up the loop.
+        for _ in 0..self.config.limits.inbox_messages_max {
+            let Some(command) = self.inbox.pop() else { break };
+            match command {
+                Command::Publish(publication) => {
+                    if let Err(error) = self.hub.publish_for_host(now, &publication) {
+                        log::warn!("publication of another thread was dropped: {error}");
+                    }
+                }
+                Command::Close(connection, reason) => self.hub.close(now, connection, reason),
+                Command::CloseUser(user, reason) => {
+                    self.hub.close_user(now, &user, reason);
+                }
+                Command::Stats(tell) => tell(self.stats()),
+                Command::Shutdown => self.shutdown(),
+            }
+        }
+    }
+
+    /// Carries requests to the bus and events to the hub, until neither has any.
+    fn run_bus(&mut self, now: Now) {
+        loop {
+            if let Some(request) = self.hub.poll_bus_request() {
+                match request {
+                    BusRequest::Open(room) => self.bus.open(now, &room),
+                    BusRequest::Close(room) => self.bus.close(now, &room),
+                    BusRequest::Publish { ticket, publication } => self.bus.publish(now, ticket, publication),
+                    BusRequest::Read { ticket, room, from, bytes_max } => {
+                        self.bus.read(now, ticket, &room, from, bytes_max);
+                    }
+                }
+            } else if let Some(event) = self.bus.poll_event() {
+                self.hub.handle_bus_event(now, event);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Puts what the hub has for single connections into their own output, and writes it.
+    fn deliver_own(&mut self, now: Now) {
+        let mut closes = Vec::new();
+        let mut overflown = Vec::new();
+        let net = &mut self.net;
+        self.hub.drain_output(|output| match output {
+            Output::Frames(id, frames) => {
+                if !net.queue(id, frames) {
+                    overflown.push(id);
+                }
+            }
+            Output::Close(id, reason) => closes.push((id, reason)),
+        });
+        for id in overflown {
+            self.hub.disconnect(now, id);
+            closes.push((id, CloseReason::STALLED));
+        }
+        let (net, mut dispatch) = self.dispatch(now);
+        for (id, reason) in closes {
+            net.close(id, reason, &mut dispatch);
+        }
+        net.flush(&mut dispatch);
+    }
+
+    fn advance_shutdown(&mut self, now: Now) {
+        match self.life {
+            Life::Running | Life::Ended => {}
+            Life::Flushing { until } => {
+                if self.hub.is_flushed() || now.uptime >= until {
+                    self.life = Life::Closing { until };
+                    self.advance_shutdown(now);
+                }
+            }
+            Life::Closing { until } => {
+                // In batches, so that the rest of the host's loop goes on.
+                for id in self.hub.connections(self.config.limits.closes_per_turn as usize) {
+                    self.hub.close(now, id, CloseReason::GOING_AWAY);
+                }
+                let stats = self.net.stats();
+                if (stats.sockets == 0 && !self.hub.has_work()) || now.uptime >= until {
+                    log::info!("shut down; {} connections were cut", stats.sockets);
+                    self.life = Life::Ended;
+                }
+            }
+        }
+    }
+}

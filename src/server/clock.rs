@@ -1,0 +1,95 @@
+//! The one place that reads the clock, through the host's function, and takes out the time in which we did not run.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::time::Now;
+
+/// How late a turn may be before the lateness counts as a pause of the whole process.
+const LATE_MAX: Duration = Duration::from_secs(1);
+
+impl Now {
+    /// Reads the system's clocks; the usual [`HostLoop::clock`](crate::HostLoop).
+    pub fn system() -> Self {
+        static BEGINNING: OnceLock<Instant> = OnceLock::new();
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { uptime: BEGINNING.get_or_init(Instant::now).elapsed(), unix_ms: unix.as_millis() as u64 }
+    }
+}
+
+/// Time as the server lives it: suspended, stopped by a debugger, or kept from running by its host, it does not age, and
+/// nobody's silence in such a pause is held against them.
+#[derive(Debug)]
+pub(super) struct Clock {
+    read: fn() -> Now,
+    paused: Duration,
+    /// When the next turn is expected at the latest; nothing is expected while nothing can be due.
+    expected_by: Option<Duration>,
+}
+
+impl Clock {
+    pub(super) fn new(read: fn() -> Now) -> Self {
+        Self { read, paused: Duration::ZERO, expected_by: None }
+    }
+
+    /// The time now, as lived.
+    pub(super) fn now(&self) -> Now {
+        (self.read)().without(self.paused)
+    }
+
+    /// A turn begins.
+    pub(super) fn begin_turn(&mut self) -> Now {
+        self.leave_out_pause();
+        let now = self.now();
+        self.expected_by = Some((self.read)().uptime);
+        now
+    }
+
+    /// A turn ends; the next one comes within `timeout`.
+    pub(super) fn end_turn(&mut self, timeout: Option<Duration>) {
+        self.leave_out_pause();
+        self.expected_by = timeout.map(|timeout| (self.read)().uptime + timeout);
+    }
+
+    fn leave_out_pause(&mut self) {
+        let Some(expected_by) = self.expected_by else { return };
+        let late = (self.read)().uptime.saturating_sub(expected_by);
+        if late > LATE_MAX {
+            log::warn!("did not run for {late:?}; this time is not held against anybody");
+            self.paused += late;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    thread_local! {
+        static MILLIS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    fn read() -> Now {
+        Now { uptime: Duration::from_millis(MILLIS.get()), unix_ms: 0 }
+    }
+
+    #[test]
+    fn pauses_are_left_out_and_sleep_is_not() {
+        let mut clock = Clock::new(read);
+        let mut turn = |begins: u64, ends: u64, timeout| {
+            MILLIS.set(begins);
+            let now = clock.begin_turn().millis();
+            MILLIS.set(ends);
+            clock.end_turn(timeout);
+            now
+        };
+        let second = Some(Duration::from_secs(1));
+        assert_eq!(turn(1_000, 1_001, second), 1_000);
+        assert_eq!(turn(2_001, 2_002, second), 2_001, "as expected");
+        assert_eq!(turn(3_500, 3_501, second), 3_500, "a little late");
+        assert_eq!(turn(60_000, 60_001, second), 4_501, "stopped while asleep");
+        assert_eq!(turn(60_500, 90_000, None), 5_001, "stopped within a turn");
+        assert_eq!(turn(990_000, 990_000, None), 905_001, "nothing was expected");
+    }
+}

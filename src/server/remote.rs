@@ -1,0 +1,86 @@
+//! How other threads speak to the server.
+
+use std::fmt;
+
+use crate::error::Error;
+use crate::hub::HostPublication;
+use crate::id::ConnectionId;
+use crate::inbox::InboxSender;
+use crate::protocol::CloseReason;
+
+use super::Stats;
+
+/// What another thread may ask of the server.
+pub(super) enum Command {
+    Publish(HostPublication),
+    Close(ConnectionId, CloseReason),
+    CloseUser(String, CloseReason),
+    Stats(Box<dyn FnOnce(Stats) + Send>),
+    Shutdown,
+}
+
+/// A handle that other threads may clone and use; see [`Server::remote`](super::Server::remote).
+///
+/// Commands go through a bounded queue ([`Limits::inbox_messages_max`](crate::config::Limits::inbox_messages_max)) and are
+/// carried out in the server's next turn.
+#[derive(Clone)]
+pub struct Remote {
+    sender: InboxSender<Command>,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+impl Remote {
+    pub(super) fn new(sender: InboxSender<Command>) -> Self {
+        Self { sender }
+    }
+
+    /// Publishes into a room. What becomes of it is told by [`Notice::Published`](crate::Notice::Published) if the host
+    /// wants notices; one that is out of bounds is logged and dropped.
+    ///
+    /// # Errors
+    /// [`Error::Inbox`] if the queue is full or the server has ended.
+    pub fn publish(&self, publication: HostPublication) -> Result<(), Error> {
+        self.send(Command::Publish(publication))
+    }
+
+    /// Closes a connection.
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn close(&self, connection: ConnectionId, reason: CloseReason) -> Result<(), Error> {
+        self.send(Command::Close(connection, reason))
+    }
+
+    /// Closes all connections of a user.
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn close_user(&self, user: &str, reason: CloseReason) -> Result<(), Error> {
+        self.send(Command::CloseUser(user.to_owned(), reason))
+    }
+
+    /// Has `tell` called with the server's counts, on the server's thread.
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn stats(&self, tell: impl FnOnce(Stats) + Send + 'static) -> Result<(), Error> {
+        self.send(Command::Stats(Box::new(tell)))
+    }
+
+    /// Begins the shutdown, as [`Server::shutdown`](super::Server::shutdown).
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn shutdown(&self) -> Result<(), Error> {
+        self.send(Command::Shutdown)
+    }
+
+    fn send(&self, command: Command) -> Result<(), Error> {
+        Ok(self.sender.push(command)?)
+    }
+}
