@@ -25,7 +25,10 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 const EXIT_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        // Its debug and trace lines contain what people write to each other.
+        .filter_module("tungstenite", log::LevelFilter::Warn)
+        .init();
     let flags = Flags::parse();
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,

@@ -96,10 +96,10 @@ impl Hub {
         for index in rooms {
             // Serving one room may have taken the connection out of it, never out of another.
             match self.connections.member(id.slot).place_in(index) {
-                Some(Place::CatchingUp(place)) => {
-                    if self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output {
-                        self.continue_catch_up(now, index, id.slot);
-                    }
+                Some(Place::CatchingUp(place))
+                    if self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output =>
+                {
+                    self.continue_catch_up(now, index, id.slot);
                 }
                 Some(Place::Live(place)) if self.rooms[index as usize].live[place as usize].lags() => {
                     sends += 1;

@@ -122,6 +122,7 @@ pub struct Net {
     /// The parser that is lent to whichever connection is being read.
     lent: Option<Box<Reader>>,
     /// Empty outputs, to be used again.
+    #[allow(clippy::vec_box, reason = "connections hold boxes, which go back and forth")]
     outputs: Vec<Box<Output>>,
     /// Slots with something to read, each once, in the order in which their turn comes.
     ready: VecDeque<u32>,

@@ -1,0 +1,69 @@
+//! A WebSocket echo server on `roomcast::net` alone, without the chat, so that conformance suites can be run against
+//! exactly the code that carries it: `cargo run --release --example echo -- --listen 127.0.0.1:9001 --message-bytes 16MiB`.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use mio::{Events, Poll};
+use roomcast::net::{Answer, Handler, Handshake, Listener, Net, Output, Verdict};
+use roomcast::{Config, ConnectionId, Now};
+
+/// Sends every message back.
+#[derive(Parser)]
+struct Flags {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:9001")]
+    listen: SocketAddr,
+    /// Largest message, all fragments together.
+    #[arg(long, default_value = "16MiB", value_parser = |text: &str| parse_size::parse_size(text))]
+    message_bytes: u64,
+}
+
+struct Echo;
+
+impl Handler for Echo {
+    fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, _is_full: bool) -> Answer {
+        Handshake::check(request).map_or_else(Answer::Respond, Answer::Upgrade)
+    }
+
+    fn on_text(&mut self, _id: ConnectionId, text: &str, output: &mut Output) -> Verdict {
+        output.text(text);
+        Verdict::Continue
+    }
+
+    fn on_binary(&mut self, _id: ConnectionId, bytes: &[u8], output: &mut Output) -> Verdict {
+        output.binary(bytes);
+        Verdict::Continue
+    }
+
+    fn on_open(&mut self, _id: ConnectionId) {}
+    fn on_drained(&mut self, _id: ConnectionId) {}
+    fn on_stalled(&mut self, _id: ConnectionId) {}
+    fn on_closed(&mut self, _id: ConnectionId) {}
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let flags = Flags::parse();
+    let mut config = Config::default();
+    config.limits.message_bytes_max = flags.message_bytes.try_into()?;
+    // An echo may wait while another is written.
+    config.limits.output_bytes_max = config.limits.output_bytes_max.max(4 * config.limits.message_bytes_max);
+    let mut poll = Poll::new()?;
+    let mut net = Net::new(&config, poll.registry().try_clone()?, 0..1_000_000)?;
+    let listener = Listener::tcp(flags.listen)?;
+    eprintln!("listening on {}", net.listen(listener)?);
+    let mut events = Events::with_capacity(1024);
+    loop {
+        let timeout = if net.has_work() { Some(std::time::Duration::ZERO) } else { net.timeout(Now::system()) };
+        poll.poll(&mut events, timeout)?;
+        for event in &events {
+            net.handle_event(event);
+        }
+        net.begin_turn(Now::system());
+        net.accept();
+        net.read(&mut Echo);
+        net.handle_deadlines(&mut Echo);
+        net.flush(&mut Echo);
+        net.free();
+    }
+}

@@ -1,0 +1,147 @@
+//! Rules of the code that a machine can check: layers, clocks, sizes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The library's modules from the bottom up. A module imports only from layers below its own, or from itself.
+const LAYERS: [&[&str]; 5] = [
+    &["config", "error", "id", "time"],
+    &["room_log", "inbox", "deadline"],
+    &["protocol", "frame", "publication"],
+    &["hub", "net", "bus"],
+    &["server", "lib"],
+];
+
+/// Within a layer these may import from each other; `hub`, `net` and `bus` may not.
+const LAYERS_OPEN_WITHIN: [usize; 3] = [0, 1, 2];
+
+/// `error` wraps the error of the inbox, so that the caller has one type to match on.
+const ALLOWED: [(&str, &str); 1] = [("error", "inbox")];
+
+const FILE_LINES_MAX: usize = 420;
+const FUNCTION_LINES_MAX: usize = 70;
+
+struct Source {
+    path: PathBuf,
+    module: String,
+    text: String,
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    files(&root, &mut paths);
+    paths.sort();
+    assert!(paths.len() > 20, "the sources were not found");
+    let source = |path: PathBuf| {
+        let relative = path.strip_prefix(&root).unwrap();
+        let first = relative.components().next().unwrap().as_os_str().to_str().unwrap();
+        Source { module: first.trim_end_matches(".rs").to_owned(), text: fs::read_to_string(&path).unwrap(), path }
+    };
+    paths.into_iter().map(source).collect()
+}
+
+/// The library's sources, without those of the program.
+fn library() -> Vec<Source> {
+    sources().into_iter().filter(|source| !["main", "flags", "bin"].contains(&source.module.as_str())).collect()
+}
+
+/// Code without comments, doc comments and the tests at the end.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    lines.enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")).map(|(i, line)| (i + 1, line))
+}
+
+fn layer(module: &str) -> usize {
+    let layer = LAYERS.iter().position(|layer| layer.contains(&module));
+    layer.unwrap_or_else(|| panic!("module {module} has no layer"))
+}
+
+/// The modules that a line of code names by `crate::`.
+fn named_modules(line: &str) -> Vec<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>();
+    line.match_indices("crate::").map(|(at, _)| word(&line[at + 7..])).filter(|name| !name.is_empty()).collect()
+}
+
+#[test]
+fn imports_point_downwards() {
+    for source in library() {
+        let here = layer(&source.module);
+        for (number, line) in code(&source.text) {
+            for named in named_modules(line).into_iter().filter(|named| *named != source.module) {
+                let there = layer(&named);
+                let is_allowed = there < here
+                    || (there == here && LAYERS_OPEN_WITHIN.contains(&here))
+                    || ALLOWED.contains(&(source.module.as_str(), named.as_str()));
+                assert!(is_allowed, "{}:{number}: {} imports {named}", source.path.display(), source.module);
+            }
+        }
+    }
+}
+
+#[test]
+fn hub_net_and_bus_are_sans_io_where_they_say_so() {
+    for source in library() {
+        let forbidden: &[&str] = match source.module.as_str() {
+            "server" => &[],
+            "net" => &["Instant::now", "SystemTime", "thread::", "serde_json"],
+            "inbox" => &["Instant::now", "SystemTime", "std::net"],
+            _ => &["Instant::now", "SystemTime", "std::net", "mio::", "thread::sleep"],
+        };
+        for (number, line) in code(&source.text) {
+            for word in forbidden {
+                assert!(!line.contains(word), "{}:{number}: {word} in {}", source.path.display(), source.module);
+            }
+        }
+    }
+}
+
+#[test]
+fn unsafe_is_forbidden() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("unsafe_code = \"forbid\""));
+}
+
+#[test]
+fn files_have_one_responsibility_and_functions_fit_on_a_screen() {
+    for source in sources() {
+        let path = source.path.display();
+        assert!(source.text.starts_with("//!"), "{path} does not say what it is for");
+        let lines = code(&source.text).last().map_or(0, |(number, _)| number);
+        assert!(lines <= FILE_LINES_MAX, "{path} has {lines} lines before its tests; {FILE_LINES_MAX} are allowed");
+        check_functions(&source);
+    }
+}
+
+/// A function ends where a line closes it at the indentation at which it began: rustfmt sees to that.
+fn check_functions(source: &Source) {
+    let lines: Vec<&str> = source.text.lines().collect();
+    for (start, line) in lines.iter().enumerate() {
+        let indentation = line.len() - line.trim_start().len();
+        let signature = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(super) ");
+        let signature = signature.trim_start_matches("pub(crate) ").trim_start_matches("const ");
+        if !signature.starts_with("fn ") {
+            continue;
+        }
+        let end_mark = format!("{}}}", " ".repeat(indentation));
+        let length = lines[start..].iter().take_while(|line| **line != end_mark).count() + 1;
+        let is_one_line = line.ends_with('}') || line.ends_with(';');
+        assert!(
+            is_one_line || length <= FUNCTION_LINES_MAX,
+            "{}:{}: {length} lines; {FUNCTION_LINES_MAX} are allowed",
+            source.path.display(),
+            start + 1
+        );
+    }
+}
