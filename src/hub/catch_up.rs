@@ -190,12 +190,14 @@ impl Hub {
         let place = Place::Live(room.live.len() as u32);
         room.live.push(live);
         self.connections.member_mut(slot).set_place(index, place);
-        if room.leaving.iter().any(|leaving| leaving.slot == slot) {
-            self.settle(index);
+        let is_leaving = room.leaving.iter().any(|leaving| leaving.slot == slot);
+        if !is_leaving || member.hole {
+            self.say_joined(index, &member, pin.seq);
+        }
+        self.settle(index);
+        if is_leaving {
             return self.finish_leaving(now, index);
         }
-        self.say_joined(index, &member, pin.seq);
-        self.settle(index);
         if let CatchUpReason::Join { .. } = member.reason {
             let user = self.connections.member(slot).user;
             let (name, user_id) = (&self.rooms[index as usize].name, self.users.id(user));

@@ -9,8 +9,9 @@ use crate::protocol::{self, Chat, ClientMessage, ErrorCode, ServerMessage};
 use crate::publication::{BusRequest, Outcome, Publication, Ticket};
 use crate::time::Now;
 
+use super::connection::Place;
 use super::notice::Notice;
-use super::room::RoomRef;
+use super::room::{CatchUpReason, RoomRef};
 use super::{Complaint, Hub, Refused};
 
 /// What the bus has been asked and has not answered.
@@ -174,7 +175,7 @@ impl Hub {
             return self.notices.push(|| Notice::Published { ticket, outcome });
         };
         match outcome {
-            Outcome::Accepted(seq) if !self.is_in_room(connection, &name) => {
+            Outcome::Accepted(seq) if !self.is_sure_to_see(connection, &name, seq) => {
                 self.acknowledge(connection, &name, id.as_deref(), seq, false);
             }
             Outcome::Accepted(_) => {}
@@ -193,10 +194,21 @@ impl Hub {
         }
     }
 
-    fn is_in_room(&self, id: ConnectionId, name: &RoomName) -> bool {
+    /// Whether a sender's copy is in the log that it reads already. Otherwise it may leave, or its join may fail,
+    /// before the copy comes; then the acknowledgement is all that it gets.
+    fn is_sure_to_see(&self, id: ConnectionId, name: &RoomName, seq: u64) -> bool {
         let index = self.room_keys.get(name).copied();
-        let connection = self.connections.get(id);
-        index.zip(connection).is_some_and(|(index, connection)| connection.place_in(index).is_some())
+        let Some((index, connection)) = index.zip(self.connections.get(id)) else { return false };
+        let room = &self.rooms[index as usize];
+        let is_delivered = room.delivered().is_some_and(|delivered| seq <= delivered);
+        is_delivered
+            && match connection.place_in(index) {
+                Some(Place::Live(_)) => true,
+                Some(Place::CatchingUp(place)) => {
+                    matches!(room.catching_up[place as usize].reason, CatchUpReason::FellBack)
+                }
+                None => false,
+            }
     }
 
     pub(super) fn handle_typing(
