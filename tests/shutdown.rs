@@ -13,6 +13,9 @@ use rustix::process::Signal;
 use serde_json::json;
 use support::{Client, Raw, Server, TEXT, close_frame, frame, request};
 
+/// So much time for the peers that a test sees when the server waits for nobody.
+const UNHURRIED: [&str; 4] = ["--drain-timeout", "1m", "--close-timeout", "1m"];
+
 /// A connection that has joined the lobby and answers a Close only when told to.
 fn open_in_lobby(server: &Server, user_id: &str) -> Raw {
     let mut raw = Raw::open(server.address(), &format!("/ws?userId={user_id}"));
@@ -30,7 +33,7 @@ fn begin_drain(server: &Server, witness: &mut Raw) {
 #[test]
 fn a_thousand_clients_are_told_and_the_program_ends_with_0() {
     support::raise_file_limit();
-    let mut server = Server::spawn(&[]);
+    let mut server = Server::spawn(&UNHURRIED);
     let mut clients: Vec<_> = (0..1000).map(|_| Client::connect(&server)).collect();
     for (client, room) in clients.iter_mut().zip((0..10).cycle()) {
         client.send_json(&json!({"type": "join", "room": format!("room-{room}")}));
@@ -48,9 +51,19 @@ fn a_thousand_clients_are_told_and_the_program_ends_with_0() {
 #[test]
 fn an_idle_server_ends_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut server = Server::spawn(&["--drain-timeout", "1m", "--close-timeout", "1m"]);
+        let mut server = Server::spawn(&UNHURRIED);
         server.signal(signal);
         assert_eq!(server.wait_exit().code(), Some(0), "after {signal:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_ends_as_the_shutdown_begins_is_not_waited_for() {
+    for _ in 0..20 {
+        let mut server = Server::spawn(&UNHURRIED);
+        drop(Raw::connect(server.address()));
+        server.sigterm();
+        assert_eq!(server.wait_exit().code(), Some(0));
     }
 }
 
@@ -71,7 +84,7 @@ fn an_unfinished_request_does_not_hold_up_the_end() {
 
 #[test]
 fn what_was_said_before_the_end_is_delivered() {
-    let mut server = Server::spawn(&["--message-rate", "0"]);
+    let mut server = Server::spawn(&[&UNHURRIED[..], &["--message-rate", "0"]].concat());
     let mut alice = Client::connect_as(&server, "alice");
     alice.join("lobby");
     let mut bob = open_in_lobby(&server, "bob");
@@ -135,7 +148,7 @@ fn readiness(server: &Server) -> Option<u16> {
 
 #[test]
 fn a_draining_server_is_not_ready() {
-    let mut server = Server::spawn(&["--drain-timeout", "3s", "--close-timeout", "1m"]);
+    let mut server = Server::spawn(&UNHURRIED);
     let mut witness = open_in_lobby(&server, "witness");
     assert_eq!(readiness(&server), Some(200));
     begin_drain(&server, &mut witness);
@@ -182,7 +195,7 @@ fn a_client_that_does_not_read_cannot_hold_up_the_end() {
 
 #[test]
 fn a_second_signal_ends_the_program_at_once() {
-    let mut server = Server::spawn(&["--drain-timeout", "1m", "--close-timeout", "1m"]);
+    let mut server = Server::spawn(&UNHURRIED);
     let mut witness = open_in_lobby(&server, "witness");
     begin_drain(&server, &mut witness);
     assert_eq!(server.exit_status(), None, "it waits for the one who has not answered");
@@ -196,7 +209,7 @@ fn a_unix_socket_of_an_earlier_run_is_no_obstacle() {
     let path = folder.path().join("roomcast.sock");
     let listen = format!("unix:{}", path.display());
     for signal in [Signal::TERM, Signal::KILL, Signal::TERM] {
-        let mut server = Server::spawn(&["--listen", &listen]);
+        let mut server = Server::spawn(&[&UNHURRIED[..], &["--listen", &listen]].concat());
         UnixStream::connect(&path).expect("connect to the socket");
         server.signal(signal);
         server.wait_exit();

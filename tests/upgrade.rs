@@ -143,10 +143,11 @@ fn guests_get_ids_that_differ() {
 
 #[test]
 fn the_welcome_tells_the_limits_in_force() {
-    let server = Server::spawn(&["--ping-interval", "7s", "--message-bytes", "2KiB", "--message-rate", "0"]);
+    let server = Server::spawn(&["--ping-interval", "7s", "--message-bytes", "2KiB", "--data-bytes", "1KiB", "--message-rate", "0"]);
     let welcome = Client::connect(&server).welcome;
     assert_eq!(welcome["pingInterval"], 7000);
     assert_eq!(welcome["limits"]["messageBytes"], 2048);
+    assert_eq!(welcome["limits"]["dataBytes"], 1024);
     assert_eq!(welcome["limits"]["messageRate"], 0);
     assert_eq!(welcome["limits"]["dedupeWindowMs"], 120_000);
     let default = Client::connect(&Server::spawn(&[])).welcome;

@@ -24,7 +24,7 @@ impl CatchUp {
         self.hole = true;
         self.from = match self.reason {
             CatchUpReason::Join { history, .. } => ReadFrom::Newest(history),
-            CatchUpReason::FellBack => ReadFrom::After(0),
+            CatchUpReason::FellBack => ReadFrom::Newest(0),
         };
     }
 

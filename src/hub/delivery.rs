@@ -63,10 +63,10 @@ impl Hub {
         }
         room.position = Position::At { epoch, delivered: top };
         room.drop_pins();
-        room.epoch_began = Some(room.log.tail());
+        room.epoch_began = room.has_readers().then(|| room.log.tail());
         for member in &mut room.catching_up {
             if matches!(member.reason, CatchUpReason::FellBack) {
-                (member.hole, member.epoch, member.from) = (true, None, ReadFrom::After(0));
+                (member.hole, member.epoch, member.from) = (true, None, ReadFrom::Newest(0));
             }
         }
         self.append_event(now, index, |out, room, users| {
@@ -193,14 +193,16 @@ impl Hub {
         let room = &mut self.rooms[index as usize];
         let (log, delivered) = (&room.log, room.delivered().unwrap_or(0));
         let front = log.front();
-        let is_of_older_epoch = |began: Offset| front.behind(member.cursor) < front.behind(began);
+        // Who stands right where the epoch began has not been told of it yet.
+        let is_of_older_epoch = |began: Offset| front.behind(member.cursor) <= front.behind(began);
         let hole = room.epoch_began.is_some_and(is_of_older_epoch);
-        let after = if hole { 0 } else { log.next_seq(member.cursor).map_or(delivered, |seq| seq - 1) };
+        let next = log.next_seq(member.cursor).unwrap_or(delivered + 1);
         let catching_up = CatchUp {
             slot: member.slot(),
             reason: CatchUpReason::FellBack,
             epoch: room.epoch().cloned(),
-            from: ReadFrom::After(after),
+            // What it has not seen of the old epoch is gone, and it has not asked for history of the new one.
+            from: if hole { ReadFrom::Newest(0) } else { ReadFrom::After(next - 1) },
             hole,
             step: CatchUpStep::Output,
         };
@@ -232,7 +234,7 @@ impl Hub {
         let before = room.log.len();
         room.log.drop_front(lowest);
         self.log_bytes -= before - room.log.len();
-        if room.epoch_began.is_some_and(|began| front.behind(began) <= front.behind(lowest)) {
+        if room.epoch_began.is_some_and(|began| front.behind(began) < front.behind(lowest)) {
             room.epoch_began = None;
         }
         if room.log.is_empty() {

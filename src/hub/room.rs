@@ -156,7 +156,7 @@ pub(super) struct Room {
     pub(super) members_due: bool,
     /// Bytes promised to publications under way.
     pub(super) reserved_bytes: usize,
-    /// Where the present epoch began, if the log still holds something older.
+    /// Where the `joined` stands that tells of the present epoch, if somebody may still have to read it.
     pub(super) epoch_began: Option<Offset>,
 }
 

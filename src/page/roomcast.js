@@ -196,7 +196,7 @@
         room.disconnected();
         this.#setTyping(room, []);
       }
-      for (const entry of this.#outgoing.values()) entry.sent = false;
+      this.#sendAllAgain();
     }
 
     #stayClosed(detail) {
@@ -248,9 +248,11 @@
     }
 
     #sendJoin(room) {
+      room.joining(`join-${++this.#requests}`);
+      const wait = this.#pacer.wait(Date.now());
+      if (wait > 0) return this.#timers.set(`join ${room.name}`, wait, () => this.#sendJoin(room));
       const { historyMessages = Infinity } = this.limits;
       const history = Math.min(room.history, historyMessages);
-      room.joining(`join-${++this.#requests}`);
       const since = room.epoch === null ? undefined : { epoch: room.epoch, seq: room.seq };
       this.#send({ type: 'join', room: room.name, since, history, id: room.joinId });
     }
@@ -273,6 +275,12 @@
       }
     }
 
+    /** All messages wait, not only the refused one: the next would be refused too, and would overtake it if not. */
+    #pause(ms) {
+      this.#pausedUntil = Math.max(this.#pausedUntil, Date.now() + ms);
+      this.#flush();
+    }
+
     /** Checked here because the server closes the connection (1009) on a frame over its bound, and would do so at every attempt. */
     #sizeProblem(message) {
       const { messageBytes = Infinity, dataBytes = Infinity } = this.limits;
@@ -280,6 +288,10 @@
       if (bytes > messageBytes) return `the message has ${bytes} bytes, ${messageBytes} are allowed`;
       const extra = message.data === undefined ? 0 : byteLength(JSON.stringify(message.data));
       return extra > dataBytes ? `data has ${extra} bytes, ${dataBytes} are allowed` : '';
+    }
+
+    #sendAllAgain() {
+      for (const entry of this.#outgoing.values()) entry.sent = false;
     }
 
     #acknowledge(id, seq) {
@@ -437,15 +449,18 @@
 
     #onError({ type, ...error }) {
       const { code, message, temporary, id, retryAfterMs } = error;
+      if (code === 'rate_limited') {
+        // The server tells of one refusal a second and drops the rest in silence. What it had accepted, it knows by its id.
+        this.#pacer.empty(Date.now());
+        this.#sendAllAgain();
+        this.#pause(retryAfterMs ?? BACKOFF_MIN_MS);
+      }
       const entry = this.#outgoing.get(id);
       const room = id && [...this.#rooms.values()].find((one) => one.joinId === id);
       if (entry) {
         entry.sent = false;
         if (!temporary || ++entry.refusals > REFUSALS_MAX) return this.#fail(entry, code, message);
-        // All wait, not only this one: the next would be refused too, and would overtake it if not.
-        const wait = retryAfterMs ?? backoff(entry.refusals - 1, this.#options.random);
-        this.#pausedUntil = Math.max(this.#pausedUntil, Date.now() + wait);
-        return this.#flush();
+        return this.#pause(retryAfterMs ?? backoff(entry.refusals - 1, this.#options.random));
       }
       if (room && temporary) {
         const wait = retryAfterMs ?? backoff(room.refusals++, this.#options.random);
@@ -515,6 +530,11 @@
     charge(now) {
       this.wait(now);
       this.#tokens -= 1;
+    }
+
+    empty(now) {
+      this.wait(now);
+      this.#tokens = Math.min(0, this.#tokens);
     }
   }
 

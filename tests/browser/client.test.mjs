@@ -382,6 +382,23 @@ test('a temporary error waits retryAfterMs, and holds back those behind', () => 
   assert.equal(events.of('error').length, 0);
 });
 
+test('rate_limited stands for all that is under way: the server drops the rest without a word', () => {
+  const { chat, socket } = live({}, { limits: { messageRate: 50, messageBurst: 100 } });
+  const ids = ['a', 'b', 'c'].map((text) => chat.say('lobby', text));
+  socket.chat(1, { userId: 'guest-1', id: ids[0] });
+  socket.says({ type: 'error', code: 'rate_limited', message: 'slow down', temporary: true, retryAfterMs: 1 });
+  for (let step = 0; step < 20; step++) mock.timers.tick(10);
+  assert.deepEqual(socket.all('chat').slice(3).map(({ id }) => id), ids.slice(1));
+});
+
+test('joins keep to the rate too', () => {
+  const { chat, socket } = live({}, { limits: { messageRate: 50, messageBurst: 20 } });
+  for (let index = 0; index < 30; index++) chat.join(`room-${index}`);
+  assert.equal(socket.all('join').length, 10);
+  for (let step = 0; step < 100; step++) mock.timers.tick(10);
+  assert.equal(new Set(socket.all('join').map(({ room }) => room)).size, 31);
+});
+
 test('temporary errors without retryAfterMs back off, and end', () => {
   const { chat, events, socket } = live();
   const id = chat.say('lobby', 'hello');

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -28,16 +28,21 @@ struct Log {
 }
 
 impl Log {
+    /// The lines, also where a failed assertion has poisoned the lock: they are what explains the failure.
+    fn lines(&self) -> MutexGuard<'_, (Vec<String>, bool)> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Follows a stream on a thread of its own until it ends.
     fn follow(stderr: ChildStderr) -> Arc<Self> {
         let log = Arc::new(Self::default());
         let writer = Arc::clone(&log);
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
-                writer.lines.lock().unwrap().0.push(String::from_utf8_lossy(&line).into_owned());
+                writer.lines().0.push(String::from_utf8_lossy(&line).into_owned());
                 writer.changed.notify_all();
             }
-            writer.lines.lock().unwrap().1 = true;
+            writer.lines().1 = true;
             writer.changed.notify_all();
         });
         log
@@ -46,7 +51,7 @@ impl Log {
     /// Waits until `find` finds something in the lines so far.
     fn wait<T>(&self, what: &str, find: impl Fn(&[String]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut lines = self.lines.lock().unwrap();
+        let mut lines = self.lines();
         loop {
             if let Some(found) = find(&lines.0) {
                 return found;
@@ -54,7 +59,7 @@ impl Log {
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!lines.1, "the log ended without {what}:\n{}", lines.0.join("\n"));
             assert!(!left.is_zero(), "not in the log within {PATIENCE:?}: {what}:\n{}", lines.0.join("\n"));
-            lines = self.changed.wait_timeout(lines, left).unwrap().0;
+            lines = self.changed.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -153,7 +158,7 @@ impl Server {
 
     /// The log so far.
     pub fn log(&self) -> Vec<String> {
-        self.log.lines.lock().unwrap().0.clone()
+        self.log.lines().0.clone()
     }
 
     /// The lines so far that contain `needle`.
