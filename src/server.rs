@@ -242,8 +242,9 @@ impl Server {
         let net = &mut self.net;
         let sends_max = self.config.limits.sends_per_turn;
         self.hub.flush_rooms(now, sends_max, &mut |slot, frames| net.send(slot, frames));
-        self.advance_shutdown(now);
         self.net.free();
+        // Behind the freeing, which nothing else may follow: nobody would wake the loop to see that all have gone.
+        self.advance_shutdown(now);
         let timeout = self.timeout();
         self.clock.end_turn(timeout);
     }

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use support::{
-    BINARY, CLOSE, CONTINUATION, Client, PATIENCE, PING, PONG, Raw, Server, TEXT, close_frame, frame, frame_of, wait_until,
+    BINARY, CLOSE, CONTINUATION, Client, PATIENCE, PING, PONG, Raw, Server, TEXT, close_frame, frame, frame_of,
+    wait_until,
 };
 
 /// The largest message that the servers of this file accept.
@@ -236,7 +237,9 @@ fn what_was_said_before_a_violation_is_heard_by_the_others() {
     let mut raw = open(&server);
     let join = json!({"type": "join", "room": "lobby"}).to_string();
     let chat = json!({"type": "chat", "room": "lobby", "text": "last words"}).to_string();
-    raw.send(&[frame(TEXT, true, join.as_bytes()), frame(TEXT, true, chat.as_bytes()), frame(BINARY, true, b"x")].concat());
+    raw.send(
+        &[frame(TEXT, true, join.as_bytes()), frame(TEXT, true, chat.as_bytes()), frame(BINARY, true, b"x")].concat(),
+    );
     assert_eq!(raw.expect_close(), 1003);
     assert_eq!(alice.recv_type("chat")["text"], "last words");
 }

@@ -143,7 +143,16 @@ fn guests_get_ids_that_differ() {
 
 #[test]
 fn the_welcome_tells_the_limits_in_force() {
-    let server = Server::spawn(&["--ping-interval", "7s", "--message-bytes", "2KiB", "--data-bytes", "1KiB", "--message-rate", "0"]);
+    let server = Server::spawn(&[
+        "--ping-interval",
+        "7s",
+        "--message-bytes",
+        "2KiB",
+        "--data-bytes",
+        "1KiB",
+        "--message-rate",
+        "0",
+    ]);
     let welcome = Client::connect(&server).welcome;
     assert_eq!(welcome["pingInterval"], 7000);
     assert_eq!(welcome["limits"]["messageBytes"], 2048);

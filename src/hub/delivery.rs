@@ -49,7 +49,8 @@ impl Hub {
         let bytes = protocol::chat_frame_bytes(&body, seq);
         self.append(now, index, Some(seq), bytes, |out| protocol::append_chat(out, &body, seq));
         // Not before: whom the append made fall back has yet to read this message from history.
-        if let Some(Position::At { delivered, .. }) = self.rooms.get_mut(index as usize).map(|room| &mut room.position) {
+        if let Some(Position::At { delivered, .. }) = self.rooms.get_mut(index as usize).map(|room| &mut room.position)
+        {
             *delivered = seq;
         }
         self.notices.push(|| Notice::Chat { room: name.clone(), seq, json: chat_json(&body, seq) });

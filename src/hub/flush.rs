@@ -100,6 +100,7 @@ impl Hub {
                     if self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output =>
                 {
                     self.continue_catch_up(now, index, id.slot);
+                    self.hold_back(index, id);
                 }
                 Some(Place::Live(place)) if self.rooms[index as usize].live[place as usize].lags() => {
                     sends += 1;
@@ -114,12 +115,29 @@ impl Hub {
         sends
     }
 
+    /// Who has become live right now is sent nothing of the room before its `joined`, which is in the outbox until the
+    /// next turn.
+    fn hold_back(&mut self, index: u32, id: ConnectionId) {
+        let Some(Place::Live(place)) = self.connections.member(id.slot).place_in(index) else { return };
+        let room = &mut self.rooms[index as usize];
+        let member = &mut room.live[place as usize];
+        if !member.lags() {
+            member.start_lagging();
+            room.laggards.push(id.slot);
+            self.drained.push_back(id);
+        }
+    }
+
     /// Sends a laggard what it is owed; says whether it took all.
     fn serve_laggard(&mut self, now: Now, index: u32, place: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> bool {
         let room = &mut self.rooms[index as usize];
         let member = &mut room.live[place as usize];
         let owed = room.log.read(member.cursor);
         let owed_bytes = owed.len();
+        if owed_bytes == 0 {
+            room.stop_lagging(place);
+            return true;
+        }
         let taken = send(member.slot(), owed);
         self.stats.sends += 1;
         self.stats.sent_bytes += taken as u64;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::handshake::server::{create_response, write_response};
@@ -59,6 +60,10 @@ fn to_request(parsed: &httparse::Request<'_, '_>) -> Result<Request<()>, String>
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| format!("bad header {:?}", field.name))?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| format!("bad value of header {name}"))?;
         headers.append(name, value);
+    }
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(format!("{hosts} Host header fields; HTTP/1.1 wants one"));
     }
     Ok(request)
 }
@@ -198,6 +203,7 @@ mod tests {
         assert_eq!(status(b"\x16\x03\x01 hello"), 400);
         assert_eq!(status(b"GET /\xff HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status(&[b"GET /", [b'a'; 300].as_slice()].concat()), 431);
+        assert_eq!(status(b"GET / HTTP/1.1\r\n\r\n"), 400);
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(65));
         assert_eq!(parse_head_status(many.as_bytes()), 431);
     }

@@ -31,7 +31,7 @@ pub use self::listener::{ListenAddress, Listener};
 pub use self::origin::OriginPolicy;
 pub use self::output::Output;
 
-use self::connection::Connection;
+use self::connection::{Connection, Phase};
 use self::listener::PolledListener;
 use self::reader::Reader;
 use crate::config::{Config, Limits, Timing};
@@ -186,9 +186,15 @@ impl Net {
         Ok(address)
     }
 
-    /// Accepts nothing more: the listeners are closed.
+    /// Accepts nothing more: the listeners are closed, and so is who has not finished its request.
     pub fn stop_listening(&mut self) {
         self.listeners.clear();
+        for (slot, connection) in &mut self.connections {
+            if let Phase::Head(_) = connection.phase {
+                connection.phase = Phase::Gone;
+                self.gone.push(slot as u32);
+            }
+        }
     }
 
     /// Whether an event with this token is ours.
