@@ -223,7 +223,8 @@ test('a phone shows all of it, without scrolling sideways', async () => {
     await message(alice, 'x'.repeat(300)).waitFor();
     await say(alice, 'Reads well on a phone.');
     await message(bob, 'Reads well on a phone.').waitFor();
-    const overflow = () => alice.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    const overflow = () => alice.evaluate(() => Math.max(...[document.documentElement, document.getElementById('log')]
+      .map((element) => element.scrollWidth - element.clientWidth)));
     assert.equal(await overflow(), 0);
     assert.equal(await alice.locator('#members').isVisible(), false);
     await screenshot(alice, 'phone');

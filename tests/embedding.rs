@@ -1,0 +1,379 @@
+//! The server in somebody else's loop: what an embedding program is promised.
+
+mod support;
+
+use std::cell::Cell;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::ops::Range;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::net::UnixStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use roomcast::hub::{Identity, OpenPolicy, Refusal};
+use roomcast::inbox::PushError;
+use roomcast::net::{LISTENERS_MAX, ListenAddress};
+use roomcast::protocol::CloseReason;
+use roomcast::publication::Outcome;
+use roomcast::{Config, Error, HostLoop, HostPublication, Listener, Notice, Now, Policy, RoomName, Server, UserId};
+use serde_json::{Value, json};
+use support::{Connect, PATIENCE, Raw, TEXT, frame, program, upgrade_request};
+
+const WAKE: Token = Token(0);
+const OWN: Token = Token(1);
+const TOKENS_START: usize = 10;
+
+/// How long a turn waits at most where the test looks at something else between turns.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A program that embeds the server; its tests drive it turn by turn.
+struct Host {
+    poll: Poll,
+    events: Events,
+    waker: Arc<Waker>,
+    server: Server,
+    notices: Vec<Notice>,
+}
+
+impl Host {
+    fn new(config: Config) -> Self {
+        Self::with(config, Box::new(OpenPolicy), Now::system)
+    }
+
+    fn with(config: Config, policy: Box<dyn Policy>, clock: fn() -> Now) -> Self {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
+        let mut host = host_loop(&poll, &waker, tokens(&config));
+        host.clock = clock;
+        let server = Server::with_policy(config, host, policy).unwrap();
+        // So few that a turn never sees all events of a test with many sockets.
+        Self { poll, events: Events::with_capacity(4), waker, server, notices: Vec::new() }
+    }
+
+    fn listen(&mut self) -> SocketAddr {
+        self.server.listen("127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    /// Waits no longer than `most`; says whether the host's own socket had something.
+    fn turn(&mut self, most: Duration) -> bool {
+        let timeout = self.server.timeout().map_or(most, |timeout| timeout.min(most));
+        self.poll.poll(&mut self.events, Some(timeout)).unwrap();
+        let mut is_own = false;
+        for event in &self.events {
+            match event.token() {
+                WAKE => {}
+                OWN => is_own = true,
+                token => {
+                    assert!(self.server.owns(token), "{token:?} is nobody's");
+                    self.server.handle_event(event);
+                }
+            }
+        }
+        self.server.end_turn();
+        is_own
+    }
+
+    /// Turns until a client on a thread of its own has done its work, and collects the notices.
+    fn serve<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let client = scope.spawn(work);
+            while !client.is_finished() {
+                self.turn(LOOK);
+                self.notices.extend(std::iter::from_fn(|| self.server.poll_notice()));
+            }
+            client.join().unwrap()
+        })
+    }
+
+    /// Turns until `is_done`.
+    fn turn_until(&mut self, what: &str, mut is_done: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_done(self) {
+            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}; {:?}", self.server);
+            self.turn(LOOK);
+        }
+    }
+}
+
+fn host_loop(poll: &Poll, waker: &Arc<Waker>, tokens: Range<usize>) -> HostLoop {
+    let registry = poll.registry().try_clone().unwrap();
+    HostLoop { registry, tokens, waker: Arc::clone(waker), clock: Now::system, seed: 7 }
+}
+
+fn config() -> Config {
+    let mut config = Config::default();
+    config.limits.connections_max = 30;
+    config.limits.connections_reserved = 4;
+    config.notices = true;
+    config
+}
+
+/// As many tokens as `config` needs, and not one more.
+fn tokens(config: &Config) -> Range<usize> {
+    let connections = config.limits.connections_max + config.limits.connections_reserved;
+    TOKENS_START..TOKENS_START + LISTENERS_MAX + connections as usize
+}
+
+fn publication(text: &str, id: Option<&str>) -> HostPublication {
+    HostPublication {
+        room: RoomName::new("lobby").unwrap(),
+        user: UserId::new("host").unwrap(),
+        name: None,
+        text: text.to_owned(),
+        data: None,
+        id: id.map(str::to_owned),
+    }
+}
+
+/// The embedding example as a process, with the lines that it prints.
+struct Example {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Example {
+    fn spawn() -> Self {
+        let path = std::path::Path::new(env!("CARGO_BIN_EXE_roomcast")).with_file_name("examples").join("embed");
+        assert!(path.exists(), "`cargo test --test embedding` does not build it: run `cargo build --example embed`");
+        let mut command = program(&path);
+        let mut child = command.args(["127.0.0.1:0"; 2]).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { child, lines }
+    }
+
+    /// Waits for a line that contains `needle` and returns what stands behind it.
+    fn line(&self, needle: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|error| panic!("{error} instead of {needle:?}"));
+            if let Some((_, rest)) = line.split_once(needle) {
+                return rest.to_owned();
+            }
+        }
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_example_says_what_comes_by_udp_and_prints_what_is_said() {
+    let example = Example::spawn();
+    let chat: SocketAddr = example.line("chat on http://").parse().unwrap();
+    let udp: SocketAddr = example.line("udp on ").parse().unwrap();
+    let mut ann = Connect::to(chat).user("ann").connect();
+    ann.join("lobby");
+    example.line("Joined {");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"lobby the build is green\n", udp).unwrap();
+    let message = ann.recv_type("chat");
+    assert_eq!(message["userId"], "udp");
+    assert_eq!(message["text"], "the build is green");
+    assert!(example.line("lobby 1: ").contains("the build is green"));
+    for bad in [&b"lobby"[..], b"", b"lobby ", b"two\xff words", b"{} text"] {
+        socket.send_to(bad, udp).unwrap();
+        example.line("was dropped: ");
+    }
+    ann.say("lobby", "I see");
+    let printed: Value = serde_json::from_str(&example.line("lobby 2: ")).unwrap();
+    assert_eq!(printed, ann.recv_type("chat"));
+}
+
+#[test]
+fn a_flood_starves_nobody_and_every_turn_is_bounded() {
+    const FLOODERS: usize = 12;
+    const HOST_MESSAGES: usize = 200;
+    // Four events a turn, and the host's is the last of all that may be ready.
+    const TURNS_MAX: usize = (FLOODERS + 3).div_ceil(4) + 1;
+    let mut config = config();
+    let limits = &mut config.limits;
+    (limits.message_rate, limits.accepts_per_turn, limits.reads_per_turn) = (0, 2, 3);
+    (limits.messages_per_read, limits.sends_per_turn) = (8, 5);
+    let mut host = Host::new(config);
+    let address = host.listen();
+    let (mut own, mut sender) = UnixStream::pair().unwrap();
+    host.poll.registry().register(&mut own, OWN, Interest::READABLE).unwrap();
+    thread::scope(move |scope| {
+        for _ in 0..FLOODERS {
+            scope.spawn(move || flood(address));
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let (mut handled, mut waited) = (0, 0);
+        let (mut most_messages, mut most_sends) = (0, 0);
+        while handled < HOST_MESSAGES || host.server.stats().hub.messages_received < 5_000 {
+            assert!(Instant::now() < deadline, "{handled} handled; {:?}", host.server);
+            if waited == 0 {
+                assert_eq!(sender.write(b"!").unwrap(), 1);
+            }
+            let before = host.server.stats();
+            waited += 1;
+            if host.turn(LOOK) {
+                assert_eq!(own.read(&mut [0; 8]).unwrap(), 1);
+                (handled, waited) = (handled + 1, 0);
+            }
+            assert!(waited < TURNS_MAX, "the host's message was not seen within {waited} turns");
+            let now = host.server.stats();
+            assert_eq!(now.turns, before.turns + 1);
+            assert!(now.net.accepted - before.net.accepted <= 2);
+            assert!(now.net.received_bytes - before.net.received_bytes <= 3 * 64 * 1024);
+            most_messages = most_messages.max(now.hub.messages_received - before.hub.messages_received);
+            most_sends = most_sends.max(now.hub.sends - before.hub.sends);
+        }
+        // Exactly the budgets: less would mean that nothing was put to the test.
+        assert_eq!((most_messages, most_sends), (3 * 8, 5));
+        // With the server go the connections, which ends the flood.
+        drop(host);
+    });
+}
+
+/// Chats as fast as the server reads until the connection ends, and takes what it gets.
+fn flood(address: SocketAddr) {
+    let mut raw = Raw::open(address, "/ws");
+    let mut reader = raw.stream.try_clone().unwrap();
+    raw.send(&frame(TEXT, true, br#"{"type":"join","room":"lobby"}"#));
+    let chats = frame(TEXT, true, br#"{"type":"chat","room":"lobby","text":"more and more"}"#).repeat(100);
+    let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    while raw.try_send(&chats).is_ok() {}
+    // Why it ended does not matter: the other side dropped everything.
+    let _ = reading.join().unwrap();
+}
+
+#[test]
+fn tokens_outside_the_range_are_not_the_servers() {
+    let config = config();
+    let tokens = tokens(&config);
+    let server = Host::new(config).server;
+    assert!(server.owns(Token(tokens.start)) && server.owns(Token(tokens.end - 1)));
+    assert!(![WAKE, OWN, Token(tokens.start - 1), Token(tokens.end)].map(|token| server.owns(token)).contains(&true));
+}
+
+/// Comes, says something, leaves and goes.
+fn visit(host: &mut Host) {
+    let address = host.listen();
+    host.serve(move || {
+        let mut ann = Connect::to(address).user("ann").connect();
+        ann.join("lobby");
+        ann.say("lobby", "hello");
+        assert_eq!(ann.recv_type("chat")["text"], "hello");
+        ann.send_json(&json!({"type": "leave", "room": "lobby"}));
+        ann.recv_type("left");
+        assert_eq!(ann.close(), 1000);
+    });
+    host.turn_until("the end of the visit", |host| host.server.stats().net.sockets == 0);
+    host.notices.extend(std::iter::from_fn(|| host.server.poll_notice()));
+}
+
+#[test]
+fn notices_tell_in_order_what_happened() {
+    let mut host = Host::new(config());
+    visit(&mut host);
+    let [connected, joined, chat, left, disconnected] = host.notices.try_into().unwrap();
+    let Notice::Connected { connection, user } = connected else { panic!("{connected:?}") };
+    assert_eq!(user.as_str(), "ann");
+    let room = RoomName::new("lobby").unwrap();
+    assert_eq!(joined, Notice::Joined { connection, user: user.clone(), room: room.clone() });
+    let Notice::Chat { room: said_in, seq: 1, json } = chat else { panic!("{chat:?}") };
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((said_in, &json["text"], &json["seq"]), (room.clone(), &json!("hello"), &json!(1)));
+    assert_eq!(left, Notice::Left { connection, user: user.clone(), room });
+    assert_eq!(disconnected, Notice::Disconnected { connection, user });
+}
+
+#[test]
+fn nobody_is_told_anything_who_does_not_ask() {
+    let mut config = config();
+    config.notices = false;
+    let mut host = Host::new(config);
+    visit(&mut host);
+    host.server.publish(&publication("hello", None)).unwrap();
+    host.turn(LOOK);
+    assert_eq!((host.notices.as_slice(), host.server.poll_notice()), (&[][..], None));
+}
+
+#[test]
+fn what_the_host_publishes_is_answered_and_what_it_leaves_lying_is_counted() {
+    let mut config = config();
+    config.limits.notices_max = 2;
+    let mut host = Host::new(config);
+    let mut publish = |text, id| host.server.publish(&publication(text, id)).unwrap();
+    let tickets = [publish("one", Some("a")), publish("one again", Some("a")), publish("two", None), publish("3", None)];
+    host.turn(LOOK);
+    let published = |at: usize, outcome| Some(Notice::Published { ticket: tickets[at], outcome });
+    assert_eq!(host.server.poll_notice(), published(0, Outcome::Accepted(1)));
+    assert_eq!(host.server.poll_notice(), published(1, Outcome::Duplicate(1)));
+    assert_eq!(host.server.poll_notice(), Some(Notice::Missed(2)));
+    assert_eq!(host.server.poll_notice(), None);
+
+    let longest = "x".repeat(64);
+    host.server.publish(&publication("id of 64 bytes", Some(&longest))).unwrap();
+    let mut refused = |text: &str, id: Option<&str>| match host.server.publish(&publication(text, id)) {
+        Err(Error::Command(words)) => words,
+        other => panic!("{other:?}"),
+    };
+    assert!(refused("", None).contains("text is empty"));
+    assert_eq!(refused("hello", Some("")), "id of 0 bytes; 1 to 64 are allowed");
+    assert_eq!(refused("hello", Some(&(longest + "x"))), "id of 65 bytes; 1 to 64 are allowed");
+    assert!(refused(&"x".repeat(16 * 1024), None).ends_with("exceeds 16384"));
+    host.server.shutdown();
+    assert!(host.server.publish(&publication("late", None)).unwrap_err().to_string().contains("shutting down"));
+}
+
+#[test]
+fn other_threads_publish_close_and_count() {
+    let mut host = Host::new(config());
+    let (address, remote) = (host.listen(), host.server.remote());
+    let stats = host.serve(move || {
+        let mut ann = Connect::to(address).user("ann").connect();
+        ann.join("lobby");
+        remote.publish(publication("from afar", None)).unwrap();
+        assert_eq!(ann.recv_type("chat")["text"], "from afar");
+        remote.close_user("ann", CloseReason::EXPELLED).unwrap();
+        assert_eq!(ann.expect_close(), 4500);
+        let (sender, receiver) = mpsc::channel();
+        remote.stats(move |stats| sender.send((stats, thread::current().id())).unwrap()).unwrap();
+        receiver.recv_timeout(PATIENCE).unwrap()
+    });
+    assert_eq!((stats.0.hub.connections, stats.0.hub.messages_delivered), (0, 1));
+    assert_eq!(stats.1, thread::current().id(), "the counts are told on the thread of the loop");
+    assert!(host.notices.iter().any(|n| matches!(n, Notice::Published { outcome: Outcome::Accepted(1), .. })));
+}
+
+#[test]
+fn a_loop_that_sleeps_for_ever_is_woken_by_another_thread_to_end() {
+    let mut host = Host::new(config());
+    host.listen();
+    host.turn(LOOK);
+    assert_eq!(host.server.timeout(), None);
+    let remote = host.server.remote();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| remote.shutdown().unwrap());
+        host.turn(PATIENCE);
+    });
+    assert!(host.server.has_ended() && start.elapsed() < PATIENCE, "{:?}", host.server);
+    drop(host);
+    assert!(matches!(remote.shutdown(), Err(Error::Inbox(PushError::Closed))));
+}
+
+#[test]
+fn a_full_inbox_is_an_error_until_the_next_turn() {
+    let mut config = config();
+    config.limits.inbox_messages_max = 2;
+    let mut host = Host::new(config);
+    let remote = host.server.remote();
+    let publish = || remote.publish(publication("hello", None));
+    assert!(publish().is_ok() && publish().is_ok());
+    assert!(matches!(publish(), Err(Error::Inbox(PushError::Full))));
+    host.turn(LOOK);
+    publish().unwrap();
+}
