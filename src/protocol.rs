@@ -134,8 +134,8 @@ pub struct ClientMessage<'a> {
     /// `chat`.
     #[serde(borrow)]
     pub text: Option<Text<'a>>,
-    /// `chat`: any JSON, passed on as it is.
-    #[serde(borrow)]
+    /// `chat`: any JSON, passed on as it is, `null` included.
+    #[serde(borrow, default, deserialize_with = "present")]
     pub data: Option<&'a RawValue>,
     /// Any: repeated in the answer.
     #[serde(borrow)]
@@ -148,6 +148,11 @@ pub struct ClientMessage<'a> {
     /// `typing`.
     #[serde(borrow)]
     pub status: Option<Text<'a>>,
+}
+
+/// A field that is there, whatever its value.
+fn present<'a, 'de: 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&'a RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// The position after the last message that a client has seen.

@@ -306,7 +306,8 @@ fn what_the_host_publishes_is_answered_and_what_it_leaves_lying_is_counted() {
     config.limits.notices_max = 2;
     let mut host = Host::new(config);
     let mut publish = |text, id| host.server.publish(&publication(text, id)).unwrap();
-    let tickets = [publish("one", Some("a")), publish("one again", Some("a")), publish("two", None), publish("3", None)];
+    let tickets =
+        [publish("one", Some("a")), publish("one again", Some("a")), publish("two", None), publish("3", None)];
     host.turn(LOOK);
     let published = |at: usize, outcome| Some(Notice::Published { ticket: tickets[at], outcome });
     assert_eq!(host.server.poll_notice(), published(0, Outcome::Accepted(1)));

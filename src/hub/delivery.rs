@@ -23,7 +23,7 @@ impl Hub {
     /// The bus has something.
     pub fn handle_bus_event(&mut self, now: Now, event: BusEvent) {
         match event {
-            BusEvent::Published { ticket, outcome } => self.handle_published(ticket, outcome),
+            BusEvent::Published { ticket, outcome } => self.handle_published(now, ticket, outcome),
             BusEvent::Page { ticket, page } => self.handle_page(now, ticket, page),
             BusEvent::Delivered { room, message } => self.handle_delivered(now, &room, message),
             BusEvent::EpochChanged { room, epoch, top } => self.handle_epoch_changed(now, &room, epoch, top),

@@ -99,8 +99,11 @@ impl Hub {
                 Some(Place::CatchingUp(place))
                     if self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output =>
                 {
-                    self.continue_catch_up(now, index, id.slot);
-                    self.hold_back(index, id);
+                    // Not here: if it went live, its `joined` would wait in the outbox while this call already sends it
+                    // what the room's log has.
+                    if self.resumed.back() != Some(&id) {
+                        self.resumed.push_back(id);
+                    }
                 }
                 Some(Place::Live(place)) if self.rooms[index as usize].live[place as usize].lags() => {
                     sends += 1;
@@ -115,16 +118,19 @@ impl Hub {
         sends
     }
 
-    /// Who has become live right now is sent nothing of the room before its `joined`, which is in the outbox until the
-    /// next turn.
-    fn hold_back(&mut self, index: u32, id: ConnectionId) {
-        let Some(Place::Live(place)) = self.connections.member(id.slot).place_in(index) else { return };
-        let room = &mut self.rooms[index as usize];
-        let member = &mut room.live[place as usize];
-        if !member.lags() {
-            member.start_lagging();
-            room.laggards.push(id.slot);
-            self.drained.push_back(id);
+    /// Members that catch up go on, as far as their own output has drained.
+    pub(super) fn resume_catch_ups(&mut self, now: Now) {
+        for _ in 0..self.resumed.len() {
+            let Some(id) = self.resumed.pop_front() else { break };
+            let Some(connection) = self.connections.get(id) else { continue };
+            let rooms: SmallVec<[u32; 8]> = connection.memberships.iter().map(|membership| membership.room).collect();
+            for index in rooms {
+                if let Some(Place::CatchingUp(place)) = self.connections.member(id.slot).place_in(index)
+                    && self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output
+                {
+                    self.continue_catch_up(now, index, id.slot);
+                }
+            }
         }
     }
 
@@ -134,10 +140,6 @@ impl Hub {
         let member = &mut room.live[place as usize];
         let owed = room.log.read(member.cursor);
         let owed_bytes = owed.len();
-        if owed_bytes == 0 {
-            room.stop_lagging(place);
-            return true;
-        }
         let taken = send(member.slot(), owed);
         self.stats.sends += 1;
         self.stats.sent_bytes += taken as u64;

@@ -105,7 +105,8 @@ impl Hub {
         let message_id = message.id.as_deref();
         let room = &mut self.rooms[index as usize];
         let is_owed = match self.connections.member(id.slot).place_in(index) {
-            Some(Place::Live(place)) => room.live[place as usize].cursor != room.log.tail(),
+            // What is on its way to the bus, perhaps its own, is waited for, too: a copy is better than an `ack`.
+            Some(Place::Live(place)) => room.live[place as usize].cursor != room.log.tail() || room.reserved_bytes > 0,
             Some(Place::CatchingUp(place)) => {
                 matches!(room.catching_up[place as usize].reason, CatchUpReason::FellBack)
             }

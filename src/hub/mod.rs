@@ -92,6 +92,8 @@ pub struct Hub {
     dirty: VecDeque<u32>,
     /// Connections whose sockets take bytes again.
     drained: VecDeque<ConnectionId>,
+    /// Those of them that catch up somewhere, for the next turn.
+    resumed: VecDeque<ConnectionId>,
     wheel: Wheel<Due>,
     /// Who was closed for stalling, and when, within the last five minutes.
     stalls: VecDeque<(u64, UserId)>,
@@ -122,6 +124,7 @@ impl Hub {
             outbox: Outbox::default(),
             dirty: VecDeque::new(),
             drained: VecDeque::new(),
+            resumed: VecDeque::new(),
             wheel: Wheel::new(),
             stalls: VecDeque::new(),
             buffers: Vec::new(),
@@ -289,7 +292,8 @@ impl Hub {
 
     /// Whether there is something to pull right now.
     pub fn has_work(&self) -> bool {
-        !self.dirty.is_empty() || !self.drained.is_empty() || !self.outbox.is_empty() || !self.requests.is_empty()
+        let in_turn = !self.dirty.is_empty() || !self.drained.is_empty() || !self.resumed.is_empty();
+        in_turn || !self.outbox.is_empty() || !self.requests.is_empty()
     }
 
     /// The next thing the bus is asked.
@@ -307,8 +311,9 @@ impl Hub {
         self.outbox.drain(each);
     }
 
-    /// Does what is due.
+    /// Does what is due, and what the last flush left for this turn.
     pub fn handle_deadlines(&mut self, now: Now) {
+        self.resume_catch_ups(now);
         while let Some((_, due)) = self.wheel.pop(Tick::of(now)) {
             self.handle_due(now, due);
         }

@@ -160,29 +160,34 @@ impl Hub {
         Ok(ticket)
     }
 
-    pub(super) fn handle_published(&mut self, ticket: Ticket, outcome: Outcome) {
+    pub(super) fn handle_published(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {
         let Some(Pending::Publication { connection, name, id, reserved }) = self.pending.remove(&ticket) else {
             return;
         };
         self.publications_pending -= 1;
+        match connection {
+            Some(connection) => self.tell_outcome(connection, &name, id.as_deref(), outcome),
+            None => self.notices.push(|| Notice::Published { ticket, outcome }),
+        }
         if let Some((room, bytes)) = reserved
             && self.find_room(room).is_some()
         {
             self.rooms[room.index as usize].reserved_bytes -= bytes;
+            self.finish_leaving(now, room.index);
             self.forget_if_unused(room.index);
         }
-        let Some(connection) = connection else {
-            return self.notices.push(|| Notice::Published { ticket, outcome });
-        };
+    }
+
+    fn tell_outcome(&mut self, connection: ConnectionId, name: &RoomName, id: Option<&str>, outcome: Outcome) {
         match outcome {
-            Outcome::Accepted(seq) if !self.is_sure_to_see(connection, &name, seq) => {
-                self.acknowledge(connection, &name, id.as_deref(), seq, false);
+            Outcome::Accepted(seq) if !self.is_sure_to_see(connection, name, seq) => {
+                self.acknowledge(connection, name, id, seq, false);
             }
             Outcome::Accepted(_) => {}
-            Outcome::Duplicate(seq) => self.acknowledge(connection, &name, id.as_deref(), seq, true),
+            Outcome::Duplicate(seq) => self.acknowledge(connection, name, id, seq, true),
             Outcome::Refused(words) => {
                 let complaint = Complaint::new(ErrorCode::Unavailable, words);
-                self.error(connection, &complaint.about(Some(name.as_str()), id.as_deref()));
+                self.error(connection, &complaint.about(Some(name.as_str()), id));
             }
         }
     }
