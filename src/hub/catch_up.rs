@@ -64,27 +64,31 @@ impl Hub {
             }
             pin = Some(here);
         }
+        let from = member.from;
         let page_bytes_max = self.limits.page_bytes_max();
-        if self.connections.member(slot).queued_bytes as usize > page_bytes_max {
+        let bytes_max = if from == ReadFrom::Newest(0) { 0 } else { page_bytes_max };
+        let connection = self.connections.member_mut(slot);
+        if bytes_max > 0 && (connection.awaits_page || connection.queued_bytes as usize > page_bytes_max) {
             member.step = CatchUpStep::Output;
             return;
         }
-        let from = member.from;
-        let connection = self.connections.id(slot);
-        let room = self.room_ref(index);
-        let ticket = self.ticket(Pending::Read { connection, room });
+        connection.awaits_page |= bytes_max > 0;
+        let (connection, room) = (self.connections.id(slot), self.room_ref(index));
+        let ticket = self.ticket(Pending::Read { connection, room, bytes_max });
         let room = &mut self.rooms[index as usize];
         room.catching_up[place as usize].step = CatchUpStep::Page { ticket, pin };
-        self.requests.push_back(BusRequest::Read {
-            ticket,
-            room: room.name.clone(),
-            from,
-            bytes_max: if from == ReadFrom::Newest(0) { 0 } else { page_bytes_max },
-        });
+        self.requests.push_back(BusRequest::Read { ticket, room: room.name.clone(), from, bytes_max });
     }
 
     pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, &'static str>) {
-        let Some(Pending::Read { connection, room }) = self.pending.remove(&ticket) else { return };
+        let Some(Pending::Read { connection, room, bytes_max }) = self.pending.remove(&ticket) else { return };
+        if bytes_max > 0
+            && let Some(reader) = self.connections.get_mut(connection)
+        {
+            reader.awaits_page = false;
+            // Another of its rooms may have waited for this page.
+            self.resumed.push_back(connection);
+        }
         let index = room.index;
         if self.find_room(room).is_none() {
             return;

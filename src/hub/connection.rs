@@ -14,6 +14,8 @@ pub(super) struct Connection {
     pub(super) user: UserKey,
     /// Bytes handed to the connection's own output since it was last known to be empty.
     pub(super) queued_bytes: u32,
+    /// Whether a page of history is on its way into its own output; a second one might not fit.
+    pub(super) awaits_page: bool,
     /// Most connections are in one room; a second one costs an allocation.
     pub(super) memberships: SmallVec<[Membership; 1]>,
     pub(super) bucket: Bucket,
@@ -35,7 +37,14 @@ pub(super) enum Place {
 
 impl Connection {
     pub(super) fn new(generation: u32, user: UserKey) -> Self {
-        Self { generation, user, queued_bytes: 0, memberships: SmallVec::new(), bucket: Bucket::default() }
+        Self {
+            generation,
+            user,
+            queued_bytes: 0,
+            awaits_page: false,
+            memberships: SmallVec::new(),
+            bucket: Bucket::default(),
+        }
     }
 
     pub(super) fn place_in(&self, room: u32) -> Option<Place> {

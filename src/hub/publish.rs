@@ -26,7 +26,7 @@ pub(super) enum Pending {
         reserved: Option<(RoomRef, usize)>,
     },
     /// A page for a member that catches up.
-    Read { connection: ConnectionId, room: RoomRef },
+    Read { connection: ConnectionId, room: RoomRef, bytes_max: usize },
 }
 
 /// A chat message of the embedding host; it needs neither connection nor membership.

@@ -1,0 +1,319 @@
+//! What clients, sockets, the host and other nodes do, at random.
+
+use roomcast::hub::HostPublication;
+use roomcast::id::{ConnectionId, UserId};
+use roomcast::protocol::{self, Chat, CloseReason};
+
+use super::chance::Chance;
+use super::seat::user_name;
+use super::settings::BusKind;
+use super::transport::Link;
+use super::truth::room_name;
+use super::view::Join;
+use super::world::World;
+
+/// One step. Seats, rooms and users are named by number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    Connect { seat: usize },
+    Join { seat: usize, room: usize },
+    JoinAll { seat: usize },
+    Leave { seat: usize, room: usize },
+    Chat { seat: usize, room: usize },
+    ChatAgain { seat: usize },
+    Typing { seat: usize, room: usize },
+    Ping { seat: usize },
+    Garbage { seat: usize },
+    Slow { seat: usize, bytes: usize },
+    Stall { seat: usize },
+    Recover { seat: usize },
+    Disconnect { seat: usize },
+    Stalled { seat: usize },
+    CloseUser { user: usize },
+    Flush { sends_max: u32 },
+    HostChat { room: usize },
+    Elsewhere { room: usize, messages: usize },
+    ChangeEpoch { room: usize },
+    ForgetOldest { room: usize },
+    LoseDelivery { room: usize },
+    Wait { millis: u64 },
+    Settle,
+}
+
+impl Action {
+    pub(crate) fn draw(world: &mut World) -> Self {
+        let recovery = world.settings.recovery;
+        let chance = &mut world.chance;
+        let seat = chance.index(world.settings.seats);
+        let room = chance.index(world.settings.rooms);
+        let weights = [60, 70, 20, 200, 10, 15, 5, 6, 30, 20, recovery * 2, 12, 8, 1, 250, 20, 30, 2, 2, 6, 4, 1, 4];
+        match chance.weighted(&weights) {
+            0 => Self::Connect { seat },
+            1 => Self::Join { seat, room },
+            2 => Self::Leave { seat, room },
+            3 => Self::Chat { seat, room },
+            4 => Self::ChatAgain { seat },
+            5 => Self::Typing { seat, room },
+            6 => Self::Ping { seat },
+            7 => Self::Garbage { seat },
+            8 => Self::Slow { seat, bytes: draw_space(chance) },
+            9 => Self::Stall { seat },
+            10 => Self::Recover { seat },
+            11 => Self::Disconnect { seat },
+            12 => Self::Stalled { seat },
+            13 => Self::CloseUser { user: chance.index(world.settings.users) },
+            14 => Self::Flush { sends_max: chance.pick(&[1, 1, 2, 3, 8, 64, 1000]) },
+            15 => Self::HostChat { room },
+            16 => Self::Elsewhere { room, messages: chance.pick(&[1, 1, 3, 20, 60]) },
+            17 => Self::ChangeEpoch { room },
+            18 => Self::ForgetOldest { room },
+            19 => Self::LoseDelivery { room },
+            20 => Self::Wait { millis: chance.pick(&[300, 1200, 3000, 3000, 20_000, 300_000]) },
+            21 => Self::Settle,
+            _ => Self::JoinAll { seat },
+        }
+    }
+}
+
+fn draw_space(chance: &mut Chance) -> usize {
+    let bound = chance.pick(&[4, 300, 3000, 20_000]);
+    1 + chance.index(bound)
+}
+
+impl World {
+    pub(crate) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Connect { seat } => self.connect(seat),
+            Action::Join { seat, room } => self.join(seat, room),
+            Action::JoinAll { seat } => (0..self.settings.rooms).for_each(|room| self.join(seat, room)),
+            Action::Leave { seat, room } => self.leave(seat, room),
+            Action::Chat { seat, room } => self.chat(seat, room),
+            Action::ChatAgain { seat } => self.chat_again(seat),
+            Action::Typing { seat, room } => {
+                let status = self.chance.pick(&["start", "stop", "stop", "?"]);
+                self.say(seat, &format!(r#"{{"type":"typing","room":"r{room}","status":"{status}"}}"#));
+            }
+            Action::Ping { seat } => drop(self.say(seat, r#"{"type":"ping","id":"p"}"#)),
+            Action::Garbage { seat } => self.garbage(seat),
+            Action::Slow { seat, bytes } => self.set_space(seat, bytes),
+            Action::Stall { seat } => self.set_space(seat, 0),
+            Action::Recover { seat } => self.set_space(seat, usize::MAX),
+            Action::Disconnect { seat } => self.disconnect(seat),
+            Action::Stalled { seat } => {
+                if let Some(link) = self.seats[seat].link.as_ref().filter(|link| link.is_owed()) {
+                    self.coverage.stalled += 1;
+                    self.hub.handle_stalled(self.now, link.id);
+                }
+            }
+            Action::CloseUser { user } => {
+                self.hub.close_user(self.now, &user_name(user), CloseReason::CLOSED);
+            }
+            Action::Flush { sends_max } => {
+                self.drain();
+                self.flush(sends_max);
+            }
+            Action::HostChat { room } => self.host_chat(room),
+            Action::Elsewhere { room, messages } => self.elsewhere(room, messages),
+            Action::ChangeEpoch { room } => self.change_epoch(room),
+            Action::ForgetOldest { room } => self.with_fake(|bus| bus.forget_oldest(&room_name(room))),
+            Action::LoseDelivery { room } => {
+                if self.settings.bus == BusKind::Lossy {
+                    self.with_fake(|bus| bus.lose_delivery(&room_name(room)));
+                }
+            }
+            Action::Wait { millis } => self.advance_clock(millis),
+            Action::Settle => self.settle(),
+        }
+    }
+
+    fn with_fake(&mut self, act: impl FnOnce(&mut super::fake_bus::FakeBus)) {
+        if let Some(bus) = self.bus.fake() {
+            act(bus);
+        }
+    }
+
+    pub(crate) fn connect(&mut self, seat: usize) {
+        if self.seats[seat].link.is_some() {
+            return;
+        }
+        let id = self.take_slot(seat);
+        let user = UserId::new(&user_name(self.seats[seat].user)).expect("a user name");
+        let name = self.chance.pick(&[None, Some("Ann"), Some("Zoë \"quoted\"")]);
+        self.seats[seat].connect(Link::new(id));
+        self.hub.connect(id, &user, name);
+    }
+
+    pub(crate) fn disconnect(&mut self, seat: usize) {
+        let Some(link) = &self.seats[seat].link else { return };
+        self.hub.disconnect(self.now, link.id);
+        self.read(seat);
+        self.forget_link(seat);
+    }
+
+    pub(crate) fn set_space(&mut self, seat: usize, bytes: usize) {
+        if let Some(link) = &mut self.seats[seat].link {
+            link.set_space(bytes);
+            self.pump(seat);
+            self.read(seat);
+        }
+    }
+
+    /// A client sends a text; says whether the hub has looked at it.
+    pub(crate) fn say(&mut self, seat: usize, text: &str) -> bool {
+        let Some(id) = self.readable(seat) else { return false };
+        let before = self.hub.stats();
+        assert!(text.len() <= self.settings.config.limits.message_bytes_max, "net refuses such texts");
+        self.hub.handle_text(self.now, id, text);
+        let after = self.hub.stats();
+        self.coverage.rate_limited += after.rate_limited - before.rate_limited;
+        after.rate_limited == before.rate_limited && after.connections == before.connections
+    }
+
+    /// The connection of a seat, unless it is not read because its own output is above half its bound.
+    fn readable(&self, seat: usize) -> Option<ConnectionId> {
+        let link = self.seats[seat].link.as_ref()?;
+        (link.own_bytes() <= self.settings.config.limits.output_bytes_max / 2).then_some(link.id)
+    }
+
+    pub(crate) fn next_text(&mut self) -> u64 {
+        self.texts += 1;
+        self.texts
+    }
+
+    fn join(&mut self, seat: usize, room: usize) {
+        let id = format!("j{}", self.next_text());
+        let choice = self.chance.below(10);
+        let is_told = (4..8).contains(&choice);
+        let since = match choice {
+            0..4 => None,
+            4..8 => self.seats[seat].known[room].map(|at| (Some(at.epoch), at.seq)),
+            8 => Some((self.truth.live(room).map(|at| at.epoch), self.chance.below(200))),
+            _ => self.seen_elsewhere(room),
+        };
+        let most = self.settings.config.limits.history_messages_max;
+        let history = self.chance.pick(&[0, 0, 1, 5, most, most]).min(most);
+        let mut text = format!(r#"{{"type":"join","room":"r{room}","id":"{id}","history":{history}"#);
+        if let Some((epoch, seq)) = since {
+            let epoch = epoch.map(|epoch| self.truth.epoch_of(room, super::truth::Position { epoch, seq }));
+            let epoch = epoch.as_ref().map_or("never", |epoch| epoch.as_str());
+            text += &format!(r#","since":{{"epoch":"{epoch}","seq":{seq}}}"#);
+        }
+        text += "}";
+        if self.say(seat, &text) {
+            self.seats[seat].views[room].join_sent(Join { id, since, is_told });
+        }
+    }
+
+    /// A position that a client may have from another node, which is ahead of this one.
+    fn seen_elsewhere(&mut self, room: usize) -> Option<(Option<usize>, u64)> {
+        let (epoch, top) = self.bus.fake()?.top(&room_name(room));
+        let epoch = self.truth.epoch(room, epoch.as_str());
+        Some((Some(epoch), top - self.chance.below(top.min(3) + 1)))
+    }
+
+    fn leave(&mut self, seat: usize, room: usize) {
+        let id = format!("l{}", self.next_text());
+        if self.say(seat, &format!(r#"{{"type":"leave","room":"r{room}","id":"{id}"}}"#)) {
+            self.seats[seat].views[room].leave_sent(id);
+        }
+    }
+
+    /// A text that nobody has said before.
+    fn words(&mut self) -> String {
+        let number = self.next_text();
+        let most = if self.chance.one_in(3) { self.settings.text_bytes } else { 40 };
+        let bytes = self.chance.below(most.min(self.settings.config.limits.message_bytes_max as u64 - 400));
+        format!("t{number} {}", "x".repeat(bytes as usize))
+    }
+
+    fn chat(&mut self, seat: usize, room: usize) {
+        let id = if self.chance.one_in(3) { None } else { Some(format!("c{}", self.next_text())) };
+        self.chat_with(seat, room, id);
+    }
+
+    fn chat_with(&mut self, seat: usize, room: usize, id: Option<String>) {
+        let words = self.words();
+        let data_bytes = self.chance.pick(&[0, 0, 0, 10, 70, 200]);
+        let mut text = format!(r#"{{"type":"chat","room":"r{room}","text":"{words}""#);
+        if data_bytes > 0 {
+            text += &format!(r#","data":{{"k":[1, {}]}}"#, "9".repeat(data_bytes));
+        }
+        if let Some(id) = &id {
+            text += &format!(r#","id":"{id}""#);
+        }
+        text += "}";
+        if self.say(seat, &text)
+            && let Some(id) = id
+        {
+            self.seats[seat].chat_sent(&id, room);
+            self.said.push((self.seats[seat].user, room, id));
+            self.said.drain(..self.said.len().saturating_sub(8));
+        }
+    }
+
+    fn chat_again(&mut self, seat: usize) {
+        let user = self.seats[seat].user;
+        if let Some((_, room, id)) = self.said.iter().find(|(who, ..)| *who == user).cloned() {
+            self.chat_with(seat, room, Some(id));
+        }
+    }
+
+    fn garbage(&mut self, seat: usize) {
+        let long = "i".repeat(65);
+        let texts = [
+            "",
+            "[]",
+            "{}",
+            "{\"type\":",
+            r#"{"type":"dance","room":"r0"}"#,
+            r#"{"type":"join"}"#,
+            r#"{"type":"join","room":"no blanks"}"#,
+            r#"{"type":"join","room":"r0","history":4000000000}"#,
+            r#"{"type":"join","room":"r0","since":5}"#,
+            r#"{"type":"chat","room":"r0","text":""}"#,
+            r#"{"type":"leave","room":"r9"}"#,
+            &format!(r#"{{"type":"ping","id":"{long}"}}"#),
+        ];
+        let text = self.chance.pick(&texts);
+        self.say(seat, text);
+    }
+
+    fn host_chat(&mut self, room: usize) {
+        let text = self.words();
+        let id = if self.chance.one_in(2) { Some(format!("h{}", self.next_text())) } else { None };
+        let user = UserId::new("host").expect("a user name");
+        let publication =
+            HostPublication { room: room_name(room), user, name: Some("Host".to_owned()), text, data: None, id };
+        // Refused when too many wait.
+        let _ = self.hub.publish_for_host(self.now, &publication);
+    }
+
+    /// The body of a message that another node has taken.
+    fn body(&mut self, room: usize) -> Vec<u8> {
+        let (text, room, ts) = (self.words(), room_name(room), self.now.unix_ms);
+        protocol::chat_body(&Chat {
+            room: room.as_str(),
+            user_id: "remote",
+            name: None,
+            text: &text,
+            data: None,
+            id: None,
+            ts,
+        })
+    }
+
+    fn elsewhere(&mut self, room: usize, messages: usize) {
+        if self.settings.bus == BusKind::Local {
+            return (0..messages).for_each(|_| self.host_chat(room));
+        }
+        for _ in 0..messages {
+            let body = self.body(room);
+            self.with_fake(|bus| bus.publish_elsewhere(&room_name(room), body));
+        }
+    }
+
+    fn change_epoch(&mut self, room: usize) {
+        let bodies = (0..self.chance.below(4)).map(|_| self.body(room)).collect();
+        self.with_fake(|bus| bus.change_epoch(&room_name(room), bodies));
+    }
+}

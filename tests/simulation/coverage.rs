@@ -1,0 +1,45 @@
+//! What happened in a simulation, so that one in which nothing happens fails.
+
+macro_rules! coverage {
+    ($($name:ident,)*) => {
+        /// How often it happened.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub(crate) struct Coverage { $(pub(crate) $name: u64,)* }
+
+        impl Coverage {
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+
+            /// What never happened.
+            pub(crate) fn missing(&self) -> Vec<&'static str> {
+                let all = [$((stringify!($name), self.$name),)*];
+                all.iter().filter(|(_, count)| *count == 0).map(|(name, _)| *name).collect()
+            }
+        }
+    };
+}
+
+coverage! {
+    frames,
+    chats,
+    acks,
+    duplicates,
+    recovered,
+    not_recovered,
+    fell_back_and_recovered,
+    told_of_holes,
+    told_of_epochs,
+    members,
+    typing,
+    torn,
+    fallbacks,
+    stalled,
+    closed,
+    rate_limited,
+    room_busy,
+    server_busy,
+    unavailable,
+    shutting_down,
+    levelled,
+}

@@ -1,0 +1,350 @@
+//! A bus that keeps its promises and nothing more: late, out of step, forgetful, sometimes out of order altogether.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use roomcast::bus::Bus;
+use roomcast::id::{Epoch, RoomName, UserId};
+use roomcast::publication::{BusEvent, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
+use roomcast::time::Now;
+
+use super::chance::Chance;
+
+/// See the [module](self). A step is a call of [`FakeBus::step`].
+#[derive(Debug)]
+pub(crate) struct FakeBus {
+    chance: Chance,
+    step: u64,
+    delay_steps_max: u64,
+    is_calm: bool,
+    history_messages_max: usize,
+    epochs: u64,
+    rooms: BTreeMap<RoomName, Room>,
+    inbox: VecDeque<Request>,
+    answers: Vec<(u64, Answer)>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Publish(Ticket, Publication),
+    Read(Ticket, Question),
+}
+
+#[derive(Clone, Debug)]
+struct Question {
+    room: RoomName,
+    from: ReadFrom,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Published(Ticket, Outcome),
+    Page(Ticket, Question, Page),
+    Failed(Ticket),
+}
+
+#[derive(Debug)]
+struct Room {
+    epoch: Epoch,
+    top: u64,
+    kept: VecDeque<Numbered>,
+    ids: BTreeMap<(UserId, Box<str>), u64>,
+    is_open: bool,
+    /// Whether the hub knows where the room stands.
+    is_known: bool,
+    /// What is to be delivered, in order, each with the step from which on it may be.
+    stream: VecDeque<(u64, BusEvent)>,
+    /// What was delivered last, to be delivered again; and up to where.
+    recent: VecDeque<Numbered>,
+    handed: Option<(Epoch, u64)>,
+}
+
+impl Room {
+    fn page(&self, from: ReadFrom, bytes_max: usize) -> Page {
+        let after = match from {
+            ReadFrom::After(seq) => seq,
+            ReadFrom::Newest(count) => self.top.saturating_sub(count.into()),
+        };
+        let (mut messages, mut bytes, mut complete) = (Vec::new(), 0, true);
+        for message in self.kept.iter().filter(|message| message.seq > after) {
+            bytes += message.body.len();
+            if bytes_max == 0 || (bytes > bytes_max && !messages.is_empty()) {
+                complete = bytes_max == 0;
+                break;
+            }
+            messages.push(message.clone());
+        }
+        Page { epoch: self.epoch.clone(), top: self.top, messages, complete }
+    }
+
+    /// Whether a page knows less than what was delivered already.
+    fn is_stale(&self, page: &Page) -> bool {
+        self.handed.as_ref().is_some_and(|(epoch, seq)| page.epoch != *epoch || page.top < *seq)
+    }
+
+    fn awaits_epoch(&self) -> bool {
+        self.stream.iter().any(|(_, event)| matches!(event, BusEvent::EpochChanged { .. }))
+    }
+}
+
+impl FakeBus {
+    pub(crate) fn new(seed: u64, delay_steps_max: u64, history_messages_max: u32) -> Self {
+        Self {
+            chance: Chance::new(seed),
+            step: 0,
+            delay_steps_max,
+            is_calm: false,
+            history_messages_max: history_messages_max as usize,
+            epochs: 0,
+            rooms: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Time passes: some of what was asked is done.
+    pub(crate) fn step(&mut self) {
+        self.step += 1;
+        let most = if self.is_calm { usize::MAX } else { self.chance.index(4) };
+        for _ in 0..most.min(self.inbox.len()) {
+            match self.inbox.pop_front().expect("it was counted") {
+                Request::Publish(ticket, publication) => self.take_publication(ticket, publication),
+                Request::Read(ticket, question) => self.take_question(ticket, question),
+            }
+        }
+    }
+
+    /// While calm it answers at once, refuses nothing, and changes nothing on its own.
+    pub(crate) fn set_calm(&mut self, is_calm: bool) {
+        self.is_calm = is_calm;
+    }
+
+    /// Whether all is answered and delivered.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_quiet = |room: &Room| room.stream.is_empty();
+        self.inbox.is_empty() && self.answers.is_empty() && self.rooms.values().all(is_quiet)
+    }
+
+    /// The hub has told somebody where the room stands.
+    pub(crate) fn note_known(&mut self, name: &RoomName) {
+        self.room(name).is_known = true;
+    }
+
+    /// A message of another node.
+    pub(crate) fn publish_elsewhere(&mut self, name: &RoomName, body: Vec<u8>) {
+        self.accept(name, Bytes::from(body));
+    }
+
+    /// History is lost; the room goes on under another epoch, in which other nodes may have said something already.
+    pub(crate) fn change_epoch(&mut self, name: &RoomName, bodies: Vec<Vec<u8>>) {
+        let epoch = self.next_epoch();
+        let due = self.due();
+        let room = self.room(name);
+        let top = bodies.len() as u64;
+        room.kept = (1..).zip(bodies).map(|(seq, body)| Numbered { seq, body: Bytes::from(body) }).collect();
+        room.ids.clear();
+        (room.epoch, room.top) = (epoch.clone(), top);
+        if room.is_open {
+            room.stream.push_back((due, BusEvent::EpochChanged { room: name.clone(), epoch, top }));
+        }
+    }
+
+    /// The oldest messages of a room leave its history.
+    pub(crate) fn forget_oldest(&mut self, name: &RoomName) {
+        let kept = self.rooms.get(name).map_or(0, |room| room.kept.len());
+        let most = self.chance.index(kept + 1);
+        self.room(name).kept.drain(..most);
+    }
+
+    /// Breaks the promise: a message is not delivered, though later ones are.
+    pub(crate) fn lose_delivery(&mut self, name: &RoomName) {
+        let stream = &mut self.room(name).stream;
+        let is_delivery = |entry: Option<&(u64, BusEvent)>| matches!(entry, Some((_, BusEvent::Delivered { .. })));
+        if is_delivery(stream.front()) && is_delivery(stream.get(1)) {
+            stream.pop_front();
+        }
+    }
+
+    /// The number of the newest message, and the epoch.
+    pub(crate) fn top(&mut self, name: &RoomName) -> (Epoch, u64) {
+        let room = self.room(name);
+        (room.epoch.clone(), room.top)
+    }
+
+    /// Whether history has a message of the present epoch.
+    pub(crate) fn holds(&mut self, name: &RoomName, epoch: &Epoch, seq: u64) -> bool {
+        let room = self.room(name);
+        room.epoch == *epoch && room.kept.iter().any(|message| message.seq == seq)
+    }
+
+    fn next_epoch(&mut self) -> Epoch {
+        self.epochs += 1;
+        Epoch::new(&format!("e{}", self.epochs))
+    }
+
+    fn room(&mut self, name: &RoomName) -> &mut Room {
+        if !self.rooms.contains_key(name) {
+            let room = Room {
+                epoch: self.next_epoch(),
+                top: 0,
+                kept: VecDeque::new(),
+                ids: BTreeMap::new(),
+                is_open: false,
+                is_known: false,
+                stream: VecDeque::new(),
+                recent: VecDeque::new(),
+                handed: None,
+            };
+            self.rooms.insert(name.clone(), room);
+        }
+        self.rooms.get_mut(name).expect("it was inserted")
+    }
+
+    fn due(&mut self) -> u64 {
+        let wait = if self.is_calm { 0 } else { self.chance.below(self.delay_steps_max + 1) };
+        self.step + wait
+    }
+
+    fn accept(&mut self, name: &RoomName, body: Bytes) -> u64 {
+        let due = self.due();
+        let most = self.history_messages_max;
+        let room = self.room(name);
+        room.top += 1;
+        let message = Numbered { seq: room.top, body };
+        room.kept.push_back(message.clone());
+        while room.kept.len() > most {
+            room.kept.pop_front();
+        }
+        if room.is_open {
+            room.stream.push_back((due, BusEvent::Delivered { room: name.clone(), message }));
+        }
+        room.top
+    }
+
+    fn take_publication(&mut self, ticket: Ticket, publication: Publication) {
+        let Publication { room: name, user, id, body } = publication;
+        let id = id.map(|id| (user, id));
+        let known = id.as_ref().and_then(|id| self.room(&name).ids.get(id).copied());
+        let outcome = match known {
+            _ if !self.is_calm && self.chance.one_in(15) => Outcome::Refused("the bus is in a mood"),
+            Some(seq) => Outcome::Duplicate(seq),
+            None => {
+                let seq = self.accept(&name, body);
+                if let Some(id) = id {
+                    self.room(&name).ids.insert(id, seq);
+                }
+                Outcome::Accepted(seq)
+            }
+        };
+        let due = self.due();
+        self.answers.push((due, Answer::Published(ticket, outcome)));
+    }
+
+    fn take_question(&mut self, ticket: Ticket, question: Question) {
+        let due = self.due();
+        let answer = if !self.is_calm && self.chance.one_in(12) {
+            Answer::Failed(ticket)
+        } else {
+            let page = self.room(&question.room).page(question.from, question.bytes_max);
+            Answer::Page(ticket, question, page)
+        };
+        self.answers.push((due, answer));
+    }
+
+    fn poll_stream(&mut self, name: &RoomName) -> Option<BusEvent> {
+        let is_repeating = !self.is_calm && self.chance.one_in(20);
+        let step = self.step;
+        let room = self.rooms.get_mut(name)?;
+        let (_, event) = room.stream.pop_front()?;
+        match &event {
+            BusEvent::Delivered { message, .. } => {
+                if is_repeating && let Some(message) = room.recent.front().cloned() {
+                    room.stream.push_front((step, BusEvent::Delivered { room: name.clone(), message }));
+                }
+                let is_new = room.handed.as_ref().is_none_or(|(_, seq)| *seq < message.seq);
+                if is_new {
+                    room.recent.push_back(message.clone());
+                    room.recent.drain(..room.recent.len().saturating_sub(3));
+                }
+                if let Some((_, seq)) = &mut room.handed {
+                    *seq = message.seq.max(*seq);
+                }
+            }
+            BusEvent::EpochChanged { epoch, top, .. } => {
+                room.recent.clear();
+                room.handed = Some((epoch.clone(), *top));
+            }
+            _ => {}
+        }
+        Some(event)
+    }
+
+    fn poll_answer(&mut self) -> Option<BusEvent> {
+        let due: Vec<usize> = (0..self.answers.len()).filter(|at| self.answers[*at].0 <= self.step).collect();
+        if due.is_empty() {
+            return None;
+        }
+        let at = if self.is_calm { due[0] } else { self.chance.pick(&due) };
+        if let Answer::Page(_, question, _) = &self.answers[at].1 {
+            let name = question.room.clone();
+            let room = self.room(&name);
+            // As long as the hub does not know where the room stands, it cannot tell one life from another.
+            if !room.is_known && room.awaits_epoch() {
+                return self.poll_stream(&name);
+            }
+        }
+        Some(match self.answers.remove(at).1 {
+            Answer::Published(ticket, outcome) => BusEvent::Published { ticket, outcome },
+            Answer::Failed(ticket) => BusEvent::Page { ticket, page: Err("history cannot be read") },
+            Answer::Page(ticket, question, mut page) => {
+                let room = self.room(&question.room);
+                if room.is_stale(&page) {
+                    page = room.page(question.from, question.bytes_max);
+                }
+                if room.handed.is_none() {
+                    room.handed = Some((page.epoch.clone(), page.top));
+                }
+                BusEvent::Page { ticket, page: Ok(page) }
+            }
+        })
+    }
+}
+
+impl Bus for FakeBus {
+    fn open(&mut self, _now: Now, name: &RoomName) {
+        let room = self.room(name);
+        (room.is_open, room.is_known, room.handed) = (true, false, Some((room.epoch.clone(), room.top)));
+        room.recent.clear();
+    }
+
+    fn close(&mut self, _now: Now, name: &RoomName) {
+        let room = self.room(name);
+        room.is_open = false;
+        room.stream.clear();
+    }
+
+    fn publish(&mut self, _now: Now, ticket: Ticket, publication: Publication) {
+        self.inbox.push_back(Request::Publish(ticket, publication));
+    }
+
+    fn read(&mut self, _now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize) {
+        self.inbox.push_back(Request::Read(ticket, Question { room: room.clone(), from, bytes_max }));
+    }
+
+    fn poll_event(&mut self) -> Option<BusEvent> {
+        let step = self.step;
+        let is_due = |room: &Room| room.stream.front().is_some_and(|(due, _)| *due <= step);
+        let due: Vec<RoomName> =
+            self.rooms.iter().filter(|(_, room)| is_due(room)).map(|(name, _)| name.clone()).collect();
+        let answers_first = self.chance.one_in(2);
+        if answers_first && let Some(event) = self.poll_answer() {
+            return Some(event);
+        }
+        if due.is_empty() {
+            return self.poll_answer();
+        }
+        let name = due[self.chance.index(due.len())].clone();
+        self.poll_stream(&name)
+    }
+}

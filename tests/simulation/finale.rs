@@ -1,0 +1,129 @@
+//! Everybody is fast again and everything is delivered: what must be true then.
+
+use std::collections::BTreeSet;
+
+use roomcast::publication::Ticket;
+
+use super::seat::user_name;
+use super::truth::{Position, room_name};
+use super::world::World;
+
+impl World {
+    /// Lets everything come to rest, and checks that nobody was forgotten.
+    pub(crate) fn settle(&mut self) {
+        if let Some(bus) = self.bus.fake() {
+            bus.set_calm(true);
+        }
+        for seat in 0..self.seats.len() {
+            self.set_space(seat, usize::MAX);
+        }
+        let mut quiet_rounds = 0;
+        for _ in 0..1000 {
+            // Retries and counts of members come within two seconds.
+            if quiet_rounds == 12 {
+                break;
+            }
+            self.advance_clock(300);
+            self.handle_deadlines();
+            self.exchange();
+            self.drain();
+            self.flush(1000);
+            self.check_bounds();
+            let is_idle = self.bus.fake().is_none_or(|bus| bus.is_idle()) && self.tickets_pending() == 0;
+            quiet_rounds = if is_idle && !self.hub.has_work() { quiet_rounds + 1 } else { 0 };
+        }
+        assert!(quiet_rounds == 12, "hub and bus do not come to rest");
+        self.check_rest();
+        self.coverage.levelled += 1;
+        if let Some(bus) = self.bus.fake() {
+            bus.set_calm(false);
+        }
+    }
+
+    fn check_rest(&mut self) {
+        assert!(self.hub.is_flushed(), "something is not flushed");
+        assert_eq!(self.hub.stats().log_bytes, 0, "a log is not empty");
+        for room in 0..self.settings.rooms {
+            let live = self.truth.live(room);
+            if let (Some(live), Some(bus)) = (live, self.bus.fake()) {
+                let (epoch, seq) = bus.top(&room_name(room));
+                let top = Position { epoch: self.truth.epoch(room, epoch.as_str()), seq };
+                assert_eq!(live, top, "r{room}: the bus did not deliver everything");
+            }
+            self.check_presence(room);
+        }
+        for (at, seat) in self.seats.iter().enumerate() {
+            let Some(link) = &seat.link else { continue };
+            assert!(link.own_bytes() == 0 && link.unread().is_empty(), "seat {at} has a torn frame");
+            for room in 0..self.settings.rooms {
+                if let Err(words) = seat.check_level(room, &self.truth) {
+                    panic!("seat {at} (u{}): {words}", seat.user);
+                }
+            }
+            if let Some(id) = seat.unanswered() {
+                panic!("seat {at} (u{}): nothing came back for chat {id}", seat.user);
+            }
+        }
+    }
+
+    /// Members ⊆ online ⊆ members ∪ those in grace, at every member that can list them.
+    fn check_presence(&self, room: usize) {
+        let here = |seat: &&super::seat::Seat| seat.views[room].is_in();
+        let members: BTreeSet<String> = self.seats.iter().filter(here).map(|seat| user_name(seat.user)).collect();
+        // The end of a grace is noticed late, and big rooms count once a second.
+        let grace = self.settings.config.timing.presence_grace.as_millis() as u64 + 3000;
+        let in_grace = |(_, lost): &(&(usize, usize), &u64)| **lost + grace >= self.now.millis();
+        let lost = self.lost.iter().filter(|(key, _)| key.0 == room).filter(in_grace);
+        let mut allowed = members.clone();
+        allowed.extend(lost.map(|((_, user), _)| user_name(*user)));
+        let listed_max = self.settings.config.limits.users_listed_max as usize;
+        let listed_again = listed_max * 3 / 4;
+        let mut common = None;
+        for seat in self.seats.iter().filter(here) {
+            let view = &seat.views[room];
+            let words = format!("r{room}: members {members:?}, allowed {allowed:?}, but u{} has {view:?}", seat.user);
+            assert!((members.len()..=allowed.len()).contains(&view.count), "{words}");
+            match &view.users {
+                Some(users) => {
+                    assert!(members.is_subset(users) && users.is_subset(&allowed), "{words}");
+                    assert!(users.len() <= listed_max, "{words}, though at most {listed_max} are listed");
+                }
+                None => assert!(allowed.len() >= listed_again.max(1), "{words}, though the room is small"),
+            }
+            assert!(*common.get_or_insert(&view.users) == &view.users, "{words}, and others differ");
+        }
+    }
+
+    /// The server shuts down: nothing new is taken, everything taken is delivered, and nothing is left behind.
+    pub(crate) fn end(&mut self) {
+        self.hub.start_draining();
+        for seat in 0..self.seats.len() {
+            if let Some(room) = self.seats[seat].views.iter().position(super::view::View::is_in) {
+                self.say(seat, &format!(r#"{{"type":"chat","room":"r{room}","text":"too late"}}"#));
+            }
+        }
+        self.settle();
+        for seat in 0..self.seats.len() {
+            self.disconnect(seat);
+        }
+        let grace = self.settings.config.timing.presence_grace.as_secs();
+        for _ in 0..grace + 3 {
+            self.advance_clock(1000);
+            self.handle_deadlines();
+            self.exchange();
+            self.drain();
+            self.flush(1000);
+        }
+        let stats = self.hub.stats();
+        assert_eq!((stats.connections, stats.users, stats.rooms, stats.log_bytes), (0, 0, 0, 0), "{stats:?}");
+        assert!(!self.hub.has_work() && self.hub.is_flushed() && self.tickets_pending() == 0);
+        self.hub.handle_bus_event(self.now, stray_answer());
+        self.coverage.fallbacks += stats.fallbacks;
+    }
+}
+
+/// An answer to something that was never asked, which is ignored.
+fn stray_answer() -> roomcast::publication::BusEvent {
+    let page = Err("nobody asked");
+    roomcast::publication::BusEvent::Page { ticket: Ticket(u64::MAX), page }
+}

@@ -1,0 +1,303 @@
+//! The world around a hub: clock, bus, sockets and clients; one turn of it, and what must hold after each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use roomcast::bus::{Bus, LocalBus};
+use roomcast::hub::{Hub, OpenPolicy, Output};
+use roomcast::id::{ConnectionId, RoomName};
+use roomcast::publication::{BusEvent, BusRequest, Ticket};
+use roomcast::time::Now;
+
+use super::chance::Chance;
+use super::coverage::Coverage;
+use super::fake_bus::FakeBus;
+use super::seat::Seat;
+use super::settings::{BusKind, Settings};
+use super::trace::Trace;
+use super::transport::Link;
+use super::truth::{Truth, room_name, room_number};
+
+/// Larger than any frame that these limits allow.
+pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024;
+
+#[derive(Debug)]
+pub(crate) enum AnyBus {
+    Local(LocalBus),
+    Fake(FakeBus),
+}
+
+impl AnyBus {
+    fn bus(&mut self) -> &mut dyn Bus {
+        match self {
+            Self::Local(bus) => bus,
+            Self::Fake(bus) => bus,
+        }
+    }
+
+    pub(crate) fn fake(&mut self) -> Option<&mut FakeBus> {
+        match self {
+            Self::Local(_) => None,
+            Self::Fake(bus) => Some(bus),
+        }
+    }
+}
+
+/// See the [module](self).
+pub(crate) struct World {
+    pub(crate) settings: Settings,
+    pub(crate) chance: Chance,
+    pub(crate) now: Now,
+    pub(crate) hub: Hub,
+    pub(crate) bus: AnyBus,
+    pub(crate) truth: Truth,
+    pub(crate) seats: Vec<Seat>,
+    /// Which seat's connection is in a slot.
+    slots: Vec<Option<usize>>,
+    generation: u32,
+    closed: BTreeSet<(u32, u32)>,
+    tickets: BTreeMap<Ticket, RoomName>,
+    publications: usize,
+    /// When a user's connection was lost in a room.
+    pub(crate) lost: BTreeMap<(usize, usize), u64>,
+    pub(crate) texts: u64,
+    /// The last chats with an id: who, where, and the id.
+    pub(crate) said: Vec<(usize, usize, String)>,
+    pub(crate) coverage: Coverage,
+    pub(crate) digest: DefaultHasher,
+    pub(crate) trace: Trace,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let settings = Settings::draw(&mut chance);
+        let bus = match settings.bus {
+            BusKind::Local => AnyBus::Local(LocalBus::new(&settings.config, seed)),
+            BusKind::Fake | BusKind::Lossy => {
+                let most = settings.config.limits.history_messages_max;
+                AnyBus::Fake(FakeBus::new(seed, settings.delay_steps_max, most))
+            }
+        };
+        let seats = (0..settings.seats).map(|seat| Seat::new(seat % settings.users, settings.rooms)).collect();
+        Self {
+            hub: Hub::new(&settings.config, Box::new(OpenPolicy)),
+            now: Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 },
+            bus,
+            truth: Truth::new(settings.rooms),
+            seats,
+            slots: Vec::new(),
+            generation: 0,
+            closed: BTreeSet::new(),
+            tickets: BTreeMap::new(),
+            publications: 0,
+            lost: BTreeMap::new(),
+            texts: 0,
+            said: Vec::new(),
+            coverage: Coverage::default(),
+            digest: DefaultHasher::new(),
+            trace: Trace::new(seed, &settings),
+            settings,
+            chance,
+        }
+    }
+
+    pub(crate) fn advance_clock(&mut self, millis: u64) {
+        self.now.uptime += Duration::from_millis(millis);
+        self.now.unix_ms += millis;
+    }
+
+    /// A name for a new connection: the lowest free slot, and a generation of its own.
+    pub(crate) fn take_slot(&mut self, seat: usize) -> ConnectionId {
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[slot] = Some(seat);
+        self.generation += 1;
+        ConnectionId { slot: slot as u32, generation: self.generation }
+    }
+
+    /// A seat's connection is gone on the side of the hub.
+    pub(crate) fn forget_link(&mut self, seat: usize) {
+        let Some(link) = &self.seats[seat].link else { return };
+        self.slots[link.id.slot as usize] = None;
+        self.coverage.torn += link.torn;
+        let user = self.seats[seat].user;
+        for (room, view) in self.seats[seat].views.iter().enumerate() {
+            if view.is_in() || !view.is_settled() {
+                self.lost.insert((room, user), self.now.millis());
+            }
+        }
+        self.seats[seat].lose_link();
+    }
+
+    /// Lets hub and bus talk until neither has anything to say.
+    pub(crate) fn exchange(&mut self) {
+        if let Some(bus) = self.bus.fake() {
+            bus.step();
+        }
+        for _ in 0..100_000 {
+            while let Some(request) = self.hub.poll_bus_request() {
+                self.pass_on(request);
+            }
+            let Some(event) = self.bus.bus().poll_event() else { return };
+            let room = match &event {
+                BusEvent::Published { ticket, .. } | BusEvent::Page { ticket, .. } => {
+                    let room = self.tickets.remove(ticket);
+                    room.unwrap_or_else(|| panic!("{ticket:?} is answered twice, or was never asked"))
+                }
+                BusEvent::Delivered { room, .. } | BusEvent::EpochChanged { room, .. } => room.clone(),
+            };
+            self.publications -= usize::from(matches!(event, BusEvent::Published { .. }));
+            self.truth.observe(room_number(room.as_str()), &event);
+            self.hub.handle_bus_event(self.now, event);
+        }
+        panic!("hub and bus talk forever");
+    }
+
+    fn pass_on(&mut self, request: BusRequest) {
+        let (now, bus) = (self.now, self.bus.bus());
+        match request {
+            BusRequest::Open(room) => {
+                self.truth.open(room_number(room.as_str()));
+                bus.open(now, &room);
+            }
+            BusRequest::Close(room) => {
+                self.truth.close(room_number(room.as_str()));
+                bus.close(now, &room);
+            }
+            BusRequest::Publish { ticket, publication } => {
+                self.publications += 1;
+                let known = self.tickets.insert(ticket, publication.room.clone());
+                assert!(known.is_none(), "{ticket:?} is used twice");
+                bus.publish(now, ticket, publication);
+            }
+            BusRequest::Read { ticket, room, from, bytes_max } => {
+                let known = self.tickets.insert(ticket, room.clone());
+                assert!(known.is_none(), "{ticket:?} is used twice");
+                bus.read(now, ticket, &room, from, bytes_max);
+            }
+        }
+    }
+
+    pub(crate) fn handle_deadlines(&mut self) {
+        self.hub.handle_deadlines(self.now);
+        self.bus.bus().handle_deadlines(self.now);
+    }
+
+    /// Own output goes to the connections.
+    pub(crate) fn drain(&mut self) {
+        let Self { hub, seats, slots, closed, bus, .. } = self;
+        let mut gone = Vec::new();
+        hub.drain_output(|output| match output {
+            Output::Frames(id, frames) => {
+                assert!(!closed.contains(&(id.slot, id.generation)), "frames for {id} after its close");
+                note_joined(frames, bus);
+                if let Some(link) = link_of(seats, slots, id) {
+                    link.push_own(frames);
+                }
+            }
+            Output::Close(id, _) => {
+                assert!(closed.insert((id.slot, id.generation)), "{id} is closed twice");
+                if link_of(seats, slots, id).is_some() {
+                    gone.push(slots[id.slot as usize].expect("it has a link"));
+                }
+            }
+        });
+        for seat in gone {
+            // What was said before the close still goes out, as far as the socket takes it.
+            let _ = self.seats[seat].link.as_mut().is_some_and(Link::pump);
+            self.read(seat);
+            self.coverage.closed += 1;
+            self.forget_link(seat);
+        }
+        for seat in 0..self.seats.len() {
+            self.pump(seat);
+        }
+    }
+
+    /// A seat's own output goes out as far as its socket takes it.
+    pub(crate) fn pump(&mut self, seat: usize) {
+        let Some(link) = &mut self.seats[seat].link else { return };
+        if link.pump() {
+            let id = link.id;
+            self.hub.handle_drained(id);
+        }
+    }
+
+    pub(crate) fn flush(&mut self, sends_max: u32) {
+        let Self { hub, seats, slots, .. } = self;
+        hub.flush_rooms(self.now, sends_max, &mut |slot, frames| {
+            assert!(!frames.is_empty(), "an empty send to slot {slot}");
+            let seat = slots.get(slot as usize).copied().flatten();
+            let seat = seat.unwrap_or_else(|| panic!("a send to slot {slot}, which nobody has"));
+            seats[seat].link.as_mut().expect("a taken slot has a link").send(frames)
+        });
+        for seat in 0..self.seats.len() {
+            self.read(seat);
+        }
+    }
+
+    /// A client takes in what it has received.
+    pub(crate) fn read(&mut self, seat: usize) {
+        let Self { seats, truth, coverage, digest, settings, bus, .. } = self;
+        while let Some(frame) = seats[seat].link.as_mut().and_then(Link::next_frame) {
+            digest.write_usize(seat);
+            digest.write(&frame);
+            if let Err(words) = seats[seat].receive(&frame, truth, coverage) {
+                panic!("seat {seat} (u{}): {words}", seats[seat].user);
+            }
+            for (room, view) in seats[seat].views.iter_mut().enumerate() {
+                let Some(left_out) = view.left_out.take() else { continue };
+                let (name, epoch) = (room_name(room), truth.epoch_of(room, left_out));
+                // After a delivery was lost, the hub does not know what history holds.
+                if settings.bus == BusKind::Fake && bus.fake().is_some_and(|bus| bus.holds(&name, &epoch, left_out.seq))
+                {
+                    panic!("seat {seat}: r{room}: {left_out:?} was left out, though history holds it");
+                }
+            }
+        }
+    }
+
+    /// What holds after every step.
+    pub(crate) fn check_bounds(&self) {
+        let limits = &self.settings.config.limits;
+        let stats = self.hub.stats();
+        let most = limits.log_bytes_total_max + FRAME_BYTES_MAX;
+        assert!(stats.log_bytes <= most, "{} bytes in logs exceed {most}", stats.log_bytes);
+        assert!(self.publications <= limits.publications_pending_max, "{} publications pending", self.publications);
+        for (at, seat) in self.seats.iter().enumerate() {
+            let bytes = seat.link.as_ref().map_or(0, Link::own_bytes);
+            let most = limits.output_bytes_max;
+            assert!(bytes <= most, "{bytes} bytes of own output at seat {at} exceed {most}");
+        }
+        let links = self.seats.iter().filter(|seat| seat.link.is_some()).count();
+        assert!(stats.connections <= links, "{} connections, {links} links", stats.connections);
+    }
+
+    pub(crate) fn tickets_pending(&self) -> usize {
+        self.tickets.len()
+    }
+}
+
+fn link_of<'a>(seats: &'a mut [Seat], slots: &[Option<usize>], id: ConnectionId) -> Option<&'a mut Link> {
+    let seat = slots.get(id.slot as usize).copied().flatten()?;
+    seats[seat].link.as_mut().filter(|link| link.id == id)
+}
+
+/// Once somebody was told where a room stands, the hub knows the room's epoch.
+fn note_joined(frames: &[u8], bus: &mut AnyBus) {
+    let Some(bus) = bus.fake() else { return };
+    let mut rest = frames;
+    while !rest.is_empty() {
+        let (frame, behind) = rest.split_at(roomcast::frame::boundary_after(rest, 1));
+        rest = behind;
+        let text = super::transport::text_payload(frame).unwrap_or_default();
+        if let Some(room) = text.strip_prefix(r#"{"type":"joined","room":""#) {
+            let room = room.split('"').next().unwrap_or_default();
+            bus.note_known(&RoomName::new(room).expect("a room name"));
+        }
+    }
+}
