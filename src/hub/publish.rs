@@ -11,7 +11,7 @@ use crate::time::Now;
 
 use super::connection::Place;
 use super::notice::Notice;
-use super::room::{CatchUpReason, RoomRef};
+use super::room::RoomRef;
 use super::{Complaint, Hub, Refused};
 
 /// What the bus has been asked and has not answered.
@@ -205,15 +205,12 @@ impl Hub {
         let index = self.room_keys.get(name).copied();
         let Some((index, connection)) = index.zip(self.connections.get(id)) else { return false };
         let room = &self.rooms[index as usize];
-        let is_delivered = room.delivered().is_some_and(|delivered| seq <= delivered);
-        is_delivered
-            && match connection.place_in(index) {
-                Some(Place::Live(_)) => true,
-                Some(Place::CatchingUp(place)) => {
-                    matches!(room.catching_up[place as usize].reason, CatchUpReason::FellBack)
-                }
-                None => false,
-            }
+        // A number that is not in the log may be one of an epoch that the bus has yet to tell of.
+        let is_in_log = room.delivered().is_some_and(|delivered| {
+            let first = room.log.next_seq(room.log.front()).unwrap_or(delivered);
+            (first..=delivered).contains(&seq)
+        });
+        is_in_log && matches!(connection.place_in(index), Some(Place::Live(_)))
     }
 
     pub(super) fn handle_typing(
