@@ -2,25 +2,25 @@
 
 mod support;
 
-use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use roomcast::hub::{Identity, OpenPolicy, Refusal};
+use roomcast::hub::{Identity, OpenPolicy, Refusal, open_identity};
 use roomcast::inbox::PushError;
 use roomcast::net::{LISTENERS_MAX, ListenAddress};
 use roomcast::protocol::CloseReason;
 use roomcast::publication::Outcome;
 use roomcast::{Config, Error, HostLoop, HostPublication, Listener, Notice, Now, Policy, RoomName, Server, UserId};
 use serde_json::{Value, json};
-use support::{Connect, PATIENCE, Raw, TEXT, frame, program, upgrade_request};
+use support::{Connect, PATIENCE, Raw, TEXT, frame, program};
 
 const WAKE: Token = Token(0);
 const OWN: Token = Token(1);
@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(20);
 struct Host {
     poll: Poll,
     events: Events,
-    waker: Arc<Waker>,
+
     server: Server,
     notices: Vec<Notice>,
 }
@@ -50,7 +50,7 @@ impl Host {
         host.clock = clock;
         let server = Server::with_policy(config, host, policy).unwrap();
         // So few that a turn never sees all events of a test with many sockets.
-        Self { poll, events: Events::with_capacity(4), waker, server, notices: Vec::new() }
+        Self { poll, events: Events::with_capacity(4), server, notices: Vec::new() }
     }
 
     fn listen(&mut self) -> SocketAddr {
@@ -377,4 +377,117 @@ fn a_full_inbox_is_an_error_until_the_next_turn() {
     assert!(matches!(publish(), Err(Error::Inbox(PushError::Full))));
     host.turn(LOOK);
     publish().unwrap();
+}
+
+struct Doorkeeper;
+
+impl Policy for Doorkeeper {
+    fn admit(&mut self, request: &http::Request<()>) -> Result<Identity, Refusal> {
+        let identity = open_identity(request)?;
+        if identity.user.is_none() {
+            let message = "guests are not admitted".to_owned();
+            return Err(Refusal { status: http::StatusCode::UNAUTHORIZED, message });
+        }
+        Ok(Identity { name: Some("Alice A.".to_owned()), ..identity })
+    }
+
+    fn allow_join(&mut self, _user: &UserId, room: &RoomName) -> Result<(), String> {
+        if room.as_str() == "cellar" { Err("the cellar is closed".to_owned()) } else { Ok(()) }
+    }
+
+    fn allow_message(&mut self, _: &UserId, _: &RoomName, text: &str, _: Option<&str>) -> Result<(), String> {
+        if text.contains("darn") { Err("mind your language".to_owned()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn the_hosts_policy_decides_who_may_do_what() {
+    let mut host = Host::with(config(), Box::new(Doorkeeper), Now::system);
+    let address = host.listen();
+    host.serve(move || {
+        let mut stranger = std::net::TcpStream::connect(address).unwrap();
+        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stranger.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stranger.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("guests are not admitted"), "{answer}");
+
+        let mut alice = Raw::open(address, "/ws?userId=alice");
+        let mut say = |message: Value| alice.send(&frame(TEXT, true, message.to_string().as_bytes()));
+        say(json!({"type": "join", "room": "cellar", "id": "1"}));
+        say(json!({"type": "join", "room": "lobby"}));
+        say(json!({"type": "chat", "room": "lobby", "text": "darn", "id": "2"}));
+        say(json!({"type": "chat", "room": "lobby", "text": "dear"}));
+        let closed = alice.json_of("error");
+        assert_eq!((&closed["code"], &closed["message"]), (&json!("forbidden"), &json!("the cellar is closed")));
+        let impolite = alice.json_of("error");
+        assert_eq!((&impolite["id"], &impolite["message"]), (&json!("2"), &json!("mind your language")));
+        let chat = alice.json_of("chat");
+        assert_eq!((&chat["text"], &chat["name"]), (&json!("dear"), &json!("Alice A.")));
+    });
+}
+
+#[test]
+fn an_hour_in_which_the_host_did_not_run_is_held_against_nobody() {
+    static SLEPT_SECONDS: AtomicU64 = AtomicU64::new(0);
+    fn clock() -> Now {
+        let slept = SLEPT_SECONDS.load(Ordering::Relaxed);
+        let now = Now::system();
+        Now { uptime: now.uptime + Duration::from_secs(slept), unix_ms: now.unix_ms + slept * 1000 }
+    }
+    let mut host = Host::with(config(), Box::new(OpenPolicy), clock);
+    let address = host.listen();
+    let mut alice = host.serve(move || {
+        let mut alice = Raw::open(address, "/ws?userId=alice");
+        alice.json_of("welcome");
+        alice
+    });
+    SLEPT_SECONDS.store(3600, Ordering::Relaxed);
+    for _ in 0..5 {
+        host.turn(Duration::ZERO);
+    }
+    assert_eq!(host.server.stats().hub.connections, 1);
+    host.serve(move || {
+        alice.send(&frame(TEXT, true, br#"{"type":"ping","id":"still here"}"#));
+        assert_eq!(alice.json_of("pong")["id"], "still here");
+    });
+}
+
+#[test]
+fn listeners_may_be_handed_over() {
+    let mut host = Host::new(config());
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    assert_eq!(host.server.listen_on(Listener::Tcp(tcp)).unwrap(), ListenAddress::Tcp(address));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat.sock");
+    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    host.server.listen_on(Listener::Unix(unix)).unwrap();
+    host.serve(move || {
+        let mut tcp = std::net::TcpStream::connect(address).unwrap();
+        let mut unix = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        for stream in [&mut tcp as &mut dyn ReadWrite, &mut unix] {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok\n"), "{answer}");
+        }
+    });
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+#[test]
+fn what_cannot_be_used_is_refused_with_numbers() {
+    let poll = Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
+    let error = Server::new(config(), host_loop(&poll, &waker, 10..20)).unwrap_err();
+    assert!(matches!(error, Error::Tokens { found: 10, needed: 50 }), "{error}");
+    let mut bad = config();
+    bad.limits.users_listed_max = 201;
+    let error = Server::new(bad, host_loop(&poll, &waker, 10..100)).unwrap_err();
+    assert_eq!(error.to_string(), "big-room is 201; 1 to 200 are allowed");
 }

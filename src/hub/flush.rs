@@ -97,13 +97,12 @@ impl Hub {
             // Serving one room may have taken the connection out of it, never out of another.
             match self.connections.member(id.slot).place_in(index) {
                 Some(Place::CatchingUp(place))
-                    if self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output =>
-                {
+                    if self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output
                     // Not here: if it went live, its `joined` would wait in the outbox while this call already sends it
                     // what the room's log has.
-                    if self.resumed.back() != Some(&id) {
-                        self.resumed.push_back(id);
-                    }
+                    && self.resumed.back() != Some(&id) =>
+                {
+                    self.resumed.push_back(id);
                 }
                 Some(Place::Live(place)) if self.rooms[index as usize].live[place as usize].lags() => {
                     sends += 1;

@@ -166,7 +166,7 @@ impl Hub {
         };
         self.publications_pending -= 1;
         match connection {
-            Some(connection) => self.tell_outcome(connection, &name, id.as_deref(), outcome),
+            Some(connection) => self.tell_outcome(connection, &name, id.as_deref(), &outcome),
             None => self.notices.push(|| Notice::Published { ticket, outcome }),
         }
         if let Some((room, bytes)) = reserved
@@ -178,8 +178,8 @@ impl Hub {
         }
     }
 
-    fn tell_outcome(&mut self, connection: ConnectionId, name: &RoomName, id: Option<&str>, outcome: Outcome) {
-        match outcome {
+    fn tell_outcome(&mut self, connection: ConnectionId, name: &RoomName, id: Option<&str>, outcome: &Outcome) {
+        match *outcome {
             Outcome::Accepted(seq) if !self.is_sure_to_see(connection, name, seq) => {
                 self.acknowledge(connection, name, id, seq, false);
             }
@@ -224,7 +224,8 @@ impl Hub {
             Some("start") => "start",
             Some("stop") => "stop",
             other => {
-                let words = format!("status {other:?}; \"start\" and \"stop\" are allowed");
+                let found: String = other.unwrap_or_default().chars().take(32).collect();
+                let words = format!("status {found:?}; \"start\" and \"stop\" are allowed");
                 return Err((ErrorCode::BadMessage, words));
             }
         };
