@@ -55,9 +55,9 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size, env = "ROOMCAST_MESSAGE_BYTES", help_heading = "Limits")]
     message_bytes: usize,
 
-    /// Largest data of a chat message.
-    #[arg(long, value_name = "SIZE", default_value = "4KiB", value_parser = size, env = "ROOMCAST_DATA_BYTES", help_heading = "Limits")]
-    data_bytes: usize,
+    /// Largest data of a chat message. [default: 4KiB, or --message-bytes if that is less]
+    #[arg(long, value_name = "SIZE", value_parser = size, env = "ROOMCAST_DATA_BYTES", help_heading = "Limits")]
+    data_bytes: Option<usize>,
 
     /// Most fragments of an inbound message; beyond them the connection ends (1009).
     #[arg(long, value_name = "N", default_value_t = Limits::default().fragments_max, env = "ROOMCAST_FRAGMENTS", help_heading = "Limits")]
@@ -219,7 +219,7 @@ impl Flags {
         limits.message_rate = self.message_rate;
         limits.message_burst = self.message_burst;
         limits.message_bytes_max = self.message_bytes;
-        limits.data_bytes_max = self.data_bytes;
+        limits.data_bytes_max = self.data_bytes.unwrap_or(limits.data_bytes_max.min(self.message_bytes));
         limits.fragments_max = self.fragments;
         limits.head_bytes_max = self.head_bytes;
         limits.output_bytes_max = self.output_bytes;
