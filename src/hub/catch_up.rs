@@ -33,9 +33,6 @@ impl CatchUp {
         if self.epoch.as_ref().is_some_and(|known| known != epoch) {
             self.meet_hole();
         }
-        if matches!(self.from, ReadFrom::After(seq) if seq > delivered) {
-            self.meet_hole();
-        }
         self.epoch = Some(epoch.clone());
         matches!(self.from, ReadFrom::Newest(0)) || self.from == ReadFrom::After(delivered)
     }
@@ -80,6 +77,16 @@ impl Hub {
         self.requests.push_back(BusRequest::Read { ticket, room: room.name.clone(), from, bytes_max });
     }
 
+    /// The time has come for a member that was to ask again.
+    pub(super) fn retry_catch_up(&mut self, now: Now, index: u32, connection: ConnectionId) {
+        let place = self.connections.get(connection).and_then(|connection| connection.place_in(index));
+        if let Some(Place::CatchingUp(place)) = place
+            && self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Retry
+        {
+            self.continue_catch_up(now, index, connection.slot);
+        }
+    }
+
     pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, &'static str>) {
         let Some(Pending::Read { connection, room, bytes_max }) = self.pending.remove(&ticket) else { return };
         if bytes_max > 0
@@ -120,12 +127,19 @@ impl Hub {
         let pin = pin.unwrap_or(Pin { offset: room.log.tail(), seq: *delivered });
         let member = &mut room.catching_up[place as usize];
         let asked = member.from;
-        if member.is_level(epoch, pin.seq.max(page.top)) {
+        if member.is_level(epoch, pin.seq) {
             return self.go_live(now, index, place, pin);
+        }
+        if matches!(member.from, ReadFrom::After(seq) if seq > pin.seq.max(page.top)) {
+            member.meet_hole();
         }
         if member.from != asked {
             // The page answers a question that makes no sense in this epoch.
             return self.continue_catch_up(now, index, slot);
+        }
+        if matches!(asked, ReadFrom::After(seq) if seq > pin.seq) {
+            // It was told on another node what has yet to be delivered here.
+            return self.retry_page(now, index, place);
         }
         if member.misses_something(page) {
             let is_first = !std::mem::replace(&mut member.hole, true);
@@ -172,7 +186,7 @@ impl Hub {
 
     fn retry_page(&mut self, now: Now, index: u32, place: u32) {
         let member = &mut self.rooms[index as usize].catching_up[place as usize];
-        member.step = CatchUpStep::Output;
+        member.step = CatchUpStep::Retry;
         let connection = self.connections.id(member.slot);
         let room = self.room_ref(index);
         self.wheel.insert(Tick::of(now).after(RETRY), Due::CatchUp { room, connection });

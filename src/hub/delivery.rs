@@ -221,7 +221,8 @@ impl Hub {
         }
         let (front, tail) = (room.log.front(), room.log.tail());
         if room.live.is_empty() {
-            room.floor = tail;
+            // A round over nobody is over: later it would take the floor back to before the front.
+            (room.round, room.floor) = (None, tail);
         }
         let mut lowest = room.floor;
         for slot in &room.laggards {

@@ -91,8 +91,8 @@ impl Hub {
                 }
             }
             Due::CatchUp { room, connection } => {
-                if self.find_room(room).is_some() && self.connections.get(connection).is_some() {
-                    self.continue_catch_up(now, room.index, connection.slot);
+                if self.find_room(room).is_some() {
+                    self.retry_catch_up(now, room.index, connection);
                 }
             }
         }

@@ -85,8 +85,10 @@ pub(super) enum CatchUpReason {
 /// What a member that catches up waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CatchUpStep {
-    /// Its own output to drain.
+    /// Its own output to drain, or a page of another room to come into it.
     Output,
+    /// The time to ask again.
+    Retry,
     /// A page of history.
     Page { ticket: Ticket, pin: Option<Pin> },
 }

@@ -37,6 +37,7 @@ pub(crate) enum Action {
     ForgetOldest { room: usize },
     LoseDelivery { room: usize },
     Wait { millis: u64 },
+    Sicken,
     Settle,
 }
 
@@ -46,7 +47,7 @@ impl Action {
         let chance = &mut world.chance;
         let seat = chance.index(world.settings.seats);
         let room = chance.index(world.settings.rooms);
-        let weights = [60, 70, 20, 200, 10, 15, 5, 6, 30, 20, recovery * 2, 12, 8, 1, 250, 20, 30, 2, 2, 6, 4, 1, 4];
+        let weights = [60, 70, 20, 200, 10, 15, 5, 6, 30, 20, recovery * 2, 12, 8, 1, 250, 20, 30, 2, 2, 6, 4, 1, 2, 4];
         match chance.weighted(&weights) {
             0 => Self::Connect { seat },
             1 => Self::Join { seat, room },
@@ -70,6 +71,7 @@ impl Action {
             19 => Self::LoseDelivery { room },
             20 => Self::Wait { millis: chance.pick(&[300, 1200, 3000, 3000, 20_000, 300_000]) },
             21 => Self::Settle,
+            22 => Self::Sicken,
             _ => Self::JoinAll { seat },
         }
     }
@@ -122,6 +124,7 @@ impl World {
                 }
             }
             Action::Wait { millis } => self.advance_clock(millis),
+            Action::Sicken => self.sicken(),
             Action::Settle => self.settle(),
         }
     }
@@ -147,6 +150,13 @@ impl World {
         let Some(link) = &self.seats[seat].link else { return };
         self.hub.disconnect(self.now, link.id);
         self.read(seat);
+        let user = self.seats[seat].user;
+        for room in 0..self.settings.rooms {
+            let is_leaving = self.seats.iter().any(|seat| seat.user == user && seat.views[room].is_leaving());
+            if self.seats[seat].views[room].is_in() && !is_leaving {
+                self.in_grace.insert((room, user), self.now.millis());
+            }
+        }
         self.forget_link(seat);
     }
 
@@ -215,6 +225,7 @@ impl World {
         let id = format!("l{}", self.next_text());
         if self.say(seat, &format!(r#"{{"type":"leave","room":"r{room}","id":"{id}"}}"#)) {
             self.seats[seat].views[room].leave_sent(id);
+            self.in_grace.remove(&(room, self.seats[seat].user));
         }
     }
 

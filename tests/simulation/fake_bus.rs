@@ -17,6 +17,7 @@ pub(crate) struct FakeBus {
     step: u64,
     delay_steps_max: u64,
     is_calm: bool,
+    is_sick: bool,
     history_messages_max: usize,
     epochs: u64,
     rooms: BTreeMap<RoomName, Room>,
@@ -95,6 +96,7 @@ impl FakeBus {
             step: 0,
             delay_steps_max,
             is_calm: false,
+            is_sick: false,
             history_messages_max: history_messages_max as usize,
             epochs: 0,
             rooms: BTreeMap::new(),
@@ -118,6 +120,11 @@ impl FakeBus {
     /// While calm it answers at once, refuses nothing, and changes nothing on its own.
     pub(crate) fn set_calm(&mut self, is_calm: bool) {
         self.is_calm = is_calm;
+    }
+
+    /// While sick it answers at once, but reads no history.
+    pub(crate) fn set_sick(&mut self, is_sick: bool) {
+        (self.is_sick, self.is_calm) = (is_sick, is_sick);
     }
 
     /// Whether all is answered and delivered.
@@ -243,7 +250,7 @@ impl FakeBus {
 
     fn take_question(&mut self, ticket: Ticket, question: Question) {
         let due = self.due();
-        let answer = if !self.is_calm && self.chance.one_in(12) {
+        let answer = if self.is_sick || (!self.is_calm && self.chance.one_in(12)) {
             Answer::Failed(ticket)
         } else {
             let page = self.room(&question.room).page(question.from, question.bytes_max);

@@ -40,6 +40,27 @@ impl World {
         }
     }
 
+    /// For five seconds history cannot be read: the bus is asked again now and then, not all the time.
+    pub(crate) fn sicken(&mut self) {
+        let members: usize = self.seats.iter().map(super::seat::Seat::memberships).sum();
+        self.exchange();
+        let Some(bus) = self.bus.fake() else { return };
+        bus.set_sick(true);
+        let before = self.reads;
+        for _ in 0..100 {
+            self.advance_clock(50);
+            self.handle_deadlines();
+            self.exchange();
+            self.drain();
+            self.flush(1000);
+        }
+        // One under way, and one every half second.
+        let most = members * 12;
+        let reads = self.reads - before;
+        assert!(reads <= most, "{reads} reads in five seconds; {most} are enough for {members} members");
+        self.bus.fake().into_iter().for_each(|bus| bus.set_sick(false));
+    }
+
     fn check_rest(&mut self) {
         assert!(self.hub.is_flushed(), "something is not flushed");
         assert_eq!(self.hub.stats().log_bytes, 0, "a log is not empty");
@@ -76,16 +97,20 @@ impl World {
         let lost = self.lost.iter().filter(|(key, _)| key.0 == room).filter(in_grace);
         let mut allowed = members.clone();
         allowed.extend(lost.map(|((_, user), _)| user_name(*user)));
+        let whole_grace = self.settings.config.timing.presence_grace.as_millis() as u64;
+        let owed = self.in_grace.iter().filter(|((r, _), lost)| *r == room && **lost + whole_grace > self.now.millis());
+        let mut owed: BTreeSet<String> = owed.map(|((_, user), _)| user_name(*user)).collect();
+        owed.extend(members.iter().cloned());
         let listed_max = self.settings.config.limits.users_listed_max as usize;
         let listed_again = listed_max * 3 / 4;
         let mut common = None;
         for seat in self.seats.iter().filter(here) {
             let view = &seat.views[room];
             let words = format!("r{room}: members {members:?}, allowed {allowed:?}, but u{} has {view:?}", seat.user);
-            assert!((members.len()..=allowed.len()).contains(&view.count), "{words}");
+            assert!((owed.len()..=allowed.len()).contains(&view.count), "{words}, and owed are {owed:?}");
             match &view.users {
                 Some(users) => {
-                    assert!(members.is_subset(users) && users.is_subset(&allowed), "{words}");
+                    assert!(owed.is_subset(users) && users.is_subset(&allowed), "{words}, and owed are {owed:?}");
                     assert!(users.len() <= listed_max, "{words}, though at most {listed_max} are listed");
                 }
                 None => assert!(allowed.len() >= listed_again.max(1), "{words}, though the room is small"),

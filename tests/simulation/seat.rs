@@ -60,6 +60,11 @@ impl Seat {
         self.unanswered.keys().next()
     }
 
+    /// How many rooms it is in, or on its way into.
+    pub(crate) fn memberships(&self) -> usize {
+        self.views.iter().filter(|view| view.is_in() || !view.is_settled()).count()
+    }
+
     /// Takes a frame in; says what is wrong with it.
     pub(crate) fn receive(&mut self, frame: &[u8], truth: &mut Truth, coverage: &mut Coverage) -> Checked {
         coverage.frames += 1;

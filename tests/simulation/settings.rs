@@ -46,7 +46,7 @@ impl Settings {
             seats: users + chance.index(2 * users + 1),
             bus: chance.pick(&[BusKind::Local, BusKind::Local, BusKind::Fake, BusKind::Lossy]),
             delay_steps_max: chance.pick(&[1, 10, 100]),
-            recovery: chance.pick(&[6, 12, 40]),
+            recovery: chance.pick(&[3, 6, 12, 40]),
             text_bytes: chance.pick(&[40, 600, 1500]),
         }
     }
@@ -56,7 +56,7 @@ fn draw_limits(chance: &mut Chance, config: &mut Config) {
     let kib = 1024;
     let limits = &mut config.limits;
     limits.log_bytes_max = 16 * kib;
-    limits.log_bytes_total_max = chance.pick(&[16 * kib, 20 * kib, 40 * kib, 1024 * kib]);
+    limits.log_bytes_total_max = chance.pick(&[16 * kib, 16 * kib, 17 * kib, 20 * kib, 40 * kib, 1024 * kib]);
     limits.output_bytes_max = 128 * kib;
     limits.message_bytes_max = chance.pick(&[kib, 2 * kib, 4 * kib]);
     limits.data_bytes_max = chance.pick(&[0, 64, kib]);

@@ -61,6 +61,10 @@ impl View {
         self.leaves.push(id);
     }
 
+    pub(crate) fn is_leaving(&self) -> bool {
+        !self.leaves.is_empty()
+    }
+
     pub(crate) fn is_in(&self) -> bool {
         self.phase != Phase::Out
     }

@@ -59,8 +59,12 @@ pub(crate) struct World {
     closed: BTreeSet<(u32, u32)>,
     tickets: BTreeMap<Ticket, RoomName>,
     publications: usize,
+    /// How many reads of history the hub has asked for.
+    pub(crate) reads: usize,
     /// When a user's connection was lost in a room.
     pub(crate) lost: BTreeMap<(usize, usize), u64>,
+    /// The same, of those who were members for sure and have not left otherwise: they are owed a grace.
+    pub(crate) in_grace: BTreeMap<(usize, usize), u64>,
     pub(crate) texts: u64,
     /// The last chats with an id: who, where, and the id.
     pub(crate) said: Vec<(usize, usize, String)>,
@@ -92,7 +96,9 @@ impl World {
             closed: BTreeSet::new(),
             tickets: BTreeMap::new(),
             publications: 0,
+            reads: 0,
             lost: BTreeMap::new(),
+            in_grace: BTreeMap::new(),
             texts: 0,
             said: Vec::new(),
             coverage: Coverage::default(),
@@ -175,6 +181,7 @@ impl World {
                 bus.publish(now, ticket, publication);
             }
             BusRequest::Read { ticket, room, from, bytes_max } => {
+                self.reads += 1;
                 let known = self.tickets.insert(ticket, room.clone());
                 assert!(known.is_none(), "{ticket:?} is used twice");
                 bus.read(now, ticket, &room, from, bytes_max);
