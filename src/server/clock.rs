@@ -25,11 +25,13 @@ pub(super) struct Clock {
     paused: Duration,
     /// When the next turn is expected at the latest; nothing is expected while nothing can be due.
     expected_by: Option<Duration>,
+    /// When we last were known to run.
+    ran_at: Duration,
 }
 
 impl Clock {
     pub(super) fn new(read: fn() -> Now) -> Self {
-        Self { read, paused: Duration::ZERO, expected_by: None }
+        Self { read, paused: Duration::ZERO, expected_by: None, ran_at: Duration::ZERO }
     }
 
     /// The time now, as lived.
@@ -41,22 +43,27 @@ impl Clock {
     pub(super) fn begin_turn(&mut self) -> Now {
         self.leave_out_pause();
         let now = self.now();
-        self.expected_by = Some((self.read)().uptime);
+        self.ran_at = (self.read)().uptime;
+        self.expected_by = Some(self.ran_at);
         now
     }
 
     /// A turn ends; the next one comes within `timeout`.
     pub(super) fn end_turn(&mut self, timeout: Option<Duration>) {
         self.leave_out_pause();
-        self.expected_by = timeout.map(|timeout| (self.read)().uptime + timeout);
+        self.ran_at = (self.read)().uptime;
+        self.expected_by = timeout.map(|timeout| self.ran_at + timeout);
     }
 
     fn leave_out_pause(&mut self) {
         let Some(expected_by) = self.expected_by else { return };
-        let late = (self.read)().uptime.saturating_sub(expected_by);
+        let uptime = (self.read)().uptime;
+        let late = uptime.saturating_sub(expected_by);
         if late > LATE_MAX {
             log::warn!("did not run for {late:?}; this time is not held against anybody");
-            self.paused += late;
+            // All of it, the sleep that was meant included: otherwise the very deadline for which we slept would strike
+            // now, before its peer had a chance.
+            self.paused += uptime.saturating_sub(self.ran_at);
         }
     }
 }
@@ -88,8 +95,8 @@ mod tests {
         assert_eq!(turn(1_000, 1_001, second), 1_000);
         assert_eq!(turn(2_001, 2_002, second), 2_001, "as expected");
         assert_eq!(turn(3_500, 3_501, second), 3_500, "a little late");
-        assert_eq!(turn(60_000, 60_001, second), 4_501, "stopped while asleep");
-        assert_eq!(turn(60_500, 90_000, None), 5_001, "stopped within a turn");
-        assert_eq!(turn(990_000, 990_000, None), 905_001, "nothing was expected");
+        assert_eq!(turn(60_000, 60_001, second), 3_501, "stopped while asleep");
+        assert_eq!(turn(60_500, 90_000, None), 4_001, "stopped within a turn");
+        assert_eq!(turn(990_000, 990_000, None), 904_001, "nothing was expected");
     }
 }
