@@ -55,7 +55,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = Events::with_capacity(1024);
     loop {
         let timeout = if net.has_work() { Some(std::time::Duration::ZERO) } else { net.timeout(Now::system()) };
-        poll.poll(&mut events, timeout)?;
+        // A signal, also that of being continued after a stop, interrupts the wait; that is no event.
+        if let Err(error) = poll.poll(&mut events, timeout)
+            && error.kind() != std::io::ErrorKind::Interrupted
+        {
+            return Err(error.into());
+        }
         for event in &events {
             net.handle_event(event);
         }

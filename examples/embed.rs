@@ -50,7 +50,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while !server.has_ended() {
         // What the budget left of our own socket must not wait for an event: there will be none.
         let timeout = if is_udp_ready { Some(std::time::Duration::ZERO) } else { server.timeout() };
-        poll.poll(&mut events, timeout)?;
+        // A signal, also that of being continued after a stop, interrupts the wait; that is no event.
+        if let Err(error) = poll.poll(&mut events, timeout)
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            return Err(error.into());
+        }
         for event in &events {
             match event.token() {
                 UDP => is_udp_ready = true,

@@ -12,8 +12,8 @@ pub enum PushError {
     /// The loop is behind; try again later.
     #[error("inbox is full; try again later")]
     Full,
-    /// The loop has ended.
-    #[error("the server has ended")]
+    /// The receiving end was dropped.
+    #[error("the server is gone")]
     Closed,
 }
 

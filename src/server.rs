@@ -97,7 +97,11 @@ enum Life {
 /// println!("listening on {}", server.listen("127.0.0.1:0".parse()?)?);
 /// let mut events = Events::with_capacity(1024);
 /// while !server.has_ended() {
-///     poll.poll(&mut events, server.timeout())?;
+///     match poll.poll(&mut events, server.timeout()) {
+///         // By a signal, for example that of being continued after a stop.
+///         Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+///         result => result?,
+///     }
 ///     for event in &events {
 ///         if server.owns(event.token()) {
 ///             server.handle_event(event);
@@ -219,6 +223,8 @@ impl Server {
         }
         let now = self.clock.now();
         let life = match self.life {
+            // The shutdown was begun between two turns.
+            Life::Flushing { .. } if self.hub.is_flushed() => Some(Duration::ZERO),
             Life::Flushing { until } | Life::Closing { until } => Some(until.saturating_sub(now.uptime)),
             Life::Running | Life::Ended => None,
         };
@@ -259,17 +265,17 @@ impl Server {
     /// # Errors
     /// [`Error::Command`] if something is out of its bounds, or the server is busy or shutting down.
     pub fn publish(&mut self, publication: &HostPublication) -> Result<Ticket, Error> {
-        self.hub.publish_for_host(self.clock.now(), publication)
+        self.hub.publish_for_host(self.clock.resume(), publication)
     }
 
     /// Closes a connection; a stale id closes nothing.
     pub fn close(&mut self, connection: ConnectionId, reason: CloseReason) {
-        self.hub.close(self.clock.now(), connection, reason);
+        self.hub.close(self.clock.resume(), connection, reason);
     }
 
     /// Closes all connections of a user; says how many.
     pub fn close_user(&mut self, user: &str, reason: CloseReason) -> usize {
-        self.hub.close_user(self.clock.now(), user, reason)
+        self.hub.close_user(self.clock.resume(), user, reason)
     }
 
     /// A handle for other threads.
@@ -291,7 +297,7 @@ impl Server {
         log::info!("shutting down");
         self.net.stop_listening();
         self.hub.start_draining();
-        let until = self.clock.now().uptime + self.config.timing.drain_timeout;
+        let until = self.clock.resume().uptime + self.config.timing.drain_timeout;
         self.life = Life::Flushing { until };
     }
 

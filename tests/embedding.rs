@@ -2,169 +2,23 @@
 
 mod support;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
-use std::ops::Range;
-use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::net::UnixStream;
-use mio::{Events, Interest, Poll, Token, Waker};
-use roomcast::hub::{Identity, OpenPolicy, Refusal, open_identity};
+use mio::{Interest, Poll, Token, Waker};
+use roomcast::hub::{Identity, Refusal, open_identity};
 use roomcast::inbox::PushError;
 use roomcast::net::{LISTENERS_MAX, ListenAddress};
 use roomcast::protocol::CloseReason;
 use roomcast::publication::Outcome;
-use roomcast::{Config, Error, HostLoop, HostPublication, Listener, Notice, Now, Policy, RoomName, Server, UserId};
+use roomcast::{Error, Listener, Notice, Now, Policy, RoomName, Server, UserId};
 use serde_json::{Value, json};
-use support::{Connect, PATIENCE, Raw, TEXT, frame, program};
-
-const WAKE: Token = Token(0);
-const OWN: Token = Token(1);
-const TOKENS_START: usize = 10;
-
-/// How long a turn waits at most where the test looks at something else between turns.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// A program that embeds the server; its tests drive it turn by turn.
-struct Host {
-    poll: Poll,
-    events: Events,
-
-    server: Server,
-    notices: Vec<Notice>,
-}
-
-impl Host {
-    fn new(config: Config) -> Self {
-        Self::with(config, Box::new(OpenPolicy), Now::system)
-    }
-
-    fn with(config: Config, policy: Box<dyn Policy>, clock: fn() -> Now) -> Self {
-        let poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
-        let mut host = host_loop(&poll, &waker, tokens(&config));
-        host.clock = clock;
-        let server = Server::with_policy(config, host, policy).unwrap();
-        // So few that a turn never sees all events of a test with many sockets.
-        Self { poll, events: Events::with_capacity(4), server, notices: Vec::new() }
-    }
-
-    fn listen(&mut self) -> SocketAddr {
-        self.server.listen("127.0.0.1:0".parse().unwrap()).unwrap()
-    }
-
-    /// Waits no longer than `most`; says whether the host's own socket had something.
-    fn turn(&mut self, most: Duration) -> bool {
-        let timeout = self.server.timeout().map_or(most, |timeout| timeout.min(most));
-        self.poll.poll(&mut self.events, Some(timeout)).unwrap();
-        let mut is_own = false;
-        for event in &self.events {
-            match event.token() {
-                WAKE => {}
-                OWN => is_own = true,
-                token => {
-                    assert!(self.server.owns(token), "{token:?} is nobody's");
-                    self.server.handle_event(event);
-                }
-            }
-        }
-        self.server.end_turn();
-        is_own
-    }
-
-    /// Turns until a client on a thread of its own has done its work, and collects the notices.
-    fn serve<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> T {
-        thread::scope(|scope| {
-            let client = scope.spawn(work);
-            while !client.is_finished() {
-                self.turn(LOOK);
-                self.notices.extend(std::iter::from_fn(|| self.server.poll_notice()));
-            }
-            client.join().unwrap()
-        })
-    }
-
-    /// Turns until `is_done`.
-    fn turn_until(&mut self, what: &str, mut is_done: impl FnMut(&mut Self) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_done(self) {
-            assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}; {:?}", self.server);
-            self.turn(LOOK);
-        }
-    }
-}
-
-fn host_loop(poll: &Poll, waker: &Arc<Waker>, tokens: Range<usize>) -> HostLoop {
-    let registry = poll.registry().try_clone().unwrap();
-    HostLoop { registry, tokens, waker: Arc::clone(waker), clock: Now::system, seed: 7 }
-}
-
-fn config() -> Config {
-    let mut config = Config::default();
-    config.limits.connections_max = 30;
-    config.limits.connections_reserved = 4;
-    config.notices = true;
-    config
-}
-
-/// As many tokens as `config` needs, and not one more.
-fn tokens(config: &Config) -> Range<usize> {
-    let connections = config.limits.connections_max + config.limits.connections_reserved;
-    TOKENS_START..TOKENS_START + LISTENERS_MAX + connections as usize
-}
-
-fn publication(text: &str, id: Option<&str>) -> HostPublication {
-    HostPublication {
-        room: RoomName::new("lobby").unwrap(),
-        user: UserId::new("host").unwrap(),
-        name: None,
-        text: text.to_owned(),
-        data: None,
-        id: id.map(str::to_owned),
-    }
-}
-
-/// The embedding example as a process, with the lines that it prints.
-struct Example {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Example {
-    fn spawn() -> Self {
-        let path = std::path::Path::new(env!("CARGO_BIN_EXE_roomcast")).with_file_name("examples").join("embed");
-        assert!(path.exists(), "`cargo test --test embedding` does not build it: run `cargo build --example embed`");
-        let mut command = program(&path);
-        let mut child = command.args(["127.0.0.1:0"; 2]).stdout(Stdio::piped()).spawn().unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { child, lines }
-    }
-
-    /// Waits for a line that contains `needle` and returns what stands behind it.
-    fn line(&self, needle: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-            let line = line.unwrap_or_else(|error| panic!("{error} instead of {needle:?}"));
-            if let Some((_, rest)) = line.split_once(needle) {
-                return rest.to_owned();
-            }
-        }
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use support::host::{Example, Host, LOOK, OWN, WAKE, config, host_loop, publication, tokens};
+use support::{Connect, PATIENCE, Raw, TEXT, frame};
 
 #[test]
 fn the_example_says_what_comes_by_udp_and_prints_what_is_said() {
@@ -424,34 +278,10 @@ fn the_hosts_policy_decides_who_may_do_what() {
         assert_eq!((&closed["code"], &closed["message"]), (&json!("forbidden"), &json!("the cellar is closed")));
         let impolite = alice.json_of("error");
         assert_eq!((&impolite["id"], &impolite["message"]), (&json!("2"), &json!("mind your language")));
+        let users = Connect::to(address).user("bob").connect().join("lobby")["users"].clone();
+        assert!(users.as_array().unwrap().contains(&json!({"userId": "alice", "name": "Alice A."})), "{users}");
         let chat = alice.json_of("chat");
         assert_eq!((&chat["text"], &chat["name"]), (&json!("dear"), &json!("Alice A.")));
-    });
-}
-
-#[test]
-fn an_hour_in_which_the_host_did_not_run_is_held_against_nobody() {
-    static SLEPT_SECONDS: AtomicU64 = AtomicU64::new(0);
-    fn clock() -> Now {
-        let slept = SLEPT_SECONDS.load(Ordering::Relaxed);
-        let now = Now::system();
-        Now { uptime: now.uptime + Duration::from_secs(slept), unix_ms: now.unix_ms + slept * 1000 }
-    }
-    let mut host = Host::with(config(), Box::new(OpenPolicy), clock);
-    let address = host.listen();
-    let mut alice = host.serve(move || {
-        let mut alice = Raw::open(address, "/ws?userId=alice");
-        alice.json_of("welcome");
-        alice
-    });
-    SLEPT_SECONDS.store(3600, Ordering::Relaxed);
-    for _ in 0..5 {
-        host.turn(Duration::ZERO);
-    }
-    assert_eq!(host.server.stats().hub.connections, 1);
-    host.serve(move || {
-        alice.send(&frame(TEXT, true, br#"{"type":"ping","id":"still here"}"#));
-        assert_eq!(alice.json_of("pong")["id"], "still here");
     });
 }
 
@@ -464,8 +294,9 @@ fn listeners_may_be_handed_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("chat.sock");
     let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    host.server.listen_on(Listener::Unix(unix)).unwrap();
-    host.serve(move || {
+    let unix = host.server.listen_on(Listener::Unix(unix)).unwrap();
+    assert_eq!(unix, ListenAddress::Unix(Some(path.clone())));
+    host.serve(|| {
         let mut tcp = std::net::TcpStream::connect(address).unwrap();
         let mut unix = std::os::unix::net::UnixStream::connect(&path).unwrap();
         for stream in [&mut tcp as &mut dyn ReadWrite, &mut unix] {
@@ -475,6 +306,15 @@ fn listeners_may_be_handed_over() {
             assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok\n"), "{answer}");
         }
     });
+    let error = host.server.listen(address).unwrap_err();
+    assert!(matches!(&error, Error::Listen { address: a, .. } if *a == address.to_string()), "{error:?}");
+    for _ in 2..LISTENERS_MAX {
+        host.listen();
+    }
+    let error = host.server.listen("127.0.0.1:0".parse().unwrap()).unwrap_err();
+    assert!(matches!(error, Error::TooManyListeners(LISTENERS_MAX)), "{error:?}");
+    host.server.shutdown();
+    assert!(!path.exists(), "the socket file goes with its listener");
 }
 
 trait ReadWrite: Read + Write {}
@@ -486,6 +326,8 @@ fn what_cannot_be_used_is_refused_with_numbers() {
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
     let error = Server::new(config(), host_loop(&poll, &waker, 10..20)).unwrap_err();
     assert!(matches!(error, Error::Tokens { found: 10, needed: 50 }), "{error}");
+    assert!(Server::new(config(), host_loop(&poll, &waker, 10..59)).is_err());
+    assert!(Server::new(config(), host_loop(&poll, &waker, 10..60)).is_ok());
     let mut bad = config();
     bad.limits.users_listed_max = 201;
     let error = Server::new(bad, host_loop(&poll, &waker, 10..100)).unwrap_err();

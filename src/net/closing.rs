@@ -1,5 +1,7 @@
 //! How connections end: politely where the peer lets us, in bounded time always; and what silence means.
 
+use std::time::Duration;
+
 use http::StatusCode;
 
 use crate::deadline::Tick;
@@ -132,6 +134,10 @@ impl Net {
         // Any byte is an answer.
         if pinged != Tick::default() && connection.seen < pinged {
             let due = pinged.after(self.timing.pong_timeout);
+            if self.tick >= due && connection.is_queued {
+                // Its answer may have come; the turn's reads did not get so far.
+                return self.tick.after(Duration::ZERO);
+            }
             if self.tick >= due {
                 self.stats.no_pongs += 1;
                 let id = connection.id(slot);

@@ -8,6 +8,9 @@ use crate::time::Now;
 /// How late a turn may be before the lateness counts as a pause of the whole process.
 const LATE_MAX: Duration = Duration::from_millis(300);
 
+/// What a pause counts, however long it was.
+const PAUSE_COUNTED: Duration = Duration::from_millis(250);
+
 impl Now {
     /// Reads the system's clocks; the usual [`HostLoop::clock`](crate::HostLoop).
     pub fn system() -> Self {
@@ -34,15 +37,20 @@ impl Clock {
         Self { read, paused: Duration::ZERO, expected_by: None, ran_at: Duration::ZERO }
     }
 
-    /// The time now, as lived.
+    /// The time now, as lived, but for a pause that nothing has noticed yet: good for a look, not for a deadline.
     pub(super) fn now(&self) -> Now {
         (self.read)().without(self.paused)
     }
 
+    /// The time now, as lived, for what the host has done between two turns, perhaps right after a pause.
+    pub(super) fn resume(&mut self) -> Now {
+        self.leave_out_pause();
+        self.now()
+    }
+
     /// A turn begins.
     pub(super) fn begin_turn(&mut self) -> Now {
-        self.leave_out_pause();
-        let now = self.now();
+        let now = self.resume();
         self.ran_at = (self.read)().uptime;
         self.expected_by = Some(self.ran_at);
         now
@@ -63,7 +71,11 @@ impl Clock {
             log::warn!("did not run for {late:?}; this time is not held against anybody");
             // All of it, the sleep that was meant included: otherwise the very deadline for which we slept would strike
             // now, before its peer had a chance.
-            self.paused += uptime.saturating_sub(self.ran_at);
+            // Only a little of it counts, so that time does not stand still for a host that is late every time.
+            self.paused += uptime.saturating_sub(self.ran_at + PAUSE_COUNTED);
+            // What is left out is left out once.
+            self.ran_at = uptime;
+            self.expected_by = Some(uptime);
         }
     }
 }
@@ -95,8 +107,8 @@ mod tests {
         assert_eq!(turn(1_000, 1_001, second), 1_000);
         assert_eq!(turn(2_001, 2_002, second), 2_001, "as expected");
         assert_eq!(turn(3_200, 3_201, second), 3_200, "a little late");
-        assert_eq!(turn(60_000, 60_001, second), 3_201, "stopped while asleep");
-        assert_eq!(turn(60_500, 90_000, None), 3_701, "stopped within a turn");
-        assert_eq!(turn(990_000, 990_000, None), 903_701, "nothing was expected");
+        assert_eq!(turn(60_000, 60_001, second), 3_451, "stopped while asleep");
+        assert_eq!(turn(60_500, 90_000, None), 3_951, "stopped within a turn");
+        assert_eq!(turn(990_000, 990_000, None), 904_201, "nothing was expected");
     }
 }

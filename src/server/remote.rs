@@ -43,7 +43,7 @@ impl Remote {
     /// wants notices; one that is out of bounds is logged and dropped.
     ///
     /// # Errors
-    /// [`Error::Inbox`] if the queue is full or the server has ended.
+    /// [`Error::Inbox`] if the queue is full or the server was dropped.
     pub fn publish(&self, publication: HostPublication) -> Result<(), Error> {
         self.send(Command::Publish(publication))
     }

@@ -1,4 +1,5 @@
-//! What the socket tests share: the real server as a child process, a WebSocket client, and a client for raw bytes.
+//! What the socket tests share: the real server as a child process or in a host's loop, a WebSocket client, and a client
+//! for raw bytes.
 #![allow(
     dead_code,
     unused_imports,
@@ -7,6 +8,7 @@
 )]
 
 mod client;
+pub mod host;
 mod raw;
 mod server;
 
