@@ -157,7 +157,7 @@ fn open_files(server: &Server) -> u64 {
 fn health_is_answered(server: &Server) -> bool {
     let mut raw = Raw::connect(server.address());
     raw.send(request("GET", "/healthz", &[("Connection", "close")]).as_bytes());
-    raw.stream.set_read_timeout(Some(Duration::from_millis(300))).expect("set the read timeout");
+    raw.stream.set_read_timeout(Some(Duration::from_secs(1))).expect("set the read timeout");
     let answered = raw.stream.peek(&mut [0]).is_ok_and(|count| count > 0);
     if !answered {
         let _ = raw.stream.shutdown(Shutdown::Both);
@@ -169,12 +169,12 @@ fn health_is_answered(server: &Server) -> bool {
 fn a_server_out_of_file_descriptors_accepts_again_when_they_are_free() {
     let server = Server::spawn(&[]);
     let mut alice = Client::connect_as(&server, "alice");
-    let few = open_files(&server) + 4;
+    let few = open_files(&server) + 16;
     // The limit of the running process is lowered from outside, so that the server cannot have prepared for it.
     prlimit(Some(server.pid()), Resource::Nofile, Rlimit { current: Some(few), maximum: Some(few) })
         .expect("lower the file limit");
 
-    let crowd: Vec<_> = (0..12).map(|_| Raw::connect(server.address())).collect();
+    let crowd: Vec<_> = (0..24).map(|_| Raw::connect(server.address())).collect();
     wait_until("all descriptors are taken", || open_files(&server) >= few);
     alice.join("lobby");
     alice.say("lobby", "still here");

@@ -1,9 +1,17 @@
 //! Slow members read on from history and hurt nobody; only who takes nothing at all is closed.
 
+#[path = "support/chat.rs"]
+mod chat_support;
 mod support;
 
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use chat_support::{View, chat, is, seqs};
 use serde_json::json;
-use support::{Client, Server};
+use support::{Client, PATIENCE, Server};
 
 /// A log that is soon full, and no limit on how fast the others speak.
 const SMALL_LOG: [&str; 8] =
@@ -91,4 +99,185 @@ fn who_takes_nothing_is_closed_and_the_third_time_for_good() {
         // What the sockets hold is whole frames, and Close behind them.
         assert_eq!(stalled.expect_close(), expected);
     }
+}
+
+/// Reads what a room owes until nothing is missing up to `last`.
+fn read_until_level(client: &mut Client, view: &mut View, last: u64) {
+    let deadline = Instant::now() + PATIENCE;
+    while !view.is_level(last) {
+        assert!(Instant::now() < deadline, "it has come to {} of {last}", view.seq());
+        view.take(&client.recv());
+    }
+}
+
+#[test]
+fn one_that_does_not_read_delays_nobody_and_recovers() {
+    let server = Server::spawn(&SMALL_LOG);
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    let mut slow = Client::build(&server).user("slow").small_receive_buffer().connect();
+    let mut view = View::default();
+    view.take(&slow.join("lobby"));
+    let healthy: Vec<_> = (0..3).map(|number| Client::connect_as(&server, &format!("healthy-{number}"))).collect();
+    std::thread::scope(|scope| {
+        for mut client in healthy {
+            client.join("lobby");
+            scope.spawn(move || {
+                let seen = client.recv_until(|message| is(message, "chat") && message["seq"] == 3000);
+                assert_eq!(seqs(&seen), (1..=3000).collect::<Vec<_>>());
+            });
+        }
+        flood(&mut ann, 3000);
+    });
+    read_until_level(&mut slow, &mut view, 3000);
+    assert_eq!((view.chats, view.lost), (3000, 0));
+    // When it has caught up it is told so; the others talk on, and it is one of them again.
+    while view.recovered == 0 {
+        view.take(&slow.recv());
+    }
+    ann.say("lobby", "welcome back");
+    let seen = slow.recv_until(|message| message["text"] == "welcome back");
+    seen.iter().for_each(|message| view.take(message));
+    assert!(view.is_level(3001));
+}
+
+/// One reads with a tiny window while another floods, and pings in between; every answer and every frame is whole.
+fn check_reading_while_others_talk(history_messages: &str) -> View {
+    const SAID: u64 = 3000;
+    let flags = [&SMALL_LOG[..6], &["--history-messages", history_messages]].concat();
+    let server = Server::spawn(&flags);
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    let mut slow = Client::build(&server).user("slow").small_receive_buffer().connect();
+    let mut view = View::default();
+    view.take(&slow.join("lobby"));
+    let (mut read, mut pings, mut pongs) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| flood(&mut ann, SAID));
+        let deadline = Instant::now() + 2 * PATIENCE;
+        while !(view.is_level(SAID) && pongs == pings) {
+            assert!(Instant::now() < deadline, "{} of {SAID}, {pongs} of {pings} pongs", view.seq());
+            let message = slow.recv();
+            view.take(&message);
+            read += 1;
+            if is(&message, "pong") {
+                pongs += 1;
+                assert_eq!(message["id"], pongs.to_string(), "pongs come in the order of the pings");
+            } else if read % 10 == 0 {
+                pings += 1;
+                slow.send_json(&json!({"type": "ping", "id": pings.to_string()}));
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    });
+    view
+}
+
+#[test]
+fn one_that_reads_slowly_gets_whole_frames_and_every_message() {
+    let view = check_reading_while_others_talk("100000");
+    assert_eq!((view.chats, view.lost), (3000, 0));
+}
+
+#[test]
+fn one_that_reads_slowly_is_told_of_every_hole() {
+    // The view panics at a hole that no `joined` owns up to; whether there is one depends on the machine.
+    check_reading_while_others_talk("20");
+}
+
+/// What a client does that keeps at most 20 messages unacknowledged, and says again what was not taken.
+fn talk_under_load(client: &mut Client, name: &str, count: usize) -> BTreeMap<String, u64> {
+    let text = "x".repeat(1024);
+    let mut waiting: VecDeque<String> = (0..count).map(|number| format!("{name}-{number}")).collect();
+    let (mut in_flight, mut told) = (0, BTreeMap::new());
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while told.len() < count {
+        assert!(Instant::now() < deadline, "{} of {count} were taken", told.len());
+        while in_flight < 20 {
+            let Some(id) = waiting.pop_front() else { break };
+            client.send_json(&chat("lobby", &text, &id));
+            in_flight += 1;
+        }
+        let message = client.recv();
+        let Some(id) = message["id"].as_str().filter(|id| id.starts_with(name)) else { continue };
+        if is(&message, "error") {
+            assert_eq!((&message["code"], &message["temporary"]), (&json!("room_busy"), &json!(true)), "{message}");
+            waiting.push_back(id.to_owned());
+            in_flight -= 1;
+        } else if told.insert(id.to_owned(), message["seq"].as_u64().expect("a seq")).is_none() {
+            in_flight -= 1;
+        }
+    }
+    told
+}
+
+#[test]
+fn many_talkers_and_a_full_log_cost_nobody_anything() {
+    let flags = [&SMALL_LOG[..], &["--stall-timeout", "1m"]].concat();
+    let server = Server::spawn(&flags);
+    let _slow: Vec<_> = (0..5)
+        .map(|number| {
+            let mut slow = Client::build(&server).user(&format!("slow-{number}")).small_receive_buffer().connect();
+            slow.join("lobby");
+            slow
+        })
+        .collect();
+    let numbers = std::thread::scope(|scope| {
+        let talkers: Vec<_> = (0..4)
+            .map(|number| {
+                let name = format!("talker{number}");
+                let mut client = Client::connect_as(&server, &name);
+                client.join("lobby");
+                scope.spawn(move || talk_under_load(&mut client, &name, 500))
+            })
+            .collect();
+        talkers.into_iter().flat_map(|talker| talker.join().expect("it was served").into_values()).collect::<Vec<_>>()
+    });
+    let mut numbers = numbers;
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=2000).collect::<Vec<_>>(), "each message was taken once");
+}
+
+/// The memory that the server has in use, in bytes.
+#[cfg(target_os = "linux")]
+fn memory_bytes(server: &Server) -> usize {
+    let path = format!("/proc/{}/status", server.pid().as_raw_nonzero());
+    let status = std::fs::read_to_string(path).expect("the process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line VmRSS");
+    let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+    kibibytes * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn slow_readers_in_fifty_rooms_cost_no_memory() {
+    const ROOMS: usize = 50;
+    let flags = [&SMALL_LOG[..], &["--history-bytes", "4MiB", "--stall-timeout", "1m"]].concat();
+    let server = Server::spawn(&flags);
+    let rooms: Vec<_> = (0..ROOMS).map(|number| format!("room-{number}")).collect();
+    let slow = |number: usize| {
+        let mut slow = Client::build(&server).user(&format!("slow-{number}")).small_receive_buffer().connect();
+        rooms.iter().for_each(|room| drop(slow.join(room)));
+        slow
+    };
+    let mut slow: Vec<_> = (0..10).map(slow).collect();
+    let mut ann = Client::connect_as(&server, "ann");
+    rooms.iter().for_each(|room| drop(ann.join(room)));
+    let before = memory_bytes(&server);
+    let text = "x".repeat(1900);
+    let mut highest = before;
+    for number in 1..=100 {
+        for room in &rooms {
+            ann.say(room, &text);
+        }
+        let last = rooms.last().expect("there are rooms");
+        ann.recv_until(|message| is(message, "chat") && message["seq"] == number && message["room"] == *last);
+        highest = highest.max(memory_bytes(&server));
+    }
+    // Ten megabytes were said, of which history keeps four and the logs three. Queues of ten clients would hold a hundred.
+    let grown = highest - before;
+    assert!(grown < 30 << 20, "grown by {grown} bytes from {before}");
+    ann.say(&rooms[0], "still here");
+    ann.recv_until(|message| message["text"] == "still here");
+    slow[0].recv_until(|message| message["text"] == "still here");
 }
