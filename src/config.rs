@@ -58,7 +58,8 @@ pub struct Limits {
     pub history_bytes_max: usize,
     /// Message ids remembered for all rooms together; beyond them a publication with an id is answered `server_busy`.
     pub dedupe_ids_max: usize,
-    /// Publications that wait for the bus; beyond them `server_busy`.
+    /// Publications that wait for the bus, and as many reads of history; beyond them publications and joins are
+    /// answered `server_busy`.
     pub publications_pending_max: usize,
     /// Commands that wait in a [`crate::Remote`]'s inbox; beyond them the sender gets an error.
     pub inbox_messages_max: usize,

@@ -91,7 +91,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", default_value_t = Limits::default().users_listed_max, env = "ROOMCAST_BIG_ROOM", help_heading = "Limits")]
     big_room: u32,
 
-    /// Most publications that wait for the bus; beyond them server_busy.
+    /// Most publications, and most reads of history, that wait for the bus; beyond them server_busy.
     #[arg(long, value_name = "N", default_value_t = Limits::default().publications_pending_max, env = "ROOMCAST_PUBLICATIONS_PENDING", help_heading = "Limits")]
     publications_pending: usize,
 

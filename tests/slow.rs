@@ -17,6 +17,15 @@ use support::{Client, PATIENCE, Server};
 const SMALL_LOG: [&str; 8] =
     ["--message-rate", "0", "--log-bytes", "64KiB", "--message-bytes", "2KiB", "--history-messages", "100000"];
 
+/// A healthy member and one that reads nothing until it is asked to, both in the lobby.
+fn ann_and_slow(server: &Server) -> (Client, Client) {
+    let mut ann = Client::connect_as(server, "ann");
+    ann.join("lobby");
+    let mut slow = Client::build(server).user("slow").small_receive_buffer().connect();
+    slow.join("lobby");
+    (ann, slow)
+}
+
 /// Says `count` messages of a kibibyte and reads them all back: the healthy are served whatever the slow do.
 fn flood(ann: &mut Client, count: u64) {
     let text = "x".repeat(1024);
@@ -46,10 +55,7 @@ fn read_all(slow: &mut Client, last: u64) -> (Vec<u64>, Vec<bool>) {
 #[test]
 fn a_slow_reader_falls_back_and_loses_nothing() {
     let server = Server::spawn(&SMALL_LOG);
-    let mut ann = Client::connect_as(&server, "ann");
-    ann.join("lobby");
-    let mut slow = Client::build(&server).user("slow").small_receive_buffer().connect();
-    slow.join("lobby");
+    let (mut ann, mut slow) = ann_and_slow(&server);
     // More than the socket buffers of both ends and the log hold.
     flood(&mut ann, 4000);
     let (seqs, _) = read_all(&mut slow, 4000);
@@ -64,10 +70,7 @@ fn a_slow_reader_falls_back_and_loses_nothing() {
 fn a_slow_reader_is_told_what_history_no_longer_holds() {
     let flags = [&SMALL_LOG[..6], &["--history-messages", "20"]].concat();
     let server = Server::spawn(&flags);
-    let mut ann = Client::connect_as(&server, "ann");
-    ann.join("lobby");
-    let mut slow = Client::build(&server).user("slow").small_receive_buffer().connect();
-    slow.join("lobby");
+    let (mut ann, mut slow) = ann_and_slow(&server);
     flood(&mut ann, 4000);
     let (seqs, _) = read_all(&mut slow, 4000);
     assert!(seqs.len() < 4000 && seqs.is_sorted(), "nothing was dropped, so nothing is shown");

@@ -90,10 +90,8 @@ impl Hub {
 
     /// A connection that had refused bytes takes them again: its rooms go on where they stopped.
     fn serve_drained(&mut self, now: Now, id: ConnectionId, send: &mut impl FnMut(u32, &[u8]) -> usize) -> u32 {
-        let Some(connection) = self.connections.get(id) else { return 0 };
-        let rooms: SmallVec<[u32; 8]> = connection.memberships.iter().map(|membership| membership.room).collect();
         let mut sends = 0;
-        for index in rooms {
+        for index in self.rooms_of(id) {
             // Serving one room may have taken the connection out of it, never out of another.
             match self.connections.member(id.slot).place_in(index) {
                 Some(Place::CatchingUp(place))
@@ -121,9 +119,7 @@ impl Hub {
     pub(super) fn resume_catch_ups(&mut self, now: Now) {
         for _ in 0..self.resumed.len() {
             let Some(id) = self.resumed.pop_front() else { break };
-            let Some(connection) = self.connections.get(id) else { continue };
-            let rooms: SmallVec<[u32; 8]> = connection.memberships.iter().map(|membership| membership.room).collect();
-            for index in rooms {
+            for index in self.rooms_of(id) {
                 if let Some(Place::CatchingUp(place)) = self.connections.member(id.slot).place_in(index)
                     && self.rooms[index as usize].catching_up[place as usize].step == CatchUpStep::Output
                 {
@@ -131,6 +127,12 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// The rooms of a connection, kept apart because serving one may change its memberships. None if it is gone.
+    fn rooms_of(&self, id: ConnectionId) -> SmallVec<[u32; 8]> {
+        let memberships = self.connections.get(id).map_or(&[][..], |connection| &connection.memberships);
+        memberships.iter().map(|membership| membership.room).collect()
     }
 
     /// Sends a laggard what it is owed; says whether it took all.

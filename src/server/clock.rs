@@ -69,9 +69,9 @@ impl Clock {
         let late = uptime.saturating_sub(expected_by);
         if late > LATE_MAX {
             log::warn!("did not run for {late:?}; this time is not held against anybody");
-            // All of it, the sleep that was meant included: otherwise the very deadline for which we slept would strike
-            // now, before its peer had a chance.
-            // Only a little of it counts, so that time does not stand still for a host that is late every time.
+            // The sleep that was meant is left out, too: otherwise the very deadline for which we slept would strike now,
+            // before its peer had a chance. A little counts, so that time does not stand still for a host that is late
+            // every time.
             self.paused += uptime.saturating_sub(self.ran_at + PAUSE_COUNTED);
             // What is left out is left out once.
             self.ran_at = uptime;
