@@ -1,0 +1,143 @@
+//! What every workload needs: a server, clients, and somewhere to put what was found.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::conversation::Findings;
+use crate::crowd::Crowd;
+use crate::error::LoadError;
+use crate::flags::Flags;
+use crate::record::{self, Record};
+use crate::target::{Cores, Running, Target};
+
+/// See the [module](self).
+pub(crate) struct Bench<'a> {
+    pub(crate) flags: &'a Flags,
+    pub(crate) cores: &'a Cores,
+    pub(crate) target: &'a Target,
+    pub(crate) workload: &'static str,
+    pub(crate) round: u32,
+    pub(crate) results: &'a mut Results,
+}
+
+/// All records, and where they are written as they come.
+pub(crate) struct Results {
+    pub(crate) records: Vec<Record>,
+    json: Option<BufWriter<File>>,
+    progress: ProgressBar,
+}
+
+impl Results {
+    pub(crate) fn new(flags: &Flags, steps: u64) -> Result<Self, LoadError> {
+        let json = match &flags.json {
+            Some(path) => {
+                let error = |source| LoadError::Write { path: path.display().to_string(), source };
+                Some(BufWriter::new(File::create(path).map_err(error)?))
+            }
+            None => None,
+        };
+        let progress = ProgressBar::new(steps);
+        let style = "{bar:30} {pos}/{len}  {msg}  {elapsed} of about {duration}";
+        progress.set_style(ProgressStyle::with_template(style).expect("the template is right"));
+        progress.enable_steady_tick(Duration::from_millis(250));
+        Ok(Self { records: Vec::new(), json, progress })
+    }
+
+    pub(crate) fn announce(&self, message: String) {
+        self.progress.set_message(message);
+    }
+
+    /// A line above the progress bar.
+    pub(crate) fn note(&self, line: &str) {
+        self.progress.suspend(|| eprintln!("{line}"));
+    }
+
+    pub(crate) fn push(&mut self, record: Record) -> Result<(), LoadError> {
+        if let Some(json) = &mut self.json {
+            serde_json::to_writer(&mut *json, &record).map_err(std::io::Error::other)?;
+            json.write_all(b"\n")?;
+            json.flush()?;
+        }
+        self.records.push(record);
+        self.progress.inc(1);
+        Ok(())
+    }
+
+    pub(crate) fn finish(&self) {
+        self.progress.finish_and_clear();
+    }
+}
+
+impl Bench<'_> {
+    /// A server with these flags, if it is a Roomcast, and nobody connected.
+    pub(crate) fn start(&self, flags: &str) -> Result<(Running, Crowd), LoadError> {
+        let running = self.target.start(flags, self.cores)?;
+        let crowd = Crowd::new(running.address, running.wire.clone())?;
+        Ok((running, crowd))
+    }
+
+    /// How long a step is measured.
+    pub(crate) fn duration(&self) -> Duration {
+        let default = if self.flags.quick { Duration::from_millis(800) } else { Duration::from_secs(4) };
+        self.flags.duration.unwrap_or(default)
+    }
+
+    pub(crate) fn warm_up(&self) -> Duration {
+        self.duration() / 5
+    }
+
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.flags.text_bytes as usize
+    }
+
+    /// Announces a step on the progress bar.
+    pub(crate) fn announce(&self, step: &str) {
+        self.results.announce(format!("{} {step} {}", self.workload, self.target.name));
+    }
+
+    /// Keeps what a step has found.
+    pub(crate) fn record(&mut self, step: &str, fill: impl FnOnce(&mut Record)) -> Result<(), LoadError> {
+        let mut record = Record {
+            workload: self.workload.to_owned(),
+            step: step.to_owned(),
+            target: self.target.name.clone(),
+            round: self.round,
+            ..Record::default()
+        };
+        fill(&mut record);
+        self.results.push(record)
+    }
+}
+
+/// The figures that every conversation has.
+pub(crate) fn describe(record: &mut Record, findings: &Findings) {
+    let deliveries = findings.counts.markers as f64;
+    record.set("deliveries_per_s", deliveries / findings.seconds);
+    record.set("messages_per_read", deliveries / findings.counts.reads as f64);
+    record.set("bytes_per_message", findings.counts.bytes as f64 / deliveries);
+    record.set("load_busy", findings.load.total().as_secs_f64() / findings.seconds);
+    if let Some(server) = findings.server {
+        record.set("server_busy", server.total().as_secs_f64() / findings.seconds);
+        record.set("cpu_per_delivery_us", server.total().as_secs_f64() * 1e6 / deliveries);
+        record.set("user_per_delivery_us", server.user.as_secs_f64() * 1e6 / deliveries);
+    }
+    record.set("lost", findings.lost as f64);
+    if let Some(latency) = findings.latency.first() {
+        record.set_latency("", latency);
+        record.latency_curve = record::curve(latency);
+    }
+    record.timeline.clone_from(&findings.timeline);
+    let load = record.get("load_busy").unwrap_or(0.0);
+    if load > 0.9 && record.get("server_busy").is_some_and(|server| server < load.min(0.95)) {
+        record.remark("the load was the bottleneck, not the server");
+    }
+    if findings.lost > 0 {
+        record.remark(format!("{} of {} messages said were not delivered to everybody", findings.lost, findings.said));
+    }
+    if let Some(farewell) = findings.farewells.first() {
+        record.remark(format!("{} connections ended: {}", findings.farewells.len(), farewell.why));
+    }
+}

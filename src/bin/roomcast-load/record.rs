@@ -1,0 +1,140 @@
+//! What was measured, as kept, written and read again.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// One measurement of one target.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) workload: String,
+    /// Which step of the workload.
+    pub(crate) step: String,
+    pub(crate) target: String,
+    pub(crate) round: u32,
+    /// Figures by name; the unit is the name's last word.
+    pub(crate) values: BTreeMap<String, f64>,
+    /// Latency in microseconds at fractions of all deliveries, for the plot.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) latency_curve: Vec<(f64, f64)>,
+    /// Deliveries of each tenth of a second.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) timeline: Vec<u64>,
+    /// What is to be known of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) remarks: Vec<String>,
+}
+
+impl Record {
+    pub(crate) fn set(&mut self, name: &str, value: f64) -> &mut Self {
+        // JSON has no infinity; a figure that cannot be had is not there.
+        if value.is_finite() {
+            self.values.insert(name.to_owned(), value);
+        }
+        self
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<f64> {
+        self.values.get(name).copied()
+    }
+
+    pub(crate) fn remark(&mut self, words: impl Into<String>) -> &mut Self {
+        self.remarks.push(words.into());
+        self
+    }
+
+    /// Percentiles of latencies in microseconds, `name` being whose.
+    pub(crate) fn set_latency(&mut self, name: &str, latency: &Histogram<u64>) -> &mut Self {
+        if latency.is_empty() {
+            return self;
+        }
+        for (percentile, value) in [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0)] {
+            self.set(&format!("{name}{percentile}_ms"), latency.value_at_percentile(value) as f64 / 1000.0);
+        }
+        self
+    }
+}
+
+/// Latency from 1 µs to a minute at three digits.
+pub(crate) fn latencies() -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order");
+    histogram.auto(true);
+    histogram
+}
+
+/// The curve of a histogram: value in microseconds at fractions that come ever closer to 1.
+pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    if histogram.is_empty() {
+        return Vec::new();
+    }
+    let mut points = Vec::new();
+    let mut rest = 1.0;
+    while rest > 1e-6 && rest * histogram.len() as f64 >= 0.5 {
+        let fraction = 1.0 - rest;
+        points.push((fraction, histogram.value_at_quantile(fraction) as f64));
+        rest *= 0.8;
+    }
+    points.push((1.0 - rest, histogram.max() as f64));
+    points
+}
+
+/// The medians of records of the same step and target in several rounds, in the order in which they first came.
+pub(crate) fn medians(records: &[Record]) -> Vec<Record> {
+    let mut groups: Vec<Vec<&Record>> = Vec::new();
+    for record in records {
+        let key = |record: &Record| (record.workload.clone(), record.step.clone(), record.target.clone());
+        match groups.iter_mut().find(|group| key(group[0]) == key(record)) {
+            Some(group) => group.push(record),
+            None => groups.push(vec![record]),
+        }
+    }
+    groups.iter().map(|group| median_of(group)).collect()
+}
+
+fn median_of(group: &[&Record]) -> Record {
+    let mut median = group[group.len() / 2].clone();
+    for (name, value) in &mut median.values {
+        let mut values: Vec<f64> = group.iter().filter_map(|record| record.get(name)).collect();
+        values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        *value = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+    }
+    for record in group {
+        for remark in &record.remarks {
+            if !median.remarks.contains(remark) {
+                median.remarks.push(remark.clone());
+            }
+        }
+    }
+    median
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_taken_for_each_figure_and_keeps_the_order() {
+        let record = |step: &str, value: f64| {
+            let mut record = Record { step: step.to_owned(), ..Record::default() };
+            record.set("x", value);
+            record
+        };
+        let all = [record("b", 3.0), record("a", 10.0), record("b", 1.0), record("a", 20.0), record("b", 2.0)];
+        let medians = medians(&all);
+        let found: Vec<_> = medians.iter().map(|record| (record.step.as_str(), record.get("x").unwrap())).collect();
+        assert_eq!(found, [("b", 2.0), ("a", 15.0)]);
+    }
+
+    #[test]
+    fn a_curve_rises_and_ends_at_the_maximum() {
+        let mut histogram = latencies();
+        for value in 1..=10_000 {
+            histogram.record(value).unwrap();
+        }
+        let curve = curve(&histogram);
+        assert!(curve.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 <= pair[1].1));
+        assert_eq!(curve.last().unwrap().1, histogram.max() as f64);
+    }
+}

@@ -1,0 +1,178 @@
+//! What is measured: a server that runs already, one that is started for the purpose, or the bare sender.
+
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::LoadError;
+use crate::flags::Flags;
+use crate::machine;
+use crate::wire::{Templates, Wire};
+
+/// The name of the bare sender among the targets.
+pub(crate) const FLOOR: &str = "floor";
+
+/// The name of the server that is measured by default.
+pub(crate) const ROOMCAST: &str = "roomcast";
+
+/// See the [module](self).
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    kind: Kind,
+    templates: Templates,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Running { address: SocketAddr, pid: Option<u32> },
+    Command(String),
+    Floor,
+}
+
+/// On which cores what runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Cores {
+    pub(crate) server: Vec<usize>,
+    pub(crate) load: Vec<usize>,
+}
+
+/// A server while it runs; ends it when dropped if it was started here.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) pid: Option<u32>,
+    pub(crate) wire: Wire,
+    child: Option<Child>,
+}
+
+impl Target {
+    /// What the flags name.
+    pub(crate) fn of_flags(flags: &Flags) -> Result<Vec<Self>, LoadError> {
+        let templates = Templates {
+            host: "localhost".to_owned(),
+            path: "/ws".to_owned(),
+            join: flags.join_template.clone(),
+            chat: flags.chat_template.clone(),
+        };
+        templates.check()?;
+        if let Some(url) = &flags.url {
+            return Ok(vec![Self::at_url(url, flags.server_pid, templates)?]);
+        }
+        let mut serve = flags.serve.clone();
+        if serve.is_empty() {
+            let command = format!("{} --listen {{address}} --message-rate 0 {{flags}}", server_beside()?);
+            serve = vec![format!("{ROOMCAST}={command}"), FLOOR.to_owned()];
+        }
+        serve.iter().map(|serve| Self::to_start(serve, templates.clone())).collect()
+    }
+
+    fn at_url(url: &str, pid: Option<u32>, mut templates: Templates) -> Result<Self, LoadError> {
+        let usage = |words: &str| LoadError::Usage(format!("--url {url}: {words}; ws://127.0.0.1:8080/ws is allowed"));
+        let rest = url.strip_prefix("ws://").ok_or_else(|| usage("only ws:// is spoken here"))?;
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            host.to_owned()
+        } else {
+            format!("{host}:80")
+        };
+        let mut addresses = with_port.to_socket_addrs().map_err(|error| usage(&error.to_string()))?;
+        let address = addresses.next().ok_or_else(|| usage("the name has no address"))?;
+        (templates.host, templates.path) = (host.to_owned(), format!("/{path}"));
+        Ok(Self { name: host.to_owned(), kind: Kind::Running { address, pid }, templates })
+    }
+
+    fn to_start(serve: &str, templates: Templates) -> Result<Self, LoadError> {
+        if serve == FLOOR {
+            return Ok(Self { name: FLOOR.to_owned(), kind: Kind::Floor, templates });
+        }
+        match serve.split_once('=') {
+            Some((name, command)) if !name.is_empty() && command.contains("{address}") => {
+                Ok(Self { name: name.to_owned(), kind: Kind::Command(command.to_owned()), templates })
+            }
+            _ => Err(LoadError::Usage(format!(
+                "--serve {serve:?}: NAME=COMMAND is allowed, with {{address}} in COMMAND where the address goes; or floor"
+            ))),
+        }
+    }
+
+    pub(crate) fn is_floor(&self) -> bool {
+        matches!(self.kind, Kind::Floor)
+    }
+
+    /// Whether workloads may set flags of it.
+    pub(crate) fn takes_flags(&self) -> bool {
+        matches!(&self.kind, Kind::Command(command) if command.contains("{flags}"))
+    }
+
+    /// Starts it, with what a workload asks of a Roomcast, and waits until it listens.
+    pub(crate) fn start(&self, flags: &str, cores: &Cores) -> Result<Running, LoadError> {
+        let line = match &self.kind {
+            Kind::Running { address, pid } => {
+                let wire = Wire::WebSocket(self.templates.clone());
+                return Ok(Running { address: *address, pid: *pid, wire, child: None });
+            }
+            Kind::Command(command) => command.replace("{flags}", flags),
+            Kind::Floor => {
+                let me = std::env::current_exe()?;
+                format!("{} floor {{address}} {flags}", me.display())
+            }
+        };
+        // Somebody else might take the port in between; then the server says so.
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let line = line.replace("{address}", &address.to_string());
+        let mut words = line.split_ascii_whitespace();
+        let program = words.next().unwrap_or_default();
+        let failed = |source| LoadError::Start { command: line.clone(), source };
+        // What is started inherits where it may run.
+        machine::pin_to(&cores.server)?;
+        let child = Command::new(program).args(words).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        machine::pin_to(&cores.load)?;
+        let child = child.map_err(failed)?;
+        let wire = if self.is_floor() { Wire::Bare } else { Wire::WebSocket(self.templates.clone()) };
+        let mut running = Running { address, pid: Some(child.id()), wire, child: Some(child) };
+        running.wait_until_it_listens(&line)?;
+        Ok(running)
+    }
+}
+
+/// The server that was built together with this program.
+fn server_beside() -> Result<String, LoadError> {
+    let path = std::env::current_exe()?.with_file_name(format!("roomcast{}", std::env::consts::EXE_SUFFIX));
+    if path.exists() {
+        return Ok(path.display().to_string());
+    }
+    Err(LoadError::Usage(format!(
+        "there is no {}; build it (cargo build --release), or name a server by --url or --serve",
+        path.display()
+    )))
+}
+
+impl Running {
+    fn wait_until_it_listens(&mut self, command: &str) -> Result<(), LoadError> {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            if TcpStream::connect_timeout(&self.address, Duration::from_secs(1)).is_ok() {
+                return Ok(());
+            }
+            let status = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if let Some(status) = status {
+                let (command, status) = (command.to_owned(), status.to_string());
+                return Err(LoadError::Ended { command, address: self.address, status });
+            }
+            if Instant::now() > deadline {
+                return Err(LoadError::Silence(format!("{command:?} to listen on {}", self.address)));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A giant room beside small ones: what the small ones feel when the giant one talks.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::fan_out::PUBLISHERS;
+use crate::bench::{Bench, describe};
+use crate::client::Ear;
+use crate::conversation::{Conversation, Group, Pace, SlowReaders};
+use crate::error::LoadError;
+
+const SMALL_ROOMS: u32 = 100;
+const MEMBERS_OF_A_SMALL_ROOM: usize = 2;
+const SMALL_PER_SECOND: f64 = 500.0;
+
+/// Such that the giant room alone takes about half a core.
+const GIANT_DELIVERIES_PER_SECOND: f64 = 75_000.0;
+
+pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
+    let giant_members = if bench.flags.quick { 3000 } else { 15_000 };
+    let (running, mut crowd) = bench.start("--metrics")?;
+    let small = crowd.open(SMALL_ROOMS as usize * MEMBERS_OF_A_SMALL_ROOM, Ear::Markers)?;
+    crowd.join(&small, |nth| 1 + nth as u32 % SMALL_ROOMS)?;
+    let giant = crowd.open(giant_members, Ear::Counts)?;
+    crowd.join(&giant, |_| 0)?;
+    let mut small_group = Group {
+        publishers: small.iter().take(SMALL_ROOMS as usize).zip(1..).map(|(client, room)| (*client, room)).collect(),
+        members: MEMBERS_OF_A_SMALL_ROOM,
+        pace: Pace::Open { per_second: SMALL_PER_SECOND },
+    };
+    small_group.publishers.sort_unstable();
+    let publishers: Vec<_> = giant.iter().step_by(giant_members / PUBLISHERS).map(|client| (*client, 0)).collect();
+    for (publisher, _) in &publishers {
+        crowd.set_ear(*publisher, Ear::Markers);
+    }
+    let per_second = GIANT_DELIVERIES_PER_SECOND / giant_members as f64;
+    let giant_group = Group { publishers, members: giant_members, pace: Pace::Open { per_second } };
+    for (step, groups) in
+        [("giant silent", vec![small_group.clone()]), ("giant talks", vec![small_group, giant_group])]
+    {
+        bench.announce(step);
+        let turns_before = turn_cpu(running.address);
+        let conversation = Conversation {
+            groups,
+            slow: SlowReaders::default(),
+            text_bytes: bench.text_bytes(),
+            warm_up: bench.warm_up(),
+            duration: bench.duration(),
+            pid: running.pid,
+        };
+        let findings = conversation.run(&mut crowd)?;
+        let turns = turn_cpu(running.address);
+        bench.record(step, |record| {
+            record.set("giant_members", giant_members as f64);
+            describe(record, &findings);
+            if let Some(latency) = findings.latency.get(1) {
+                record.set_latency("giant_", latency);
+            }
+            if let Some(milliseconds) = turns_before.zip(turns).and_then(|(before, now)| percentile(&before, &now)) {
+                record.set("turn_cpu_p99.9_ms", milliseconds);
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// The buckets of the server's histogram of turns: up to how many seconds, how many turns.
+fn turn_cpu(address: SocketAddr) -> Option<Vec<(f64, f64)>> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let buckets = answer.lines().filter_map(|line| {
+        let (bound, count) = line.strip_prefix(r#"roomcast_turn_cpu_seconds_bucket{le=""#)?.split_once(r#""} "#)?;
+        Some((bound.parse().unwrap_or(f64::INFINITY), count.parse().ok()?))
+    });
+    Some(buckets.collect()).filter(|buckets: &Vec<_>| !buckets.is_empty())
+}
+
+/// The bound in milliseconds below which 99.9 % of the turns lie that were made between two looks.
+fn percentile(before: &[(f64, f64)], now: &[(f64, f64)]) -> Option<f64> {
+    let made = |index: usize| now[index].1 - before[index].1;
+    let all = made(now.len().checked_sub(1)?);
+    let index = (0..now.len()).find(|index| made(*index) >= all * 0.999)?;
+    Some(now[index].0 * 1000.0)
+}

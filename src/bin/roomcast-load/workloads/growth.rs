@@ -1,0 +1,20 @@
+//! How CPU time a delivery grows with the size of the room.
+
+use super::fan_out;
+use crate::bench::Bench;
+use crate::conversation::{Group, Pace};
+use crate::error::LoadError;
+
+pub(super) fn sizes(quick: bool) -> &'static [usize] {
+    if quick { &[10, 100, 1000] } else { &[10, 100, 1000, 10_000] }
+}
+
+pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
+    for members in sizes(bench.flags.quick) {
+        let (running, mut crowd) = bench.start("")?;
+        let publishers = fan_out::one_room(&mut crowd, *members)?;
+        let group = Group { publishers, members: *members, pace: Pace::Closed { window: 1 } };
+        fan_out::converse(bench, &mut crowd, &format!("{members} members"), running.pid, &group)?;
+    }
+    Ok(())
+}
