@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::client::ClientIndex;
 use crate::crowd::{Counts, Crowd, Farewell};
 use crate::error::LoadError;
-use crate::client::ClientIndex;
-use crate::machine::Cpu;
+use crate::machine::{self, Cpu};
 use crate::marker::Marker;
 use crate::record;
 
@@ -47,6 +47,8 @@ pub(crate) struct Conversation {
     pub(crate) duration: Duration,
     /// The server's process, if it is known.
     pub(crate) pid: Option<u32>,
+    /// Whether it matters when the server closes what.
+    pub(crate) watches_files: bool,
 }
 
 /// What came of it.
@@ -70,6 +72,8 @@ pub(crate) struct Findings {
     pub(crate) holes_told: u64,
     /// When the talking began.
     pub(crate) began: Instant,
+    /// When the server had how many files open, at every change.
+    pub(crate) files: Vec<(Instant, usize)>,
 }
 
 /// How often slow readers read.
@@ -91,6 +95,8 @@ struct Talk<'a> {
     measured: (u64, u64),
     began: Instant,
     next_sip: Instant,
+    /// By client: whether it reads less than it might, so that its latency is its own doing.
+    is_slow: Vec<bool>,
     holes_told: u64,
     markers: Vec<(ClientIndex, Marker)>,
 }
@@ -102,18 +108,25 @@ impl Conversation {
         let mut talk = Talk::new(crowd, self);
         talk.open_windows()?;
         let begin = talk.began + self.warm_up;
-        talk.go_on_until(begin, &mut |_| {})?;
+        talk.go_on_until(begin)?;
         let me = std::process::id();
         let (server, load, counts) = (self.pid.and_then(Cpu::of), Cpu::of(me), talk.crowd.counts());
         let started = Instant::now();
         let mut timeline = Vec::new();
         let mut until_now = counts.markers;
+        let mut files: Vec<(Instant, usize)> = Vec::new();
         while started.elapsed() < self.duration {
             let end = started + BUCKET * (timeline.len() as u32 + 1);
-            talk.go_on_until(end, &mut |_| {})?;
+            talk.go_on_until(end)?;
             let markers = talk.crowd.counts().markers;
             timeline.push(markers - until_now);
             until_now = markers;
+            // A client that reads nothing does not see that its connection has ended; the server's files tell.
+            if let Some(now) = self.pid.filter(|_| self.watches_files).and_then(machine::open_files)
+                && files.last().is_none_or(|(_, before)| *before != now)
+            {
+                files.push((Instant::now(), now));
+            }
         }
         let seconds = started.elapsed().as_secs_f64();
         let after = talk.crowd.counts();
@@ -141,6 +154,7 @@ impl Conversation {
             farewells,
             holes_told,
             began,
+            files,
         })
     }
 }
@@ -159,8 +173,11 @@ impl<'a> Talk<'a> {
         // What earlier conversations left behind is not of this one.
         crowd.take_markers(&mut Vec::new());
         crowd.take_messages();
+        let mut is_slow = vec![false; crowd.len()];
+        conversation.slow.clients.iter().for_each(|client| is_slow[*client as usize] = true);
         Self {
             group_of,
+            is_slow,
             said: vec![0; conversation.groups.len()],
             latency: conversation.groups.iter().map(|_| record::latencies()).collect(),
             measured: (begin, end),
@@ -201,13 +218,12 @@ impl<'a> Talk<'a> {
     }
 
     /// Talks and listens until then.
-    fn go_on_until(&mut self, end: Instant, each: &mut dyn FnMut(&Self)) -> Result<(), LoadError> {
+    fn go_on_until(&mut self, end: Instant) -> Result<(), LoadError> {
         while Instant::now() < end {
             let next = self.say_what_is_due()?;
             let sip = if self.conversation.slow.clients.is_empty() { end } else { self.sip() };
             self.crowd.turn(Some(next.unwrap_or(end).min(end).min(sip)))?;
             self.listen(true)?;
-            each(self);
         }
         Ok(())
     }
@@ -241,7 +257,7 @@ impl<'a> Talk<'a> {
         let mut answers: Option<(ClientIndex, u32)> = None;
         for (client, marker) in &markers {
             let Some(group) = self.group_of.get(marker.publisher as usize).copied().flatten() else { continue };
-            if (self.measured.0..self.measured.1).contains(&marker.due_micros) {
+            if (self.measured.0..self.measured.1).contains(&marker.due_micros) && !self.is_slow[*client as usize] {
                 self.latency[group as usize].saturating_record(now.saturating_sub(marker.due_micros).max(1));
             }
             if *client != marker.publisher || !goes_on {
@@ -290,13 +306,14 @@ impl<'a> Talk<'a> {
 
     /// Says nothing more and waits until nothing more comes.
     fn finish(&mut self) -> Result<(), LoadError> {
-        const QUIET: Duration = Duration::from_millis(200);
+        // Slow readers rest when they change from the live log to history and back.
+        let quiet = Duration::from_millis(if self.conversation.slow.clients.is_empty() { 200 } else { 1500 });
         const PATIENCE: Duration = Duration::from_secs(30);
         let give_up = Instant::now() + PATIENCE;
         let mut last_read = Instant::now();
         let mut bytes = self.crowd.counts().bytes;
-        while last_read.elapsed() < QUIET && Instant::now() < give_up {
-            let sip = if self.conversation.slow.clients.is_empty() { last_read + QUIET } else { self.sip() };
+        while last_read.elapsed() < quiet && Instant::now() < give_up {
+            let sip = if self.conversation.slow.clients.is_empty() { last_read + quiet } else { self.sip() };
             self.crowd.turn(Some(sip))?;
             self.listen(false)?;
             if self.crowd.counts().bytes != bytes {

@@ -184,8 +184,7 @@ impl Crowd {
     fn connect(&mut self, index: ClientIndex, opening: Opening) -> Result<Client, LoadError> {
         self.connected = self.connected.wrapping_add(1);
         let failed = |source| LoadError::Connect { address: self.address, source };
-        let mut socket =
-            client::connect(self.address, self.connected, opening.receive_buffer_bytes).map_err(failed)?;
+        let mut socket = client::connect(self.address, self.connected, opening.receive_buffer_bytes).map_err(failed)?;
         let interests = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut socket, Token(index as usize), interests)?;
         self.opening += 1;

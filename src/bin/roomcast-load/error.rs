@@ -22,8 +22,6 @@ pub(crate) enum LoadError {
     Gone { count: usize, why: String },
     #[error("cannot write {path}: {source}")]
     Write { path: String, source: io::Error },
-    #[error("{0}")]
-    Unsupported(String),
     #[error(transparent)]
     System(#[from] io::Error),
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -10,6 +11,9 @@ use roomcast::frame::Head;
 
 /// The same slices as the server's, so that the rule of coalescing is the same.
 const SLICE_SENDS: usize = 64;
+
+/// How long a batch may wait to be full.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 const LISTENER: Token = Token(usize::MAX - 1);
 
@@ -51,13 +55,15 @@ pub(crate) fn run(address: SocketAddr, batch: Option<usize>) -> io::Result<()> {
     let poll = Poll::new()?;
     let mut listener = TcpListener::from_std(listener(address)?);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut sender =
-        Sender { poll, listener, peers: Vec::new(), rooms: Vec::new(), batch, buffer: vec![0; 64 * 1024] };
+    let mut sender = Sender { poll, listener, peers: Vec::new(), rooms: Vec::new(), batch, buffer: vec![0; 64 * 1024] };
     let mut events = Events::with_capacity(1024);
     let mut readable = Vec::new();
     loop {
         let is_busy = sender.rooms.iter().any(|room| room.is_busy(batch));
-        sender.poll.poll(&mut events, is_busy.then_some(std::time::Duration::ZERO))?;
+        sender.poll.poll(&mut events, Some(if is_busy { Duration::ZERO } else { PATIENCE }))?;
+        if !is_busy && events.is_empty() {
+            sender.rooms.iter_mut().for_each(|room| room.full_end = room.log.len());
+        }
         for event in &events {
             if event.token() == LISTENER {
                 sender.accept()?;

@@ -56,8 +56,7 @@ fn run(flags: &Flags) -> Result<(), LoadError> {
         for workload in workloads {
             for target in targets.iter().filter(|target| workload.suits(target)) {
                 let results = &mut results;
-                let mut bench =
-                    Bench { flags, cores: &cores, target, workload: workload.name(), round, results };
+                let mut bench = Bench { flags, cores: &cores, target, workload: workload.name(), round, results };
                 if let Err(error) = workload.run(&mut bench) {
                     // What one server cannot do says nothing of the others.
                     bench.results.note(&format!("{} of {}: {error}", workload.name(), target.name));
@@ -86,7 +85,9 @@ fn cores() -> Cores {
             cores
         }
         _ => {
-            eprintln!("there are no two cores to keep server and load apart; they take turns, and the figures say little");
+            eprintln!(
+                "there are no two cores to keep server and load apart; they take turns, and the figures say little"
+            );
             Cores { server: all.clone(), load: all }
         }
     }

@@ -125,7 +125,12 @@ impl Target {
         let failed = |source| LoadError::Start { command: line.clone(), source };
         // What is started inherits where it may run.
         machine::pin_to(&cores.server)?;
-        let child = Command::new(program).args(words).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
+        if std::env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "warn");
+        }
+        let child = command.spawn();
         machine::pin_to(&cores.load)?;
         let child = child.map_err(failed)?;
         let wire = if self.is_floor() { Wire::Bare } else { Wire::WebSocket(self.templates.clone()) };

@@ -64,7 +64,7 @@ impl Wire {
             // What Roomcast makes of a chat message, byte for byte as long.
             Wire::Bare => {
                 let message = format!(
-                    r#"{{"type":"chat","room":"{room}","userId":"guest-0123456789abcdef","text":"{text}","ts":1700000000000,"seq":12345}}"#
+                    r#"{{"type":"chat","room":"{room}","userId":"guest-abcdef","text":"{text}","ts":1700000000000,"seq":12345}}"#
                 );
                 let mut frame = Vec::with_capacity(message.len() + 10);
                 roomcast::frame::append_header(&mut frame, roomcast::frame::Payload::Text, message.len());

@@ -60,12 +60,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
 }
 
 /// Waits for something to happen and takes the slots that it concerns a step further; the time of cycles that ended.
-fn cycle(
-    crowd: &mut Crowd,
-    slots: &mut [Slot],
-    until: Instant,
-    text_bytes: usize,
-) -> Result<Vec<Duration>, LoadError> {
+fn cycle(crowd: &mut Crowd, slots: &mut [Slot], until: Instant, text_bytes: usize) -> Result<Vec<Duration>, LoadError> {
     crowd.turn(Some(until))?;
     let mut ended = Vec::new();
     for client in 0..slots.len() as ClientIndex {

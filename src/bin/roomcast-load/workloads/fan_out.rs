@@ -2,8 +2,8 @@
 
 use crate::bench::{Bench, describe};
 use crate::client::ClientIndex;
-use crate::conversation::{Conversation, Group, Pace, SlowReaders};
 use crate::client::Ear;
+use crate::conversation::{Conversation, Group, Pace, SlowReaders};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 
@@ -97,6 +97,7 @@ pub(super) fn converse(
         warm_up: bench.warm_up(),
         duration: bench.duration(),
         pid,
+        watches_files: false,
     };
     let findings = conversation.run(crowd)?;
     if let Some(complaint) = crowd.take_complaint() {

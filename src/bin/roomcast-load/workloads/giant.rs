@@ -36,8 +36,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     }
     let per_second = GIANT_DELIVERIES_PER_SECOND / giant_members as f64;
     let giant_group = Group { publishers, members: giant_members, pace: Pace::Open { per_second } };
-    for (step, groups) in
-        [("giant silent", vec![small_group.clone()]), ("giant talks", vec![small_group, giant_group])]
+    for (step, groups) in [("giant silent", vec![small_group.clone()]), ("giant talks", vec![small_group, giant_group])]
     {
         bench.announce(step);
         let turns_before = turn_cpu(running.address);
@@ -48,6 +47,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
             warm_up: bench.warm_up(),
             duration: bench.duration(),
             pid: running.pid,
+            watches_files: false,
         };
         let findings = conversation.run(&mut crowd)?;
         let turns = turn_cpu(running.address);

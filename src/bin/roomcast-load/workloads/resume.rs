@@ -157,9 +157,8 @@ impl Flow {
                     asked[*client as usize] = true;
                     let Member { epoch, seq, .. } = &self.members[*client as usize];
                     let room = crowd.room_name(0);
-                    let join = format!(
-                        r#"{{"type":"join","room":"{room}","since":{{"epoch":"{epoch}","seq":{seq}}}}}"#
-                    );
+                    let join =
+                        format!(r#"{{"type":"join","room":"{room}","since":{{"epoch":"{epoch}","seq":{seq}}}}}"#);
                     crowd.say(*client, &wire::text(&join))?;
                 }
             }

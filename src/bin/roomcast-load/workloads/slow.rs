@@ -1,6 +1,6 @@
 //! Members that read nothing, and members that read too little: what becomes of them, and what the healthy ones feel.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, describe};
 use crate::client::{ClientIndex, Ear};
@@ -17,7 +17,7 @@ const TEXT_BYTES: usize = 1024;
 const SLOW_BYTES_PER_SECOND: usize = 64 * 1024;
 
 /// Short, so that the end of the silent is seen; and enough history for the slow to read on.
-const FLAGS: &str = "--stall-timeout 3s --history-messages 20000";
+const FLAGS: &str = "--stall-timeout 3s --close-timeout 1s --history-messages 20000";
 
 /// What the system keeps for a slow reader; healthy ones have its defaults.
 const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
@@ -40,7 +40,15 @@ fn room(crowd: &mut Crowd) -> Result<(Group, Vec<ClientIndex>), LoadError> {
 
 fn conversation(group: &Group, pid: Option<u32>, warm_up: Duration, duration: Duration) -> Conversation {
     let slow = SlowReaders::default();
-    Conversation { groups: vec![group.clone()], slow, text_bytes: TEXT_BYTES, warm_up, duration, pid }
+    Conversation {
+        groups: vec![group.clone()],
+        slow,
+        text_bytes: TEXT_BYTES,
+        warm_up,
+        duration,
+        pid,
+        watches_files: true,
+    }
 }
 
 /// Fifty that suddenly read nothing.
@@ -63,11 +71,12 @@ fn silent(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         describe(record, &during);
         record.remarks.clear();
         set_p99_before(record, &before);
-        let times: Vec<f64> =
-            during.farewells.iter().map(|farewell| (farewell.at - during.began).as_secs_f64()).collect();
-        record.set("slow_closed", times.len() as f64);
-        record.set("first_closed_after_s", times.iter().copied().fold(f64::INFINITY, f64::min));
-        record.set("last_closed_after_s", times.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        let seconds = |at: &Instant| (*at - during.began).as_secs_f64();
+        let most = during.files.iter().map(|(_, files)| *files).max().unwrap_or(0);
+        let closed: Vec<_> = during.files.iter().filter(|(_, files)| *files < most).collect();
+        record.set("slow_closed", closed.last().map_or(0.0, |(_, files)| (most - files) as f64));
+        record.set("first_closed_after_s", closed.first().map_or(f64::NAN, |(at, _)| seconds(at)));
+        record.set("last_closed_after_s", closed.last().map_or(f64::NAN, |(at, _)| seconds(at)));
         if let Some((before, after)) = memory_before.zip(memory) {
             record.set("peak_rise_mib", (after.peak.saturating_sub(before.resident)) as f64 / f64::from(1 << 20));
         }
@@ -88,9 +97,10 @@ fn slow(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     bench.record("50 of 500 read 64 KiB/s", |record| {
         describe(record, &during);
         set_p99_before(record, &before);
-        let missed = others.iter().zip(&markers_before).map(|(client, before)| {
-            during.said.saturating_sub(crowd.markers_of(*client) - before)
-        });
+        let missed = others
+            .iter()
+            .zip(&markers_before)
+            .map(|(client, before)| during.said.saturating_sub(crowd.markers_of(*client) - before));
         record.set("slow_closed", others.iter().filter(|client| crowd.is_gone(**client)).count() as f64);
         record.set("slow_missed", missed.sum::<u64>() as f64);
         record.set("holes_told", during.holes_told as f64);
