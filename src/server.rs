@@ -206,6 +206,15 @@ impl Server {
         self.net.listen(listener)
     }
 
+    /// As [`Net::connect_in_memory`](crate::net::Net::connect_in_memory).
+    ///
+    /// # Errors
+    /// [`Error::Command`] if the last one's input has not been read.
+    #[cfg(feature = "in-memory")]
+    pub fn connect_in_memory(&mut self, input: &[u8]) -> Result<(), Error> {
+        self.net.connect_in_memory(input)
+    }
+
     /// Whether an event with this token is the server's.
     pub fn owns(&self, token: Token) -> bool {
         self.net.owns(token)

@@ -51,7 +51,7 @@ impl Net {
         }
     }
 
-    fn insert(&mut self, stream: Stream) {
+    pub(super) fn insert(&mut self, stream: Stream) {
         self.generations = self.generations.wrapping_add(1);
         self.stats.accepted += 1;
         let slot = self.connections.insert(Connection::new(stream, self.generations, self.tick));

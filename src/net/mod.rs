@@ -10,6 +10,8 @@ mod closing;
 mod connection;
 mod http;
 mod listener;
+#[cfg(feature = "in-memory")]
+mod memory;
 mod origin;
 mod output;
 mod reader;
@@ -28,6 +30,8 @@ use slab::Slab;
 
 pub use self::http::{Answer, Handshake, Response, method_not_allowed};
 pub use self::listener::{ListenAddress, Listener};
+#[cfg(feature = "in-memory")]
+pub use self::memory::taken_bytes;
 pub use self::origin::OriginPolicy;
 pub use self::output::Output;
 

@@ -12,6 +12,8 @@ use mio::{Interest, Registry, Token};
 pub(super) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    #[cfg(feature = "in-memory")]
+    Memory(super::memory::Peer),
 }
 
 impl Stream {
@@ -20,6 +22,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => (&*stream).read(buffer),
             Stream::Unix(stream) => (&*stream).read(buffer),
+            #[cfg(feature = "in-memory")]
+            Stream::Memory(peer) => peer.read(buffer),
         }
     }
 
@@ -28,6 +32,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => (&*stream).write(bytes),
             Stream::Unix(stream) => (&*stream).write(bytes),
+            #[cfg(feature = "in-memory")]
+            Stream::Memory(peer) => peer.write(bytes),
         }
     }
 
@@ -36,6 +42,8 @@ impl Stream {
         let _ = match self {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            #[cfg(feature = "in-memory")]
+            Stream::Memory(_) => Ok(()),
         };
     }
 
@@ -43,6 +51,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.peer_addr().ok(),
             Stream::Unix(_) => None,
+            #[cfg(feature = "in-memory")]
+            Stream::Memory(_) => None,
         }
     }
 
@@ -52,6 +62,8 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.register(registry, token, both),
             Stream::Unix(stream) => stream.register(registry, token, both),
+            #[cfg(feature = "in-memory")]
+            Stream::Memory(_) => Ok(()),
         }
     }
 }

@@ -1,0 +1,64 @@
+//! Connections without sockets, to measure how many a machine with more descriptors than this one could hold.
+//!
+//! A peer here says what it has to say all at once and takes whatever it is sent, so that it needs no memory of its own: what
+//! remains is what the server keeps of a connection.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read};
+
+use super::Net;
+use super::stream::Stream;
+use crate::error::Error;
+
+thread_local! {
+    /// What the peer that was connected last has still to say.
+    static UNREAD: RefCell<io::Cursor<Vec<u8>>> = RefCell::default();
+    static TAKEN: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The other end of a connection in memory.
+#[derive(Debug)]
+pub(super) struct Peer;
+
+impl Peer {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match UNREAD.with_borrow_mut(|unread| unread.read(buffer))? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            bytes => Ok(bytes),
+        }
+    }
+
+    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        TAKEN.set(TAKEN.get() + bytes.len() as u64);
+        Ok(bytes.len())
+    }
+}
+
+/// How many bytes peers of this thread have taken.
+pub fn taken_bytes() -> u64 {
+    TAKEN.get()
+}
+
+impl Net {
+    /// Connects a peer that says `input`, a request and frames, and nothing more. One at a time: a turn has to read it before the
+    /// next one comes.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if the last one's input has not been read.
+    pub fn connect_in_memory(&mut self, input: &[u8]) -> Result<(), Error> {
+        let is_read = |unread: &io::Cursor<Vec<u8>>| unread.position() == unread.get_ref().len() as u64;
+        if !UNREAD.with_borrow(is_read) {
+            return Err(Error::Command("the last peer's input has not been read yet".to_owned()));
+        }
+        UNREAD.with_borrow_mut(|unread| {
+            unread.set_position(0);
+            unread.get_mut().clear();
+            unread.get_mut().extend_from_slice(input);
+        });
+        let slot = self.connections.vacant_key();
+        self.insert(Stream::Memory(Peer));
+        self.connections[slot].readiness.readable = true;
+        self.queue_read(slot as u32);
+        Ok(())
+    }
+}
