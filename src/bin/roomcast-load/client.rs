@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use mio::net::TcpStream;
 use roomcast::frame::Head;
@@ -37,10 +38,18 @@ pub(super) enum Phase {
     Gone,
 }
 
+/// A marker that a client has read, and when.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeardMarker {
+    pub(crate) client: ClientIndex,
+    pub(crate) marker: Marker,
+    pub(crate) at: Instant,
+}
+
 /// What reading brought.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    pub(super) markers: Vec<(ClientIndex, Marker)>,
+    pub(super) markers: Vec<HeardMarker>,
     pub(super) messages: Vec<(ClientIndex, String)>,
     pub(super) complaint: Option<String>,
 }
@@ -170,8 +179,9 @@ impl Client {
         if self.ear == Ear::Counts {
             count = marker::count(read, &mut self.tail);
         } else {
+            let at = Instant::now();
             marker::find(read, &mut self.tail, |marker| {
-                heard.markers.push((index, marker));
+                heard.markers.push(HeardMarker { client: index, marker, at });
                 count += 1;
             });
             if heard.complaint.is_none() && count == 0 && memchr::memmem::find(read, br#""type":"error""#).is_some() {
@@ -184,17 +194,18 @@ impl Client {
 
     fn hear_messages(&mut self, index: ClientIndex, read: &[u8], heard: &mut Heard) -> io::Result<u64> {
         self.partial.extend_from_slice(read);
+        let at = Instant::now();
         let mut count = 0;
-        let mut at = 0;
-        while let Some(head) = Head::parse(&self.partial[at..]) {
-            let begin = at + head.header_bytes;
+        let mut end = 0;
+        while let Some(head) = Head::parse(&self.partial[end..]) {
+            let begin = end + head.header_bytes;
             let Some(payload) = self.partial.get(begin..begin + head.payload_bytes as usize) else { break };
             let payload = payload.to_vec();
-            at = begin + payload.len();
+            end = begin + payload.len();
             match head.opcode {
                 1 => {
                     marker::find(&payload, &mut Tail::default(), |marker| {
-                        heard.markers.push((index, marker));
+                        heard.markers.push(HeardMarker { client: index, marker, at });
                         count += 1;
                     });
                     heard.messages.push((index, String::from_utf8_lossy(&payload).into_owned()));
@@ -207,7 +218,7 @@ impl Client {
                 _ => {}
             }
         }
-        self.partial.drain(..at);
+        self.partial.drain(..end);
         self.markers += count;
         Ok(count)
     }

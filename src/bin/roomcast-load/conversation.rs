@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::client::ClientIndex;
+use crate::client::{ClientIndex, HeardMarker};
 use crate::crowd::{Counts, Crowd, Farewell};
 use crate::error::LoadError;
 use crate::machine::{self, Cpu};
@@ -98,7 +98,7 @@ struct Talk<'a> {
     /// By client: whether it reads less than it might, so that its latency is its own doing.
     is_slow: Vec<bool>,
     holes_told: u64,
-    markers: Vec<(ClientIndex, Marker)>,
+    markers: Vec<HeardMarker>,
 }
 
 impl Conversation {
@@ -251,14 +251,14 @@ impl<'a> Talk<'a> {
 
     /// Takes what was heard; answers to a publisher's own have it say the next, if the talk goes on.
     fn listen(&mut self, goes_on: bool) -> Result<(), LoadError> {
-        let now = self.crowd.micros(Instant::now());
         let mut markers = std::mem::take(&mut self.markers);
         self.crowd.take_markers(&mut markers);
         let mut answers: Option<(ClientIndex, u32)> = None;
-        for (client, marker) in &markers {
+        for HeardMarker { client, marker, at } in &markers {
             let Some(group) = self.group_of.get(marker.publisher as usize).copied().flatten() else { continue };
             if (self.measured.0..self.measured.1).contains(&marker.due_micros) && !self.is_slow[*client as usize] {
-                self.latency[group as usize].saturating_record(now.saturating_sub(marker.due_micros).max(1));
+                let waited = self.crowd.micros(*at).saturating_sub(marker.due_micros);
+                self.latency[group as usize].saturating_record(waited.max(1));
             }
             if *client != marker.publisher || !goes_on {
                 continue;

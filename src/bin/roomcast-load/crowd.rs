@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-use crate::client::{self, Client, ClientIndex, Ear, Heard, Phase};
+use crate::client::{self, Client, ClientIndex, Ear, Heard, HeardMarker, Phase};
 use crate::error::LoadError;
-use crate::marker::{Marker, Tail};
+use crate::marker::Tail;
 use crate::timer::Timer;
 use crate::wire::{self, Wire};
 
@@ -112,7 +112,7 @@ impl Crowd {
     }
 
     /// Takes the markers that clients with [`Ear::Markers`] or better have read since it was last asked.
-    pub(crate) fn take_markers(&mut self, into: &mut Vec<(ClientIndex, Marker)>) {
+    pub(crate) fn take_markers(&mut self, into: &mut Vec<HeardMarker>) {
         into.clear();
         std::mem::swap(into, &mut self.heard.markers);
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
-use crate::client::{ClientIndex, Ear};
+use crate::client::{ClientIndex, Ear, HeardMarker};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::machine::Cpu;
@@ -77,7 +77,7 @@ fn cycle(crowd: &mut Crowd, slots: &mut [Slot], until: Instant, text_bytes: usiz
     let mut markers = Vec::new();
     crowd.take_markers(&mut markers);
     crowd.take_messages();
-    for (client, marker) in markers {
+    for HeardMarker { client, marker, .. } in markers {
         if client == marker.publisher {
             crowd.say_goodbye(client)?;
         }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::fan_out::PUBLISHERS;
 use crate::bench::Bench;
-use crate::client::{ClientIndex, Ear};
+use crate::client::{ClientIndex, Ear, HeardMarker};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::marker::Marker;
@@ -117,7 +117,7 @@ impl Flow {
     fn listen(&mut self, crowd: &mut Crowd) {
         let mut markers = Vec::new();
         crowd.take_markers(&mut markers);
-        for (client, marker) in markers {
+        for HeardMarker { client, marker, .. } in markers {
             let Some(member) = self.members.get_mut(client as usize) else { continue };
             let serial = marker.serial as usize;
             if member.received.len() <= serial {
