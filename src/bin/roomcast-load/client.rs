@@ -211,7 +211,8 @@ impl Client {
                     heard.messages.push((index, String::from_utf8_lossy(&payload).into_owned()));
                 }
                 8 => {
-                    self.close_code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+                    // Without a code it means 1005 (RFC 6455 section 7.1.5).
+                    self.close_code = Some(payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code)));
                     self.send(&wire::close())?;
                 }
                 9 => self.send(&wire::pong(&payload))?,

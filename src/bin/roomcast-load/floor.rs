@@ -1,6 +1,7 @@
 //! The floor: no server at all. A bare sender writes what it was sent to every socket of a room, and does nothing else
 //! that a server does. Whoever is as fast as this is as fast as the system calls are.
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,6 +36,7 @@ struct Room {
     left: usize,
     /// How far the log reached when the round began.
     round_end: usize,
+    is_queued: bool,
     /// How many frames wait for the batch to be full, and where the last full one ends.
     frames: usize,
     full_end: usize,
@@ -45,6 +47,8 @@ struct Sender {
     listener: TcpListener,
     peers: Vec<Peer>,
     rooms: Vec<Room>,
+    /// Rooms with something to send, each once, in the order in which their turn comes.
+    dirty: VecDeque<u32>,
     /// Frames of a write; as many as there are if `None`.
     batch: Option<usize>,
     buffer: Vec<u8>,
@@ -55,14 +59,22 @@ pub(crate) fn run(address: SocketAddr, batch: Option<usize>) -> io::Result<()> {
     let poll = Poll::new()?;
     let mut listener = TcpListener::from_std(listener(address)?);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut sender = Sender { poll, listener, peers: Vec::new(), rooms: Vec::new(), batch, buffer: vec![0; 64 * 1024] };
+    let mut sender = Sender {
+        poll,
+        listener,
+        peers: Vec::new(),
+        rooms: Vec::new(),
+        dirty: VecDeque::new(),
+        batch,
+        buffer: vec![0; 64 * 1024],
+    };
     let mut events = Events::with_capacity(1024);
     let mut readable = Vec::new();
     loop {
-        let is_busy = sender.rooms.iter().any(|room| room.is_busy(batch));
-        sender.poll.poll(&mut events, Some(if is_busy { Duration::ZERO } else { PATIENCE }))?;
-        if !is_busy && events.is_empty() {
-            sender.rooms.iter_mut().for_each(|room| room.full_end = room.log.len());
+        let is_idle = sender.dirty.is_empty();
+        sender.poll.poll(&mut events, Some(if is_idle { PATIENCE } else { Duration::ZERO }))?;
+        if is_idle && events.is_empty() {
+            sender.fill_batches();
         }
         for event in &events {
             if event.token() == LISTENER {
@@ -80,12 +92,7 @@ pub(crate) fn run(address: SocketAddr, batch: Option<usize>) -> io::Result<()> {
         for index in readable.drain(..) {
             sender.read(index);
         }
-        let mut sends = 0;
-        for room in &mut sender.rooms {
-            if room.is_busy(batch) && sends < SLICE_SENDS {
-                sends += room.serve(&mut sender.peers, batch, SLICE_SENDS - sends);
-            }
-        }
+        sender.flush();
     }
 }
 
@@ -114,12 +121,41 @@ impl Sender {
         }
     }
 
-    fn read(&mut self, index: usize) {
-        let peer = &mut self.peers[index];
+    /// What waits for its batch to be full waits no longer.
+    fn fill_batches(&mut self) {
+        for index in 0..self.rooms.len() {
+            self.rooms[index].full_end = self.rooms[index].log.len();
+            self.note(index as u32);
+        }
+    }
+
+    /// Puts a room into the queue if there is something to send.
+    fn note(&mut self, index: u32) {
+        let room = &mut self.rooms[index as usize];
+        if !room.is_queued && room.is_busy(self.batch) {
+            room.is_queued = true;
+            self.dirty.push_back(index);
+        }
+    }
+
+    /// A turn's sends, the rooms in turn.
+    fn flush(&mut self) {
+        let mut left = SLICE_SENDS;
+        while left > 0 {
+            let Some(index) = self.dirty.pop_front() else { break };
+            let room = &mut self.rooms[index as usize];
+            room.is_queued = false;
+            left = left.saturating_sub(room.serve(&mut self.peers, self.batch, left));
+            self.note(index);
+        }
+    }
+
+    fn read(&mut self, client: usize) {
+        let peer = &mut self.peers[client];
         // One read, as a server's: short of the buffer it has emptied the socket. Whoever has gone is not missed.
         let Ok(bytes) = peer.socket.read(&mut self.buffer) else { return };
         peer.received.extend_from_slice(&self.buffer[..bytes]);
-        let Some(room) = peer.room else {
+        let Some(index) = peer.room else {
             let Some(number) = peer.received.first_chunk() else { return };
             let room = u32::from_le_bytes(*number);
             peer.room = Some(room);
@@ -128,10 +164,10 @@ impl Sender {
                 self.rooms.resize_with(room as usize + 1, Room::default);
             }
             let room = &mut self.rooms[room as usize];
-            room.members.push((index, room.log.len()));
+            room.members.push((client, room.log.len()));
             return;
         };
-        let room = &mut self.rooms[room as usize];
+        let room = &mut self.rooms[index as usize];
         let mut end = 0;
         while let Some(head) = Head::parse(&peer.received[end..]) {
             let next = end + head.header_bytes + head.payload_bytes as usize;
@@ -146,6 +182,7 @@ impl Sender {
         }
         room.log.extend_from_slice(&peer.received[..end]);
         peer.received.drain(..end);
+        self.note(index);
     }
 }
 
