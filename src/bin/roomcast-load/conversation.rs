@@ -133,10 +133,10 @@ impl Conversation {
         let since = |before: Option<Cpu>, pid| Some(Cpu::of(pid)?.since(before?));
         let server = self.pid.and_then(|pid| since(server, pid));
         let load = since(load, me).unwrap_or_default();
-        talk.finish()?;
+        talk.finish(markers_before)?;
+        let expected = talk.expected();
         let Talk { said, latency, began, holes_told, .. } = talk;
         let farewells = crowd.take_farewells();
-        let members = self.groups.iter().zip(&said).map(|(group, said)| group.members as u64 * said);
         let received = crowd.counts().markers - markers_before;
         Ok(Findings {
             seconds,
@@ -149,7 +149,7 @@ impl Conversation {
             timeline,
             server,
             load,
-            lost: members.sum::<u64>().saturating_sub(received),
+            lost: expected.saturating_sub(received),
             said: said.iter().sum(),
             farewells,
             holes_told,
@@ -304,16 +304,18 @@ impl<'a> Talk<'a> {
         self.next_sip
     }
 
-    /// Says nothing more and waits until nothing more comes.
-    fn finish(&mut self) -> Result<(), LoadError> {
-        // Slow readers rest when they change from the live log to history and back.
-        let quiet = Duration::from_millis(if self.conversation.slow.clients.is_empty() { 200 } else { 1500 });
+    /// Says nothing more and waits until everything has come, or nothing more comes.
+    fn finish(&mut self, markers_before: u64) -> Result<(), LoadError> {
+        const QUIET: Duration = Duration::from_secs(3);
         const PATIENCE: Duration = Duration::from_secs(30);
+        let expected: u64 = self.expected();
         let give_up = Instant::now() + PATIENCE;
-        let mut last_read = Instant::now();
-        let mut bytes = self.crowd.counts().bytes;
-        while last_read.elapsed() < quiet && Instant::now() < give_up {
-            let sip = if self.conversation.slow.clients.is_empty() { last_read + quiet } else { self.sip() };
+        let (mut last_read, mut bytes) = (Instant::now(), self.crowd.counts().bytes);
+        while last_read.elapsed() < QUIET && Instant::now() < give_up {
+            if self.crowd.counts().markers - markers_before >= expected {
+                break;
+            }
+            let sip = if self.conversation.slow.clients.is_empty() { last_read + QUIET } else { self.sip() };
             self.crowd.turn(Some(sip))?;
             self.listen(false)?;
             if self.crowd.counts().bytes != bytes {
@@ -321,5 +323,10 @@ impl<'a> Talk<'a> {
             }
         }
         Ok(())
+    }
+
+    /// How many deliveries there are if everything said reaches everybody.
+    fn expected(&self) -> u64 {
+        self.conversation.groups.iter().zip(&self.said).map(|(group, said)| group.members as u64 * said).sum()
     }
 }
