@@ -9,7 +9,7 @@
 //! | 4 | [`server`] | the order of one turn |
 //! | 3 | [`hub`], [`net`], [`bus`] | what is said to whom; sockets; how publications travel and are kept |
 //! | 2 | [`protocol`], [`frame`], [`publication`] | the JSON, the frames, what passes between hub and bus |
-//! | 1 | [`room_log`], [`inbox`], [`deadline`] | the log, the way in for other threads, the timer wheel |
+//! | 1 | [`room_log`], [`inbox`], [`deadline`], [`names`] | the log, the way in for other threads, the timer wheel, finding by name |
 //! | 0 | [`config`], [`error`](mod@error), [`id`], [`time`] | settings, errors, names, time |
 
 pub mod bus;
@@ -20,6 +20,7 @@ pub mod frame;
 pub mod hub;
 pub mod id;
 pub mod inbox;
+pub mod names;
 pub mod net;
 pub mod protocol;
 pub mod publication;

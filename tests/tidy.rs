@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The library's modules from the bottom up. A module imports only from layers below its own, or from itself.
 const LAYERS: [&[&str]; 5] = [
     &["config", "error", "id", "time"],
-    &["room_log", "inbox", "deadline"],
+    &["room_log", "inbox", "deadline", "names"],
     &["protocol", "frame", "publication"],
     &["hub", "net", "bus"],
     &["server", "lib"],

@@ -31,7 +31,7 @@ impl Hub {
     }
 
     fn handle_delivered(&mut self, now: Now, name: &RoomName, message: Numbered) {
-        let Some(index) = self.room_keys.get(name).copied() else { return };
+        let Some(index) = self.room_named(name.as_str()) else { return };
         let Numbered { seq, body } = message;
         let Position::At { epoch, delivered } = &mut self.rooms[index as usize].position else {
             // The first page is going to know it.
@@ -57,7 +57,7 @@ impl Hub {
     }
 
     fn handle_epoch_changed(&mut self, now: Now, name: &RoomName, epoch: Epoch, top: u64) {
-        let Some(index) = self.room_keys.get(name).copied() else { return };
+        let Some(index) = self.room_named(name.as_str()) else { return };
         let room = &mut self.rooms[index as usize];
         if matches!(room.position, Position::Unknown) {
             return;

@@ -25,7 +25,7 @@ impl Hub {
         let history = self.check_history(message)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let user = connection.user;
-        let existing = self.room_keys.get(name.as_str()).copied();
+        let existing = self.room_named(name.as_str());
         if existing.is_some_and(|room| connection.place_in(room).is_some()) {
             return Err((ErrorCode::AlreadyJoined, format!("already in room {name}; leave it first to join again")));
         }
@@ -77,7 +77,8 @@ impl Hub {
         self.generations = self.generations.wrapping_add(1);
         let index = self.rooms.insert(Room::new(name.clone(), self.generations)) as u32;
         self.requests.push_back(BusRequest::Open(name.clone()));
-        self.room_keys.insert(name, index);
+        let rooms = &self.rooms;
+        self.room_keys.insert(name.as_str(), index, |index| rooms[index as usize].name.as_str());
         Ok(index)
     }
 
@@ -91,7 +92,7 @@ impl Hub {
         if room.queued {
             self.dirty.retain(|dirty| *dirty != index);
         }
-        self.room_keys.remove(&room.name);
+        self.room_keys.remove(room.name.as_str(), index);
         self.requests.push_back(BusRequest::Close(room.name));
     }
 
@@ -150,7 +151,7 @@ impl Hub {
     /// The room that a message names, if its sender is in it and has not asked to leave.
     pub(super) fn joined_room(&self, id: ConnectionId, message: &ClientMessage<'_>) -> Result<u32, Refused> {
         let name = room_name_text(message)?;
-        let index = self.room_keys.get(name).copied();
+        let index = self.room_named(name);
         let connection = self.connections.get(id);
         index
             .filter(|index| connection.is_some_and(|connection| connection.place_in(*index).is_some()))

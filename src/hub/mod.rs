@@ -36,7 +36,8 @@ use self::room::{Room, RoomRef};
 use self::users::Users;
 use crate::config::{Config, Limits, Timing};
 use crate::deadline::{Tick, Wheel};
-use crate::id::{ConnectionId, RoomName, UserId};
+use crate::id::{ConnectionId, UserId};
+use crate::names::NameIndex;
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ID_BYTES_MAX, ServerMessage, WelcomeLimits};
 use crate::publication::{BusRequest, Ticket};
 use crate::time::Now;
@@ -81,7 +82,7 @@ pub struct Hub {
     connections: Connections,
     users: Users,
     rooms: Slab<Room>,
-    room_keys: HashMap<RoomName, u32>,
+    room_keys: NameIndex,
     generations: u32,
     pending: HashMap<Ticket, Pending>,
     tickets: u64,
@@ -115,7 +116,7 @@ impl Hub {
             connections: Connections::default(),
             users: Users::default(),
             rooms: Slab::new(),
-            room_keys: HashMap::new(),
+            room_keys: NameIndex::default(),
             generations: 0,
             pending: HashMap::new(),
             tickets: 0,
@@ -360,6 +361,10 @@ impl Hub {
                 retry_after_ms: complaint.retry_after_ms.or(complaint.code.is_temporary().then_some(1000)),
             },
         );
+    }
+
+    fn room_named(&self, name: &str) -> Option<u32> {
+        self.room_keys.find(name, |index| self.rooms[index as usize].name.as_str())
     }
 
     fn room_ref(&self, index: u32) -> RoomRef {

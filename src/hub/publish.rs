@@ -202,7 +202,7 @@ impl Hub {
     /// Whether a sender's copy is in the log that it reads already. Otherwise it may leave, or its join may fail,
     /// before the copy comes; then the acknowledgement is all that it gets.
     fn is_sure_to_see(&self, id: ConnectionId, name: &RoomName, seq: u64) -> bool {
-        let index = self.room_keys.get(name).copied();
+        let index = self.room_named(name.as_str());
         let Some((index, connection)) = index.zip(self.connections.get(id)) else { return false };
         let room = &self.rooms[index as usize];
         // A number that is not in the log may be one of an epoch that the bus has yet to tell of.

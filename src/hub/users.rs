@@ -1,10 +1,9 @@
 //! The users that something is known of, each with a number, so that rooms and connections need not carry names.
 
-use std::collections::HashMap;
-
 use slab::Slab;
 
 use crate::id::UserId;
+use crate::names::NameIndex;
 use crate::protocol::UserView;
 
 /// A user's number, for as long as somebody holds it.
@@ -14,7 +13,8 @@ pub(super) struct UserKey(u32);
 #[derive(Debug)]
 struct User {
     id: UserId,
-    name: Option<Box<str>>,
+    #[allow(clippy::box_collection, reason = "guests have none; eight bytes less in every user")]
+    name: Option<Box<String>>,
     holders: u32,
 }
 
@@ -22,7 +22,7 @@ struct User {
 #[derive(Debug, Default)]
 pub(super) struct Users {
     users: Slab<User>,
-    keys: HashMap<UserId, u32>,
+    keys: NameIndex,
 }
 
 impl Users {
@@ -32,14 +32,16 @@ impl Users {
 
     /// The number of a user, new or not; the caller holds it from now on. The latest display name counts.
     pub(super) fn hold_named(&mut self, id: &UserId, name: Option<&str>) -> UserKey {
-        if let Some(key) = self.keys.get(id) {
-            let user = &mut self.users[*key as usize];
+        let name = name.map(|name| Box::new(name.to_owned()));
+        if let Some(key) = self.find(id.as_str()) {
+            let user = &mut self.users[key.0 as usize];
             user.holders += 1;
-            user.name = name.map(Into::into);
-            return UserKey(*key);
+            user.name = name;
+            return key;
         }
-        let key = self.users.insert(User { id: id.clone(), name: name.map(Into::into), holders: 1 }) as u32;
-        self.keys.insert(id.clone(), key);
+        let key = self.users.insert(User { id: id.clone(), name, holders: 1 }) as u32;
+        let users = &self.users;
+        self.keys.insert(id.as_str(), key, |key| users[key as usize].id.as_str());
         UserKey(key)
     }
 
@@ -54,7 +56,7 @@ impl Users {
         user.holders -= 1;
         if user.holders == 0 {
             let user = self.users.remove(key.0 as usize);
-            self.keys.remove(&user.id);
+            self.keys.remove(user.id.as_str(), key.0);
         }
     }
 
@@ -63,11 +65,22 @@ impl Users {
     }
 
     pub(super) fn find(&self, id: &str) -> Option<UserKey> {
-        self.keys.get(id).map(|key| UserKey(*key))
+        self.keys.find(id, |key| self.users[key as usize].id.as_str()).map(UserKey)
     }
 
     pub(super) fn view(&self, key: UserKey) -> UserView<'_> {
         let user = &self.users[key.0 as usize];
-        UserView { user_id: user.id.as_str(), name: user.name.as_deref() }
+        UserView { user_id: user.id.as_str(), name: user.name.as_ref().map(|name| name.as_str()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_small() {
+        let bytes = std::mem::size_of::<User>();
+        assert!(bytes <= 40, "{bytes} bytes");
     }
 }
