@@ -19,6 +19,16 @@ impl Tick {
         Self((now.uptime.as_millis() / TICK.as_millis()) as u32 + 1)
     }
 
+    /// The tick as a number; below 2^31 it lies within seventeen years.
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The tick with this number.
+    pub(crate) fn numbered(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The first tick at which `wait` has passed since any moment of this one: never early, at most two ticks late.
     pub fn after(self, wait: Duration) -> Self {
         let ticks = wait.as_millis().div_ceil(TICK.as_millis()) as u32;

@@ -17,9 +17,9 @@ impl Hub {
     pub fn handle_drained(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.queued_bytes = 0;
-        let waits = connection.memberships.iter().any(|membership| match membership.place {
+        let waits = connection.rooms().any(|(room, place)| match place {
             Place::CatchingUp(_) => true,
-            Place::Live(place) => self.rooms[membership.room as usize].live[place as usize].lags(),
+            Place::Live(place) => self.rooms[room as usize].live[place as usize].lags(),
         });
         if waits {
             self.drained.push_back(id);
@@ -131,8 +131,8 @@ impl Hub {
 
     /// The rooms of a connection, kept apart because serving one may change its memberships. None if it is gone.
     fn rooms_of(&self, id: ConnectionId) -> SmallVec<[u32; 8]> {
-        let memberships = self.connections.get(id).map_or(&[][..], |connection| &connection.memberships);
-        memberships.iter().map(|membership| membership.room).collect()
+        let connection = self.connections.get(id).into_iter();
+        connection.flat_map(|connection| connection.rooms().map(|(room, _)| room)).collect()
     }
 
     /// Sends a laggard what it is owed; says whether it took all.

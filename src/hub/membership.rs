@@ -5,7 +5,7 @@ use crate::protocol::{ClientMessage, ErrorCode, ServerMessage};
 use crate::publication::{BusRequest, ReadFrom};
 use crate::time::Now;
 
-use super::connection::{Membership, Place};
+use super::connection::Place;
 use super::notice::Notice;
 use super::presence::Parting;
 use super::room::{CatchUp, CatchUpReason, CatchUpStep, Leaving, LiveMember, Room};
@@ -30,7 +30,7 @@ impl Hub {
             return Err((ErrorCode::AlreadyJoined, format!("already in room {name}; leave it first to join again")));
         }
         let most = self.limits.rooms_per_connection_max;
-        if connection.memberships.len() >= most as usize {
+        if connection.rooms().len() >= most as usize {
             return Err((ErrorCode::TooManyRooms, format!("already in {most} rooms; {most} are allowed")));
         }
         self.policy.allow_join(self.users.id(user), &name).map_err(|words| (ErrorCode::Forbidden, words))?;
@@ -53,10 +53,7 @@ impl Hub {
             hole: false,
             step: CatchUpStep::Output,
         });
-        self.connections
-            .member_mut(id.slot)
-            .memberships
-            .push(Membership { room: index, place: Place::CatchingUp(place) });
+        self.connections.member_mut(id.slot).enter(index, Place::CatchingUp(place));
         self.continue_catch_up(now, index, id.slot);
         Ok(())
     }
@@ -205,6 +202,10 @@ impl Hub {
     pub(super) fn remove_catching_up(&mut self, index: u32, place: u32) -> CatchUp {
         let room = &mut self.rooms[index as usize];
         let member = room.catching_up.swap_remove(place as usize);
+        if room.catching_up.is_empty() {
+            // Most of the time nobody catches up, and each place is a hundred bytes.
+            room.catching_up = Vec::new();
+        }
         if let Some(moved) = room.catching_up.get(place as usize) {
             self.connections.member_mut(moved.slot).set_place(index, Place::CatchingUp(place));
         }

@@ -5,6 +5,7 @@
 //! [`Hub::flush_rooms`] for what rooms owe their members, [`Hub::poll_notice`] for the host. The loop contract in one
 //! sentence: *hand in what happened, then pull until nothing is left.*
 
+mod attendance;
 mod catch_up;
 mod connection;
 mod delivery;
@@ -172,8 +173,8 @@ impl Hub {
 
     /// A connection is gone, or going; nothing more is said to it. Says whether it was known.
     pub fn disconnect(&mut self, now: Now, id: ConnectionId) -> bool {
-        while let Some(membership) = self.connections.get(id).and_then(|c| c.memberships.last().copied()) {
-            self.part(now, id.slot, membership.room, presence::Parting::Lost);
+        while let Some((room, _)) = self.connections.get(id).and_then(|connection| connection.rooms().next_back()) {
+            self.part(now, id.slot, room, presence::Parting::Lost);
         }
         let Some(connection) = self.connections.remove(id) else { return false };
         let user = self.users.id(connection.user).clone();

@@ -2,15 +2,14 @@
 //!
 //! Members ⊆ online ⊆ members ∪ those in grace.
 
-use indexmap::map::Entry;
-
 use crate::deadline::Tick;
 use crate::id::ConnectionId;
 use crate::protocol::{PresenceStatus, ServerMessage, UserView};
 use crate::time::Now;
 
 use super::Hub;
-use super::room::{Presence, Room, RoomRef};
+use super::attendance::Presence;
+use super::room::{Room, RoomRef};
 use super::users::{UserKey, Users};
 
 /// How a connection leaves a room.
@@ -36,10 +35,12 @@ pub(super) enum Due {
 impl Hub {
     /// One more connection of a user is live in a room.
     pub(super) fn arrive(&mut self, now: Now, index: u32, user: UserKey) {
-        match self.rooms[index as usize].users.entry(user) {
-            Entry::Occupied(mut present) => present.get_mut().connections += 1,
-            Entry::Vacant(absent) => {
-                absent.insert(Presence { connections: 1, ..Presence::default() });
+        let present = &mut self.rooms[index as usize].users;
+        match present.get(user) {
+            Some(Presence::Connected(connections)) => present.set(user, Presence::Connected(connections + 1)),
+            Some(Presence::Grace(_)) => present.set(user, Presence::Connected(1)),
+            None => {
+                present.set(user, Presence::Connected(1));
                 self.users.hold(user);
                 self.announce(now, index, user, PresenceStatus::Online);
             }
@@ -50,21 +51,22 @@ impl Hub {
     pub(super) fn depart(&mut self, now: Now, index: u32, user: UserKey, parting: Parting) {
         let room = self.room_ref(index);
         let grace = self.timing.presence_grace;
-        let presence = self.rooms[index as usize].users.get_mut(&user);
-        let presence = presence.expect("a member's user is present");
-        presence.connections -= 1;
-        if presence.connections > 0 {
-            return;
+        let present = &mut self.rooms[index as usize].users;
+        match present.get(user) {
+            Some(Presence::Connected(1)) => {}
+            Some(Presence::Connected(connections)) => return present.set(user, Presence::Connected(connections - 1)),
+            Some(Presence::Grace(_)) | None => unreachable!("a member's user is present by its connection"),
         }
         if parting == Parting::Left || grace.is_zero() {
             return self.remove_user(now, index, user);
         }
-        presence.grace_until_millis = now.millis() + grace.as_millis() as u64;
-        self.wheel.insert(Tick::of(now).after(grace), Due::Grace { room, user });
+        let until = Tick::of(now).after(grace);
+        present.set(user, Presence::Grace(until));
+        self.wheel.insert(until, Due::Grace { room, user });
     }
 
     fn remove_user(&mut self, now: Now, index: u32, user: UserKey) {
-        self.rooms[index as usize].users.swap_remove(&user);
+        self.rooms[index as usize].users.remove(user);
         self.announce(now, index, user, PresenceStatus::Offline);
         self.users.release(user);
     }
@@ -72,16 +74,14 @@ impl Hub {
     pub(super) fn handle_due(&mut self, now: Now, due: Due) {
         match due {
             Due::Grace { room, user } => {
-                let presence = self.find_room(room).and_then(|found| found.users.get(&user));
-                let is_over = presence.is_some_and(|p| p.connections == 0 && p.grace_until_millis <= now.millis());
-                if is_over {
+                let presence = self.find_room(room).and_then(|found| found.users.get(user));
+                let Some(Presence::Grace(until)) = presence else { return };
+                if until <= Tick::of(now) {
                     self.remove_user(now, room.index, user);
                     self.forget_if_unused(room.index);
-                } else if let Some(presence) = presence.filter(|p| p.connections == 0) {
+                } else {
                     // The grace began anew, or is longer than the wheel reaches.
-                    let left = presence.grace_until_millis - now.millis();
-                    let at = Tick::of(now).after(std::time::Duration::from_millis(left));
-                    self.wheel.insert(at, due);
+                    self.wheel.insert(until, due);
                 }
             }
             Due::Members { room } => {
@@ -149,5 +149,5 @@ const MEMBERS_BYTES_MAX: usize = 8 * 1024;
 
 /// The users of a room, or `None` when it is too big to list them.
 pub(super) fn list_users<'a>(room: &Room, users: &'a Users) -> Option<Vec<UserView<'a>>> {
-    (!room.big).then(|| room.users.keys().map(|user| users.view(*user)).collect())
+    (!room.big).then(|| room.users.iter().map(|(user, _)| users.view(user)).collect())
 }

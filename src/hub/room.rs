@@ -1,18 +1,10 @@
 //! A room: its log, who reads it live, who still catches up, and who is present.
 
-use std::hash::BuildHasherDefault;
-
-use indexmap::IndexMap;
-use rustc_hash::FxHasher;
-
 use crate::id::{Epoch, RoomName};
 use crate::publication::{ReadFrom, Ticket};
 use crate::room_log::{Offset, RoomLog};
 
-use super::users::UserKey;
-
-/// Users in an order that depends on who came and went, never on a hash.
-pub(super) type Attendance = IndexMap<UserKey, Presence, BuildHasherDefault<FxHasher>>;
+use super::attendance::Attendance;
 
 /// Names a room for as long as anything may speak of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,13 +90,6 @@ pub(super) enum CatchUpStep {
 pub(super) struct Pin {
     pub(super) offset: Offset,
     pub(super) seq: u64,
-}
-
-/// That a user is present: by how many connections, and if by none, until when the grace lasts.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Presence {
-    pub(super) connections: u32,
-    pub(super) grace_until_millis: u64,
 }
 
 /// A member that asked to leave while the log owed it something.

@@ -75,8 +75,13 @@ impl Users {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// A user's number out of nothing.
+    pub(in crate::hub) fn key(number: u32) -> UserKey {
+        UserKey(number)
+    }
 
     #[test]
     fn a_user_is_small() {

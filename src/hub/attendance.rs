@@ -1,0 +1,177 @@
+//! Who is present in a room, in an order that depends on who came and went, never on a hash.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use rustc_hash::FxBuildHasher;
+
+use crate::deadline::Tick;
+
+use super::users::UserKey;
+
+/// How a user is present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// By so many connections, at least one.
+    Connected(u32),
+    /// By none; it may come back until then.
+    Grace(Tick),
+}
+
+/// A user that is present: eight bytes.
+#[derive(Clone, Copy, Debug)]
+struct Present {
+    user: UserKey,
+    state: u32,
+}
+
+/// In `state`: that the rest is a tick instead of a number of connections.
+const GRACE: u32 = 1 << 31;
+
+impl Present {
+    fn new(user: UserKey, presence: Presence) -> Self {
+        let state = match presence {
+            Presence::Connected(connections) => connections & !GRACE,
+            Presence::Grace(until) => until.number().min(GRACE - 1) | GRACE,
+        };
+        Self { user, state }
+    }
+
+    fn presence(self) -> Presence {
+        match self.state & GRACE {
+            0 => Presence::Connected(self.state),
+            _ => Presence::Grace(Tick::numbered(self.state & !GRACE)),
+        }
+    }
+}
+
+/// Up to so many users are looked for one by one, which takes less time than hashing and no memory.
+const SEARCHED_MAX: usize = 32;
+
+/// The users of a room.
+#[derive(Debug, Default)]
+pub(super) struct Attendance {
+    users: Vec<Present>,
+    /// Where each user stands in `users`; there only in rooms with more than [`SEARCHED_MAX`].
+    places: Option<Box<HashTable<u32>>>,
+}
+
+impl Attendance {
+    pub(super) fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (UserKey, Presence)> {
+        self.users.iter().map(|present| (present.user, present.presence()))
+    }
+
+    pub(super) fn get(&self, user: UserKey) -> Option<Presence> {
+        self.place(user).map(|place| self.users[place].presence())
+    }
+
+    /// Sets how a user is present; a new one comes last.
+    pub(super) fn set(&mut self, user: UserKey, presence: Presence) {
+        let present = Present::new(user, presence);
+        if let Some(place) = self.place(user) {
+            self.users[place] = present;
+            return;
+        }
+        self.users.push(present);
+        let users = &self.users;
+        let hash_at = |place: &u32| hash(users[*place as usize].user);
+        if let Some(places) = &mut self.places {
+            places.insert_unique(hash(user), users.len() as u32 - 1, hash_at);
+        } else if users.len() > SEARCHED_MAX {
+            let mut places = HashTable::with_capacity(users.len());
+            for place in 0..users.len() as u32 {
+                places.insert_unique(hash_at(&place), place, hash_at);
+            }
+            self.places = Some(Box::new(places));
+        }
+    }
+
+    /// A user is not present any more; the last one takes its place.
+    pub(super) fn remove(&mut self, user: UserKey) {
+        let Some(place) = self.place(user) else { return };
+        self.users.swap_remove(place);
+        if let Some(places) = &mut self.places {
+            if let Ok(entry) = places.find_entry(hash(user), |found| *found == place as u32) {
+                entry.remove();
+            }
+            let before = self.users.len() as u32;
+            if let Some(moved) = self.users.get(place)
+                && let Some(found) = places.find_mut(hash(moved.user), |found| *found == before)
+            {
+                *found = place as u32;
+            }
+        }
+        if self.users.len() <= SEARCHED_MAX / 2 {
+            self.places = None;
+        }
+        if self.users.len() * 4 < self.users.capacity() {
+            self.users.shrink_to(self.users.len() * 2);
+        }
+    }
+
+    fn place(&self, user: UserKey) -> Option<usize> {
+        match &self.places {
+            None => self.users.iter().position(|present| present.user == user),
+            Some(places) => {
+                let is_user = |place: &u32| self.users[*place as usize].user == user;
+                places.find(hash(user), is_user).map(|place| *place as usize)
+            }
+        }
+    }
+}
+
+/// Not keyed by chance: the numbers are ours, no peer chooses them.
+fn hash(user: UserKey) -> u64 {
+    FxBuildHasher.hash_one(user)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::users::tests::key;
+
+    /// What it has to be like: a list that is searched from the front.
+    fn check(attendance: &Attendance, model: &[(UserKey, Presence)]) {
+        assert_eq!(attendance.iter().collect::<Vec<_>>(), model);
+        assert_eq!(attendance.len(), model.len());
+        for (user, presence) in model {
+            assert_eq!(attendance.get(*user), Some(*presence));
+        }
+    }
+
+    #[test]
+    fn it_is_an_ordered_list_of_any_length() {
+        let mut attendance = Attendance::default();
+        let mut model = Vec::new();
+        // Up across both thresholds and down again, removing from the middle.
+        for i in 0..4 * SEARCHED_MAX as u32 {
+            attendance.set(key(i * 7), Presence::Connected(i + 1));
+            model.push((key(i * 7), Presence::Connected(i + 1)));
+            let (user, grace) = (key(i / 2 * 7), Presence::Grace(Tick::numbered(i)));
+            attendance.set(user, grace);
+            model[i as usize / 2].1 = grace;
+            check(&attendance, &model);
+        }
+        while !model.is_empty() {
+            let place = model.len() * 2 / 3;
+            attendance.remove(model[place].0);
+            let gone = model.swap_remove(place);
+            assert_eq!(attendance.get(gone.0), None);
+            check(&attendance, &model);
+        }
+    }
+
+    #[test]
+    fn presence_is_small() {
+        assert_eq!(std::mem::size_of::<Present>(), 8);
+        assert_eq!(std::mem::size_of::<Attendance>(), 32);
+    }
+}
