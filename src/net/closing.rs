@@ -9,7 +9,7 @@ use crate::frame::{FrameWalk, PING};
 use crate::id::ConnectionId;
 use crate::protocol::CloseReason;
 
-use super::connection::{Goodbye, Phase};
+use super::connection::{Flag, Goodbye, Phase};
 use super::http::Response;
 use super::{Handler, Net};
 
@@ -24,7 +24,7 @@ impl Net {
             return;
         }
         let walk = match &mut self.connections[id.slot as usize].phase {
-            Phase::Open(reader) => reader.take().map_or_else(FrameWalk::default, |reader| reader.into_walk()),
+            Phase::Open { reader, .. } => reader.take().map_or_else(FrameWalk::default, |reader| reader.into_walk()),
             _ => FrameWalk::default(),
         };
         self.begin_close(id.slot, reason, Goodbye::AwaitClose(Box::new(walk)), handler);
@@ -61,7 +61,7 @@ impl Net {
         let id = connection.id(slot);
         match std::mem::replace(&mut connection.phase, Phase::Gone) {
             Phase::Gone => return,
-            Phase::Open(_) => {
+            Phase::Open { .. } => {
                 self.open -= 1;
                 handler.on_closed(id);
             }
@@ -77,10 +77,10 @@ impl Net {
             // Closing the socket takes it out of the poll.
             let connection = self.connections.remove(slot as usize);
             debug_assert!(matches!(connection.phase, Phase::Gone));
-            if connection.is_queued {
+            if connection.is(Flag::Queued) {
                 self.ready.retain(|ready| *ready != slot);
             }
-            if connection.is_dirty {
+            if connection.is(Flag::Dirty) {
                 self.dirty.retain(|dirty| *dirty != slot);
             }
         }
@@ -91,7 +91,7 @@ impl Net {
         let connection = &self.connections[slot as usize];
         let next = match &connection.phase {
             Phase::Gone => return,
-            Phase::Open(_) => self.look_at_open(slot, handler),
+            Phase::Open { .. } => self.look_at_open(slot, handler),
             Phase::Head(_) => {
                 let due = connection.since.after(self.timing.handshake_timeout);
                 if self.tick >= due {
@@ -130,11 +130,11 @@ impl Net {
     /// Pings a silent connection, and closes it if it stays silent; says when to look again.
     fn check_heartbeat(&mut self, slot: u32, handler: &mut impl Handler) -> Tick {
         let connection = &mut self.connections[slot as usize];
-        let pinged = connection.since;
+        let Phase::Open { pinged, .. } = &mut connection.phase else { return Tick::default() };
         // Any byte is an answer.
-        if pinged != Tick::default() && connection.seen < pinged {
+        if *pinged != Tick::default() && connection.since < *pinged {
             let due = pinged.after(self.timing.pong_timeout);
-            if self.tick >= due && connection.is_queued {
+            if self.tick >= due && connection.is(Flag::Queued) {
                 // Its answer may have come; the turn's reads did not get so far.
                 return self.tick.after(Duration::ZERO);
             }
@@ -145,12 +145,12 @@ impl Net {
             }
             return due;
         }
-        let due = connection.seen.after(self.timing.ping_interval);
+        let due = connection.since.after(self.timing.ping_interval);
         if self.tick < due {
-            connection.since = Tick::default();
+            *pinged = Tick::default();
             return due;
         }
-        connection.since = self.tick;
+        *pinged = self.tick;
         self.append_output(slot, &PING);
         self.tick.after(self.timing.pong_timeout)
     }

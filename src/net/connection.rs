@@ -1,4 +1,4 @@
-//! One connection: its socket, where it is in its life, and what its readiness is known to be.
+//! One connection: its socket, where it is in its life, and what is known of its readiness.
 
 use crate::deadline::Tick;
 use crate::frame::FrameWalk;
@@ -16,19 +16,13 @@ pub(super) struct Connection {
     pub(super) phase: Phase,
     /// There is one only while something waits in it.
     pub(super) output: Option<Box<Output>>,
-    /// When the last byte came.
-    pub(super) seen: Tick,
-    /// What the phase measures: its beginning, or when an open connection was pinged; the zero tick if it was not.
+    /// Of an open connection, when the last byte came; of any other, when its phase began.
     pub(super) since: Tick,
     /// Since when it is owed bytes and takes none; the zero tick if it takes them.
     pub(super) blocked: Tick,
     /// Where its entry stands on the wheel; entries found elsewhere are left-overs.
     pub(super) looked_at: Tick,
-    pub(super) readiness: Readiness,
-    /// Whether it waits in the list of connections to be read.
-    pub(super) is_queued: bool,
-    /// Whether it waits in the list of connections whose own output is to be written.
-    pub(super) is_dirty: bool,
+    flags: u8,
 }
 
 /// Where a connection is in its life.
@@ -37,8 +31,9 @@ pub(super) enum Phase {
     /// The HTTP head is being read; so much of it is here.
     #[allow(clippy::box_collection, reason = "rarely there; sixteen bytes less in every connection")]
     Head(Option<Box<Vec<u8>>>),
-    /// It is a WebSocket. It has a parser only in the middle of something.
-    Open(Option<Box<Reader>>),
+    /// It is a WebSocket. It has a parser only in the middle of something. It was pinged in the tick `pinged`, the zero
+    /// tick if nothing is to be answered.
+    Open { reader: Option<Box<Reader>>, pinged: Tick },
     /// It is to end.
     Closing(Goodbye),
     /// It has ended, and is freed at the end of a turn.
@@ -57,15 +52,19 @@ pub(super) enum Goodbye {
     Drain,
 }
 
-/// What the system said of the socket and what was found by using it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Readiness {
-    pub(super) readable: bool,
+/// What the system said of the socket, what was found by using it, and in which lists it waits: bits of one byte.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flag {
+    Readable = 1,
     /// The peer will send nothing more, so that a short read is not the end of what is there.
-    pub(super) read_closed: bool,
-    pub(super) writable: bool,
+    ReadClosed = 2,
+    Writable = 4,
     /// It was offered something that it did not take, and whoever offered waits to be told that it would now.
-    pub(super) refused: bool,
+    Refused = 8,
+    /// It waits in the list of connections to be read.
+    Queued = 16,
+    /// It waits in the list of connections whose own output is to be written.
+    Dirty = 32,
 }
 
 impl Connection {
@@ -75,14 +74,11 @@ impl Connection {
             generation,
             phase: Phase::Head(None),
             output: None,
-            seen: now,
             since: now,
             blocked: Tick::default(),
             looked_at: Tick::default(),
             // A new socket takes bytes; that it has some is told by an event.
-            readiness: Readiness { writable: true, ..Readiness::default() },
-            is_queued: false,
-            is_dirty: false,
+            flags: Flag::Writable as u8,
         }
     }
 
@@ -90,17 +86,46 @@ impl Connection {
         ConnectionId { slot, generation: self.generation }
     }
 
+    #[inline]
+    pub(super) fn is(&self, flag: Flag) -> bool {
+        self.flags & flag as u8 != 0
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, flag: Flag) {
+        self.flags |= flag as u8;
+    }
+
+    #[inline]
+    pub(super) fn clear(&mut self, flag: Flag) {
+        self.flags &= !(flag as u8);
+    }
+
     pub(super) fn output_bytes(&self) -> usize {
         self.output.as_ref().map_or(0, |output| output.len())
     }
 
+    /// It was upgraded; the heartbeat begins.
+    pub(super) fn open(&mut self, now: Tick) {
+        self.phase = Phase::Open { reader: None, pinged: Tick::default() };
+        self.since = now;
+    }
+
+    /// Leaves a parser with it that is in the middle of something.
+    pub(super) fn keep_reader(&mut self, kept: Box<Reader>) {
+        if let Phase::Open { reader, .. } = &mut self.phase {
+            *reader = Some(kept);
+        }
+    }
+
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.phase, Phase::Open(_))
+        matches!(self.phase, Phase::Open { .. })
     }
 
     /// Whether there is something to read, from the socket or kept.
     pub(super) fn has_input(&self) -> bool {
-        self.readiness.readable || matches!(&self.phase, Phase::Open(Some(reader)) if reader.is_stopped())
+        self.is(Flag::Readable)
+            || matches!(&self.phase, Phase::Open { reader: Some(reader), .. } if reader.is_stopped())
     }
 }
 
@@ -111,8 +136,8 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         // In debug builds mio remembers in every socket which poll it belongs to.
-        let mio_bytes = std::mem::size_of::<Stream>() - 8;
+        let mio_bytes = std::mem::size_of::<Stream>() - 4;
         let bytes = std::mem::size_of::<Connection>() - mio_bytes;
-        assert!(bytes <= 64, "{bytes} bytes");
+        assert!(bytes <= 48, "{bytes} bytes");
     }
 }

@@ -143,9 +143,9 @@ impl PolledListener {
                 let (stream, _) = listener.accept()?;
                 #[cfg(not(any(target_os = "linux", target_os = "android")))]
                 let _ = stream.set_nodelay(true);
-                Ok(Stream::Tcp(stream))
+                Ok(stream.into())
             }
-            PolledSocket::Unix(listener) => Ok(Stream::Unix(listener.accept()?.0)),
+            PolledSocket::Unix(listener) => Ok(listener.accept()?.0.into()),
         }
     }
 }

@@ -35,7 +35,7 @@ pub use self::memory::taken_bytes;
 pub use self::origin::OriginPolicy;
 pub use self::output::Output;
 
-use self::connection::{Connection, Phase};
+use self::connection::{Connection, Flag, Phase};
 use self::listener::PolledListener;
 use self::reader::Reader;
 use crate::config::{Config, Limits, Timing};
@@ -220,8 +220,10 @@ impl Net {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let is_end = event.is_read_closed() || event.is_error();
         if event.is_readable() || is_end {
-            connection.readiness.readable = true;
-            connection.readiness.read_closed |= is_end;
+            connection.set(Flag::Readable);
+            if is_end {
+                connection.set(Flag::ReadClosed);
+            }
             self.queue_read(slot as u32);
         }
         if event.is_writable() || event.is_write_closed() || event.is_error() {
@@ -265,16 +267,16 @@ impl Net {
 
     fn queue_read(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.is_queued {
-            connection.is_queued = true;
+        if !connection.is(Flag::Queued) {
+            connection.set(Flag::Queued);
             self.ready.push_back(slot);
         }
     }
 
     fn queue_flush(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.is_dirty {
-            connection.is_dirty = true;
+        if !connection.is(Flag::Dirty) {
+            connection.set(Flag::Dirty);
             self.dirty.push(slot);
         }
     }

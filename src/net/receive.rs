@@ -3,11 +3,10 @@
 use http::{Method, StatusCode};
 use tungstenite::Message;
 
-use crate::deadline::Tick;
 use crate::id::ConnectionId;
 use crate::protocol::CloseReason;
 
-use super::connection::{Goodbye, Phase};
+use super::connection::{Flag, Goodbye, Phase};
 use super::http::{self as head, Answer, Head, Response};
 use super::output::Output;
 use super::reader::{Found, Reader};
@@ -30,7 +29,7 @@ impl Net {
         for _ in 0..self.limits.reads_per_turn {
             let Some(slot) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.get_mut(slot as usize) {
-                connection.is_queued = false;
+                connection.clear(Flag::Queued);
                 self.read_one(slot, handler);
             }
         }
@@ -42,7 +41,7 @@ impl Net {
         if connection.output_bytes() > self.limits.output_bytes_max / 2 && connection.is_open() {
             return;
         }
-        if let Phase::Open(Some(reader)) = &mut connection.phase
+        if let Phase::Open { reader: Some(reader), .. } = &mut connection.phase
             && reader.is_stopped()
         {
             let unread = reader.resume();
@@ -56,16 +55,18 @@ impl Net {
             Ok(bytes) => {
                 // A read shorter than the buffer has emptied the socket, unless an end of file or an error is waiting
                 // behind it, for which no second edge comes.
-                if bytes < buffer.len() && !connection.readiness.read_closed {
-                    connection.readiness.readable = false;
+                if bytes < buffer.len() && !connection.is(Flag::ReadClosed) {
+                    connection.clear(Flag::Readable);
                 }
-                connection.seen = self.tick;
+                if connection.is_open() {
+                    connection.since = self.tick;
+                }
                 self.stats.received_bytes += bytes as u64;
                 self.take_bytes(slot, &buffer[..bytes], handler);
                 self.queue_if_readable(slot);
             }
             Err(error) => match trouble(&error) {
-                Trouble::WouldBlock => connection.readiness.readable = false,
+                Trouble::WouldBlock => connection.clear(Flag::Readable),
                 Trouble::Interrupted => self.queue_read(slot),
                 Trouble::Broken => self.end(slot, handler),
             },
@@ -97,7 +98,7 @@ impl Net {
                 }
                 *kept = Some(head);
             }
-            Phase::Open(reader) => {
+            Phase::Open { reader, .. } => {
                 let lent = &mut self.lent;
                 let new = || Box::new(Reader::new(&self.limits));
                 reader.get_or_insert_with(|| lent.take().unwrap_or_else(new)).announce(bytes);
@@ -117,9 +118,9 @@ impl Net {
     /// The peer will send nothing more: what it is owed of its own output is still written.
     fn handle_end(&mut self, slot: u32, handler: &mut impl Handler) {
         let connection = &mut self.connections[slot as usize];
-        connection.readiness.readable = false;
+        connection.clear(Flag::Readable);
         match connection.phase {
-            Phase::Open(_) => self.begin_closing(slot, Goodbye::Flush, handler),
+            Phase::Open { .. } => self.begin_closing(slot, Goodbye::Flush, handler),
             _ => self.end(slot, handler),
         }
     }
@@ -144,8 +145,7 @@ impl Net {
             Answer::Upgrade(handshake) => {
                 self.open += 1;
                 self.stats.upgraded += 1;
-                self.connections[slot as usize].phase = Phase::Open(None);
-                self.connections[slot as usize].since = Tick::default();
+                self.connections[slot as usize].open(self.tick);
                 self.append_output(slot, &handshake.to_bytes());
                 self.schedule(slot, self.tick.after(self.timing.ping_interval));
                 handler.on_open(id);
@@ -167,7 +167,7 @@ impl Net {
     /// Reads frames with the parser that the connection has at the moment.
     fn read_frames(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
         let connection = &mut self.connections[slot as usize];
-        let Phase::Open(reader) = &mut connection.phase else { return };
+        let Phase::Open { reader, .. } = &mut connection.phase else { return };
         let Some(mut reader) = reader.take() else { return };
         let id = connection.id(slot);
         let mut output = connection.output.take().unwrap_or_else(|| self.outputs.pop().unwrap_or_default());
@@ -195,7 +195,7 @@ impl Net {
             End::Input => self.put_reader(slot, reader),
             End::Budget => {
                 reader.stop(input);
-                self.connections[slot as usize].phase = Phase::Open(Some(reader));
+                self.connections[slot as usize].keep_reader(reader);
                 self.queue_read(slot);
             }
             End::Closed => self.begin_closing(slot, Goodbye::Flush, handler),
@@ -210,7 +210,7 @@ impl Net {
     /// Leaves the parser with the connection if that is in the middle of something, and takes it back otherwise.
     fn put_reader(&mut self, slot: u32, mut reader: Box<Reader>) {
         if !reader.is_free() {
-            self.connections[slot as usize].phase = Phase::Open(Some(reader));
+            self.connections[slot as usize].keep_reader(reader);
         } else if reader.is_lendable() && self.lent.is_none() {
             reader.renew();
             self.lent = Some(reader);

@@ -4,7 +4,7 @@ use crate::deadline::Tick;
 use crate::frame::boundary_after;
 use crate::id::ConnectionId;
 
-use super::connection::{Goodbye, Phase};
+use super::connection::{Flag, Goodbye, Phase};
 use super::output::Output;
 use super::{Handler, Net, Trouble, trouble};
 
@@ -21,8 +21,8 @@ impl Net {
     #[inline]
     pub fn send(&mut self, slot: u32, frames: &[u8]) -> usize {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return 0 };
-        if !connection.readiness.writable || connection.output.is_some() || !connection.is_open() {
-            connection.readiness.refused = true;
+        if !connection.is(Flag::Writable) || connection.output.is_some() || !connection.is_open() {
+            connection.set(Flag::Refused);
             self.note_blocked(slot);
             return 0;
         }
@@ -33,10 +33,10 @@ impl Net {
             }
             Ok(bytes) => self.tear(slot, frames, bytes),
             Err(error) => {
-                connection.readiness.refused = true;
+                connection.set(Flag::Refused);
                 match trouble(&error) {
                     Trouble::WouldBlock => {
-                        connection.readiness.writable = false;
+                        connection.clear(Flag::Writable);
                         self.note_blocked(slot);
                     }
                     Trouble::Interrupted => self.queue_flush(slot),
@@ -51,8 +51,8 @@ impl Net {
     fn tear(&mut self, slot: u32, frames: &[u8], bytes: usize) -> usize {
         let boundary = boundary_after(frames, bytes);
         let connection = &mut self.connections[slot as usize];
-        connection.readiness.writable = false;
-        connection.readiness.refused = true;
+        connection.clear(Flag::Writable);
+        connection.set(Flag::Refused);
         connection.blocked = Tick::default();
         self.note_blocked(slot);
         if bytes < boundary {
@@ -78,9 +78,9 @@ impl Net {
     /// The socket turned out to be broken while sending; its end is noticed by the next read.
     fn note_broken(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        connection.readiness.writable = false;
-        connection.readiness.readable = true;
-        connection.readiness.read_closed = true;
+        connection.clear(Flag::Writable);
+        connection.set(Flag::Readable);
+        connection.set(Flag::ReadClosed);
         self.queue_read(slot);
     }
 
@@ -111,8 +111,8 @@ impl Net {
     /// An event said that the socket takes bytes.
     pub(super) fn note_writable(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        connection.readiness.writable = true;
-        if connection.readiness.refused || connection.output.is_some() {
+        connection.set(Flag::Writable);
+        if connection.is(Flag::Refused) || connection.output.is_some() {
             self.queue_flush(slot);
         }
     }
@@ -122,7 +122,7 @@ impl Net {
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
-                connection.is_dirty = false;
+                connection.clear(Flag::Dirty);
                 self.flush_one(slot, handler);
             }
         }
@@ -133,14 +133,14 @@ impl Net {
 
     fn flush_one(&mut self, slot: u32, handler: &mut impl Handler) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.readiness.writable || matches!(connection.phase, Phase::Gone) {
+        if !connection.is(Flag::Writable) || matches!(connection.phase, Phase::Gone) {
             return;
         }
         if let Some(mut output) = connection.output.take() {
             match write_all(&connection.stream, &mut output) {
                 Ok(progress) => {
                     if !output.is_empty() {
-                        connection.readiness.writable = false;
+                        connection.clear(Flag::Writable);
                         connection.output = Some(output);
                         if progress {
                             connection.blocked = Tick::default();
@@ -155,9 +155,9 @@ impl Net {
         }
         let connection = &mut self.connections[slot as usize];
         connection.blocked = Tick::default();
-        connection.readiness.refused = false;
+        connection.clear(Flag::Refused);
         match &connection.phase {
-            Phase::Open(_) => {
+            Phase::Open { .. } => {
                 handler.on_drained(connection.id(slot));
                 self.read_on_if_allowed(slot);
             }

@@ -2,68 +2,60 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::OwnedFd;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 
-/// A non-blocking stream socket.
+#[cfg(feature = "in-memory")]
+use super::memory::Socket;
+#[cfg(not(feature = "in-memory"))]
+use mio::net::UnixStream as Socket;
+
+/// A non-blocking stream socket: nothing but its descriptor.
+///
+/// It is kept as a Unix socket whatever it is, since reading, writing and polling are the same system calls for every
+/// stream socket; to remember the family would double it.
 #[derive(Debug)]
-pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    #[cfg(feature = "in-memory")]
-    Memory(super::memory::Peer),
+pub(super) struct Stream(pub(super) Socket);
+
+impl From<TcpStream> for Stream {
+    fn from(stream: TcpStream) -> Self {
+        Self(UnixStream::from(OwnedFd::from(stream)).into())
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(stream: UnixStream) -> Self {
+        #[allow(clippy::useless_conversion, reason = "not with the transport in memory")]
+        Self(stream.into())
+    }
 }
 
 impl Stream {
     #[inline]
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => (&*stream).read(buffer),
-            Stream::Unix(stream) => (&*stream).read(buffer),
-            #[cfg(feature = "in-memory")]
-            Stream::Memory(peer) => peer.read(buffer),
-        }
+        (&self.0).read(buffer)
     }
 
     #[inline]
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => (&*stream).write(bytes),
-            Stream::Unix(stream) => (&*stream).write(bytes),
-            #[cfg(feature = "in-memory")]
-            Stream::Memory(peer) => peer.write(bytes),
-        }
+        (&self.0).write(bytes)
     }
 
     /// Says that nothing more will be written. An error means that the peer is gone already.
     pub(super) fn shutdown_write(&self) {
-        let _ = match self {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
-            #[cfg(feature = "in-memory")]
-            Stream::Memory(_) => Ok(()),
-        };
+        let _ = self.0.shutdown(Shutdown::Write);
     }
 
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
-        match self {
-            Stream::Tcp(stream) => stream.peer_addr().ok(),
-            Stream::Unix(_) => None,
-            #[cfg(feature = "in-memory")]
-            Stream::Memory(_) => None,
-        }
+        SockRef::from(&self.0).peer_addr().ok()?.as_socket()
     }
 
     /// Registers once and for all for both directions: epoll is used edge-triggered, so this costs no wake-ups.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        match self {
-            Stream::Tcp(stream) => stream.register(registry, token, both),
-            Stream::Unix(stream) => stream.register(registry, token, both),
-            #[cfg(feature = "in-memory")]
-            Stream::Memory(_) => Ok(()),
-        }
+        self.0.register(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
 }
