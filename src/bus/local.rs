@@ -4,10 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use slab::Slab;
 
 use crate::config::Config;
 use crate::deadline::{Tick, Wheel};
 use crate::id::{Epoch, RoomName, Unique, UserId};
+use crate::names::NameIndex;
 use crate::publication::{BusEvent, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
@@ -28,14 +30,16 @@ pub struct LocalBus {
     ids_max: usize,
     age_millis: u64,
     window_millis: u64,
-    rooms: HashMap<RoomName, History>,
+    rooms: Slab<History>,
+    keys: NameIndex,
     /// All kept messages, oldest first; names of ones that are gone already are passed over.
     order: VecDeque<(RoomName, u64)>,
     messages: usize,
     bytes: usize,
     ids: usize,
     unique: Unique,
-    wheel: Wheel<RoomName>,
+    /// One entry for each room, which is forgotten only when that comes up.
+    wheel: Wheel<u32>,
     events: VecDeque<BusEvent>,
 }
 
@@ -43,13 +47,20 @@ type MessageId = (UserId, Box<str>);
 
 #[derive(Debug)]
 struct History {
+    name: RoomName,
     epoch: Epoch,
     top: u64,
     messages: VecDeque<Kept>,
-    ids: HashMap<MessageId, u64>,
-    /// The ids, oldest first, with when and for which number they came.
-    id_order: VecDeque<(u64, u64, MessageId)>,
+    /// There only while an id is remembered.
+    ids: Option<Box<Ids>>,
     is_open: bool,
+}
+
+#[derive(Debug, Default)]
+struct Ids {
+    seqs: HashMap<MessageId, u64>,
+    /// The ids, oldest first, with when and for which number they came.
+    order: VecDeque<(u64, u64, MessageId)>,
 }
 
 #[derive(Debug)]
@@ -100,7 +111,8 @@ impl LocalBus {
             ids_max: config.limits.dedupe_ids_max,
             age_millis: config.timing.history_age.as_millis() as u64,
             window_millis: config.timing.dedupe_window.as_millis() as u64,
-            rooms: HashMap::new(),
+            rooms: Slab::new(),
+            keys: NameIndex::default(),
             order: VecDeque::new(),
             messages: 0,
             bytes: 0,
@@ -111,32 +123,38 @@ impl LocalBus {
         }
     }
 
-    fn room(&mut self, now: Now, name: &RoomName) -> &mut History {
-        // Looked up first: the entry API would copy the name every time.
-        if !self.rooms.contains_key(name) {
-            let history = History {
-                epoch: self.unique.epoch(),
-                top: 0,
-                messages: VecDeque::new(),
-                ids: HashMap::new(),
-                id_order: VecDeque::new(),
-                is_open: false,
-            };
-            self.rooms.insert(name.clone(), history);
-            self.wheel.insert(Tick::of(now).after(Duration::from_secs(1)), name.clone());
+    fn find(&self, name: &RoomName) -> Option<u32> {
+        self.keys.find(name.as_str(), |key| self.rooms[key as usize].name.as_str())
+    }
+
+    /// The key of a room, new or not.
+    fn room(&mut self, now: Now, name: &RoomName) -> u32 {
+        if let Some(key) = self.find(name) {
+            return key;
         }
-        self.rooms.get_mut(name).expect("it was inserted if it was missing")
+        let key = self.rooms.insert(History {
+            name: name.clone(),
+            epoch: self.unique.epoch(),
+            top: 0,
+            messages: VecDeque::new(),
+            ids: None,
+            is_open: false,
+        }) as u32;
+        let rooms = &self.rooms;
+        self.keys.insert(name.as_str(), key, |key| rooms[key as usize].name.as_str());
+        self.wheel.insert(Tick::of(now).after(Duration::from_secs(1)), key);
+        key
     }
 
     fn accept(&mut self, now: Now, publication: Publication) -> Outcome {
         let Publication { room: name, user, id, body } = publication;
-        let (ids, ids_max) = (self.ids, self.ids_max);
-        let room = self.room(now, &name);
+        let key = self.room(now, &name);
+        let room = &mut self.rooms[key as usize];
         let id = id.map(|id| (user, id));
-        if let Some(seq) = id.as_ref().and_then(|id| room.ids.get(id)) {
+        if let Some(seq) = id.as_ref().and_then(|id| room.ids.as_ref()?.seqs.get(id)) {
             return Outcome::Duplicate(*seq);
         }
-        if id.is_some() && ids >= ids_max {
+        if id.is_some() && self.ids >= self.ids_max {
             return Outcome::Refused("too many message ids are remembered; try again later");
         }
         room.top += 1;
@@ -145,14 +163,15 @@ impl LocalBus {
         let kept_bytes = kept.bytes();
         room.messages.push_back(kept);
         if let Some(id) = id {
-            room.ids.insert(id.clone(), seq);
-            room.id_order.push_back((now.millis(), seq, id));
+            let ids = room.ids.get_or_insert_default();
+            ids.seqs.insert(id.clone(), seq);
+            ids.order.push_back((now.millis(), seq, id));
             self.ids += 1;
         }
         self.bytes += kept_bytes;
         self.messages += 1;
         self.order.push_back((name.clone(), seq));
-        self.trim(now, &name);
+        self.trim(now, key);
         self.trim_all();
         let message = Numbered { seq, body };
         self.events.push_back(BusEvent::Delivered { room: name, message });
@@ -160,8 +179,8 @@ impl LocalBus {
     }
 
     /// Drops what a room need not keep any longer; says whether it keeps anything at all.
-    fn trim(&mut self, now: Now, name: &RoomName) -> bool {
-        let Some(room) = self.rooms.get_mut(name) else { return false };
+    fn trim(&mut self, now: Now, key: u32) -> bool {
+        let room = &mut self.rooms[key as usize];
         let oldest = now.millis().saturating_sub(self.age_millis);
         let (messages_max, age_millis) = (self.messages_max, self.age_millis);
         let is_old = |kept: &Kept| age_millis == 0 || kept.at_millis < oldest;
@@ -172,19 +191,25 @@ impl LocalBus {
         }
         let lapsed = now.millis().saturating_sub(self.window_millis);
         let first_seq = room.first_seq();
-        while room.id_order.front().is_some_and(|(at, seq, _)| *at < lapsed && *seq < first_seq) {
-            let (_, _, id) = room.id_order.pop_front().expect("there is one");
-            room.ids.remove(&id);
-            self.ids -= 1;
+        if let Some(ids) = &mut room.ids {
+            while ids.order.front().is_some_and(|(at, seq, _)| *at < lapsed && *seq < first_seq) {
+                let (_, _, id) = ids.order.pop_front().expect("there is one");
+                ids.seqs.remove(&id);
+                self.ids -= 1;
+            }
+            if ids.order.is_empty() {
+                room.ids = None;
+            }
         }
-        room.is_open || !room.messages.is_empty() || !room.ids.is_empty()
+        room.is_open || !room.messages.is_empty() || room.ids.is_some()
     }
 
     /// Drops the oldest messages of all until all fit.
     fn trim_all(&mut self) {
         while self.bytes > self.bytes_max {
             let Some((name, seq)) = self.order.pop_front() else { break };
-            if let Some(room) = self.rooms.get_mut(&name)
+            let key = self.find(&name);
+            if let Some(room) = key.map(|key| &mut self.rooms[key as usize])
                 && room.first_seq() == seq
                 && let Some(kept) = room.messages.pop_front()
             {
@@ -195,20 +220,22 @@ impl LocalBus {
         // Rooms drop messages by number and age on their own; names of those are swept out now and then, so that
         // there are never more than twice as many as messages.
         if self.order.len() > 2 * self.messages + 1024 {
-            let rooms = &self.rooms;
-            self.order.retain(|(name, seq)| rooms.get(name).is_some_and(|room| room.first_seq() <= *seq));
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|(name, seq)| self.find(name).is_some_and(|key| self.rooms[key as usize].first_seq() <= *seq));
+            self.order = order;
         }
     }
 }
 
 impl Bus for LocalBus {
     fn open(&mut self, now: Now, room: &RoomName) {
-        self.room(now, room).is_open = true;
+        let key = self.room(now, room);
+        self.rooms[key as usize].is_open = true;
     }
 
     fn close(&mut self, _now: Now, room: &RoomName) {
-        if let Some(room) = self.rooms.get_mut(room) {
-            room.is_open = false;
+        if let Some(key) = self.find(room) {
+            self.rooms[key as usize].is_open = false;
         }
     }
 
@@ -218,8 +245,9 @@ impl Bus for LocalBus {
     }
 
     fn read(&mut self, now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize) {
-        self.trim(now, room);
-        let page = Ok(self.room(now, room).page(from, bytes_max));
+        let key = self.room(now, room);
+        self.trim(now, key);
+        let page = Ok(self.rooms[key as usize].page(from, bytes_max));
         self.events.push_back(BusEvent::Page { ticket, page });
     }
 
@@ -232,11 +260,12 @@ impl Bus for LocalBus {
     }
 
     fn handle_deadlines(&mut self, now: Now) {
-        while let Some((_, name)) = self.wheel.pop(Tick::of(now)) {
-            if self.trim(now, &name) {
-                self.wheel.insert(Tick::of(now).after(Duration::from_secs(10)), name);
+        while let Some((_, key)) = self.wheel.pop(Tick::of(now)) {
+            if self.trim(now, key) {
+                self.wheel.insert(Tick::of(now).after(Duration::from_secs(10)), key);
             } else {
-                self.rooms.remove(&name);
+                let room = self.rooms.remove(key as usize);
+                self.keys.remove(room.name.as_str(), key);
             }
         }
     }
@@ -286,6 +315,12 @@ mod tests {
             let seqs = page.messages.iter().map(|message| message.seq).collect();
             (page, seqs)
         }
+    }
+
+    #[test]
+    fn a_room_without_messages_is_small() {
+        let bytes = std::mem::size_of::<History>();
+        assert!(bytes <= 104, "{bytes} bytes");
     }
 
     #[test]
