@@ -72,9 +72,10 @@ impl<T> Wheel<T> {
             if current >= now {
                 return None;
             }
-            // An emptied slot gives back what a burst made it grow to.
+            // An emptied slot gives back what a burst made it grow to: there are many, and it is allocated once a turn
+            // of the wheel at most.
             let slot = &mut self.slots[(current.0 % SLOTS) as usize];
-            if slot.capacity() > 1024 {
+            if slot.capacity() > 64 {
                 *slot = Vec::new();
             }
             self.current.0 += 1;

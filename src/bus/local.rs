@@ -81,6 +81,13 @@ impl History {
         self.top + 1 - self.messages.len() as u64
     }
 
+    /// Gives back memory that is not needed any more.
+    fn give_back(&mut self) {
+        if self.messages.capacity() > 4 * self.messages.len() {
+            self.messages.shrink_to(2 * self.messages.len());
+        }
+    }
+
     fn page(&self, from: ReadFrom, bytes_max: usize) -> Page {
         let after = match from {
             ReadFrom::After(seq) => seq,
@@ -262,6 +269,7 @@ impl Bus for LocalBus {
     fn handle_deadlines(&mut self, now: Now) {
         while let Some((_, key)) = self.wheel.pop(Tick::of(now)) {
             if self.trim(now, key) {
+                self.rooms[key as usize].give_back();
                 self.wheel.insert(Tick::of(now).after(Duration::from_secs(10)), key);
             } else {
                 let room = self.rooms.remove(key as usize);

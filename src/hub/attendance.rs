@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::deadline::Tick;
 
+use super::room::push_tightly;
 use super::users::UserKey;
 
 /// How a user is present.
@@ -80,7 +81,7 @@ impl Attendance {
             self.users[place] = present;
             return;
         }
-        self.users.push(present);
+        push_tightly(&mut self.users, present);
         let users = &self.users;
         let hash_at = |place: &u32| hash(users[*place as usize].user);
         if let Some(places) = &mut self.places {

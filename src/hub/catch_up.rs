@@ -12,7 +12,7 @@ use super::connection::Place;
 use super::notice::Notice;
 use super::presence::{Due, Parting, list_users};
 use super::publish::Pending;
-use super::room::{CatchUp, CatchUpReason, CatchUpStep, LiveMember, Pin, Position, Room};
+use super::room::{CatchUp, CatchUpReason, CatchUpStep, LiveMember, Pin, Position, Room, push_tightly};
 use super::{Complaint, Hub};
 
 /// How long a member waits before it asks again a bus that could not answer.
@@ -206,7 +206,7 @@ impl Hub {
             self.drained.push_back(id);
         }
         let place = Place::Live(room.live.len() as u32);
-        room.live.push(live);
+        push_tightly(&mut room.live, live);
         self.connections.member_mut(slot).set_place(index, place);
         let is_leaving = room.leaving.iter().any(|leaving| leaving.slot == slot);
         if !is_leaving || member.hole {

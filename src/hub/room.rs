@@ -147,6 +147,15 @@ pub(super) struct Room {
     pub(super) epoch_began: Option<Offset>,
 }
 
+/// Appends to a list of members, which grows by a quarter at a time: most rooms are small and seldom change, so that
+/// doubling would waste more than it saves.
+pub(super) fn push_tightly<T>(list: &mut Vec<T>, item: T) {
+    if list.len() == list.capacity() {
+        list.reserve_exact((list.len() / 4).max(2));
+    }
+    list.push(item);
+}
+
 impl Room {
     pub(super) fn new(name: RoomName, generation: u32) -> Self {
         Self {

@@ -9,7 +9,7 @@ use crate::frame::{FrameWalk, PING};
 use crate::id::ConnectionId;
 use crate::protocol::CloseReason;
 
-use super::connection::{Flag, Goodbye, Phase};
+use super::connection::{Flag, Phase};
 use super::http::Response;
 use super::{Handler, Net};
 
@@ -27,24 +27,24 @@ impl Net {
             Phase::Open { reader, .. } => reader.take().map_or_else(FrameWalk::default, |reader| reader.into_walk()),
             _ => FrameWalk::default(),
         };
-        self.begin_close(id.slot, reason, Goodbye::AwaitClose(Box::new(walk)), handler);
+        self.begin_close(id.slot, reason, Phase::AwaitingClose(Box::new(walk)), handler);
     }
 
-    pub(super) fn begin_close(&mut self, slot: u32, reason: CloseReason, goodbye: Goodbye, handler: &mut impl Handler) {
+    pub(super) fn begin_close(&mut self, slot: u32, reason: CloseReason, phase: Phase, handler: &mut impl Handler) {
         let id = self.connections[slot as usize].id(slot);
         log::debug!("connection {id}: closing with {} {}", reason.code, reason.reason);
         let mut output = self.connections[slot as usize].output.take().unwrap_or_default();
         output.append_close(reason.code, reason.reason);
         self.connections[slot as usize].output = Some(output);
-        self.begin_closing(slot, goodbye, handler);
+        self.begin_closing(slot, phase, handler);
     }
 
-    pub(super) fn begin_closing(&mut self, slot: u32, goodbye: Goodbye, handler: &mut impl Handler) {
+    pub(super) fn begin_closing(&mut self, slot: u32, phase: Phase, handler: &mut impl Handler) {
         let connection = &mut self.connections[slot as usize];
         let was_open = connection.is_open();
         let id = connection.id(slot);
         // What the peer says from now on does not matter, but that it says something may (a Close, its end).
-        connection.phase = Phase::Closing(goodbye);
+        connection.phase = phase;
         connection.since = self.tick;
         self.schedule(slot, self.tick.after(self.timing.close_timeout));
         self.queue_flush(slot);
@@ -65,7 +65,7 @@ impl Net {
                 self.open -= 1;
                 handler.on_closed(id);
             }
-            Phase::Head(_) | Phase::Closing(_) => {}
+            Phase::Head(_) | Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => {}
         }
         self.gone.push(slot);
     }
@@ -100,7 +100,7 @@ impl Net {
                 }
                 due
             }
-            Phase::Closing(_) => {
+            Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => {
                 let due = connection.since.after(self.timing.close_timeout);
                 if self.tick >= due {
                     return self.end(slot, handler);

@@ -6,7 +6,7 @@ use tungstenite::Message;
 use crate::id::ConnectionId;
 use crate::protocol::CloseReason;
 
-use super::connection::{Flag, Goodbye, Phase};
+use super::connection::{Flag, Phase};
 use super::http::{self as head, Answer, Head, Response};
 use super::output::Output;
 use super::reader::{Found, Reader};
@@ -104,14 +104,14 @@ impl Net {
                 reader.get_or_insert_with(|| lent.take().unwrap_or_else(new)).announce(bytes);
                 self.read_frames(slot, bytes, handler);
             }
-            Phase::Closing(Goodbye::AwaitClose(walk)) => {
+            Phase::AwaitingClose(walk) => {
                 walk.advance(bytes);
                 if walk.closed() {
-                    connection.phase = Phase::Closing(Goodbye::Flush);
+                    connection.phase = Phase::Flushing;
                     self.queue_flush(slot);
                 }
             }
-            Phase::Closing(_) | Phase::Gone => {}
+            Phase::Flushing | Phase::Draining | Phase::Gone => {}
         }
     }
 
@@ -120,7 +120,7 @@ impl Net {
         let connection = &mut self.connections[slot as usize];
         connection.clear(Flag::Readable);
         match connection.phase {
-            Phase::Open { .. } => self.begin_closing(slot, Goodbye::Flush, handler),
+            Phase::Open { .. } => self.begin_closing(slot, Phase::Flushing, handler),
             _ => self.end(slot, handler),
         }
     }
@@ -161,7 +161,7 @@ impl Net {
         self.stats.answered += 1;
         log::debug!("slot {slot}: answered {}", response.status());
         self.append_output(slot, &response.to_bytes(is_head));
-        self.begin_closing(slot, Goodbye::Drain, handler);
+        self.begin_closing(slot, Phase::Draining, handler);
     }
 
     /// Reads frames with the parser that the connection has at the moment.
@@ -198,11 +198,11 @@ impl Net {
                 self.connections[slot as usize].keep_reader(reader);
                 self.queue_read(slot);
             }
-            End::Closed => self.begin_closing(slot, Goodbye::Flush, handler),
-            End::Misbehaved(reason) => self.begin_close(slot, reason, Goodbye::Drain, handler),
+            End::Closed => self.begin_closing(slot, Phase::Flushing, handler),
+            End::Misbehaved(reason) => self.begin_close(slot, reason, Phase::Draining, handler),
             End::Refused(reason) => {
-                let goodbye = Goodbye::AwaitClose(Box::new(reader.into_walk()));
-                self.begin_close(slot, reason, goodbye, handler);
+                let phase = Phase::AwaitingClose(Box::new(reader.into_walk()));
+                self.begin_close(slot, reason, phase, handler);
             }
         }
     }

@@ -4,7 +4,7 @@ use crate::deadline::Tick;
 use crate::frame::boundary_after;
 use crate::id::ConnectionId;
 
-use super::connection::{Flag, Goodbye, Phase};
+use super::connection::{Flag, Phase};
 use super::output::Output;
 use super::{Handler, Net, Trouble, trouble};
 
@@ -161,9 +161,9 @@ impl Net {
                 handler.on_drained(connection.id(slot));
                 self.read_on_if_allowed(slot);
             }
-            Phase::Closing(Goodbye::Flush) => self.end(slot, handler),
-            Phase::Closing(Goodbye::Drain) => connection.stream.shutdown_write(),
-            Phase::Closing(Goodbye::AwaitClose(_)) | Phase::Head(_) | Phase::Gone => {}
+            Phase::Flushing => self.end(slot, handler),
+            Phase::Draining => connection.stream.shutdown_write(),
+            Phase::AwaitingClose(_) | Phase::Head(_) | Phase::Gone => {}
         }
     }
 
