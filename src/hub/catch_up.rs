@@ -65,11 +65,13 @@ impl Hub {
         let page_bytes_max = self.limits.page_bytes_max();
         let bytes_max = if from == ReadFrom::Newest(0) { 0 } else { page_bytes_max };
         let connection = self.connections.member_mut(slot);
-        if bytes_max > 0 && (connection.awaits_page || connection.queued_bytes as usize > page_bytes_max) {
+        if bytes_max > 0 && (connection.awaits_page() || connection.queued_bytes() > page_bytes_max) {
             member.step = CatchUpStep::Output;
             return;
         }
-        connection.awaits_page |= bytes_max > 0;
+        if bytes_max > 0 {
+            connection.await_page();
+        }
         let (connection, room) = (self.connections.id(slot), self.room_ref(index));
         let ticket = self.ticket(Pending::Read { connection, room, bytes_max });
         let room = &mut self.rooms[index as usize];
@@ -92,7 +94,7 @@ impl Hub {
         if bytes_max > 0
             && let Some(reader) = self.connections.get_mut(connection)
         {
-            reader.awaits_page = false;
+            reader.stop_awaiting_page();
             // Another of its rooms may have waited for this page.
             self.resumed.push_back(connection);
         }

@@ -10,13 +10,15 @@ use super::users::UserKey;
 pub(super) struct Connection {
     generation: u32,
     pub(super) user: UserKey,
-    /// Bytes handed to the connection's own output since it was last known to be empty.
-    pub(super) queued_bytes: u32,
-    /// Whether a page of history is on its way into its own output; a second one might not fit.
-    pub(super) awaits_page: bool,
+    /// Bytes handed to the connection's own output since it was last known to be empty, and [`AWAITS_PAGE`].
+    queued: u32,
     memberships: Memberships,
-    pub(super) bucket: Bucket,
+    bucket: Bucket,
+    refusals: Refusals,
 }
+
+/// In `queued`: a page of history is on its way into the connection's own output; a second one might not fit.
+const AWAITS_PAGE: u32 = 1 << 31;
 
 /// That a connection is in a room, and where to find it there: eight bytes.
 #[derive(Clone, Copy, Debug)]
@@ -109,11 +111,43 @@ impl Connection {
         Self {
             generation,
             user,
-            queued_bytes: 0,
-            awaits_page: false,
+            queued: 0,
             memberships: Memberships::None,
             bucket: Bucket::default(),
+            refusals: Refusals::default(),
         }
+    }
+
+    /// Bytes handed to the connection's own output since it was last known to be empty.
+    pub(super) fn queued_bytes(&self) -> usize {
+        (self.queued & !AWAITS_PAGE) as usize
+    }
+
+    pub(super) fn add_queued(&mut self, bytes: usize) {
+        let queued = (self.queued_bytes() + bytes).min(AWAITS_PAGE as usize - 1) as u32;
+        self.queued = queued | self.queued & AWAITS_PAGE;
+    }
+
+    /// Its own output is known to be empty.
+    pub(super) fn clear_queued(&mut self) {
+        self.queued &= AWAITS_PAGE;
+    }
+
+    pub(super) fn awaits_page(&self) -> bool {
+        self.queued & AWAITS_PAGE != 0
+    }
+
+    pub(super) fn await_page(&mut self) {
+        self.queued |= AWAITS_PAGE;
+    }
+
+    pub(super) fn stop_awaiting_page(&mut self) {
+        self.queued &= !AWAITS_PAGE;
+    }
+
+    /// Takes a token for a message from a bucket of `burst`, filled with `rate` a second; 0 is no limit.
+    pub(super) fn take_token(&mut self, now: Now, rate: u32, burst: u32) -> Verdict {
+        self.bucket.take(&mut self.refusals, now, rate, burst)
     }
 
     /// The rooms that it is in, in the order in which it came into them, and where it stands there.
@@ -204,11 +238,20 @@ impl Connections {
 
 /// A token bucket, kept as the moment at which it will be full again (the generic cell rate algorithm).
 #[derive(Debug, Default)]
-pub(super) struct Bucket {
+struct Bucket {
     full_at_micros: u64,
-    refused: u32,
-    told_at_millis: u32,
 }
+
+/// What was refused since the bucket was last full.
+#[derive(Debug, Default)]
+struct Refusals {
+    count: u16,
+    /// When the connection was last told, in units of [`TOLD_UNIT_MILLIS`] modulo 2^16; 0 if it never was.
+    told_at: u16,
+}
+
+/// Sixteen of these are the second that passes between two errors.
+const TOLD_UNIT_MILLIS: u64 = 64;
 
 /// What a [`Bucket`] says to a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -225,8 +268,7 @@ pub(super) enum Verdict {
 }
 
 impl Bucket {
-    /// Takes a token from a bucket of `burst`, filled with `rate` a second; 0 is no limit.
-    pub(super) fn take(&mut self, now: Now, rate: u32, burst: u32) -> Verdict {
+    fn take(&mut self, refusals: &mut Refusals, now: Now, rate: u32, burst: u32) -> Verdict {
         if rate == 0 {
             return Verdict::Pass;
         }
@@ -234,23 +276,23 @@ impl Bucket {
         let now_micros = now.uptime.as_micros() as u64;
         if self.full_at_micros <= now_micros {
             self.full_at_micros = now_micros;
-            self.refused = 0;
+            refusals.count = 0;
         }
         let allowed = now_micros + cost * u64::from(burst);
         if self.full_at_micros + cost <= allowed {
             self.full_at_micros += cost;
             return Verdict::Pass;
         }
-        self.refused = self.refused.saturating_add(1);
-        if self.refused >= burst.saturating_mul(10) {
+        refusals.count = refusals.count.saturating_add(1);
+        if u32::from(refusals.count) >= burst.saturating_mul(10).min(u16::MAX.into()) {
             return Verdict::Flood;
         }
-        // Milliseconds modulo 2^32; at worst one error too few every fifty days.
-        let now_millis = (now.millis() as u32).max(1);
-        if self.told_at_millis != 0 && now_millis.wrapping_sub(self.told_at_millis) < 1000 {
+        // At worst one error too few every seventy minutes.
+        let now_units = ((now.millis() / TOLD_UNIT_MILLIS) as u16).max(1);
+        if refusals.told_at != 0 && now_units.wrapping_sub(refusals.told_at) < 16 {
             return Verdict::Drop;
         }
-        self.told_at_millis = now_millis;
+        refusals.told_at = now_units;
         let wait_micros = self.full_at_micros + cost - allowed;
         Verdict::Tell { retry_after_ms: wait_micros.div_ceil(1000) }
     }
@@ -259,6 +301,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::users::tests::key;
     use std::time::Duration;
 
     fn at(millis: u64) -> Now {
@@ -268,12 +311,12 @@ mod tests {
     #[test]
     fn a_connection_is_small() {
         let bytes = std::mem::size_of::<Option<Connection>>();
-        assert!(bytes <= 48, "{bytes} bytes");
+        assert!(bytes <= 40, "{bytes} bytes");
     }
 
     #[test]
     fn rooms_keep_their_order_and_places() {
-        let mut connection = Connection::new(1, crate::hub::users::tests::key(1));
+        let mut connection = Connection::new(1, key(1));
         for rooms in 0..4_u32 {
             for room in 0..rooms {
                 connection.enter(room, Place::CatchingUp(room + 10));
@@ -292,23 +335,23 @@ mod tests {
 
     #[test]
     fn a_burst_passes_then_the_rate() {
-        let mut bucket = Bucket::default();
-        let passed =
-            |bucket: &mut Bucket, millis| (0..50).filter(|_| bucket.take(at(millis), 10, 5) == Verdict::Pass).count();
-        assert_eq!(passed(&mut bucket, 1000), 5);
-        assert_eq!(passed(&mut bucket, 1100), 1);
-        assert_eq!(passed(&mut bucket, 60_000), 5);
+        let mut connection = Connection::new(1, key(1));
+        let mut passed = |millis| (0..50).filter(|_| connection.take_token(at(millis), 10, 5) == Verdict::Pass).count();
+        assert_eq!(passed(1000), 5);
+        assert_eq!(passed(1100), 1);
+        assert_eq!(passed(60_000), 5);
     }
 
     #[test]
     fn it_tells_once_a_second_and_gives_up_after_ten_bursts() {
-        let mut bucket = Bucket::default();
-        let mut take = |millis| bucket.take(at(millis), 10, 5);
+        let mut connection = Connection::new(1, key(1));
+        let mut take = |millis| connection.take_token(at(millis), 10, 5);
         for _ in 0..5 {
             assert_eq!(take(1000), Verdict::Pass);
         }
         assert_eq!(take(1000), Verdict::Tell { retry_after_ms: 100 });
         assert_eq!(take(1001), Verdict::Drop);
+        assert_eq!(take(1050), Verdict::Drop);
         let mut flood = 0;
         for _ in 0..50 {
             flood += u32::from(take(1002) == Verdict::Flood);
@@ -318,7 +361,7 @@ mod tests {
 
     #[test]
     fn no_rate_is_no_limit() {
-        let mut bucket = Bucket::default();
-        assert!((0..100_000).all(|_| bucket.take(at(1), 0, 1) == Verdict::Pass));
+        let mut connection = Connection::new(1, key(1));
+        assert!((0..100_000).all(|_| connection.take_token(at(1), 0, 1) == Verdict::Pass));
     }
 }

@@ -16,7 +16,7 @@ impl Hub {
     /// All of a connection's own output has been taken by its socket, which takes more.
     pub fn handle_drained(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.queued_bytes = 0;
+        connection.clear_queued();
         let waits = connection.rooms().any(|(room, place)| match place {
             Place::CatchingUp(_) => true,
             Place::Live(place) => self.rooms[room as usize].live[place as usize].lags(),

@@ -187,7 +187,7 @@ impl Hub {
     pub fn handle_text(&mut self, now: Now, id: ConnectionId, text: &str) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         self.stats.messages_received += 1;
-        match connection.bucket.take(now, self.limits.message_rate, self.limits.message_burst) {
+        match connection.take_token(now, self.limits.message_rate, self.limits.message_burst) {
             Verdict::Pass => {}
             Verdict::Flood => return self.close(now, id, CloseReason::FLOODING),
             Verdict::Drop => return self.stats.rate_limited += 1,

@@ -49,7 +49,7 @@ impl Outbox {
         let start = self.bytes.len();
         write(&mut self.bytes);
         let end = self.bytes.len();
-        connection.queued_bytes = connection.queued_bytes.saturating_add((end - start) as u32);
+        connection.add_queued(end - start);
         match self.entries.last_mut() {
             Some(Entry::Frames(last, range)) if *last == id => range.end = end,
             _ => self.entries.push(Entry::Frames(id, start..end)),

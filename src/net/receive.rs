@@ -147,7 +147,11 @@ impl Net {
                 self.stats.upgraded += 1;
                 self.connections[slot as usize].open(self.tick);
                 self.append_output(slot, &handshake.to_bytes());
-                self.schedule(slot, self.tick.after(self.timing.ping_interval));
+                // Mostly the entry for the head comes up early enough to look at the heartbeat, too.
+                let due = self.tick.after(self.timing.ping_interval);
+                if due < self.connections[slot as usize].looked_at {
+                    self.schedule(slot, due);
+                }
                 handler.on_open(id);
                 // A client may send its first frames behind the head, without waiting for the answer.
                 if used < bytes.len() {
