@@ -33,15 +33,48 @@ impl Offset {
 /// [`RoomLog::take_buffer`] gives it back.
 #[derive(Debug, Default)]
 pub struct RoomLog {
+    /// Boxed, because most rooms are quiet and own none.
+    buffer: Option<Box<LogBuffer>>,
+    /// Position of the first byte still held.
+    front: Offset,
+}
+
+/// What a log that is not empty holds, to be lent to one log after the other.
+#[derive(Debug, Default)]
+pub struct LogBuffer {
     bytes: Vec<u8>,
     /// Index in `bytes` of the first byte still held.
     start: usize,
-    /// Position of the first byte still held.
-    front: Offset,
     /// Where each message that has a sequence number begins; the numbers are consecutive.
     marks: VecDeque<Offset>,
     /// The number of the message at the first mark, or of the next one to come.
     first_seq: u64,
+}
+
+impl LogBuffer {
+    /// How much memory is held.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity() + self.marks.capacity() * size_of::<Offset>()
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn drop_front(&mut self, front: Offset, to: Offset) {
+        let distance = front.behind(to);
+        while self.marks.front().is_some_and(|mark| front.behind(*mark) < distance) {
+            self.marks.pop_front();
+            self.first_seq += 1;
+        }
+        self.start += distance;
+        if self.start >= self.bytes.len() - self.start {
+            let kept = self.len();
+            self.bytes.copy_within(self.start.., 0);
+            self.bytes.truncate(kept);
+            self.start = 0;
+        }
+    }
 }
 
 impl RoomLog {
@@ -57,7 +90,7 @@ impl RoomLog {
 
     /// How many bytes are held.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
     }
 
     /// Whether nothing is held.
@@ -65,77 +98,77 @@ impl RoomLog {
         self.len() == 0
     }
 
-    /// How much memory is held, dropped bytes and spare room included.
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity()
+    /// Whether it has been lent a buffer.
+    pub fn has_buffer(&self) -> bool {
+        self.buffer.is_some()
     }
 
-    /// Appends what `write` writes, as a frame without a number.
-    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.bytes);
+    /// Appends what `write` writes, about `bytes`, as a frame without a number.
+    pub fn append(&mut self, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let buffer = self.buffer.get_or_insert_default();
+        // Reserved beforehand, because a first frame that grew piece by piece would take twice the memory.
+        buffer.bytes.reserve(bytes);
+        write(&mut buffer.bytes);
     }
 
-    /// Appends what `write` writes, as the message numbered `seq`.
+    /// Appends what `write` writes, about `bytes`, as the message numbered `seq`.
     ///
     /// The numbers of a log are consecutive. After a jump the log no longer knows the numbers of what was before.
-    pub fn append_numbered(&mut self, seq: u64, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.first_seq + self.marks.len() as u64 != seq {
-            self.marks.clear();
+    pub fn append_numbered(&mut self, seq: u64, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        let tail = self.tail();
+        let buffer = self.buffer.get_or_insert_default();
+        if buffer.first_seq + buffer.marks.len() as u64 != seq {
+            buffer.marks.clear();
         }
-        if self.marks.is_empty() {
-            self.first_seq = seq;
+        if buffer.marks.is_empty() {
+            buffer.first_seq = seq;
         }
-        self.marks.push_back(self.tail());
-        write(&mut self.bytes);
+        buffer.marks.push_back(tail);
+        self.append(bytes, write);
     }
 
     /// All frames from `from` on; `from` is a frame boundary between front and tail.
     #[inline]
     pub fn read(&self, from: Offset) -> &[u8] {
-        &self.bytes[self.start + self.front.behind(from)..]
+        match &self.buffer {
+            Some(buffer) => &buffer.bytes[buffer.start + self.front.behind(from)..],
+            None => &[],
+        }
     }
 
     /// The number of the first numbered message at `from` or behind it, if the log holds one.
     pub fn next_seq(&self, from: Offset) -> Option<u64> {
+        let buffer = self.buffer.as_ref()?;
         let distance = self.front.behind(from);
-        let index = self.marks.partition_point(|mark| self.front.behind(*mark) < distance);
-        (index < self.marks.len()).then(|| self.first_seq + index as u64)
+        let index = buffer.marks.partition_point(|mark| self.front.behind(*mark) < distance);
+        (index < buffer.marks.len()).then(|| buffer.first_seq + index as u64)
     }
 
     /// Forgets everything before `to`, a position between front and tail.
     ///
     /// Amortised, every byte is moved at most once: memory is closed up only when at least half of it is free.
     pub fn drop_front(&mut self, to: Offset) {
-        let distance = self.front.behind(to);
-        debug_assert!(distance <= self.len(), "position outside the log");
-        while self.marks.front().is_some_and(|mark| self.front.behind(*mark) < distance) {
-            self.marks.pop_front();
-            self.first_seq += 1;
+        debug_assert!(self.front.behind(to) <= self.len(), "position outside the log");
+        if let Some(buffer) = &mut self.buffer {
+            buffer.drop_front(self.front, to);
         }
         self.front = to;
-        self.start += distance;
-        if self.start >= self.bytes.len() - self.start {
-            let kept = self.len();
-            self.bytes.copy_within(self.start.., 0);
-            self.bytes.truncate(kept);
-            self.start = 0;
-        }
     }
 
     /// Lends the empty log a buffer of the caller's stock.
-    pub fn lend_buffer(&mut self, buffer: Vec<u8>) {
-        debug_assert!(self.bytes.capacity() == 0 && buffer.is_empty());
-        self.bytes = buffer;
+    pub fn lend_buffer(&mut self, buffer: Box<LogBuffer>) {
+        debug_assert!(self.buffer.is_none() && buffer.len() == 0);
+        self.buffer = Some(buffer);
     }
 
-    /// Takes the memory out of an empty log.
-    pub fn take_buffer(&mut self) -> Vec<u8> {
+    /// Takes the memory out of an empty log, if it has any.
+    pub fn take_buffer(&mut self) -> Option<Box<LogBuffer>> {
         debug_assert!(self.is_empty());
-        self.start = 0;
-        self.marks = VecDeque::new();
-        let mut buffer = std::mem::take(&mut self.bytes);
-        buffer.clear();
-        buffer
+        let mut buffer = self.buffer.take()?;
+        buffer.start = 0;
+        buffer.marks.clear();
+        buffer.bytes.clear();
+        Some(buffer)
     }
 }
 
@@ -144,7 +177,7 @@ mod tests {
     use super::*;
 
     fn push(log: &mut RoomLog, seq: u64, bytes: &[u8]) {
-        log.append_numbered(seq, |out| out.extend_from_slice(bytes));
+        log.append_numbered(seq, bytes.len(), |out| out.extend_from_slice(bytes));
     }
 
     #[test]
@@ -173,10 +206,10 @@ mod tests {
     #[test]
     fn unnumbered_frames_are_passed_over() {
         let mut log = RoomLog::default();
-        log.append(|out| out.push(b'p'));
+        log.append(1, |out| out.push(b'p'));
         let after_presence = log.tail();
         push(&mut log, 5, b"m");
-        log.append(|out| out.push(b'p'));
+        log.append(1, |out| out.push(b'p'));
         let behind = log.tail();
         assert_eq!(log.next_seq(log.front()), Some(5));
         assert_eq!(log.next_seq(after_presence), Some(5));
@@ -190,8 +223,8 @@ mod tests {
         let mut log = RoomLog::default();
         push(&mut log, 1, b"abc");
         log.drop_front(log.tail());
-        let buffer = log.take_buffer();
-        assert!(buffer.capacity() >= 3 && log.capacity() == 0);
+        let buffer = log.take_buffer().unwrap();
+        assert!(buffer.capacity() >= 3 && !log.has_buffer());
         assert_eq!(log.tail().behind(log.tail()), 0);
         log.lend_buffer(buffer);
         push(&mut log, 2, b"def");
@@ -208,6 +241,7 @@ mod tests {
                 log.drop_front(log.front().forward(100));
             }
         }
-        assert!(log.capacity() <= 4096, "{} bytes", log.capacity());
+        let capacity = log.buffer.unwrap().bytes.capacity();
+        assert!(capacity <= 4096, "{capacity} bytes");
     }
 }

@@ -107,13 +107,15 @@ impl Hub {
             }
         }
         let room = &mut self.rooms[index as usize];
-        if room.log.capacity() == 0 {
-            room.log.lend_buffer(self.buffers.pop().unwrap_or_default());
+        if !room.log.has_buffer()
+            && let Some(buffer) = self.buffers.pop()
+        {
+            room.log.lend_buffer(buffer);
         }
         let before = room.log.len();
         match seq {
-            Some(seq) => room.log.append_numbered(seq, write),
-            None => room.log.append(write),
+            Some(seq) => room.log.append_numbered(seq, bytes, write),
+            None => room.log.append(bytes, write),
         }
         let appended = room.log.len() - before;
         debug_assert!(appended == bytes, "a frame of {appended} bytes was announced with {bytes}");
@@ -239,11 +241,12 @@ impl Hub {
         if room.epoch_began.is_some_and(|began| front.behind(began) < front.behind(lowest)) {
             room.epoch_began = None;
         }
-        if room.log.is_empty() {
-            let buffer = room.log.take_buffer();
-            if self.buffers.len() < BUFFERS_KEPT_MAX && buffer.capacity() <= BUFFER_KEPT_BYTES_MAX {
-                self.buffers.push(buffer);
-            }
+        if room.log.is_empty()
+            && let Some(buffer) = room.log.take_buffer()
+            && self.buffers.len() < BUFFERS_KEPT_MAX
+            && buffer.capacity() <= BUFFER_KEPT_BYTES_MAX
+        {
+            self.buffers.push(buffer);
         }
     }
 }

@@ -41,6 +41,7 @@ use crate::id::{ConnectionId, UserId};
 use crate::names::NameIndex;
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ID_BYTES_MAX, ServerMessage, WelcomeLimits};
 use crate::publication::{BusRequest, Ticket};
+use crate::room_log::LogBuffer;
 use crate::time::Now;
 
 /// Counts of what a hub holds and has done.
@@ -100,7 +101,8 @@ pub struct Hub {
     /// Who was closed for stalling, and when, within the last five minutes.
     stalls: VecDeque<(u64, UserId)>,
     /// Empty buffers that logs are lent.
-    buffers: Vec<Vec<u8>>,
+    #[allow(clippy::vec_box, reason = "logs hold boxes, which go back and forth")]
+    buffers: Vec<Box<LogBuffer>>,
     log_bytes: usize,
     notices: Notices,
     is_draining: bool,
