@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use slab::Slab;
 
-use crate::config::Config;
+use crate::config::{Config, long_list};
 use crate::deadline::{Tick, Wheel};
 use crate::id::{Epoch, RoomName, Unique, UserId};
 use crate::names::NameIndex;
@@ -118,7 +118,7 @@ impl LocalBus {
             ids_max: config.limits.dedupe_ids_max,
             age_millis: config.timing.history_age.as_millis() as u64,
             window_millis: config.timing.dedupe_window.as_millis() as u64,
-            rooms: Slab::new(),
+            rooms: Slab::with_capacity(long_list::<History>()),
             keys: NameIndex::default(),
             order: VecDeque::new(),
             messages: 0,

@@ -1,5 +1,6 @@
 //! What the hub knows of a connection: whose it is, which rooms it is in, how much it has sent lately.
 
+use crate::config::long_list;
 use crate::id::ConnectionId;
 use crate::time::Now;
 
@@ -174,10 +175,16 @@ impl Connection {
 }
 
 /// All connections, by slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
     count: usize,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self { slots: Vec::with_capacity(long_list::<Connection>()), count: 0 }
+    }
 }
 
 impl Connections {

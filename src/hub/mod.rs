@@ -35,7 +35,7 @@ use self::presence::Due;
 use self::publish::Pending;
 use self::room::{Room, RoomRef};
 use self::users::Users;
-use crate::config::{Config, Limits, Timing};
+use crate::config::{Config, Limits, Timing, long_list};
 use crate::deadline::{Tick, Wheel};
 use crate::id::{ConnectionId, UserId};
 use crate::names::NameIndex;
@@ -118,7 +118,7 @@ impl Hub {
             policy,
             connections: Connections::default(),
             users: Users::default(),
-            rooms: Slab::new(),
+            rooms: Slab::with_capacity(long_list::<Room>()),
             room_keys: NameIndex::default(),
             generations: 0,
             pending: HashMap::new(),

@@ -147,11 +147,11 @@ pub(super) struct Room {
     pub(super) epoch_began: Option<Offset>,
 }
 
-/// Appends to a list of members, which grows by a quarter at a time: most rooms are small and seldom change, so that
-/// doubling would waste more than it saves.
+/// Appends to a list of members, which grows by half at a time, and by four at first: there are many short ones, so that
+/// the spare room of doubling would add up, and so would the holes that many small steps leave in the heap.
 pub(super) fn push_tightly<T>(list: &mut Vec<T>, item: T) {
     if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 4).max(2));
+        list.reserve_exact((list.len() / 2).max(4));
     }
     list.push(item);
 }

@@ -3,6 +3,7 @@
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
+use crate::config::long_list;
 use crate::id::UserId;
 use crate::names::NameIndex;
 use crate::protocol::UserView;
@@ -18,12 +19,19 @@ struct User {
 }
 
 /// Users by number and by name, counted by who holds them: connections, and rooms in which they are present.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Users {
     users: Slab<User>,
     keys: NameIndex,
     /// Display names of those who have one.
     names: FxHashMap<UserKey, Box<str>>,
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        let users = Slab::with_capacity(long_list::<User>());
+        Self { users, keys: NameIndex::default(), names: FxHashMap::default() }
+    }
 }
 
 impl Users {

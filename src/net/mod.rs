@@ -38,7 +38,7 @@ pub use self::output::Output;
 use self::connection::{Connection, Flag, Phase};
 use self::listener::PolledListener;
 use self::reader::Reader;
-use crate::config::{Config, Limits, Timing};
+use crate::config::{Config, Limits, Timing, long_list};
 use crate::deadline::{Tick, Wheel};
 use crate::error::Error;
 use crate::id::ConnectionId;
@@ -158,7 +158,7 @@ impl Net {
             registry,
             tokens,
             listeners: Vec::new(),
-            connections: Slab::new(),
+            connections: Slab::with_capacity(long_list::<Connection>()),
             generations: 0,
             open: 0,
             tick: Tick::default(),
