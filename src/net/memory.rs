@@ -4,9 +4,16 @@
 //! remains is what the server keeps of a connection.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use mio::event::Source;
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
 
 use super::Net;
+use super::connection::Flag;
 use super::stream::Stream;
 use crate::error::Error;
 
@@ -16,21 +23,66 @@ thread_local! {
     static TAKEN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The other end of a connection in memory.
+/// A socket, or none: as large as a socket, so that what is measured is what there is.
 #[derive(Debug)]
-pub(super) struct Peer;
+pub(super) struct Socket(Option<UnixStream>);
 
-impl Peer {
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+impl From<UnixStream> for Socket {
+    fn from(socket: UnixStream) -> Self {
+        Self(Some(socket))
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // Asked only for a peer's address, which standard input has not.
+        self.0.as_ref().map_or(rustix::stdio::stdin(), AsFd::as_fd)
+    }
+}
+
+impl Read for &Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(mut socket) = self.0.as_ref() {
+            return socket.read(buffer);
+        }
         match UNREAD.with_borrow_mut(|unread| unread.read(buffer))? {
             0 => Err(io::ErrorKind::WouldBlock.into()),
             bytes => Ok(bytes),
         }
     }
+}
 
-    pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+impl Write for &Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(mut socket) = self.0.as_ref() {
+            return socket.write(bytes);
+        }
         TAKEN.set(TAKEN.get() + bytes.len() as u64);
         Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Socket {
+    pub(super) fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.0.as_ref().map_or(Ok(()), |socket| socket.shutdown(how))
+    }
+}
+
+impl Source for Socket {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |socket| socket.register(registry, token, interests))
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |socket| socket.reregister(registry, token, interests))
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), |socket| socket.deregister(registry))
     }
 }
 
@@ -56,8 +108,8 @@ impl Net {
             unread.get_mut().extend_from_slice(input);
         });
         let slot = self.connections.vacant_key();
-        self.insert(Stream::Memory(Peer));
-        self.connections[slot].readiness.readable = true;
+        self.insert(Stream(Socket(None)));
+        self.connections[slot].set(Flag::Readable);
         self.queue_read(slot as u32);
         Ok(())
     }
