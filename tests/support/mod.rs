@@ -11,6 +11,7 @@ mod client;
 pub mod host;
 mod raw;
 mod server;
+pub mod trace;
 
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,186 @@
+//! The program under `strace`: every system call that it makes, in order.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::raw::{Raw, Stream, TEXT, frame_of};
+use super::server::{Server, program};
+use super::wait_until;
+
+/// How much of what is read and written stands in the trace: more than a [`mark`] needs.
+const STRING_BYTES: &str = "64";
+
+/// One system call.
+#[derive(Debug)]
+pub struct Call {
+    pub name: String,
+    /// As `strace` prints them.
+    pub arguments: String,
+    /// What it returned, `-1 EAGAIN` for example.
+    pub outcome: String,
+}
+
+impl Call {
+    /// From a line of the trace; nothing for a signal or the end of the process.
+    fn parse(line: &str) -> Option<Self> {
+        let (name, rest) = line.split_once('(').filter(|(name, _)| !name.contains([' ', '-', '+']))?;
+        let (arguments, outcome) = rest.rsplit_once(" = ").unwrap_or_else(|| panic!("no outcome: {line:?}"));
+        let outcome = outcome.split(" (").next().unwrap_or_default();
+        Some(Self {
+            name: name.to_owned(),
+            arguments: arguments.trim_end().trim_end_matches(')').to_owned(),
+            outcome: outcome.to_owned(),
+        })
+    }
+
+    /// The name, and the error if there was one: `accept4`, `accept4 EAGAIN`.
+    pub fn label(&self) -> String {
+        match self.outcome.strip_prefix("-1 ") {
+            Some(error) => format!("{} {error}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// How many bytes, events, or whatever it counts.
+    pub fn count(&self) -> usize {
+        self.outcome.parse().unwrap_or_else(|_| panic!("not a count: {self:?}"))
+    }
+
+    /// The descriptor that it is about; for an `accept4` the new one.
+    pub fn descriptor(&self) -> &str {
+        let index = if self.name == "epoll_ctl" { 2 } else { 0 };
+        match &*self.name {
+            "accept4" => &self.outcome,
+            _ => self.arguments.split(", ").nth(index).unwrap_or_default(),
+        }
+    }
+
+    /// Whether it waited for something to happen until a deadline came: how many do depends on how long a test takes.
+    /// One that was not to wait at all is none of these.
+    fn is_deadline(&self) -> bool {
+        self.name == "epoll_wait" && self.outcome == "0" && !self.arguments.ends_with(", 0")
+    }
+
+    /// In debug builds the standard library asks whether a descriptor is open before it closes it.
+    fn is_debug_assertion(&self) -> bool {
+        cfg!(debug_assertions) && self.name == "fcntl" && self.arguments.ends_with("F_GETFD")
+    }
+}
+
+/// The labels of calls, one by one.
+pub fn labels<'a>(calls: impl IntoIterator<Item = &'a Call>) -> Vec<String> {
+    calls.into_iter().map(Call::label).collect()
+}
+
+/// A server whose system calls are recorded.
+pub struct Traced {
+    pub server: Server,
+    folder: TempDir,
+}
+
+impl Traced {
+    /// Starts the server under `strace`.
+    ///
+    /// # Panics
+    /// Where there is no `strace` or it may not trace: what these tests are for cannot be known then.
+    pub fn spawn(flags: &[&str]) -> Self {
+        if let Err(error) = Command::new("strace").arg("--version").output() {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "cannot run strace: {error}");
+            panic!("strace is not installed: `apt-get install strace`, or let scripts/test do it");
+        }
+        let folder = TempDir::new().expect("a folder for the trace");
+        let mut command = program(Path::new("strace"));
+        // As a grandchild, so that the child is the server itself. Where that must not be traced, strace says so on the
+        // standard error, which is the log that the server's start is awaited in, and ends the server.
+        command.args(["--daemonize=grandchild", "--follow-forks", "-s", STRING_BYTES, "-o"]);
+        command.arg(folder.path().join("trace")).arg(env!("CARGO_BIN_EXE_roomcast"));
+        if !flags.iter().any(|flag| flag.starts_with("--listen")) {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(flags);
+        Self { server: Server::spawn_command(command, 1), folder }
+    }
+
+    /// Waits until the server sleeps.
+    pub fn wait_asleep(&self) {
+        let path = format!("/proc/{}/stat", self.server.pid().as_raw_nonzero());
+        wait_until("the server's sleep", || {
+            let stat = std::fs::read_to_string(&path).expect("the server runs");
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+        });
+    }
+
+    /// Ends the server and returns what it has called since it listens, up to the signal.
+    pub fn end(mut self) -> Trace {
+        self.server.sigterm();
+        assert!(self.server.wait_exit().success(), "the server failed");
+        let path = self.folder.path().join("trace");
+        let mut text = String::new();
+        // The server is our child, strace is not: it may still be writing.
+        wait_until("the end of the trace", || {
+            text = std::fs::read_to_string(&path).expect("a trace");
+            text.ends_with("+++ exited with 0 +++\n")
+        });
+        Trace::parse(&text)
+    }
+}
+
+/// What a server has called.
+pub struct Trace {
+    calls: Vec<Call>,
+}
+
+impl Trace {
+    fn parse(text: &str) -> Self {
+        let (threads, lines): (Vec<_>, Vec<_>) =
+            text.lines().map(|line| line.split_once(char::is_whitespace).expect("a thread and its call")).unzip();
+        assert!(threads.iter().all(|thread| *thread == threads[0]), "more than one thread");
+        let lines = lines.into_iter().map(str::trim_start).skip_while(|line| !line.contains("listening on "));
+        let lines = lines.skip(1).take_while(|line| !line.starts_with("--- SIGTERM"));
+        let calls = lines.filter_map(Call::parse).filter(|call| !call.is_deadline() && !call.is_debug_assertion());
+        Self { calls: calls.collect() }
+    }
+
+    /// All calls.
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+
+    /// What was called after the answer to one [`mark`] and before another was read.
+    pub fn between(&self, begin: &str, end: &str) -> &[Call] {
+        let find = |name: &str, mark: &str| {
+            let found = self.calls.iter().position(|call| call.name == name && call.arguments.contains(mark));
+            found.unwrap_or_else(|| panic!("no {name} with {mark}"))
+        };
+        &self.calls[find("sendto", begin) + 1..find("recvfrom", end)]
+    }
+
+    /// What was called about the connection that was accepted as number `index`, from its beginning to its end.
+    pub fn life(&self, index: usize) -> Vec<&Call> {
+        let accepts = |call: &Call| call.label() == "accept4";
+        let begin = self.calls.iter().enumerate().filter(|(_, call)| accepts(call)).nth(index);
+        let (begin, accept) = begin.unwrap_or_else(|| panic!("no connection {index}"));
+        let mut life = Vec::new();
+        for call in self.calls[begin..].iter().filter(|call| call.descriptor() == accept.descriptor()) {
+            life.push(call);
+            if call.name == "close" {
+                break;
+            }
+        }
+        life
+    }
+}
+
+/// Makes a place in the trace that can be found again: a ping, not masked away, and its pong.
+pub fn mark<S: Stream>(raw: &mut Raw<S>, name: &str) {
+    raw.send(&plain_frame(&format!(r#"{{"type":"ping","id":"{name}"}}"#)));
+    while raw.json_of("pong")["id"] != name {}
+}
+
+/// A text frame that can be read in a trace.
+pub fn plain_frame(text: &str) -> Vec<u8> {
+    frame_of(0x80 | TEXT, Some([0; 4]), text.as_bytes())
+}
