@@ -93,15 +93,19 @@ impl Traced {
         }
         let folder = TempDir::new().expect("a folder for the trace");
         let mut command = program(Path::new("strace"));
-        // As a grandchild, so that the child is the server itself. Where that must not be traced, strace says so on the
-        // standard error, which is the log that the server's start is awaited in, and ends the server.
+        // As a grandchild, so that the child is the server itself.
         command.args(["--daemonize=grandchild", "--follow-forks", "-s", STRING_BYTES, "-o"]);
-        command.arg(folder.path().join("trace")).arg(env!("CARGO_BIN_EXE_roomcast"));
+        let path = folder.path().join("trace");
+        command.arg(&path).arg(env!("CARGO_BIN_EXE_roomcast"));
         if !flags.iter().any(|flag| flag.starts_with("--listen")) {
             command.args(["--listen", "127.0.0.1:0"]);
         }
         command.args(flags);
-        Self { server: Server::spawn_command(command, 1), folder }
+        let server = Server::spawn_command(command, 1);
+        // Where it must not trace, strace says so and lets the server run.
+        let is_traced = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);
+        assert!(is_traced, "strace cannot trace here (ptrace is not permitted?):\n{}", server.log().join("\n"));
+        Self { server, folder }
     }
 
     /// Waits until the server sleeps.
