@@ -323,6 +323,8 @@ impl<S: Stream> Raw<S> {
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Some(false),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                // A socket with a timeout is not read on by itself after a signal.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("cannot read: {error}"),
             }
         }
