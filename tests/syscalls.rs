@@ -4,6 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 
 use support::trace::{Call, Traced, labels, mark, plain_frame};
 use support::{Raw, Stream, close_frame, upgrade_request};
@@ -20,6 +21,11 @@ const FLAGS: [&str; 3] = [
 
 fn tcp(traced: &Traced) -> Raw<TcpStream> {
     Raw::connect(traced.server.address())
+}
+
+fn unix(traced: &Traced) -> Raw<UnixStream> {
+    let path = traced.server.listeners()[0].strip_prefix("unix:").expect("a Unix listener");
+    Raw::over(UnixStream::connect(path).expect("connect to the server"))
 }
 
 /// Upgrades a connection and reads the `welcome`.
@@ -97,6 +103,46 @@ fn a_message_costs_one_wait_one_read_and_one_send_a_member() {
         let traced = Traced::spawn(&FLAGS);
         let members = members(count, || tcp(&traced));
         check_one_by_one(traced, members);
+    }
+}
+
+#[test]
+fn over_unix_sockets_it_costs_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let listen = format!("--listen=unix:{}", folder.path().join("socket").display());
+    for count in [1, 10, 100] {
+        let traced = Traced::spawn(&[&FLAGS[..], &[&listen]].concat());
+        let members = members(count, || unix(&traced));
+        check_one_by_one(traced, members);
+    }
+}
+
+#[test]
+fn a_unix_socket_is_watched_for_room_only_while_it_refuses_bytes() {
+    const MESSAGES: usize = 40;
+    let folder = tempfile::tempdir().unwrap();
+    let listen = format!("--listen=unix:{}", folder.path().join("socket").display());
+    let traced = Traced::spawn(&[&FLAGS[..], &[&listen]].concat());
+    let mut members = members(2, || unix(&traced));
+    let [talker, reader] = &mut members[..] else { unreachable!("there are two") };
+    // More than a socket takes, and less than would have to be read from history again.
+    let text = "x".repeat(12 * 1024);
+    for number in 0..MESSAGES {
+        let message = format!(r#"{{"type":"chat","room":"lobby","id":"{number}","text":"{text}"}}"#);
+        talker.send(&plain_frame(&message));
+        talker.json_of("chat");
+    }
+    for number in 0..MESSAGES {
+        assert_eq!(reader.json_of("chat")["id"], number.to_string());
+    }
+    mark(reader, "mark-end");
+    drop(members);
+    let trace = traced.end();
+    let changes: Vec<_> = trace.life(1).into_iter().filter(|call| call.arguments.contains("EPOLL_CTL_MOD")).collect();
+    assert!(!changes.is_empty(), "it never refused bytes");
+    for pair in changes.chunks(2) {
+        let watches: Vec<_> = pair.iter().map(|call| call.arguments.contains("EPOLLOUT")).collect();
+        assert_eq!(watches, [true, false], "{changes:#?}");
     }
 }
 

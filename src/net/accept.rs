@@ -1,11 +1,9 @@
 //! Taking connections in, up to the cap, and pausing when the system is out of something.
 
-use mio::Token;
-
 use super::connection::Connection;
 use super::listener::{AcceptTrouble, accept_trouble};
 use super::stream::Stream;
-use super::{ACCEPT_AGAIN, LISTENERS_MAX, Net};
+use super::{ACCEPT_AGAIN, Net};
 
 impl Net {
     /// Whether a connection may be waiting that there is room for.
@@ -55,7 +53,7 @@ impl Net {
         self.generations = self.generations.wrapping_add(1);
         self.stats.accepted += 1;
         let slot = self.connections.insert(Connection::new(stream, self.generations, self.tick));
-        let token = Token(self.tokens.start + LISTENERS_MAX + slot);
+        let token = self.token(slot as u32);
         let connection = &mut self.connections[slot];
         if let Err(error) = connection.stream.register(&self.registry, token) {
             log::warn!("cannot poll a new connection: {error}");

@@ -265,6 +265,11 @@ impl Net {
         NetStats { sockets: self.connections.len(), open: self.open, ..self.stats }
     }
 
+    /// The token of the connection in a slot.
+    fn token(&self, slot: u32) -> Token {
+        Token(self.tokens.start + LISTENERS_MAX + slot as usize)
+    }
+
     fn queue_read(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         if !connection.is(Flag::Queued) {

@@ -35,10 +35,7 @@ impl Net {
             Err(error) => {
                 connection.set(Flag::Refused);
                 match trouble(&error) {
-                    Trouble::WouldBlock => {
-                        connection.clear(Flag::Writable);
-                        self.note_blocked(slot);
-                    }
+                    Trouble::WouldBlock => self.note_full(slot),
                     Trouble::Interrupted => self.queue_flush(slot),
                     Trouble::Broken => self.note_broken(slot),
                 }
@@ -51,16 +48,27 @@ impl Net {
     fn tear(&mut self, slot: u32, frames: &[u8], bytes: usize) -> usize {
         let boundary = boundary_after(frames, bytes);
         let connection = &mut self.connections[slot as usize];
-        connection.clear(Flag::Writable);
         connection.set(Flag::Refused);
         connection.blocked = Tick::default();
-        self.note_blocked(slot);
+        self.note_full(slot);
         if bytes < boundary {
             let rest = &frames[bytes..boundary];
             self.stats.torn_bytes += rest.len() as u64;
             self.append_output(slot, rest);
         }
         boundary
+    }
+
+    /// The socket takes no more for now; an event will tell when it does.
+    fn note_full(&mut self, slot: u32) {
+        let token = self.token(slot);
+        let connection = &mut self.connections[slot as usize];
+        connection.clear(Flag::Writable);
+        if let Err(error) = connection.stream.watch_writable(&self.registry, token) {
+            log::warn!("cannot poll a connection that takes no bytes: {error}");
+            return self.note_broken(slot);
+        }
+        self.note_blocked(slot);
     }
 
     /// A connection is owed bytes and takes none: from now on the stall timeout runs.
@@ -110,7 +118,14 @@ impl Net {
 
     /// An event said that the socket takes bytes.
     pub(super) fn note_writable(&mut self, slot: u32) {
+        let token = self.token(slot);
         let connection = &mut self.connections[slot as usize];
+        if !connection.is(Flag::Writable)
+            && let Err(error) = connection.stream.unwatch_writable(&self.registry, token)
+        {
+            // Harmless: the loop is woken more often than it needs to be.
+            log::debug!("slot {slot}: {error}");
+        }
         connection.set(Flag::Writable);
         if connection.is(Flag::Refused) || connection.output.is_some() {
             self.queue_flush(slot);
@@ -140,12 +155,11 @@ impl Net {
             match write_all(&connection.stream, &mut output) {
                 Ok(progress) => {
                     if !output.is_empty() {
-                        connection.clear(Flag::Writable);
                         connection.output = Some(output);
                         if progress {
                             connection.blocked = Tick::default();
                         }
-                        self.note_blocked(slot);
+                        self.note_full(slot);
                         return self.read_on_if_allowed(slot);
                     }
                 }

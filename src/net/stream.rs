@@ -54,8 +54,21 @@ impl Stream {
         SockRef::from(&self.0).peer_addr().ok()?.as_socket()
     }
 
-    /// Registers once and for all for both directions: epoll is used edge-triggered, so this costs no wake-ups.
+    /// Registers for what is to wake the loop; epoll is used edge-triggered.
+    ///
+    /// For room to write it is woken only while bytes are refused: a new TCP socket has an edge of writability at once, and
+    /// a Unix socket whenever its peer has read something, so that every delivery would wake the loop again.
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        self.0.register(registry, token, Interest::READABLE | Interest::WRITABLE)
+        self.0.register(registry, token, Interest::READABLE)
+    }
+
+    /// It has refused bytes: sees to it that an event tells when it takes some, also if it does by now.
+    pub(super) fn watch_writable(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.0.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// It takes bytes again: no event is to tell so any more.
+    pub(super) fn unwatch_writable(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.0.reregister(registry, token, Interest::READABLE)
     }
 }
