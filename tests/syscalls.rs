@@ -179,7 +179,7 @@ fn a_connection_costs_these_calls_and_no_others() {
     member.json_of("presence");
     drop(member);
     assert_eq!(traced.server.get("/healthz").status, 200);
-    traced.wait_asleep();
+    traced.wait_for_calls("close", 3);
     let trace = traced.end();
     let open = ["accept4", "epoll_ctl", "recvfrom", "getpeername", "sendto"];
     // Close is answered, and the server hangs up first.

@@ -117,15 +117,27 @@ impl Traced {
         });
     }
 
+    /// Waits until so many calls of a name were made since it listens.
+    pub fn wait_for_calls(&self, name: &str, count: usize) {
+        wait_until("the calls", || {
+            let text = self.text();
+            let whole_lines = text.rfind('\n').map_or("", |end| &text[..end]);
+            Trace::parse(whole_lines).calls.iter().filter(|call| call.name == name).count() >= count
+        });
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("trace")).expect("a trace")
+    }
+
     /// Ends the server and returns what it has called since it listens, up to the signal.
     pub fn end(mut self) -> Trace {
         self.server.sigterm();
         assert!(self.server.wait_exit().success(), "the server failed");
-        let path = self.folder.path().join("trace");
         let mut text = String::new();
         // The server is our child, strace is not: it may still be writing.
         wait_until("the end of the trace", || {
-            text = std::fs::read_to_string(&path).expect("a trace");
+            text = self.text();
             text.ends_with("+++ exited with 0 +++\n")
         });
         Trace::parse(&text)
