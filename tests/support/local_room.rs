@@ -1,0 +1,72 @@
+//! A room without sockets: a hub, a bus in memory, and members who take everything.
+#![allow(
+    unreachable_pub,
+    reason = "tests and benches compile this module by themselves and have no crate to export it to"
+)]
+
+use roomcast::bus::{Bus, LocalBus};
+use roomcast::hub::{Hub, OpenPolicy};
+use roomcast::publication::BusRequest;
+use roomcast::{Config, ConnectionId, Now, UserId};
+
+pub struct LocalRoom {
+    pub hub: Hub,
+    bus: LocalBus,
+}
+
+impl LocalRoom {
+    pub fn new(members: u32) -> Self {
+        let mut config = Config::default();
+        config.limits.message_rate = 0;
+        // A full history, so that it does not grow while it is measured.
+        config.limits.history_messages_max = 10;
+        let mut room = Self { hub: Hub::new(&config, Box::new(OpenPolicy)), bus: LocalBus::new(&config, 1) };
+        for slot in 0..members {
+            let id = ConnectionId { slot, generation: 1 };
+            room.hub.connect(id, &UserId::new(&format!("user-{slot:06}")).unwrap(), None);
+            room.hub.handle_text(Now::default(), id, r#"{"type":"join","room":"lobby"}"#);
+            room.run_bus();
+        }
+        room.hub.drain_output(|_| {});
+        room.flush(|_| {});
+        room
+    }
+
+    /// A member says something; it is in the log now.
+    pub fn say(&mut self, message: &str) {
+        let sender = ConnectionId { slot: 0, generation: 1 };
+        self.hub.handle_text(Now::default(), sender, message);
+        self.run_bus();
+    }
+
+    /// Hands what is owed to `take`, until nothing is; says to how many members.
+    pub fn flush(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
+        let mut sends = 0;
+        while self.hub.has_work() {
+            self.hub.flush_rooms(Now::default(), 64, &mut |_, frames| {
+                sends += 1;
+                take(frames);
+                frames.len()
+            });
+        }
+        sends
+    }
+
+    fn run_bus(&mut self) {
+        let now = Now::default();
+        loop {
+            match self.hub.poll_bus_request() {
+                Some(BusRequest::Open(room)) => self.bus.open(now, &room),
+                Some(BusRequest::Close(room)) => self.bus.close(now, &room),
+                Some(BusRequest::Publish { ticket, publication }) => self.bus.publish(now, ticket, publication),
+                Some(BusRequest::Read { ticket, room, from, bytes_max }) => {
+                    self.bus.read(now, ticket, &room, from, bytes_max);
+                }
+                None => match self.bus.poll_event() {
+                    Some(event) => self.hub.handle_bus_event(now, event),
+                    None => return,
+                },
+            }
+        }
+    }
+}
