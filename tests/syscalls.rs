@@ -1,4 +1,5 @@
 //! The claims about system calls, counted exactly: one send a member and broadcast, one read a message, and nothing else.
+#![cfg(target_os = "linux")]
 
 mod support;
 
