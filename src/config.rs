@@ -86,6 +86,8 @@ pub struct Limits {
     pub sends_per_turn: u32,
     /// Connections told to go away in a turn while shutting down.
     pub closes_per_turn: u32,
+    /// Percent of the loop's time that one room may take; what comes beyond waits in its log, for a larger send.
+    pub room_share_percent: u32,
 }
 
 impl Default for Limits {
@@ -116,6 +118,7 @@ impl Default for Limits {
             messages_per_read: 64,
             sends_per_turn: 64,
             closes_per_turn: 256,
+            room_share_percent: 100,
         }
     }
 }
@@ -232,6 +235,7 @@ impl Limits {
         ] {
             within(name, budget.into(), 1, 1 << 20)?;
         }
+        within("room-share", self.room_share_percent.into(), 1, 100)?;
         // A message grows by what the server stamps on it, never by escaping: what must be escaped in an answer had to
         // be escaped on the way in. One that fits inbound must fit into a page of history and into a log, or it could
         // never be delivered.

@@ -170,6 +170,12 @@ pub(crate) struct Flags {
     /// Connections told to go in a turn of a shutdown.
     #[arg(long, value_name = "N", default_value_t = Limits::default().closes_per_turn, env = "ROOMCAST_CLOSES_PER_TURN", help_heading = "Budgets of a turn")]
     closes_per_turn: u32,
+
+    /// How much of the loop one room may take, 1% to 100%. Below 100% a room that was sent to its members rests before it is
+    /// sent again: with 50% as long as that took, with 67% half as long. What is said meanwhile goes out together, in
+    /// fewer and larger sends.
+    #[arg(long, value_name = "PERCENT", default_value = "100%", value_parser = percent, env = "ROOMCAST_ROOM_SHARE", help_heading = "Budgets of a turn")]
+    room_share: u32,
 }
 
 /// What `--listen` names.
@@ -209,6 +215,11 @@ fn size(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_| format!("{bytes} bytes are more than this machine can address"))
 }
 
+fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
+    number.filter(|percent| (1..=100).contains(percent)).ok_or_else(|| "1% to 100% are allowed".to_owned())
+}
+
 impl Flags {
     /// The settings of the server, with as many connections as are allowed when nothing was said.
     pub(crate) fn config(&self, connections_max: u32) -> Config {
@@ -237,6 +248,7 @@ impl Flags {
         limits.messages_per_read = self.messages_per_read;
         limits.sends_per_turn = self.sends_per_turn;
         limits.closes_per_turn = self.closes_per_turn;
+        limits.room_share_percent = self.room_share;
         self.set_timing(&mut config.timing);
         config
     }
@@ -267,6 +279,14 @@ mod tests {
         let defaults = Config::default();
         let config = Flags::parse_from(["roomcast"]).config(defaults.limits.connections_max);
         assert_eq!(format!("{config:?}"), format!("{defaults:?}"));
+    }
+
+    #[test]
+    fn percents_are_written_with_their_sign_or_without() {
+        assert_eq!([percent("67%"), percent("67"), percent("1"), percent("100%")], [Ok(67), Ok(67), Ok(1), Ok(100)]);
+        for bad in ["", "%", "0", "101%", "6.7", "-1", "50 %", "50%%"] {
+            assert!(percent(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

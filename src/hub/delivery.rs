@@ -12,7 +12,7 @@ use super::Hub;
 use super::connection::Place;
 use super::notice::Notice;
 use super::presence::list_users;
-use super::room::{CatchUp, CatchUpReason, CatchUpStep, Position, Room};
+use super::room::{CatchUp, CatchUpReason, CatchUpStep, Position, Room, Waiting};
 use super::users::Users;
 
 /// How many empty buffers are kept for logs to come, and how large one may be to be kept.
@@ -121,14 +121,14 @@ impl Hub {
         debug_assert!(appended == bytes, "a frame of {appended} bytes was announced with {bytes}");
         self.log_bytes += appended;
         self.stats.appended_bytes += appended as u64;
-        self.enqueue(index);
+        self.enqueue(now, index);
+        self.limit_rests(index);
     }
 
-    /// Puts a room into the list of those to be flushed.
-    pub(super) fn enqueue(&mut self, index: u32) {
-        let room = &mut self.rooms[index as usize];
-        if !room.queued {
-            room.queued = true;
+    /// Puts a room into the list of those to be flushed, once it has rested.
+    pub(super) fn enqueue(&mut self, now: Now, index: u32) {
+        if self.rooms[index as usize].waiting == Waiting::Nowhere && !self.rest(now, index) {
+            self.rooms[index as usize].waiting = Waiting::Dirty;
             self.dirty.push_back(index);
         }
     }

@@ -1,5 +1,7 @@
 //! The broadcast path: what rooms owe their members goes from the log to the sockets, in slices and rounds.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use crate::id::ConnectionId;
@@ -7,7 +9,7 @@ use crate::time::Now;
 
 use super::Hub;
 use super::connection::Place;
-use super::room::{CatchUpStep, Round};
+use super::room::{CatchUpStep, Round, Waiting};
 
 /// The most sends of one room in a row.
 const SLICE_SENDS_MAX: u32 = 64;
@@ -30,7 +32,16 @@ impl Hub {
     ///
     /// `send` is given a connection's slot and whole frames; it says how many bytes of whole frames the connection has
     /// taken. If it took less than all, [`Hub::handle_drained`] has to tell when it takes more.
-    pub fn flush_rooms(&mut self, now: Now, sends_max: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) {
+    ///
+    /// `clock` tells the time while sends take it: once before the first slice and once after each. It is never asked
+    /// if rooms may take all of the loop ([`Limits::room_share_percent`](crate::config::Limits::room_share_percent)).
+    pub fn flush_rooms(
+        &mut self,
+        now: Now,
+        sends_max: u32,
+        clock: &mut impl FnMut() -> Now,
+        send: &mut impl FnMut(u32, &[u8]) -> usize,
+    ) {
         let mut left = sends_max;
         // Each drained connection is looked at once a call, so that one that drains all the time cannot hold this up.
         for _ in 0..self.drained.len() {
@@ -40,9 +51,16 @@ impl Hub {
             let Some(id) = self.drained.pop_front() else { break };
             left = left.saturating_sub(self.serve_drained(now, id, send));
         }
+        let is_timed = self.rests.are_taken() && !self.dirty.is_empty();
+        let mut at = if is_timed { clock() } else { now };
         while left > 0 {
             let Some(index) = self.dirty.pop_front() else { break };
             left -= self.serve_slice(index, left.min(SLICE_SENDS_MAX), send).min(left);
+            let began = at;
+            if is_timed {
+                at = clock();
+            }
+            self.end_slice(at, index, at.uptime.saturating_sub(began.uptime));
             self.finish_leaving(now, index);
         }
     }
@@ -51,7 +69,7 @@ impl Hub {
     fn serve_slice(&mut self, index: u32, sends_max: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> u32 {
         let room = &mut self.rooms[index as usize];
         let tail = room.log.tail();
-        let round = room.round.get_or_insert(Round { next: room.live.len() as u32, end: tail });
+        let round = room.round.get_or_insert(Round { next: room.live.len() as u32, end: tail, took: Duration::ZERO });
         let mut sends = 0;
         while round.next > 0 && sends < sends_max {
             round.next -= 1;
@@ -72,20 +90,29 @@ impl Hub {
             }
         }
         self.stats.sends += u64::from(sends);
-        let is_over = round.next == 0;
-        let round_end = round.end;
-        room.queued = false;
-        if !is_over {
-            self.enqueue(index);
-        } else {
-            room.round = None;
-            room.floor = round_end;
-            self.settle(index);
-            if tail != round_end {
-                self.enqueue(index);
-            }
-        }
         sends.max(1)
+    }
+
+    /// A slice has taken so long: the room's turn comes again if its round is not over, or more has been appended since it
+    /// began.
+    fn end_slice(&mut self, now: Now, index: u32, took: Duration) {
+        let room = &mut self.rooms[index as usize];
+        if let Some(round) = room.round.as_mut().filter(|round| round.next > 0) {
+            round.took += took;
+            self.dirty.push_back(index);
+            return;
+        }
+        room.waiting = Waiting::Nowhere;
+        let Some(round) = room.round.take() else { return };
+        room.floor = round.end;
+        let is_level = room.log.tail() == round.end;
+        if self.rests.are_taken() {
+            room.owe(now, round.took + took, self.limits.room_share_percent);
+        }
+        self.settle(index);
+        if !is_level {
+            self.enqueue(now, index);
+        }
     }
 
     /// A connection that had refused bytes takes them again: its rooms go on where they stopped.

@@ -8,7 +8,7 @@ use crate::time::Now;
 use super::connection::Place;
 use super::notice::Notice;
 use super::presence::Parting;
-use super::room::{CatchUp, CatchUpReason, CatchUpStep, Leaving, LiveMember, Room};
+use super::room::{CatchUp, CatchUpReason, CatchUpStep, Leaving, LiveMember, Room, Waiting};
 use super::{Hub, Refused};
 
 impl Hub {
@@ -86,8 +86,10 @@ impl Hub {
         }
         let room = self.rooms.remove(index as usize);
         self.log_bytes -= room.log.len();
-        if room.queued {
-            self.dirty.retain(|dirty| *dirty != index);
+        match room.waiting {
+            Waiting::Nowhere => {}
+            Waiting::Dirty => self.dirty.retain(|dirty| *dirty != index),
+            Waiting::Resting => self.rests.remove(index),
         }
         self.room_keys.remove(room.name.as_str(), index);
         self.requests.push_back(BusRequest::Close(room.name));

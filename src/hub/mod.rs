@@ -16,6 +16,7 @@ mod outbox;
 mod policy;
 mod presence;
 mod publish;
+mod rest;
 mod room;
 mod users;
 
@@ -33,6 +34,7 @@ use self::notice::Notices;
 use self::outbox::Outbox;
 use self::presence::Due;
 use self::publish::Pending;
+use self::rest::Rests;
 use self::room::{Room, RoomRef};
 use self::users::Users;
 use crate::config::{Config, Limits, Timing, long_list};
@@ -66,6 +68,10 @@ pub struct HubStats {
     pub sent_bytes: u64,
     /// Bytes appended to rooms' logs: what a broadcast copies, whatever the number of members.
     pub appended_bytes: u64,
+    /// Rests of rooms that had something to send and had taken their share of the loop.
+    pub rests: u64,
+    /// Rests that ended early, or were not taken, because too much waited or the server shuts down.
+    pub rests_cut: u64,
     /// Live members that fell back to history.
     pub fallbacks: u64,
     /// Connections closed because they took no bytes for too long.
@@ -93,6 +99,8 @@ pub struct Hub {
     outbox: Outbox,
     /// Rooms with something to send, each once, in the order in which their turn comes.
     dirty: VecDeque<u32>,
+    /// Rooms with something to send that have taken their share.
+    rests: Rests,
     /// Connections whose sockets take bytes again.
     drained: VecDeque<ConnectionId>,
     /// Those of them that catch up somewhere, for the next turn.
@@ -127,6 +135,7 @@ impl Hub {
             requests: VecDeque::new(),
             outbox: Outbox::default(),
             dirty: VecDeque::new(),
+            rests: Rests::new(config.limits.room_share_percent),
             drained: VecDeque::new(),
             resumed: VecDeque::new(),
             wheel: Wheel::new(),
@@ -284,14 +293,16 @@ impl Hub {
         self.close(now, id, reason);
     }
 
-    /// From now on publications and joins are refused.
+    /// From now on publications and joins are refused, and no room rests.
     pub fn start_draining(&mut self) {
         self.is_draining = true;
+        self.cut_rests();
     }
 
     /// Whether all that was said is answered by the bus and has been handed to the sockets, as far as they took it.
     pub fn is_flushed(&self) -> bool {
-        self.publications_pending == 0 && self.requests.is_empty() && self.dirty.is_empty() && self.outbox.is_empty()
+        let rooms_are_level = self.dirty.is_empty() && self.rests.is_empty();
+        self.publications_pending == 0 && self.requests.is_empty() && rooms_are_level && self.outbox.is_empty()
     }
 
     /// Whether there is something to pull right now.
@@ -318,6 +329,7 @@ impl Hub {
     /// Does what is due, and what the last flush left for this turn.
     pub fn handle_deadlines(&mut self, now: Now) {
         self.resume_catch_ups(now);
+        self.end_rests(now);
         while let Some((_, due)) = self.wheel.pop(Tick::of(now)) {
             self.handle_due(now, due);
         }
@@ -325,7 +337,7 @@ impl Hub {
 
     /// How long until [`Hub::handle_deadlines`] has something to do.
     pub fn timeout(&self, now: Now) -> Option<std::time::Duration> {
-        self.wheel.timeout(now)
+        [self.wheel.timeout(now), self.rests.timeout(now)].into_iter().flatten().min()
     }
 
     /// Up to `most` connections that are still there, for a shutdown to close.

@@ -1,5 +1,7 @@
 //! A room: its log, who reads it live, who still catches up, and who is present.
 
+use std::time::Duration;
+
 use crate::id::{Epoch, RoomName};
 use crate::publication::{ReadFrom, Ticket};
 use crate::room_log::{Offset, RoomLog};
@@ -108,6 +110,19 @@ pub(super) struct Round {
     pub(super) next: u32,
     /// Where the log ended when the round began: who is served stands there or further on.
     pub(super) end: Offset,
+    /// How much of the loop's time its slices have taken, if that matters.
+    pub(super) took: Duration,
+}
+
+/// Where a room waits to be flushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// It has nothing to send.
+    Nowhere,
+    /// In the list of those whose turn comes, once.
+    Dirty,
+    /// Among those that have taken their share of the loop, once.
+    Resting,
 }
 
 /// What is known of a room's history.
@@ -134,8 +149,10 @@ pub(super) struct Room {
     pub(super) round: Option<Round>,
     /// No live member that does not lag stands before this.
     pub(super) floor: Offset,
-    /// Whether the room waits in the list of rooms to be flushed.
-    pub(super) queued: bool,
+    /// Whether the room waits to be flushed.
+    pub(super) waiting: Waiting,
+    /// When the time that its rounds have taken is paid back; see `rest.rs`.
+    pub(super) paid_by: Duration,
     pub(super) users: Attendance,
     /// Whether it has so many users that they are counted instead of named.
     pub(super) big: bool,
@@ -169,7 +186,8 @@ impl Room {
             leaving: Vec::new(),
             round: None,
             floor: Offset::default(),
-            queued: false,
+            waiting: Waiting::Nowhere,
+            paid_by: Duration::ZERO,
             users: Attendance::default(),
             big: false,
             members_due: false,

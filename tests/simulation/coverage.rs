@@ -42,4 +42,6 @@ coverage! {
     unavailable,
     shutting_down,
     levelled,
+    rests,
+    rests_cut,
 }

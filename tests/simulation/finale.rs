@@ -144,6 +144,8 @@ impl World {
         assert!(!self.hub.has_work() && self.hub.is_flushed() && self.tickets_pending() == 0);
         self.hub.handle_bus_event(self.now, stray_answer());
         self.coverage.fallbacks += stats.fallbacks;
+        self.coverage.rests += stats.rests;
+        self.coverage.rests_cut += stats.rests_cut;
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub(crate) delay_steps_max: u64,
     /// How often a socket that is slow is made fast again, in relation to how often one is made slow.
     pub(crate) recovery: u32,
+    /// How long a send takes.
+    pub(crate) send_micros: u64,
     /// The longest usual text.
     pub(crate) text_bytes: u64,
 }
@@ -47,6 +49,7 @@ impl Settings {
             bus: chance.pick(&[BusKind::Local, BusKind::Local, BusKind::Fake, BusKind::Lossy]),
             delay_steps_max: chance.pick(&[1, 10, 100]),
             recovery: chance.pick(&[3, 6, 12, 40]),
+            send_micros: chance.pick(&[0, 8, 300, 5000]),
             text_bytes: chance.pick(&[40, 600, 1500]),
         }
     }
@@ -69,6 +72,7 @@ fn draw_limits(chance: &mut Chance, config: &mut Config) {
     limits.notices_max = 16;
     limits.message_rate = chance.pick(&[0, 0, 0, 1]);
     limits.message_burst = 2;
+    limits.room_share_percent = chance.pick(&[100, 100, 67, 50, 10]);
 }
 
 fn draw_timing(chance: &mut Chance, config: &mut Config) {

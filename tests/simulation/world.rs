@@ -1,5 +1,6 @@
 //! The world around a hub: clock, bus, sockets and clients; one turn of it, and what must hold after each.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
@@ -236,12 +237,16 @@ impl World {
 
     pub(crate) fn flush(&mut self, sends_max: u32) {
         let Self { hub, seats, slots, .. } = self;
-        hub.flush_rooms(self.now, sends_max, &mut |slot, frames| {
+        let took = Cell::new(Duration::ZERO);
+        let clock = &mut || Now { uptime: self.now.uptime + took.get(), ..self.now };
+        hub.flush_rooms(self.now, sends_max, clock, &mut |slot, frames| {
+            took.set(took.get() + Duration::from_micros(self.settings.send_micros));
             assert!(!frames.is_empty(), "an empty send to slot {slot}");
             let seat = slots.get(slot as usize).copied().flatten();
             let seat = seat.unwrap_or_else(|| panic!("a send to slot {slot}, which nobody has"));
             seats[seat].link.as_mut().expect("a taken slot has a link").send(frames)
         });
+        self.now.uptime += took.get();
         for seat in 0..self.seats.len() {
             self.read(seat);
         }
@@ -274,6 +279,9 @@ impl World {
         let stats = self.hub.stats();
         let most = limits.log_bytes_total_max + FRAME_BYTES_MAX;
         assert!(stats.log_bytes <= most, "{} bytes in logs exceed {most}", stats.log_bytes);
+        // A room that rests is no work, but the hub must ask to be called again.
+        let rests = !self.hub.is_flushed() && !self.hub.has_work() && self.publications == 0;
+        assert!(!rests || self.hub.timeout(self.now).is_some(), "something is owed, and nothing would wake the loop");
         assert!(self.publications <= limits.publications_pending_max, "{} publications pending", self.publications);
         for (at, seat) in self.seats.iter().enumerate() {
             let bytes = seat.link.as_ref().map_or(0, Link::own_bytes);
