@@ -50,9 +50,10 @@ impl Rests {
 }
 
 impl Room {
-    /// A round that took so much of the loop is over at `now`: whatever the room still owes, it owes the rest of this, too.
+    /// A round that took so much of the loop is over at `now`. All time pays what is owed, but for that which the room itself
+    /// takes.
     pub(super) fn owe(&mut self, now: Now, took: Duration, share_percent: u32) {
-        self.paid_by = self.paid_by.max(now.uptime) + took * (100 - share_percent) / share_percent;
+        self.paid_by = now.uptime.max(self.paid_by + took) + took * (100 - share_percent) / share_percent;
     }
 }
 
