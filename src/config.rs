@@ -27,6 +27,8 @@ pub struct Config {
     pub timing: Timing,
     /// Whether the host wants [`crate::Notice`]s.
     pub notices: bool,
+    /// Whether the processor time of turns is measured, and `/metrics` tells it and all counts to whoever reaches the port.
+    pub metrics: bool,
 }
 
 /// How much of everything there may be. Each field names what happens at the bound.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::BoolishValueParser;
 use roomcast::Config;
 use roomcast::config::{Limits, Timing};
 
@@ -38,6 +39,11 @@ pub(crate) struct Flags {
     /// https://*.example, or * for all. Programs that send no Origin may always connect.
     #[arg(long, value_name = "ORIGIN", env = "ROOMCAST_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
+
+    /// Answers /metrics with counts and the time that turns take, for Prometheus. Whoever reaches the port can read them: let a
+    /// proxy keep the path to itself.
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "ROOMCAST_METRICS")]
+    metrics: bool,
 
     /// Most WebSocket connections; beyond them /ws answers 503. [default: what the file limit allows]
     #[arg(long, value_name = "N", env = "ROOMCAST_MAX_CONNECTIONS", help_heading = "Limits")]
@@ -225,6 +231,7 @@ impl Flags {
     pub(crate) fn config(&self, connections_max: u32) -> Config {
         let mut config = Config::default();
         config.allow_origins.clone_from(&self.allow_origin);
+        config.metrics = self.metrics;
         let limits = &mut config.limits;
         limits.connections_max = connections_max;
         limits.message_rate = self.message_rate;

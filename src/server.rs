@@ -2,7 +2,9 @@
 
 mod clock;
 mod dispatch;
+mod metrics;
 mod remote;
+mod shutdown;
 mod site;
 
 use std::fmt;
@@ -17,8 +19,10 @@ use mio::{Registry, Token, Waker};
 
 use self::clock::Clock;
 use self::dispatch::Dispatch;
+use self::metrics::{Scrape, TurnTimes};
 use self::remote::Command;
 pub use self::remote::Remote;
+use self::shutdown::Life;
 use self::site::Site;
 use crate::bus::{Bus, LocalBus};
 use crate::config::Config;
@@ -57,21 +61,6 @@ pub struct Stats {
     pub net: NetStats,
     /// Turns since the server was made.
     pub turns: u64,
-}
-
-/// How far a shutdown has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    Running,
-    /// Nothing new is taken; what was taken is answered and delivered.
-    Flushing {
-        until: Duration,
-    },
-    /// Everybody is told to go.
-    Closing {
-        until: Duration,
-    },
-    Ended,
 }
 
 /// A chat server that lives in somebody's poll loop.
@@ -126,6 +115,8 @@ pub struct Server {
     config: Config,
     life: Life,
     turns: u64,
+    /// Measured if anybody wants [`Config::metrics`].
+    turn_times: Option<TurnTimes>,
 }
 
 impl fmt::Debug for Server {
@@ -169,6 +160,7 @@ impl Server {
             names: Unique::new(host.seed ^ 1),
             sender,
             inbox,
+            turn_times: config.metrics.then(TurnTimes::default),
             config,
             life: Life::Running,
             turns: 0,
@@ -242,6 +234,9 @@ impl Server {
 
     /// Does a turn's work: inbox, reads, deadlines, bus, own output, rooms, and frees who has gone.
     pub fn end_turn(&mut self) {
+        if let Some(times) = &mut self.turn_times {
+            times.begin_turn(clock::processor_time());
+        }
         let now = self.clock.begin_turn();
         self.turns += 1;
         self.net.begin_turn(now);
@@ -262,6 +257,9 @@ impl Server {
         self.advance_shutdown(now);
         let timeout = self.timeout();
         self.clock.end_turn(timeout);
+        if let Some(times) = &mut self.turn_times {
+            times.end_turn(clock::processor_time());
+        }
     }
 
     /// The next thing that the host is told, if it [wants](Config::notices) to be.
@@ -297,33 +295,22 @@ impl Server {
         Stats { hub: self.hub.stats(), net: self.net.stats(), turns: self.turns }
     }
 
-    /// Begins to end: accepts nothing more, refuses publications, delivers what was taken, tells everybody to come back
-    /// (1001), and waits for at most `--drain-timeout` until they have gone. Turn on until [`Server::has_ended`].
-    pub fn shutdown(&mut self) {
-        if self.life != Life::Running {
-            return;
-        }
-        log::info!("shutting down");
-        self.net.stop_listening();
-        self.hub.start_draining();
-        let until = self.clock.resume().uptime + self.config.timing.drain_timeout;
-        self.life = Life::Flushing { until };
+    /// What [`Config::metrics`] has `/metrics` answer, for a host that exports it in its own way: [`Server::stats`] as OpenMetrics
+    /// text. If that is off, there is no histogram of turns in it.
+    pub fn metrics(&self) -> String {
+        self.scrape().text()
     }
 
-    /// Whether [`Server::shutdown`] was called.
-    pub fn is_shutting_down(&self) -> bool {
-        self.life != Life::Running
-    }
-
-    /// Whether the shutdown is complete.
-    pub fn has_ended(&self) -> bool {
-        self.life == Life::Ended
+    fn scrape(&self) -> Scrape {
+        Scrape { stats: self.stats(), turn_times: self.turn_times }
     }
 
     /// The net, and everything else as what the net tells its findings to.
     fn dispatch(&mut self, now: Now) -> (&mut Net, Dispatch<'_>) {
+        let scrape = self.config.metrics.then(|| self.scrape());
         let dispatch = Dispatch {
             now,
+            scrape,
             hub: &mut self.hub,
             site: &mut self.site,
             names: &mut self.names,
@@ -397,28 +384,5 @@ impl Server {
             net.close(id, reason, &mut dispatch);
         }
         net.flush(&mut dispatch);
-    }
-
-    fn advance_shutdown(&mut self, now: Now) {
-        match self.life {
-            Life::Running | Life::Ended => {}
-            Life::Flushing { until } => {
-                if self.hub.is_flushed() || now.uptime >= until {
-                    self.life = Life::Closing { until };
-                    self.advance_shutdown(now);
-                }
-            }
-            Life::Closing { until } => {
-                // In batches, so that the rest of the host's loop goes on.
-                for id in self.hub.connections(self.config.limits.closes_per_turn as usize) {
-                    self.hub.close(now, id, CloseReason::GOING_AWAY);
-                }
-                let stats = self.net.stats();
-                if (stats.sockets == 0 && !self.hub.has_work()) || now.uptime >= until {
-                    log::info!("shut down; {} connections were cut", stats.sockets);
-                    self.life = Life::Ended;
-                }
-            }
-        }
     }
 }

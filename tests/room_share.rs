@@ -8,7 +8,7 @@ use std::time::Duration;
 use roomcast::bus::{Bus, LocalBus};
 use roomcast::hub::{Hub, OpenPolicy};
 use roomcast::publication::BusRequest;
-use roomcast::{Config, ConnectionId, Now, UserId};
+use roomcast::{Config, ConnectionId, Now, RoomName, UserId};
 use support::host::{self, Host, LOOK};
 use support::{Raw, TEXT, frame};
 
@@ -318,6 +318,87 @@ fn all_rests_end_before_the_logs_together_refuse_anything() {
     }
     assert_eq!(hall.hub.stats().errors, 0, "{}", hall.own);
     assert!(hall.hub.stats().rests_cut > 20);
+}
+
+#[test]
+fn a_room_with_half_a_log_at_the_end_of_a_round_does_not_rest() {
+    let mut config = shared(1);
+    config.limits.log_bytes_max = 16 * 1024;
+    config.limits.message_bytes_max = 4 * 1024;
+    config.limits.data_bytes_max = 1024;
+    let mut hall = Hall::new(&config, 100);
+    hall.say("a", 0);
+    assert_eq!(hall.turn(64), 64);
+    for _ in 0..9 {
+        hall.tell(0, &format!(r#"{{"type":"chat","room":"a","text":"{}"}}"#, "x".repeat(900)));
+    }
+    // The rest of the round, and at once the beginning of the next.
+    assert_eq!(hall.turn(64), 36 + 28);
+    assert_eq!(hall.turns(), 36);
+    assert_eq!((hall.hub.stats().rests, hall.hub.stats().rests_cut), (0, 1));
+}
+
+#[test]
+fn no_room_rests_while_all_logs_together_are_half_full() {
+    let mut config = shared(1);
+    config.limits.log_bytes_max = 64 * 1024;
+    config.limits.log_bytes_total_max = 64 * 1024;
+    config.limits.message_bytes_max = 4 * 1024;
+    let mut hall = Hall::new(&config, 20);
+    hall.join(30, "b");
+    hall.rest_long();
+    // What is owed to somebody whose socket is full stays in the log of b.
+    hall.full = Some(30);
+    for _ in 0..37 {
+        hall.tell(30, &format!(r#"{{"type":"chat","room":"b","text":"{}"}}"#, "x".repeat(900)));
+        hall.turns();
+    }
+    assert!(hall.hub.stats().log_bytes > 32 * 1024);
+    let before = hall.hub.stats();
+    for _ in 0..4 {
+        hall.say("a", 0);
+        assert_eq!(hall.turns(), 20);
+    }
+    let after = hall.hub.stats();
+    assert_eq!((after.rests - before.rests, after.rests_cut - before.rests_cut), (0, 3));
+}
+
+#[test]
+fn what_is_promised_to_a_slow_bus_ends_a_rest_too() {
+    let mut config = shared(1);
+    config.limits.log_bytes_max = 16 * 1024;
+    config.limits.message_bytes_max = 4 * 1024;
+    config.limits.data_bytes_max = 1024;
+    let mut hall = Hall::new(&config, 20);
+    hall.say("a", 0);
+    hall.turns();
+    hall.say("a", 0);
+    assert!(!hall.hub.is_flushed() && hall.hub.stats().rests == 1);
+    let chat = format!(r#"{{"type":"chat","room":"a","text":"{}"}}"#, "x".repeat(900));
+    for _ in 0..9 {
+        hall.hub.handle_text(hall.now(), id(0), &chat);
+    }
+    assert_eq!(hall.turn(64), 20, "the one that rested");
+    assert_eq!(hall.hub.stats().errors, 0);
+}
+
+#[test]
+fn what_the_host_says_ends_a_rest_too() {
+    let mut config = shared(1);
+    config.limits.log_bytes_max = 16 * 1024;
+    config.limits.message_bytes_max = 4 * 1024;
+    config.limits.data_bytes_max = 1024;
+    let mut hall = Hall::new(&config, 20);
+    hall.say("a", 0);
+    hall.turns();
+    let mut publication = host::publication(&"x".repeat(900), None);
+    publication.room = RoomName::new("a").unwrap();
+    while hall.hub.stats().log_bytes <= 8 * 1024 {
+        assert!(!hall.hub.has_work());
+        hall.hub.publish_for_host(hall.now(), &publication).unwrap();
+        hall.run_bus();
+    }
+    assert_eq!((hall.hub.stats().rests, hall.turns()), (1, 20));
 }
 
 #[test]

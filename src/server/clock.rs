@@ -3,6 +3,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::time::Now;
 
 /// How late a turn may be before the lateness counts as a pause of the whole process.
@@ -18,6 +20,11 @@ impl Now {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { uptime: BEGINNING.get_or_init(Instant::now).elapsed(), unix_ms: unix.as_millis() as u64 }
     }
+}
+
+/// How much of the processor this thread has used: waiting, and being kept waiting, does not count.
+pub(super) fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// Time as the server lives it: suspended, stopped by a debugger, or kept from running by its host, it does not age, and

@@ -6,6 +6,7 @@ use crate::net::{Answer, Handler, Output, Verdict};
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
+use super::metrics::Scrape;
 use super::site::{Condition, Site};
 
 pub(super) struct Dispatch<'a> {
@@ -15,13 +16,16 @@ pub(super) struct Dispatch<'a> {
     pub(super) names: &'a mut Unique,
     pub(super) is_draining: bool,
     pub(super) is_bus_ready: bool,
+    /// What `/metrics` tells, if there is such a path.
+    pub(super) scrape: Option<Scrape>,
     /// Whose request is being upgraded.
     pub(super) admitted: Option<Identity>,
 }
 
 impl Handler for Dispatch<'_> {
     fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, is_full: bool) -> Answer {
-        let condition = Condition { is_draining: self.is_draining, is_bus_ready: self.is_bus_ready, is_full };
+        let condition =
+            Condition { is_draining: self.is_draining, is_bus_ready: self.is_bus_ready, is_full, scrape: self.scrape };
         let (answer, identity) = self.site.answer(request, condition, self.hub.policy_mut());
         self.admitted = identity;
         answer

@@ -12,6 +12,8 @@ use crate::hub::{Identity, Policy};
 use crate::net::{Answer, Handshake, OriginPolicy, Response, method_not_allowed};
 use crate::protocol::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 
+use super::metrics::{MEDIA_TYPE, Scrape};
+
 const PAGE: &str = include_str!("../page/index.html");
 const STYLE: &str = include_str!("../page/page.css");
 const CLIENT: &str = include_str!("../page/roomcast.js");
@@ -27,6 +29,8 @@ pub(super) struct Condition {
     pub(super) is_bus_ready: bool,
     /// Whether there are as many WebSockets as allowed.
     pub(super) is_full: bool,
+    /// What `/metrics` tells, if there is such a path.
+    pub(super) scrape: Option<Scrape>,
 }
 
 pub(super) struct Site {
@@ -66,19 +70,17 @@ impl Site {
                 Err(response) => (Answer::Respond(response), None),
             };
         }
-        if !["/", "/roomcast.js", "/healthz", "/readyz"].contains(&path) {
-            let words = format!("nothing is at {path}; there are /, /ws, /roomcast.js, /healthz and /readyz");
-            return (Answer::Respond(Response::text(StatusCode::NOT_FOUND, &words)), None);
-        }
+        let response = match (path, condition.scrape) {
+            ("/", _) => self.page(),
+            ("/roomcast.js", _) => client(),
+            ("/healthz", _) => Response::text(StatusCode::OK, "ok"),
+            ("/readyz", _) => readiness(condition),
+            ("/metrics", Some(scrape)) => metrics(scrape),
+            (_, scrape) => return (Answer::Respond(not_found(path, scrape.is_some())), None),
+        };
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return (Answer::Respond(method_not_allowed(request, "GET, HEAD")), None);
         }
-        let response = match path {
-            "/" => self.page(),
-            "/roomcast.js" => client(),
-            "/healthz" => Response::text(StatusCode::OK, "ok"),
-            _ => readiness(condition),
-        };
         (Answer::Respond(response), None)
     }
 
@@ -138,6 +140,18 @@ fn client() -> Response {
         .with("Cache-Control", "no-cache")
         .with("Access-Control-Allow-Origin", "*")
         .with("Cross-Origin-Resource-Policy", "cross-origin")
+}
+
+fn not_found(path: &str, has_metrics: bool) -> Response {
+    let there_is = match has_metrics {
+        true => "/, /ws, /roomcast.js, /healthz, /readyz and /metrics",
+        false => "/, /ws, /roomcast.js, /healthz and /readyz",
+    };
+    Response::text(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {there_is}"))
+}
+
+fn metrics(scrape: Scrape) -> Response {
+    Response::new(StatusCode::OK, MEDIA_TYPE, scrape.text().into_bytes()).with("Cache-Control", "no-store")
 }
 
 fn readiness(condition: Condition) -> Response {
