@@ -293,6 +293,17 @@ mod tests {
     }
 
     #[test]
+    fn a_room_has_some_share_and_no_more_than_all() {
+        let check = |percent| {
+            let mut config = Config::default();
+            config.limits.room_share_percent = percent;
+            config.check().map_err(|error| error.to_string())
+        };
+        assert_eq!([1, 50, 100].map(check), [Ok(()), Ok(()), Ok(())]);
+        assert!([0, 101].map(check).iter().all(|result| result.as_ref().is_err_and(|e| e.contains("room-share"))));
+    }
+
+    #[test]
     fn a_message_must_fit_into_a_page() {
         let mut config = Config::default();
         config.limits.message_bytes_max = 64 * 1024;

@@ -3,9 +3,13 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use roomcast::{Now, Policy, RoomName, UserId};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
 use support::host::{self, Host};
-use support::{Client, Raw, Server, request, roomcast};
+use support::{Client, Connect, Raw, Server, request, roomcast};
 
 /// One metric: its type and its samples, by what follows its name.
 #[derive(Debug)]
@@ -89,6 +93,13 @@ fn histogram(families: &Families, name: &str) -> (Vec<(f64, f64)>, f64, f64) {
     (buckets, of("_sum"), of("_count"))
 }
 
+/// Keeps this thread's processor busy.
+fn work(time: Duration) {
+    let used = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
+    let end = used() + time;
+    while used() < end {}
+}
+
 #[test]
 fn nothing_is_exported_unless_asked_for() {
     let server = Server::spawn(&[]);
@@ -147,6 +158,7 @@ fn counts_move_with_a_chat() {
     ann.join("lobby");
     bob.join("lobby");
     let joined = scrape(&server);
+    ann.send_json(&json!({"type": "ping"}));
     ann.say("lobby", "hello");
     bob.recv_type("chat");
     let after = scrape(&server);
@@ -156,7 +168,7 @@ fn counts_move_with_a_chat() {
         assert_eq!(value(&after, &format!("roomcast_{gauge}")), expected, "{gauge}");
     }
     let moved = |from: &Families, name: &str| value(&after, name) - value(from, name);
-    assert_eq!(moved(&joined, "roomcast_messages_received"), 1.0);
+    assert_eq!(moved(&joined, "roomcast_messages_received"), 2.0);
     assert_eq!(moved(&joined, "roomcast_messages_delivered"), 1.0);
     assert_eq!(moved(&before, "roomcast_requests_upgraded"), 2.0);
     // The scrape of before is answered, that of the two joined and this one is being.
@@ -191,6 +203,30 @@ fn the_buckets_of_turn_times_add_up() {
     assert!(later > sum, "{later}");
 }
 
+/// A policy that breaks its promise not to block.
+struct Sleepy;
+
+impl Policy for Sleepy {
+    fn allow_join(&mut self, _user: &UserId, _room: &RoomName) -> Result<(), String> {
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(())
+    }
+}
+
+#[test]
+fn what_others_do_with_the_processor_in_a_turn_is_not_counted() {
+    let mut config = host::config();
+    config.metrics = true;
+    let mut host = Host::with(config, Box::new(Sleepy), Now::system);
+    let address = host.listen();
+    host.serve(|| {
+        Connect::to(address).connect().join("lobby");
+        work(Duration::from_millis(50));
+    });
+    let (_, sum, count) = histogram(&parse(&host.server.metrics()), "roomcast_turn_cpu_seconds");
+    assert!(count > 3.0 && sum < 0.1, "{sum} s in {count} turns");
+}
+
 #[test]
 fn a_host_gets_the_same_text_without_the_port() {
     for is_on in [false, true] {
@@ -200,13 +236,16 @@ fn a_host_gets_the_same_text_without_the_port() {
         host.listen();
         for _ in 0..3 {
             host.turn(host::LOOK);
+            // What the host does between turns is its own affair.
+            work(Duration::from_millis(100));
         }
         let families = parse(&host.server.metrics());
         assert_eq!(value(&families, "roomcast_turns"), 3.0);
         let times = families.contains_key("roomcast_turn_cpu_seconds");
         assert_eq!(times, is_on, "nobody measured turns");
         if is_on {
-            assert_eq!(histogram(&families, "roomcast_turn_cpu_seconds").2, 3.0);
+            let (_, sum, count) = histogram(&families, "roomcast_turn_cpu_seconds");
+            assert!(count == 3.0 && sum < 0.1, "{sum} s in {count} turns");
         }
     }
 }

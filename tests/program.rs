@@ -12,7 +12,7 @@ use serde_json::json;
 use support::{Client, Raw, Server, request, roomcast, upgrade_request};
 
 /// Every flag of the program.
-const FLAGS: [&str; 23] = [
+const FLAGS: [&str; 25] = [
     "--listen",
     "--allow-origin",
     "--message-rate",
@@ -36,6 +36,8 @@ const FLAGS: [&str; 23] = [
     "--close-timeout",
     "--drain-timeout",
     "--presence-grace",
+    "--room-share",
+    "--metrics",
 ];
 
 /// Runs a command that must end by itself; a server that runs on against all expectation is ended by `timeout`.
@@ -69,7 +71,7 @@ fn help_teaches_every_flag() {
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).expect("the help is UTF-8");
     for flag in FLAGS {
-        assert!(help.contains(&format!("{flag} ")), "{flag} is not in the help");
+        assert!(help.split_whitespace().any(|word| word == flag), "{flag} is not in the help");
         let variable = format!("ROOMCAST_{}", flag[2..].to_uppercase().replace('-', "_"));
         assert!(help.contains(&variable), "{variable} is not in the help");
     }
@@ -97,6 +99,7 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
     check_refused(&["--log-bytes", "12bananas"], &[], &["12bananas", "--log-bytes", "KiB"]);
     check_refused(&["--message-rate", "-1"], &[], &["-1"]);
     check_refused(&["--message-rate", "many"], &[], &["many", "--message-rate"]);
+    check_refused(&["--room-share", "0%"], &[], &["0%", "--room-share", "1% to 100%"]);
     check_refused(&["--max-connections", "x"], &[], &["x", "--max-connections"]);
 }
 

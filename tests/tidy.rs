@@ -108,6 +108,17 @@ fn hub_net_and_bus_are_sans_io_where_they_say_so() {
 }
 
 #[test]
+fn only_one_file_of_the_library_reads_clocks() {
+    for source in library().into_iter().filter(|source| !source.path.ends_with("server/clock.rs")) {
+        for (number, line) in code(&source.text) {
+            for word in ["Instant::now", "SystemTime", "clock_gettime", "ClockId"] {
+                assert!(!line.contains(word), "{}:{number}: {word}", source.path.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn unsafe_is_forbidden() {
     let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
     assert!(manifest.contains("unsafe_code = \"forbid\""));

@@ -109,9 +109,12 @@ impl Hub {
 
     /// Half of what a log may hold leaves the other half for what comes before the room's turn. So large a send costs by the
     /// byte anyhow, and resting saves nothing.
+    ///
+    /// Of the room's log only what came since its last round counts: what laggards hold, they give up when it is needed.
     fn has_much_waiting(&self, index: u32) -> bool {
         let room = &self.rooms[index as usize];
-        room.log.len() + room.reserved_bytes > self.limits.log_bytes_max / 2
+        let waiting = room.floor.behind(room.log.tail());
+        waiting + room.reserved_bytes > self.limits.log_bytes_max / 2
             || self.log_bytes > self.limits.log_bytes_total_max / 2
     }
 
