@@ -18,6 +18,7 @@ mod presence;
 mod publish;
 mod rest;
 mod room;
+mod stats;
 mod users;
 
 use std::collections::{HashMap, VecDeque};
@@ -28,6 +29,7 @@ pub use self::notice::Notice;
 pub use self::outbox::Output;
 pub use self::policy::{Identity, OpenPolicy, Policy, Refusal, open_identity};
 pub use self::publish::HostPublication;
+pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, Verdict};
 use self::notice::Notices;
@@ -45,42 +47,6 @@ use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ID_BYTES_MAX, Serve
 use crate::publication::{BusRequest, Ticket};
 use crate::room_log::LogBuffer;
 use crate::time::Now;
-
-/// Counts of what a hub holds and has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HubStats {
-    /// Connections that were welcomed and have not gone.
-    pub connections: usize,
-    /// Distinct users of these connections, and of those in grace.
-    pub users: usize,
-    /// Rooms that something holds.
-    pub rooms: usize,
-    /// Bytes in all rooms' logs.
-    pub log_bytes: usize,
-    /// Messages of clients, of any type.
-    pub messages_received: u64,
-    /// Chat messages delivered to the rooms here.
-    pub messages_delivered: u64,
-    /// Sends of a room's log to a member.
-    pub sends: u64,
-    /// Bytes taken by these sends.
-    pub sent_bytes: u64,
-    /// Bytes appended to rooms' logs: what a broadcast copies, whatever the number of members.
-    pub appended_bytes: u64,
-    /// Rests of rooms that had something to send and had taken their share of the loop.
-    pub rests: u64,
-    /// Rests that ended early, or were not taken, because too much waited or the server shuts down.
-    pub rests_cut: u64,
-    /// Live members that fell back to history.
-    pub fallbacks: u64,
-    /// Connections closed because they took no bytes for too long.
-    pub stalled: u64,
-    /// Messages refused by the rate limit.
-    pub rate_limited: u64,
-    /// `error` messages, for whatever reason.
-    pub errors: u64,
-}
 
 /// See the [module](self).
 pub struct Hub {
