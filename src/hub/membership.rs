@@ -36,7 +36,7 @@ impl Hub {
         self.policy.allow_join(self.users.id(user), &name).map_err(|words| (ErrorCode::Forbidden, words))?;
         let index = match existing {
             Some(index) => index,
-            None => self.open_room(name)?,
+            None => self.open_room(&name)?,
         };
         let room = &mut self.rooms[index as usize];
         let since = message.since.as_ref();
@@ -66,7 +66,7 @@ impl Hub {
         }
     }
 
-    fn open_room(&mut self, name: RoomName) -> Result<u32, Refused> {
+    fn open_room(&mut self, name: &RoomName) -> Result<u32, Refused> {
         if self.rooms.len() >= self.limits.rooms_max as usize {
             let words = format!("there are {} rooms; no new one can be opened", self.limits.rooms_max);
             return Err((ErrorCode::ServerBusy, words));
