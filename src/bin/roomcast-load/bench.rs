@@ -13,6 +13,9 @@ use crate::flags::Flags;
 use crate::record::{self, Record};
 use crate::target::{Cores, Running, Target};
 
+/// The step of a record that says why there are no others.
+const FAILED: &str = "failed";
+
 /// See the [module](self).
 pub(crate) struct Bench<'a> {
     pub(crate) flags: &'a Flags,
@@ -69,6 +72,13 @@ impl Results {
     pub(crate) fn finish(&self) {
         self.progress.finish_and_clear();
     }
+
+    /// # Errors
+    /// If something failed; what did is in the records.
+    pub(crate) fn verdict(&self) -> Result<(), LoadError> {
+        let failed = self.records.iter().filter(|record| record.step == FAILED).count();
+        if failed == 0 { Ok(()) } else { Err(LoadError::Failed { failed, of: self.records.len() }) }
+    }
 }
 
 impl Bench<'_> {
@@ -110,6 +120,13 @@ impl Bench<'_> {
         fill(&mut record);
         self.results.push(record)
     }
+
+    /// Keeps why a workload could not be done, or not to its end.
+    pub(crate) fn record_failure(&mut self, error: &LoadError) -> Result<(), LoadError> {
+        self.record(FAILED, |record| {
+            record.remark(error.to_string());
+        })
+    }
 }
 
 /// The figures that every conversation has.
@@ -135,7 +152,7 @@ pub(crate) fn describe(record: &mut Record, findings: &Findings) {
         record.remark("the load was the bottleneck, not the server");
     }
     if findings.lost > 0 {
-        record.remark(format!("{} of {} messages said were not delivered to everybody", findings.lost, findings.said));
+        record.remark(format!("{} deliveries of {} messages never came", findings.lost, findings.said));
     }
     if let Some(farewell) = findings.farewells.first() {
         record.remark(format!("{} connections ended: {}", findings.farewells.len(), farewell.why));

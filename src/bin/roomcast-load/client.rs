@@ -184,8 +184,14 @@ impl Client {
                 heard.markers.push(HeardMarker { client: index, marker, at });
                 count += 1;
             });
-            if heard.complaint.is_none() && count == 0 && memchr::memmem::find(read, br#""type":"error""#).is_some() {
-                heard.complaint = Some(String::from_utf8_lossy(read).into_owned());
+            if heard.complaint.is_none()
+                && count == 0
+                && let Some(at) = memchr::memmem::find(read, br#"{"type":"error""#)
+            {
+                // Up to the next frame's header, which is no text.
+                let words = String::from_utf8_lossy(&read[at..]);
+                let is_text = |c: &char| *c != char::REPLACEMENT_CHARACTER && !c.is_control();
+                heard.complaint = Some(words.chars().take_while(is_text).collect());
             }
         }
         self.markers += count;

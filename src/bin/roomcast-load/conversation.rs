@@ -93,6 +93,7 @@ struct Talk<'a> {
     latency: Vec<Histogram<u64>>,
     /// Whose latency counts: what is due between these.
     measured: (u64, u64),
+    markers_before: u64,
     began: Instant,
     next_sip: Instant,
     /// By client: whether it reads less than it might, so that its latency is its own doing.
@@ -104,7 +105,6 @@ struct Talk<'a> {
 impl Conversation {
     /// Has it, and waits for what is under way at the end.
     pub(crate) fn run(&self, crowd: &mut Crowd) -> Result<Findings, LoadError> {
-        let markers_before = crowd.counts().markers;
         let mut talk = Talk::new(crowd, self);
         talk.open_windows()?;
         let begin = talk.began + self.warm_up;
@@ -133,11 +133,10 @@ impl Conversation {
         let since = |before: Option<Cpu>, pid| Some(Cpu::of(pid)?.since(before?));
         let server = self.pid.and_then(|pid| since(server, pid));
         let load = since(load, me).unwrap_or_default();
-        talk.finish(markers_before)?;
-        let expected = talk.expected();
+        talk.finish()?;
+        let lost = talk.missing();
         let Talk { said, latency, began, holes_told, .. } = talk;
         let farewells = crowd.take_farewells();
-        let received = crowd.counts().markers - markers_before;
         Ok(Findings {
             seconds,
             counts: Counts {
@@ -149,7 +148,7 @@ impl Conversation {
             timeline,
             server,
             load,
-            lost: expected.saturating_sub(received),
+            lost,
             said: said.iter().sum(),
             farewells,
             holes_told,
@@ -181,6 +180,7 @@ impl<'a> Talk<'a> {
             said: vec![0; conversation.groups.len()],
             latency: conversation.groups.iter().map(|_| record::latencies()).collect(),
             measured: (begin, end),
+            markers_before: crowd.counts().markers,
             crowd,
             conversation,
             serial: 0,
@@ -304,17 +304,22 @@ impl<'a> Talk<'a> {
         self.next_sip
     }
 
-    /// Says nothing more and waits until everything has come, or nothing more comes.
-    fn finish(&mut self, markers_before: u64) -> Result<(), LoadError> {
-        const QUIET: Duration = Duration::from_secs(3);
+    /// How much of what was said has not reached somebody, so far.
+    fn missing(&self) -> u64 {
+        let owed = self.conversation.groups.iter().zip(&self.said).map(|(group, said)| group.members as u64 * said);
+        owed.sum::<u64>().saturating_sub(self.crowd.counts().markers - self.markers_before)
+    }
+
+    /// Says nothing more and waits until everything has come, or nothing more does.
+    fn finish(&mut self) -> Result<(), LoadError> {
+        // Nobody is called lossy for a pause of the machine; and slow readers rest when they change from the live log to
+        // history and back.
+        const QUIET: Duration = Duration::from_millis(1500);
         const PATIENCE: Duration = Duration::from_secs(30);
-        let expected: u64 = self.expected();
         let give_up = Instant::now() + PATIENCE;
-        let (mut last_read, mut bytes) = (Instant::now(), self.crowd.counts().bytes);
-        while last_read.elapsed() < QUIET && Instant::now() < give_up {
-            if self.crowd.counts().markers - markers_before >= expected {
-                break;
-            }
+        let mut last_read = Instant::now();
+        let mut bytes = self.crowd.counts().bytes;
+        while self.missing() > 0 && last_read.elapsed() < QUIET && Instant::now() < give_up {
             let sip = if self.conversation.slow.clients.is_empty() { last_read + QUIET } else { self.sip() };
             self.crowd.turn(Some(sip))?;
             self.listen(false)?;
@@ -323,10 +328,5 @@ impl<'a> Talk<'a> {
             }
         }
         Ok(())
-    }
-
-    /// How many deliveries there are if everything said reaches everybody.
-    fn expected(&self) -> u64 {
-        self.conversation.groups.iter().zip(&self.said).map(|(group, said)| group.members as u64 * said).sum()
     }
 }

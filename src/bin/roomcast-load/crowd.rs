@@ -378,12 +378,14 @@ impl Crowd {
             return;
         }
         self.opening -= usize::from(client.phase != Phase::Open);
+        let was_connecting = client.phase == Phase::Connecting;
         client.phase = Phase::Gone;
         // It is registered; that the system knows better changes nothing.
         let _ = self.poll.registry().deregister(&mut client.socket);
         let _ = client.socket.shutdown(std::net::Shutdown::Both);
         let why = match client.close_code {
             Some(code) => format!("closed with code {code}"),
+            None if was_connecting => format!("cannot connect to {}: {error}", self.address),
             None if error.kind() == io::ErrorKind::UnexpectedEof => "closed by the server".to_owned(),
             None => error.to_string(),
         };

@@ -22,6 +22,13 @@ pub(crate) enum LoadError {
     Gone { count: usize, why: String },
     #[error("cannot write {path}: {source}")]
     Write { path: String, source: io::Error },
+    #[error(
+        "{heard} of {expected} deliveries came when everybody who publishes said one thing; each member, the publisher \
+         included, must receive it (are --join-template and --chat-template what this server understands?){complaint}"
+    )]
+    Unheard { heard: u64, expected: u64, complaint: String },
+    #[error("{failed} of {of} measurements failed")]
+    Failed { failed: usize, of: usize },
     #[error(transparent)]
     System(#[from] io::Error),
 }

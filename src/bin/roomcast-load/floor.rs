@@ -176,7 +176,7 @@ impl Sender {
             }
             end = next;
             room.frames += 1;
-            if self.batch.is_some_and(|batch| room.frames % batch == 0) {
+            if self.batch.is_some_and(|batch| room.frames.is_multiple_of(batch)) {
                 room.full_end = room.log.len() + end;
             }
         }

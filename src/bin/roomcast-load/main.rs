@@ -1,6 +1,7 @@
 //! The load test: many clients on one thread, what they see, and what the server spends on it.
 
 mod bench;
+mod chart;
 mod client;
 mod conversation;
 mod crowd;
@@ -9,7 +10,11 @@ mod flags;
 mod floor;
 mod machine;
 mod marker;
+mod plots;
 mod record;
+mod rehearsal;
+mod report;
+mod summary;
 mod table;
 mod target;
 mod timer;
@@ -23,6 +28,7 @@ use clap::{Parser, ValueEnum};
 use self::bench::{Bench, Results};
 use self::error::LoadError;
 use self::flags::{Flags, Role};
+use self::report::Report;
 use self::target::{Cores, Target};
 use self::workloads::Workload;
 
@@ -51,6 +57,7 @@ fn run(flags: &Flags) -> Result<(), LoadError> {
     let workloads = if flags.workload.is_empty() { Workload::value_variants() } else { &flags.workload };
     let runs = |workload: &Workload| targets.iter().filter(|target| workload.suits(target)).count() as u64;
     let steps = workloads.iter().map(|workload| runs(workload) * workload.steps(flags.quick)).sum::<u64>();
+    let report = flags.report.as_deref().map(Report::create).transpose()?;
     let mut results = Results::new(flags, steps * u64::from(flags.rounds))?;
     for round in 1..=flags.rounds {
         for workload in workloads {
@@ -60,9 +67,7 @@ fn run(flags: &Flags) -> Result<(), LoadError> {
                 if let Err(error) = workload.run(&mut bench) {
                     // What one server cannot do says nothing of the others.
                     bench.results.note(&format!("{} of {}: {error}", workload.name(), target.name));
-                    bench.record("failed", |record| {
-                        record.remark(error.to_string());
-                    })?;
+                    bench.record_failure(&error)?;
                 }
             }
         }
@@ -70,7 +75,10 @@ fn run(flags: &Flags) -> Result<(), LoadError> {
     results.finish();
     let medians = record::medians(&results.records);
     print!("{}", table::render(&medians));
-    Ok(())
+    if let Some(report) = report {
+        report.write(&cores, &results.records, &medians)?;
+    }
+    results.verdict()
 }
 
 /// The first core for the server and the second for the load, if there are two.

@@ -39,6 +39,11 @@ impl Record {
         self.values.get(name).copied()
     }
 
+    /// Whether messages were said by schedule, whatever the server did; who says so sets `offered_per_s`.
+    pub(crate) fn is_open_loop(&self) -> bool {
+        self.values.contains_key("offered_per_s")
+    }
+
     pub(crate) fn remark(&mut self, words: impl Into<String>) -> &mut Self {
         self.remarks.push(words.into());
         self

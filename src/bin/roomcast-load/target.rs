@@ -124,14 +124,15 @@ impl Target {
         let program = words.next().unwrap_or_default();
         let failed = |source| LoadError::Start { command: line.clone(), source };
         // What is started inherits where it may run.
-        machine::pin_to(&cores.server)?;
+        // Where that is not possible it was said at the start.
+        let _ = machine::pin_to(&cores.server);
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "warn");
         }
         let child = command.spawn();
-        machine::pin_to(&cores.load)?;
+        let _ = machine::pin_to(&cores.load);
         let child = child.map_err(failed)?;
         let wire = if self.is_floor() { Wire::Bare } else { Wire::WebSocket(self.templates.clone()) };
         let mut running = Running { address, pid: Some(child.id()), wire, child: Some(child) };

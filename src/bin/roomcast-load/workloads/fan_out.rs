@@ -6,12 +6,23 @@ use crate::client::Ear;
 use crate::conversation::{Conversation, Group, Pace, SlowReaders};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
+use crate::rehearsal::rehearse;
 
 pub(super) const PUBLISHERS: usize = 10;
 
 const ROOMS: u32 = 200;
 const MEMBERS_OF_A_ROOM: usize = 10;
 const WINDOW_OF_ROOMS: u32 = 4;
+
+/// Of a core: at least so much of it must be used by whoever limits the rate of a closed loop.
+const BUSY: f64 = 0.8;
+
+/// One step: its name, who talks, and what was set for it that is worth a figure.
+pub(super) struct Step<'a> {
+    pub(super) name: String,
+    pub(super) group: Group,
+    pub(super) settings: &'a [(&'a str, f64)],
+}
 
 /// How the room is talked to, step by step.
 pub(super) fn steps(quick: bool) -> Vec<Pace> {
@@ -30,11 +41,12 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let (running, mut crowd) = bench.start("")?;
     let publishers = one_room(&mut crowd, members)?;
     for pace in steps(bench.flags.quick) {
-        let step = match pace {
+        let name = match pace {
             Pace::Closed { window } => format!("window {window}"),
             Pace::Open { per_second } => format!("{per_second} messages/s"),
         };
-        converse(bench, &mut crowd, &step, running.pid, &Group { publishers: publishers.clone(), members, pace })?;
+        let group = Group { publishers: publishers.clone(), members, pace };
+        converse(bench, &mut crowd, running.pid, &Step { name, group, settings: &[] })?;
     }
     Ok(())
 }
@@ -44,9 +56,14 @@ pub(super) fn run_rooms(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let clients = crowd.open(ROOMS as usize * MEMBERS_OF_A_ROOM, Ear::Counts)?;
     crowd.join(&clients, |nth| nth as u32 % ROOMS)?;
     let publishers: Vec<_> = (0..ROOMS).map(|room| (clients[room as usize], room)).collect();
+    for (publisher, _) in &publishers {
+        crowd.set_ear(*publisher, Ear::Markers);
+    }
+    rehearse(&mut crowd, &publishers, MEMBERS_OF_A_ROOM)?;
     let pace = Pace::Closed { window: WINDOW_OF_ROOMS };
     let group = Group { publishers, members: MEMBERS_OF_A_ROOM, pace };
-    converse(bench, &mut crowd, &format!("window {WINDOW_OF_ROOMS}"), running.pid, &group)
+    let step = Step { name: format!("window {WINDOW_OF_ROOMS}"), group, settings: &[] };
+    converse(bench, &mut crowd, running.pid, &step)
 }
 
 /// The bare sender with a fixed number of messages in every write.
@@ -57,7 +74,8 @@ pub(super) fn run_floor(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         let publishers = one_room(&mut crowd, members)?;
         // Enough for a batch to fill while the last one is being sent.
         let pace = Pace::Closed { window: (2 * batch as u32).div_ceil(PUBLISHERS as u32) + 1 };
-        converse(bench, &mut crowd, &format!("{batch} a write"), running.pid, &Group { publishers, members, pace })?;
+        let group = Group { publishers, members, pace };
+        converse(bench, &mut crowd, running.pid, &Step { name: format!("{batch} a write"), group, settings: &[] })?;
     }
     Ok(())
 }
@@ -67,18 +85,23 @@ pub(super) fn one_room(crowd: &mut Crowd, members: usize) -> Result<Vec<(ClientI
     let clients = crowd.open(members, Ear::Counts)?;
     crowd.join(&clients, |_| 0)?;
     let count = PUBLISHERS.min(members);
-    Ok((0..count).map(|nth| (clients[nth * members / count], 0)).collect())
+    let publishers: Vec<_> = (0..count).map(|nth| (clients[nth * members / count], 0)).collect();
+    for (publisher, _) in &publishers {
+        crowd.set_ear(*publisher, Ear::Markers);
+    }
+    rehearse(crowd, &publishers, members)?;
+    Ok(publishers)
 }
 
 /// Has one group talk, and keeps what is found.
 pub(super) fn converse(
     bench: &mut Bench<'_>,
     crowd: &mut Crowd,
-    step: &str,
     pid: Option<u32>,
-    group: &Group,
+    step: &Step<'_>,
 ) -> Result<(), LoadError> {
-    bench.announce(step);
+    let Step { name, group, settings } = step;
+    bench.announce(name);
     // By schedule few enough come that everybody's can be looked at.
     let ear = if matches!(group.pace, Pace::Open { .. }) { Ear::Markers } else { Ear::Counts };
     (0..crowd.len() as ClientIndex).for_each(|client| crowd.set_ear(client, ear));
@@ -96,8 +119,20 @@ pub(super) fn converse(
     if let Some(complaint) = crowd.take_complaint() {
         bench.results.note(&format!("{} complained: {complaint}", bench.target.name));
     }
-    bench.record(step, |record| {
+    bench.record(name, |record| {
         record.set("members", group.members as f64);
+        if let Pace::Open { per_second } = group.pace {
+            record.set("offered_per_s", per_second);
+        }
+        for (name, value) in *settings {
+            record.set(name, *value);
+        }
         describe(record, &findings);
+        let is_idle = |name| record.get(name).is_some_and(|busy| busy < BUSY);
+        if !record.is_open_loop() && is_idle("server_busy") && is_idle("load_busy") {
+            record.remark(
+                "neither server nor load was busy all the time: the loop is short of messages, or others had the cores",
+            );
+        }
     })
 }

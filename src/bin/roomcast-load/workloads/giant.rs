@@ -9,6 +9,7 @@ use crate::bench::{Bench, describe};
 use crate::client::Ear;
 use crate::conversation::{Conversation, Group, Pace, SlowReaders};
 use crate::error::LoadError;
+use crate::rehearsal::rehearse;
 
 const SMALL_ROOMS: u32 = 100;
 const MEMBERS_OF_A_SMALL_ROOM: usize = 2;
@@ -34,6 +35,8 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     for (publisher, _) in &publishers {
         crowd.set_ear(*publisher, Ear::Markers);
     }
+    rehearse(&mut crowd, &small_group.publishers, MEMBERS_OF_A_SMALL_ROOM)?;
+    rehearse(&mut crowd, &publishers, giant_members)?;
     let per_second = GIANT_DELIVERIES_PER_SECOND / giant_members as f64;
     let giant_group = Group { publishers, members: giant_members, pace: Pace::Open { per_second } };
     for (step, groups) in [("giant silent", vec![small_group.clone()]), ("giant talks", vec![small_group, giant_group])]

@@ -1,6 +1,6 @@
 //! How CPU time a delivery grows with the size of the room.
 
-use super::fan_out;
+use super::fan_out::{self, Step};
 use crate::bench::Bench;
 use crate::conversation::{Group, Pace};
 use crate::error::LoadError;
@@ -14,7 +14,8 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         let (running, mut crowd) = bench.start("")?;
         let publishers = fan_out::one_room(&mut crowd, *members)?;
         let group = Group { publishers, members: *members, pace: Pace::Closed { window: 1 } };
-        fan_out::converse(bench, &mut crowd, &format!("{members} members"), running.pid, &group)?;
+        let step = Step { name: format!("{members} members"), group, settings: &[] };
+        fan_out::converse(bench, &mut crowd, running.pid, &step)?;
     }
     Ok(())
 }

@@ -29,7 +29,8 @@ struct Idle {
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let default = if bench.flags.quick { 2000 } else { 10_000 };
     let count = bench.flags.conns.unwrap_or(default) as usize;
-    let resting = Duration::from_secs(if bench.flags.quick { 3 } else { 35 });
+    // Long enough for everybody to be pinged once, unless somebody is in a hurry.
+    let resting = bench.flags.duration.unwrap_or(Duration::from_secs(if bench.flags.quick { 3 } else { 35 }));
     let (running, mut crowd) = bench.start(FLAGS)?;
     let idle = Idle { count, pid: running.pid };
     let step = format!("{count} connections");

@@ -57,6 +57,47 @@ impl Workload {
         }
     }
 
+    /// What it does and what to look at, for whoever reads the results.
+    pub(crate) fn explanation(self) -> &'static str {
+        match self {
+            Self::FanOut => {
+                "One room; 10 of its members publish, everybody receives everything. Window N is a closed loop: each \
+                 publisher always has N messages under way, which shows the highest rate; N messages/s is an open loop: said by \
+                 schedule, whatever the server does, which shows the latency that people would feel."
+            }
+            Self::Rooms => {
+                "200 rooms of 10 members, one publisher each with 4 messages always under way: many small fan-outs."
+            }
+            Self::Growth => {
+                "What a delivery costs in ever bigger rooms; 10 publishers with one message under way each."
+            }
+            Self::Floor => {
+                "The bare sender with a fixed number of messages in each write: what system calls alone cost."
+            }
+            Self::Giant => {
+                "100 rooms of 2 talk all the time; then a giant room does, too. What the small rooms feel should not grow \
+                 with the giant."
+            }
+            Self::Share => {
+                "One busy room under --room-share: a lower share of the time makes for bigger batches, so less CPU time and \
+                 more latency. Messages are said by schedule."
+            }
+            Self::Idle => {
+                "Connections that say nothing. KiB are the server's memory for each: at rest, after each has said 4 KiB, and \
+                 after all were closed and opened again, which should not grow. The kernel's are of the whole machine."
+            }
+            Self::Churn => "Connect, join, say something, hear it, close; 50 at a time, as fast as it goes.",
+            Self::Slow => {
+                "50 of 500 members read nothing, or too little. The healthy ones should feel nothing, memory should stay \
+                 bounded, and the silent ones be closed; the slow ones should miss nothing."
+            }
+            Self::Resume => {
+                "Members lose their connections all at once while messages flow, and come back from where they were: \
+                 nothing may be lost or doubled."
+            }
+        }
+    }
+
     /// Whether it makes sense with a target.
     pub(crate) fn suits(self, target: &Target) -> bool {
         match self {

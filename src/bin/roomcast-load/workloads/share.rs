@@ -1,6 +1,6 @@
 //! What `--room-share` trades: a busy room's CPU time against its latency.
 
-use super::fan_out;
+use super::fan_out::{self, Step};
 use crate::bench::Bench;
 use crate::conversation::{Group, Pace};
 use crate::error::LoadError;
@@ -18,7 +18,9 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         let (running, mut crowd) = bench.start(&format!("--room-share {share}"))?;
         let publishers = fan_out::one_room(&mut crowd, members)?;
         let group = Group { publishers, members, pace: Pace::Open { per_second } };
-        fan_out::converse(bench, &mut crowd, &format!("{share} %, {per_second} messages/s"), running.pid, &group)?;
+        let settings: &[(&str, f64)] = &[("room_share_percent", f64::from(share))];
+        let step = Step { name: format!("{share} %, {per_second} messages/s"), group, settings };
+        fan_out::converse(bench, &mut crowd, running.pid, &step)?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::conversation::{Conversation, Findings, Group, Pace, SlowReaders};
 use crate::crowd::{Crowd, Opening};
 use crate::error::LoadError;
 use crate::machine::{self, Memory};
+use crate::rehearsal::rehearse;
 
 const MEMBERS: usize = 500;
 const SLOW: usize = 50;
@@ -34,7 +35,8 @@ fn room(crowd: &mut Crowd) -> Result<(Group, Vec<ClientIndex>), LoadError> {
     let others = crowd.open(SLOW, opening)?;
     let all = [&healthy[..], &others].concat();
     crowd.join(&all, |_| 0)?;
-    let publishers = healthy.iter().take(PUBLISHERS).map(|client| (*client, 0)).collect();
+    let publishers: Vec<_> = healthy.iter().take(PUBLISHERS).map(|client| (*client, 0)).collect();
+    rehearse(crowd, &publishers, MEMBERS)?;
     Ok((Group { publishers, members: MEMBERS, pace: Pace::Open { per_second: MESSAGES_PER_SECOND } }, others))
 }
 
