@@ -23,7 +23,7 @@ pub(super) struct Stream(pub(super) Socket);
 
 impl From<TcpStream> for Stream {
     fn from(stream: TcpStream) -> Self {
-        Self(UnixStream::from(OwnedFd::from(stream)).into())
+        UnixStream::from(OwnedFd::from(stream)).into()
     }
 }
 
