@@ -1,5 +1,7 @@
 //! How connections come into rooms and leave them, and how rooms begin and end.
 
+use thin_vec::ThinVec;
+
 use crate::id::{ConnectionId, RoomName};
 use crate::protocol::{ClientMessage, ErrorCode, ServerMessage};
 use crate::publication::{BusRequest, ReadFrom};
@@ -206,7 +208,7 @@ impl Hub {
         let member = room.catching_up.swap_remove(place as usize);
         if room.catching_up.is_empty() {
             // Most of the time nobody catches up, and each place is a hundred bytes.
-            room.catching_up = Vec::new();
+            room.catching_up = ThinVec::new();
         }
         if let Some(moved) = room.catching_up.get(place as usize) {
             self.connections.member_mut(moved.slot).set_place(index, Place::CatchingUp(place));

@@ -53,14 +53,16 @@ impl Room {
     /// A round that took so much of the loop is over at `now`. All time pays what is owed, but for that which the room itself
     /// takes.
     pub(super) fn owe(&mut self, now: Now, took: Duration, share_percent: u32) {
-        self.paid_by = now.uptime.max(self.paid_by + took) + took * (100 - share_percent) / share_percent;
+        let paid_by = Duration::from_micros(self.paid_by_micros) + took;
+        let paid_by = now.uptime.max(paid_by) + took * (100 - share_percent) / share_percent;
+        self.paid_by_micros = paid_by.as_micros() as u64;
     }
 }
 
 impl Hub {
     /// Has a room that was given something to send rest, if it owes; says whether it does.
     pub(super) fn rest(&mut self, now: Now, index: u32) -> bool {
-        let due = self.rooms[index as usize].paid_by;
+        let due = Duration::from_micros(self.rooms[index as usize].paid_by_micros);
         if !self.rests.are_taken() || self.is_draining || due < now.uptime + REST_LEAST {
             return false;
         }
@@ -121,7 +123,7 @@ impl Hub {
     /// A room that does not rest though it should owes nothing: otherwise one that never can would owe ever more, and be silent
     /// for long when it can.
     fn forgive(&mut self, index: u32) {
-        self.rooms[index as usize].paid_by = Duration::ZERO;
+        self.rooms[index as usize].paid_by_micros = 0;
         self.stats.rests_cut += 1;
     }
 

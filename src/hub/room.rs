@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use thin_vec::ThinVec;
+
 use crate::id::{Epoch, RoomName};
 use crate::publication::{ReadFrom, Ticket};
 use crate::room_log::{Offset, RoomLog};
@@ -142,17 +144,18 @@ pub(super) struct Room {
     pub(super) position: Position,
     pub(super) log: RoomLog,
     pub(super) live: Vec<LiveMember>,
-    pub(super) catching_up: Vec<CatchUp>,
+    // These three are empty in most rooms: one word each.
+    pub(super) catching_up: ThinVec<CatchUp>,
     /// Slots of the live members whose sockets refused bytes.
-    pub(super) laggards: Vec<u32>,
-    pub(super) leaving: Vec<Leaving>,
+    pub(super) laggards: ThinVec<u32>,
+    pub(super) leaving: ThinVec<Leaving>,
     pub(super) round: Option<Round>,
     /// No live member that does not lag stands before this.
     pub(super) floor: Offset,
     /// Whether the room waits to be flushed.
     pub(super) waiting: Waiting,
     /// When the time that its rounds have taken is paid back; see `rest.rs`.
-    pub(super) paid_by: Duration,
+    pub(super) paid_by_micros: u64,
     pub(super) users: Attendance,
     /// Whether it has so many users that they are counted instead of named.
     pub(super) big: bool,
@@ -181,13 +184,13 @@ impl Room {
             position: Position::Unknown,
             log: RoomLog::default(),
             live: Vec::new(),
-            catching_up: Vec::new(),
-            laggards: Vec::new(),
-            leaving: Vec::new(),
+            catching_up: ThinVec::new(),
+            laggards: ThinVec::new(),
+            leaving: ThinVec::new(),
             round: None,
             floor: Offset::default(),
             waiting: Waiting::Nowhere,
-            paid_by: Duration::ZERO,
+            paid_by_micros: 0,
             users: Attendance::default(),
             big: false,
             members_due: false,
@@ -243,5 +246,16 @@ impl Room {
             let slot = member.slot();
             self.laggards.retain(|laggard| *laggard != slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_room_is_small() {
+        let bytes = std::mem::size_of::<Room>();
+        assert!(bytes <= 216, "{bytes} bytes");
     }
 }

@@ -9,8 +9,8 @@ use super::output::Output;
 use super::{Handler, Net, Trouble, trouble};
 
 /// How many empty outputs are kept to be used again, and how large one may be to be kept.
-const OUTPUTS_KEPT_MAX: usize = 64;
-const OUTPUT_KEPT_BYTES_MAX: usize = 64 * 1024;
+const OUTPUTS_KEPT_MAX: usize = 16;
+const OUTPUT_KEPT_BYTES_MAX: usize = 4 * 1024;
 
 impl Net {
     /// Offers whole frames to an open connection; says how many bytes of whole frames it has taken.
