@@ -167,11 +167,11 @@ pub(super) struct Room {
     pub(super) epoch_began: Option<Offset>,
 }
 
-/// Appends to a list of members, which grows by half at a time, and by four at first: there are many short ones, so that
-/// the spare room of doubling would add up, and so would the holes that many small steps leave in the heap.
+/// Appends to a list of members, which grows by four, then by eight, then by half at a time: there are many short ones, so
+/// that the spare room of doubling would add up, and so would the holes that many small steps leave in the heap.
 pub(super) fn push_tightly<T>(list: &mut Vec<T>, item: T) {
     if list.len() == list.capacity() {
-        list.reserve_exact((list.len() / 2).max(4));
+        list.reserve_exact(if list.is_empty() { 4 } else { (list.len() / 2).max(8) });
     }
     list.push(item);
 }

@@ -83,6 +83,10 @@ pub(super) fn connect(to: SocketAddr, number: u32, receive_buffer_bytes: Option<
     {
         // Every address of 127.0.0.0/8 is this machine; from .2 on nobody else is likely to listen.
         let nth = 2 + number / CLIENTS_PER_ADDRESS % 200;
+        // The port is chosen when the other end is known; otherwise the system looks for one that nobody uses at all, which
+        // takes longer the more there are.
+        #[cfg(target_os = "linux")]
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, nth as u8), 0)).into())?;
     }
     match socket.connect(&to.into()) {
