@@ -20,8 +20,8 @@ const SMALL: usize = 1000;
 const BROADCASTS: u32 = 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // `cargo test --benches` asks for less.
-    let connections = if std::env::args().any(|arg| arg == "--test") { 10_000 } else { CONNECTIONS };
+    // `cargo bench` says so; `cargo test --benches` wants only to see it run.
+    let connections = if std::env::args().any(|arg| arg == "--bench") { CONNECTIONS } else { 10_000 };
     let scale = CONNECTIONS / connections;
     let (big, small, rooms) = (BIG / scale, SMALL / scale, ROOMS / scale);
     let poll = Poll::new()?;
