@@ -121,6 +121,33 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", default_value_t = Limits::default().dedupe_ids_max, env = "ROOMCAST_DEDUPE_IDS", help_heading = "History")]
     dedupe_ids: usize,
 
+    /// The Redis that makes all nodes that name it one server: redis://[[user]:password@]host[:port][/db], rediss:// for
+    /// TLS, unix:///path. Better set by the environment, which no list of processes shows. Without it everything is kept in memory.
+    #[cfg(feature = "redis")]
+    #[arg(long, value_name = "URL", env = "ROOMCAST_REDIS", hide_env_values = true, help_heading = "Several nodes")]
+    redis: Option<String>,
+
+    /// What all keys and channels in Redis begin with; nodes with different prefixes do not know of each other.
+    #[cfg(feature = "redis")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "roomcast",
+        env = "ROOMCAST_REDIS_PREFIX",
+        help_heading = "Several nodes"
+    )]
+    redis_prefix: String,
+
+    /// How long messages wait for a Redis that does not answer; then they are refused (unavailable). 100ms to 60s.
+    #[cfg(feature = "redis")]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, env = "ROOMCAST_REDIS_HOLD", help_heading = "Several nodes")]
+    redis_hold: Duration,
+
+    /// A PEM file of certificates to trust with rediss:// instead of the system's.
+    #[cfg(feature = "redis")]
+    #[arg(long, value_name = "FILE", env = "ROOMCAST_REDIS_CA", help_heading = "Several nodes")]
+    redis_ca: Option<PathBuf>,
+
     /// Silence of a client after which it is pinged.
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration, env = "ROOMCAST_PING_INTERVAL", help_heading = "Timing")]
     ping_interval: Duration,
@@ -258,6 +285,16 @@ impl Flags {
         limits.room_share_percent = self.room_share;
         self.set_timing(&mut config.timing);
         config
+    }
+
+    /// Which Redis, if any.
+    #[cfg(feature = "redis")]
+    pub(crate) fn redis(&self) -> Option<roomcast::bus::RedisConfig> {
+        let mut config = roomcast::bus::RedisConfig::new(self.redis.as_deref()?);
+        config.prefix.clone_from(&self.redis_prefix);
+        config.hold = self.redis_hold;
+        config.ca.clone_from(&self.redis_ca);
+        Some(config)
     }
 
     fn set_timing(&self, timing: &mut Timing) {

@@ -70,6 +70,13 @@ impl<T> InboxSender<T> {
     }
 }
 
+impl<T> InboxSender<T> {
+    /// Whether a message would be taken now. Who is the only sender can rely on it for the next [`InboxSender::push`].
+    pub fn has_space(&self) -> bool {
+        !self.shared.queue.is_full()
+    }
+}
+
 impl<T> Inbox<T> {
     /// To be called before [`Inbox::pop`]ing what is there.
     pub fn begin_drain(&self) {

@@ -45,7 +45,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
     let config = flags.config(connections_max(flags));
-    let mut server = new_server(&poll, config)?;
+    let mut server = new_server(&poll, config, flags)?;
     listen(&mut server, &flags.listen)?;
     let mut events = Events::with_capacity(1024);
     while !server.has_ended() {
@@ -67,7 +67,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn new_server(poll: &Poll, config: Config) -> Result<Server, Box<dyn std::error::Error>> {
+fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<dyn std::error::Error>> {
     config.check()?;
     let limits = &config.limits;
     let tokens = roomcast::net::LISTENERS_MAX + (limits.connections_max + limits.connections_reserved) as usize;
@@ -78,6 +78,13 @@ fn new_server(poll: &Poll, config: Config) -> Result<Server, Box<dyn std::error:
         clock: Now::system,
         seed: seed(),
     };
+    #[cfg(feature = "redis")]
+    if let Some(redis) = flags.redis() {
+        let bus = roomcast::bus::RedisBus::new(&config, &redis, Arc::clone(&host.waker), host.seed)?;
+        return Ok(Server::with_bus(config, host, Box::new(roomcast::hub::OpenPolicy), Box::new(bus))?);
+    }
+    #[cfg(not(feature = "redis"))]
+    let _ = flags;
     Ok(Server::new(config, host)?)
 }
 

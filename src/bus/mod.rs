@@ -1,10 +1,14 @@
 //! How publications travel and are kept: the one path from a sender to the rooms, on one node or on many.
 
 mod local;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::time::Duration;
 
 pub use self::local::LocalBus;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisWatch};
 use crate::id::RoomName;
 use crate::publication::{BusEvent, Publication, ReadFrom, Ticket};
 use crate::time::Now;

@@ -1,0 +1,311 @@
+//! The thread that asks Redis: publishes, reads and questions, pipelined over one link in the order in which they came.
+//!
+//! What is not answered when the link is lost is said again, in order: the script recognises a publication that was done
+//! already. What cannot be done within the hold time is given up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+
+use super::link::{Change, Fault, Link};
+use super::port::{Port, RETRY};
+use super::resp::Value;
+use super::script::{Call, Done, Packer, Script, done};
+use super::stats::{Counters, add, add_time};
+use crate::inbox::Inbox;
+
+/// Calls under way at once; the rest wait.
+const SENT_MAX: usize = 8192;
+
+/// How often is looked for what has waited too long.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A call with the name under which it is answered.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) id: u64,
+    pub(super) call: Call,
+}
+
+/// What became of an order. Every order is answered once.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub(super) id: u64,
+    pub(super) result: Result<Done, &'static str>,
+}
+
+struct Waiting {
+    order: Order,
+    since: Instant,
+    /// Questions wait as long as they must.
+    until: Option<Instant>,
+    /// It was answered that it is given up; what Redis says now is nobody's business.
+    is_given_up: bool,
+}
+
+impl Waiting {
+    fn is_late(&self, now: Instant) -> bool {
+        !self.is_given_up && self.until.is_some_and(|until| until <= now)
+    }
+}
+
+enum Sent {
+    Load(Script),
+    Call(Waiting),
+}
+
+/// What an error reply asks for.
+enum Remedy {
+    /// The script cache was emptied.
+    Load,
+    /// It will pass, or another Redis will answer: hold everything and connect again.
+    Reconnect,
+    /// It concerns this call alone.
+    Refuse,
+}
+
+fn remedy(error: &[u8]) -> Remedy {
+    let word = error.split(|byte| *byte == b' ').next().unwrap_or_default();
+    match word {
+        b"NOSCRIPT" => Remedy::Load,
+        b"LOADING" | b"READONLY" | b"MASTERDOWN" | b"BUSY" | b"TRYAGAIN" | b"CLUSTERDOWN" | b"NOREPLICAS"
+        | b"UNKILLABLE" | b"NOAUTH" | b"MISCONF" => Remedy::Reconnect,
+        _ => Remedy::Refuse,
+    }
+}
+
+/// Orders between their coming and their answer.
+struct Desk {
+    packer: Packer,
+    hold: Duration,
+    waiting: VecDeque<Waiting>,
+    sent: VecDeque<Sent>,
+    /// What met an empty script cache, until all that was sent is answered.
+    again: VecDeque<Waiting>,
+    loads: usize,
+    replies: Port<Reply>,
+    counters: Arc<Counters>,
+    complained_at: Option<Instant>,
+}
+
+/// See the [module](self).
+pub(super) struct Commander {
+    poll: Poll,
+    link: Link,
+    orders: Inbox<Vec<Order>>,
+    desk: Desk,
+}
+
+impl Commander {
+    pub(super) fn new(
+        poll: Poll,
+        link: Link,
+        orders: Inbox<Vec<Order>>,
+        (packer, hold): (Packer, Duration),
+        (replies, counters): (Port<Reply>, Arc<Counters>),
+    ) -> Self {
+        let desk = Desk {
+            packer,
+            hold,
+            waiting: VecDeque::new(),
+            sent: VecDeque::new(),
+            again: VecDeque::new(),
+            loads: 0,
+            replies,
+            counters,
+            complained_at: None,
+        };
+        Self { poll, link, orders, desk }
+    }
+
+    /// The thread's life: until the bus is dropped.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(16);
+        while !self.desk.counters.stop.load(Relaxed) {
+            let timeout = self.timeout(Instant::now());
+            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                log::error!("the thread that publishes to redis ends: {error}");
+                break;
+            }
+            self.turn(Instant::now());
+        }
+        self.desk.counters.publishing_up.store(false, Relaxed);
+    }
+
+    fn timeout(&self, now: Instant) -> Duration {
+        let mut timeout = self.link.timeout(now);
+        if !self.desk.waiting.is_empty() || !self.desk.sent.is_empty() {
+            timeout = timeout.min(EXPIRY_INTERVAL);
+        }
+        if !self.desk.replies.is_empty() {
+            timeout = timeout.min(RETRY);
+        }
+        timeout
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let Self { link, orders, desk, .. } = self;
+        orders.begin_drain();
+        while let Some(batch) = orders.pop() {
+            batch.into_iter().for_each(|order| desk.accept(now, order));
+        }
+        match link.drive(now, &mut |_, value| desk.take(now, value)) {
+            Some(Change::Up) => {
+                desk.counters.publishing_up.store(true, Relaxed);
+                desk.load(&mut link.out);
+            }
+            Some(Change::Down) => {
+                desk.counters.publishing_up.store(false, Relaxed);
+                add(&desk.counters.reconnects_total, 1);
+                desk.take_back();
+            }
+            None => {}
+        }
+        desk.expire(now);
+        desk.fill(link);
+        link.flush();
+        desk.replies.flush();
+    }
+}
+
+impl Desk {
+    fn accept(&mut self, now: Instant, order: Order) {
+        let until = match order.call {
+            Call::Ask { .. } => None,
+            Call::Publish { .. } | Call::Read { .. } => Some(now + self.hold),
+        };
+        self.waiting.push_back(Waiting { order, since: now, until, is_given_up: false });
+    }
+
+    fn load(&mut self, out: &mut Vec<u8>) {
+        for script in Script::ALL {
+            self.packer.load(script, out);
+            self.sent.push_back(Sent::Load(script));
+            self.loads += 1;
+        }
+    }
+
+    /// The link is lost: what was not answered will be said again, before all that came later.
+    fn take_back(&mut self) {
+        let sent = self.sent.drain(..).filter_map(|sent| match sent {
+            Sent::Call(waiting) if !waiting.is_given_up => Some(waiting),
+            _ => None,
+        });
+        let unanswered: Vec<_> = self.again.drain(..).chain(sent).collect();
+        for waiting in unanswered.into_iter().rev() {
+            self.waiting.push_front(waiting);
+        }
+        self.loads = 0;
+    }
+
+    /// Sends as much as may be under way.
+    fn fill(&mut self, link: &mut Link) {
+        if self.sent.is_empty() && !self.again.is_empty() {
+            // Everything that met the empty cache is known now. A publication behind one of these may have been done in between,
+            // if another node was quicker to load the script; all nodes see the same order all the same.
+            while let Some(waiting) = self.again.pop_back() {
+                self.waiting.push_front(waiting);
+            }
+            self.load(&mut link.out);
+        }
+        while self.loads == 0 && self.again.is_empty() && self.sent.len() < SENT_MAX && link.can_send() {
+            let Some(waiting) = self.waiting.pop_front() else { break };
+            self.packer.pack(&waiting.order.call, &mut link.out);
+            self.sent.push_back(Sent::Call(waiting));
+        }
+    }
+
+    /// A reply of Redis, to the oldest that was sent.
+    fn take(&mut self, now: Instant, value: Value<'_>) -> Result<(), Fault> {
+        let waiting = match (self.sent.pop_front(), &value) {
+            (None, _) => return Err(Fault::lost("redis answers what nobody asked")),
+            (Some(Sent::Load(_)), Value::Error(text)) => return Err(Fault::reply(text)),
+            (Some(Sent::Load(script)), value) => {
+                self.loads -= 1;
+                self.packer.loaded(script, value.text().unwrap_or_default());
+                return Ok(());
+            }
+            (Some(Sent::Call(waiting)), _) => waiting,
+        };
+        if let Value::Error(text) = value {
+            return self.take_error(now, waiting, text);
+        }
+        let Some(done) = done(&waiting.order.call, value) else {
+            self.sent.push_front(Sent::Call(waiting));
+            return Err(Fault::lost("redis gives an answer to something else"));
+        };
+        if let Done::Published { duplicate: false, .. } = done {
+            let Counters { published_total, publish_micros_total, publish_micros_max, .. } = &*self.counters;
+            add(published_total, 1);
+            add_time(publish_micros_total, publish_micros_max, now.saturating_duration_since(waiting.since));
+        }
+        if !waiting.is_given_up {
+            self.replies.push(Reply { id: waiting.order.id, result: Ok(done) });
+        }
+        Ok(())
+    }
+
+    fn take_error(&mut self, now: Instant, waiting: Waiting, text: &[u8]) -> Result<(), Fault> {
+        match remedy(text) {
+            Remedy::Load => {
+                if !waiting.is_given_up {
+                    self.again.push_back(waiting);
+                }
+            }
+            Remedy::Reconnect => {
+                self.sent.push_front(Sent::Call(waiting));
+                return Err(Fault::reply(text));
+            }
+            Remedy::Refuse => {
+                if self.complained_at.is_none_or(|at| now >= at + Duration::from_secs(1)) {
+                    self.complained_at = Some(now);
+                    log::error!("redis refuses: {}", String::from_utf8_lossy(text));
+                }
+                self.give_up(&waiting, "redis does not take it; try again later");
+            }
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, waiting: &Waiting, words: &'static str) {
+        if !waiting.is_given_up {
+            if waiting.until.is_some() {
+                add(&self.counters.refused_total, 1);
+            }
+            self.replies.push(Reply { id: waiting.order.id, result: Err(words) });
+        }
+    }
+
+    /// Gives up what has waited too long. All hold equally long, so the oldest come first.
+    fn expire(&mut self, now: Instant) {
+        const WORDS: &str = "redis has not answered in time; try again later";
+        for sent in &mut self.sent {
+            let Sent::Call(waiting) = sent else { continue };
+            if waiting.is_late(now) {
+                // Its reply is still to come and has to be counted.
+                waiting.is_given_up = true;
+                add(&self.counters.refused_total, 1);
+                self.replies.push(Reply { id: waiting.order.id, result: Err(WORDS) });
+            } else if waiting.until.is_some_and(|until| until > now) {
+                break;
+            }
+        }
+        for queue in [&mut self.again, &mut self.waiting] {
+            let oldest = queue.iter().find_map(|waiting| waiting.until);
+            if oldest.is_none_or(|until| until > now) {
+                continue;
+            }
+            let (late, rest): (VecDeque<_>, VecDeque<_>) = queue.drain(..).partition(|waiting| waiting.is_late(now));
+            *queue = rest;
+            for waiting in late {
+                add(&self.counters.refused_total, 1);
+                self.replies.push(Reply { id: waiting.order.id, result: Err(WORDS) });
+            }
+        }
+    }
+}

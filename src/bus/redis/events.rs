@@ -1,0 +1,241 @@
+//! From the threads to the hub: what arrives and what was answered, room by room, put into order.
+
+use super::commander::Reply;
+use super::room::{Echo, Saying};
+use super::script::{Call, Done};
+use super::sequence::{Extract, Question, Sequence, Step};
+use super::stats::{add, add_time};
+use super::subscriber::News;
+use super::{Pending, QUESTIONS_MAX, RedisBus};
+use crate::id::{Epoch, RoomName};
+use crate::publication::{BusEvent, Outcome, Page, Ticket};
+
+impl RedisBus {
+    /// Takes what a thread has handed over; says whether there was anything. The subscription goes first: copies are
+    /// then there before the answers that would wait for them.
+    pub(super) fn take_batch(&mut self) -> bool {
+        if let Some(batch) = self.threads.news.pop() {
+            batch.into_iter().for_each(|news| self.take_news(news));
+            return true;
+        }
+        let Some(batch) = self.threads.replies.pop() else { return false };
+        batch.into_iter().for_each(|reply| self.take_reply(reply));
+        true
+    }
+
+    fn take_news(&mut self, news: News) {
+        match news {
+            News::Arrival(name, arrival) => {
+                self.with_sequence(&name, |sequence, steps| sequence.take(arrival, steps));
+            }
+            News::Gap(name) => self.with_sequence(&name, |sequence, _| sequence.suspect()),
+            News::Down => self.rooms.values_mut().for_each(|room| room.is_subscribed = false),
+            News::Subscribed(name, opening) => self.take_subscribed(&name, opening),
+        }
+    }
+
+    fn take_subscribed(&mut self, name: &RoomName, opening: u32) {
+        let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else { return };
+        room.is_subscribed = true;
+        let was_subscribed = std::mem::replace(&mut room.was_subscribed, true);
+        for read in std::mem::take(&mut room.reads) {
+            self.send_read(name, opening, &read);
+        }
+        if was_subscribed {
+            self.with_sequence(name, |sequence, _| sequence.suspect());
+        }
+    }
+
+    fn take_reply(&mut self, reply: Reply) {
+        let Reply { id, result } = reply;
+        match self.pending.remove(&id) {
+            Some(Pending::Saying(saying)) => self.take_published(saying, result),
+            Some(Pending::Read { ticket, room, opening, bytes_max }) => match result {
+                Ok(Done::Read(extract)) => self.take_page(ticket, (&room, opening), bytes_max, extract),
+                Ok(Done::Published { .. }) => unreachable!("a read is not answered like a publication"),
+                Err(words) => self.events.push_back(BusEvent::Page { ticket, page: Err(words) }),
+            },
+            Some(Pending::Question { room, opening }) => self.take_answer(&room, opening, result),
+            None => unreachable!("every order is answered once"),
+        }
+    }
+
+    /// A publication was numbered. Its sender is told once its copy was delivered here: what the hub says about the number
+    /// is then said about the epoch that it knows, and who sees the copy needs no `ack` beside it.
+    fn take_published(&mut self, saying: Saying, result: Result<Done, &'static str>) {
+        let ticket = saying.ticket;
+        let outcome = match result {
+            // Without an id it can be a double only of its own first attempt.
+            Ok(Done::Published { seq, duplicate: true, .. }) if saying.publication.id.is_some() => {
+                Outcome::Duplicate(seq)
+            }
+            Ok(Done::Published { epoch, seq, duplicate }) => {
+                let name = saying.publication.room.clone();
+                let room = self.rooms.get_mut(&name);
+                if let Some(room) = room.filter(|room| room.is_open() && room.sequence.is_known()) {
+                    let since = self.now.uptime;
+                    room.echoes.push_back(Echo { epoch: epoch.clone(), seq, saying, since });
+                    self.with_sequence(&name, |sequence, steps| {
+                        if !duplicate {
+                            // All before it may be missing, it itself is going to arrive.
+                            sequence.observe(&epoch, seq - 1, None, steps);
+                        }
+                    });
+                    if self.rooms.get(&name).is_some_and(|room| !room.echoes.is_empty()) {
+                        self.watch_room(&name);
+                    }
+                    return;
+                }
+                Outcome::Accepted(seq)
+            }
+            Ok(Done::Read(_)) => unreachable!("a publication is not answered like a read"),
+            Err(words) => Outcome::Refused(words),
+        };
+        self.events.push_back(BusEvent::Published { ticket, outcome });
+    }
+
+    fn take_page(&mut self, ticket: Ticket, (name, opening): (&RoomName, u32), bytes_max: usize, extract: Extract) {
+        let mut page = cut(extract, bytes_max);
+        let room = self.rooms.get(name).filter(|room| room.opening == opening);
+        let Some(room) = room else {
+            // The hub has closed the room, or never opened it.
+            return self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
+        };
+        let (epoch, top) = (page.epoch.clone(), page.top);
+        let last = page.messages.last().filter(|last| last.seq == top).map(|last| last.body.clone());
+        if !room.sequence.is_known() {
+            // The hub learns from the page where the room stands; what goes on from there comes behind it.
+            self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
+            return self.with_sequence(name, |sequence, steps| sequence.observe(&epoch, top, last.as_deref(), steps));
+        }
+        self.with_sequence(name, |sequence, steps| sequence.observe(&epoch, top, last.as_deref(), steps));
+        let delivered = self.rooms.get(name).map_or(0, |room| room.sequence.delivered());
+        if page.top < delivered {
+            // The page is older than what has arrived since.
+            page.top = delivered;
+            page.complete = bytes_max == 0;
+        }
+        self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
+    }
+
+    fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<Done, &'static str>) {
+        self.questions -= 1;
+        if self.rooms.get(name).is_some_and(|room| room.opening == opening) {
+            match result {
+                Ok(Done::Read(extract)) => {
+                    self.with_sequence(name, |sequence, steps| sequence.answer(extract, steps));
+                }
+                Ok(Done::Published { .. }) | Err(_) => {
+                    if let Some(room) = self.rooms.get_mut(name) {
+                        room.sequence.fail();
+                        room.is_resting = true;
+                    }
+                    self.watch_room(name);
+                }
+            }
+        }
+        while self.questions < QUESTIONS_MAX
+            && let Some(next) = self.queue.pop_front()
+        {
+            if let Some(room) = self.rooms.get_mut(&next) {
+                room.is_queued = false;
+            }
+            self.ask(&next);
+        }
+    }
+
+    /// Hands something to a room's sequence, and carries out what follows from it.
+    pub(super) fn with_sequence(&mut self, name: &RoomName, act: impl FnOnce(&mut Sequence, &mut Vec<Step>)) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let mut steps = std::mem::take(&mut self.steps);
+        act(&mut room.sequence, &mut steps);
+        let is_open = room.is_open();
+        for step in steps.drain(..) {
+            let room = name.clone();
+            let event = match step {
+                Step::Deliver(message) => {
+                    add(&self.counters.delivered_total, 1);
+                    BusEvent::Delivered { room, message }
+                }
+                Step::EpochChanged { epoch, top } => {
+                    add(&self.counters.epochs_total, 1);
+                    log::info!("room {room} begins epoch {epoch:?} at {top}: what was before it is not continued");
+                    BusEvent::EpochChanged { room, epoch, top }
+                }
+            };
+            if is_open {
+                self.events.push_back(event);
+            }
+        }
+        self.steps = steps;
+        self.settle_echoes(name);
+        self.ask(name);
+    }
+
+    /// Answers own publications whose copies were delivered, and says those again that their epoch took with it.
+    fn settle_echoes(&mut self, name: &RoomName) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let mut again = Vec::new();
+        while let Some(echo) = room.echoes.front() {
+            let is_of = |epoch: &Epoch| echo.epoch == *epoch;
+            if !room.sequence.epoch().is_some_and(is_of) {
+                // Under the same id: should history still have it, it is not doubled.
+                again.extend(room.echoes.pop_front().map(|echo| echo.saying));
+                continue;
+            }
+            if echo.seq > room.sequence.delivered() {
+                break;
+            }
+            let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
+            // What a new epoch passed over nobody sees: its sender must hear of it.
+            let outcome = if seq <= room.sequence.skipped() { Outcome::Duplicate(seq) } else { Outcome::Accepted(seq) };
+            add(&self.counters.echoes_total, 1);
+            let time = self.now.uptime.saturating_sub(saying.at);
+            add_time(&self.counters.echo_micros_total, &self.counters.echo_micros_max, time);
+            self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome });
+        }
+        again.into_iter().for_each(|saying| self.say(saying));
+    }
+
+    /// Lets a room ask what it wants to know, when it is its turn.
+    pub(super) fn ask(&mut self, name: &RoomName) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        if room.is_resting || !room.sequence.wants_to_ask() {
+            return;
+        }
+        if self.questions >= QUESTIONS_MAX {
+            if !std::mem::replace(&mut room.is_queued, true) {
+                self.queue.push_back(name.clone());
+            }
+            return;
+        }
+        let Some(question) = room.sequence.poll_question() else { return };
+        let opening = room.opening;
+        match &question {
+            Question::Position => {}
+            Question::Since(_) => add(&self.counters.fills_total, 1),
+            Question::Renew(epoch) => {
+                log::warn!("room {name}: history does not continue what was delivered; epoch {epoch:?} has to end");
+            }
+        }
+        self.questions += 1;
+        let call = Call::Ask { room: name.clone(), question };
+        self.order(call, Pending::Question { room: name.clone(), opening });
+    }
+}
+
+/// A page of no more than it may weigh; its first message is given whatever it weighs.
+fn cut(extract: Extract, bytes_max: usize) -> Page {
+    let Extract { epoch, top, mut complete, mut messages } = extract;
+    let mut bytes = 0;
+    let fits = messages.iter().take_while(|message| {
+        bytes += message.body.len();
+        bytes <= bytes_max
+    });
+    let most = fits.count().max(usize::from(bytes_max > 0));
+    if most < messages.len() {
+        messages.truncate(most);
+        complete = false;
+    }
+    Page { epoch, top, messages, complete }
+}

@@ -1,0 +1,363 @@
+//! The bus of several nodes: Redis numbers, keeps and fans out; every node that names the same Redis is the same server.
+//!
+//! Three threads. The loop owns [`RedisBus`] and never waits for anything. A *commander* publishes, reads and asks over a
+//! link of its own; a *subscriber* listens on another. They exchange batches through bounded queues ([`crate::inbox`]).
+//! Publishing is one script call that numbers, keeps and publishes in one atomic step, so storage and fan-out have the
+//! same order. What is missing on the subscription is seen by its number and read from the stream; what the stream does not
+//! have any more begins a new epoch, which is told to everybody.
+//!
+//! **Bounds:** requests under way ([`Limits::publications_pending_max`](crate::config::Limits) publications and as many reads; beyond
+//! them they are refused), questions under way (1024; rooms wait for their turn), 16 batches of at most 256 KiB between
+//! subscriber and loop and 4 MiB behind them (beyond them messages are dropped and read again), messages of a room that wait
+//! for one before them (1024 or 1 MiB; beyond them they are read again).
+
+mod commander;
+mod events;
+mod link;
+mod port;
+mod resp;
+mod room;
+mod script;
+mod sequence;
+mod stats;
+mod stream;
+mod subscriber;
+mod target;
+mod threads;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use mio::Waker;
+
+use self::commander::Order;
+use self::room::{Echo, Room, Saying, WaitingRead};
+use self::script::Call;
+use self::stats::Counters;
+pub use self::stats::{RedisStats, RedisWatch};
+use self::subscriber::Wish;
+use self::target::Target;
+use self::threads::Threads;
+use super::Bus;
+use crate::config::Config;
+use crate::deadline::{Tick, Wheel};
+use crate::error::Error;
+use crate::id::{RoomName, Unique};
+use crate::publication::{BusEvent, Outcome, Publication, ReadFrom, Ticket};
+use crate::time::Now;
+
+/// How long a room stays subscribed when nobody wants it any more: a reload or a last member who changes rooms costs nothing.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// How often an open room is compared with Redis, which also keeps it from expiring there.
+const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the answer to a publication waits for its copy to come back.
+const ECHO_MAX: Duration = Duration::from_secs(2);
+
+/// How often a room is looked at in which something waits.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Questions under way at once.
+const QUESTIONS_MAX: usize = 1024;
+
+/// Batches taken from each thread in a turn of the loop; the rest waits for the next.
+const BATCHES_PER_TURN: usize = 8;
+
+/// Which Redis, and how.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// `redis://[[user]:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path`.
+    pub url: String,
+    /// What all keys and channels begin with; servers with different ones do not know of each other.
+    pub prefix: String,
+    /// How long a publication or a read waits for Redis before it is refused (`unavailable`, temporary).
+    pub hold: Duration,
+    /// A PEM file of certificates to trust with `rediss://` instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl RedisConfig {
+    /// The Redis of a URL, everything else as usual.
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), prefix: "roomcast".to_owned(), hold: Duration::from_secs(10), ca: None }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may have a password in it.
+        f.debug_struct("RedisConfig").field("prefix", &self.prefix).field("hold", &self.hold).finish_non_exhaustive()
+    }
+}
+
+/// What Redis was asked, until it is answered.
+#[derive(Debug)]
+enum Pending {
+    Saying(Saying),
+    Read { ticket: Ticket, room: RoomName, opening: u32, bytes_max: usize },
+    Question { room: RoomName, opening: u32 },
+}
+
+/// What the timer looks at: a room, by its opening.
+#[derive(Clone, Debug)]
+enum Due {
+    Touch { at: Tick, room: RoomName, opening: u32 },
+    Close { room: RoomName, opening: u32 },
+    Watch { room: RoomName, opening: u32 },
+}
+
+/// See the [module](self).
+pub struct RedisBus {
+    hold: Duration,
+    pending_max: usize,
+    rooms: HashMap<RoomName, Room>,
+    openings: u32,
+    pending: HashMap<u64, Pending>,
+    last_id: u64,
+    questions: usize,
+    /// Rooms that want to ask and may not yet.
+    queue: VecDeque<RoomName>,
+    threads: Threads,
+    counters: Arc<Counters>,
+    wheel: Wheel<Due>,
+    events: VecDeque<BusEvent>,
+    steps: Vec<sequence::Step>,
+    now: Now,
+    batches_left: usize,
+}
+
+impl fmt::Debug for RedisBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stats = RedisWatch(Arc::clone(&self.counters)).stats();
+        f.debug_struct("RedisBus").field("rooms", &self.rooms.len()).field("stats", &stats).finish_non_exhaustive()
+    }
+}
+
+impl RedisBus {
+    /// Starts the two threads; they connect, and go on trying for as long as the bus lives. `waker` wakes the loop's poll; `seed`
+    /// makes the names that no other node may draw.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the URL, the prefix or the certificates cannot be used, [`Error::Io`] if a thread cannot be
+    /// started. A Redis that does not answer is no error: it may come.
+    pub fn new(config: &Config, redis: &RedisConfig, waker: Arc<Waker>, seed: u64) -> Result<Self, Error> {
+        let target = Target::parse(&redis.url, redis.ca.as_deref())?;
+        crate::id::check_name(&redis.prefix).map_err(|error| Error::Config(format!("redis prefix: {error}")))?;
+        let (least, most) = (Duration::from_millis(100), Duration::from_secs(60));
+        if !(least..=most).contains(&redis.hold) {
+            let found = redis.hold;
+            return Err(Error::Config(format!("redis hold is {found:?}; {least:?} to {most:?} are allowed")));
+        }
+        let node = Unique::new(seed ^ 2).epoch().as_str().to_owned();
+        log::info!("redis at {target}: this is node {node}, prefix {}", redis.prefix);
+        let counters = Arc::new(Counters::default());
+        Ok(Self {
+            hold: redis.hold,
+            pending_max: 2 * config.limits.publications_pending_max,
+            rooms: HashMap::new(),
+            openings: 0,
+            pending: HashMap::new(),
+            last_id: 0,
+            questions: 0,
+            queue: VecDeque::new(),
+            threads: Threads::start(config, redis, (target, node, seed), waker, &counters)?,
+            counters,
+            wheel: Wheel::new(),
+            events: VecDeque::new(),
+            steps: Vec::new(),
+            now: Now::default(),
+            batches_left: BATCHES_PER_TURN,
+        })
+    }
+
+    /// A handle by which any thread can see how the bus does.
+    pub fn watch(&self) -> RedisWatch {
+        RedisWatch(Arc::clone(&self.counters))
+    }
+
+    fn order(&mut self, call: Call, pending: Pending) {
+        self.last_id += 1;
+        self.pending.insert(self.last_id, pending);
+        self.threads.orders.push(Order { id: self.last_id, call });
+    }
+
+    fn say(&mut self, saying: Saying) {
+        let call = Call::Publish {
+            publication: saying.publication.clone(),
+            at_millis: self.now.unix_ms,
+            serial: saying.serial,
+        };
+        self.order(call, Pending::Saying(saying));
+    }
+
+    fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
+        let WaitingRead { ticket, from, bytes_max, .. } = *read;
+        let call = Call::Read { room: room.clone(), from, bytes_max, at_millis: self.now.unix_ms };
+        self.order(call, Pending::Read { ticket, room: room.clone(), opening, bytes_max });
+    }
+
+    /// Has the timer look at a room in which something waits.
+    fn watch_room(&mut self, name: &RoomName) {
+        if let Some(room) = self.rooms.get_mut(name)
+            && !room.is_watched
+        {
+            room.is_watched = true;
+            let due = Due::Watch { room: name.clone(), opening: room.opening };
+            self.wheel.insert(Tick::of(self.now).after(WATCH_INTERVAL), due);
+        }
+    }
+
+    fn handle_due(&mut self, now: Now, tick: Tick, due: Due) {
+        let (Due::Touch { room: name, opening, .. }
+        | Due::Close { room: name, opening }
+        | Due::Watch { room: name, opening }) = due.clone();
+        let Some(room) = self.rooms.get_mut(&name).filter(|room| room.opening == opening) else { return };
+        match due {
+            Due::Touch { at, .. } if tick < at => {
+                self.wheel.insert(at, due);
+            }
+            Due::Touch { .. } => {
+                let at = Tick::of(now).after(TOUCH_INTERVAL);
+                self.wheel.insert(at, Due::Touch { at, room: name.clone(), opening });
+                self.with_sequence(&name, |sequence, _| sequence.wonder());
+            }
+            Due::Close { .. } => match room.closed_at {
+                Some(at) if now.uptime >= at + CLOSE_GRACE => self.forget(&name),
+                _ => {}
+            },
+            Due::Watch { .. } => {
+                (room.is_watched, room.is_resting) = (false, false);
+                self.expire(&name);
+                self.ask(&name);
+            }
+        }
+    }
+
+    /// Answers what has waited too long in a room.
+    fn expire(&mut self, name: &RoomName) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let now = self.now.uptime;
+        while room.echoes.front().is_some_and(|echo| now >= echo.since + ECHO_MAX) {
+            let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
+            self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome: Outcome::Accepted(seq) });
+        }
+        let hold = self.hold;
+        for read in room.reads.extract_if(.., |read| now >= read.since + hold) {
+            let page = Err("redis has not answered in time; try again later");
+            self.events.push_back(BusEvent::Page { ticket: read.ticket, page });
+        }
+        if !room.echoes.is_empty() || !room.reads.is_empty() {
+            self.watch_room(name);
+        }
+    }
+
+    fn forget(&mut self, name: &RoomName) {
+        let Some(room) = self.rooms.remove(name) else { return };
+        self.threads.wishes.push(Wish::Unsubscribe(name.clone()));
+        for echo in room.echoes {
+            let (ticket, outcome) = (echo.saying.ticket, Outcome::Accepted(echo.seq));
+            self.events.push_back(BusEvent::Published { ticket, outcome });
+        }
+        for read in room.reads {
+            self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err("the room was closed") });
+        }
+    }
+}
+
+impl Bus for RedisBus {
+    fn open(&mut self, now: Now, name: &RoomName) {
+        self.now = now;
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.closed_at = None;
+            return;
+        }
+        self.openings = self.openings.wrapping_add(1);
+        let opening = self.openings;
+        self.rooms.insert(name.clone(), Room::new(opening));
+        self.threads.wishes.push(Wish::Subscribe(name.clone(), opening));
+        // Spread over time, so that rooms that were opened together are not compared together.
+        let spread = Duration::from_millis(u64::from(opening.wrapping_mul(0x9e37_79b9)) % 30_000);
+        let at = Tick::of(now).after(TOUCH_INTERVAL / 2 + spread);
+        self.wheel.insert(at, Due::Touch { at, room: name.clone(), opening });
+    }
+
+    fn close(&mut self, now: Now, name: &RoomName) {
+        self.now = now;
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        room.closed_at = Some(now.uptime);
+        let due = Due::Close { room: name.clone(), opening: room.opening };
+        self.wheel.insert(Tick::of(now).after(CLOSE_GRACE), due);
+    }
+
+    fn publish(&mut self, now: Now, ticket: Ticket, publication: Publication) {
+        self.now = now;
+        if self.pending.len() >= self.pending_max {
+            let outcome = Outcome::Refused("too many messages wait for redis; try again later");
+            return self.events.push_back(BusEvent::Published { ticket, outcome });
+        }
+        self.say(Saying { ticket, publication, serial: self.last_id + 1, at: now.uptime });
+    }
+
+    fn read(&mut self, now: Now, ticket: Ticket, name: &RoomName, from: ReadFrom, bytes_max: usize) {
+        self.now = now;
+        if self.pending.len() >= self.pending_max {
+            let page = Err("too many requests wait for redis; try again later");
+            return self.events.push_back(BusEvent::Page { ticket, page });
+        }
+        let read = WaitingRead { ticket, from, bytes_max, since: now.uptime };
+        match self.rooms.get_mut(name) {
+            Some(room) if !room.is_subscribed && !room.sequence.is_known() => {
+                room.reads.push(read);
+                self.watch_room(name);
+            }
+            Some(Room { opening, .. }) => {
+                let opening = *opening;
+                self.send_read(name, opening, &read);
+            }
+            // Nobody was told that the room is open; what is read begins nothing.
+            None => self.send_read(name, 0, &read),
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<BusEvent> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if self.batches_left == 0 || !self.take_batch() {
+                break;
+            }
+            self.batches_left -= 1;
+        }
+        self.counters.requests_pending.store(self.pending.len() as u64, Relaxed);
+        self.threads.flush();
+        None
+    }
+
+    fn is_ready(&self) -> bool {
+        self.counters.publishing_up.load(Relaxed) && self.counters.subscribing_up.load(Relaxed)
+    }
+
+    fn timeout(&self, now: Now) -> Option<Duration> {
+        if self.threads.have_something() {
+            return Some(Duration::ZERO);
+        }
+        let retry = self.threads.are_held_up().then_some(port::RETRY);
+        [self.wheel.timeout(now), retry].into_iter().flatten().min()
+    }
+
+    fn handle_deadlines(&mut self, now: Now) {
+        self.now = now;
+        self.batches_left = BATCHES_PER_TURN;
+        self.threads.begin_turn();
+        while let Some((tick, due)) = self.wheel.pop(Tick::of(now)) {
+            self.handle_due(now, tick, due);
+        }
+    }
+}

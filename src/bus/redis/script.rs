@@ -1,0 +1,377 @@
+//! What Redis does for a room in one atomic step each, how it is asked, and what it answers.
+//!
+//! Keys of the room `lobby`, all in one slot of a cluster: `roomcast:{lobby}:meta` (hash: `epoch`, `line`, `seq`),
+//! `roomcast:{lobby}:log` (stream with ids `seq-0`, fields `b` body and `t` Unix milliseconds), `roomcast:{lobby}:id:<user> <id>`
+//! (string: `line seq`) and the channel `roomcast:{lobby}`. A *line* is a run of numbers without repetition: it goes on when the
+//! epoch is renewed, so that an id that was accepted before a renewal still counts.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::Cmd;
+
+use super::resp::Value;
+use super::sequence::{Extract, Question};
+use crate::config::Config;
+use crate::id::{Epoch, RoomName};
+use crate::publication::{Numbered, Publication, ReadFrom};
+
+/// How long keys of a room outlive what they must, so that a room in use, which is touched every 30 s, never expires.
+const SLACK: Duration = Duration::from_secs(5 * 60);
+
+/// How long a publication without an id of its own is remembered: it is sent again within seconds or never.
+const OWN_ID_AGE: Duration = Duration::from_secs(2 * 60);
+
+/// What an answer to a question about missing messages may weigh.
+const FILL_BYTES_MAX: usize = 256 * 1024;
+
+/// Begins a room that is not there: with the number at which its stream ends, should only the hash have been lost.
+/// An id that is not larger than the last one would be refused by `XADD`, *after* the counter was increased.
+const BEGIN: &str = "
+local function begin(candidate)
+  local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  local seq = last and string.match(last[1], '^%d+') or '0'
+  redis.call('HSET', KEYS[1], 'epoch', candidate, 'line', candidate, 'seq', seq)
+  return seq
+end
+";
+
+/// KEYS meta, log, id; ARGV candidate epoch, body, now, most messages, life of keys, life of the id. Numbers are written by
+/// `string.format`: Lua would write large ones as 1e+15. All that can fail comes before `PUBLISH`, so that nothing is
+/// published that is not kept.
+const PUBLISH: &str = "
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line')
+local epoch, line = meta[1], meta[2]
+if epoch then
+  local known = redis.call('GET', KEYS[3])
+  if known then
+    local of, number = string.match(known, '^(%S+) (%d+)$')
+    if of == line then return {epoch, number, 1} end
+  end
+else
+  begin(ARGV[1])
+  epoch, line = ARGV[1], ARGV[1]
+end
+local seq = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'seq', 1))
+if ARGV[4] ~= '0' then
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], seq .. '-0', 'b', ARGV[2], 't', ARGV[3])
+  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('SET', KEYS[3], line .. ' ' .. seq, 'PX', ARGV[6])
+redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), epoch .. ' ' .. seq .. ' ' .. ARGV[2])
+return {epoch, seq, 0}
+";
+
+/// KEYS meta, log; ARGV candidate epoch, life of keys, first number (negative: so many newest), most bytes, oldest time. Returns
+/// epoch, top, whether the messages reach up to it, and number and body of each; at least two, if there are so many. What
+/// is too old is cut off the stream for good, so that each message is looked at once for it.
+const READ: &str = "
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+local epoch, top = meta[1], meta[2]
+if not epoch then epoch, top = ARGV[1], begin(ARGV[1]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+local found, bytes, most, oldest = {epoch, top, 1}, 0, tonumber(ARGV[4]), tonumber(ARGV[5])
+if most == 0 then return found end
+while oldest > 0 do
+  local entries, young = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 64), nil
+  for i = 1, #entries do
+    if tonumber(entries[i][2][4]) >= oldest then young = i break end
+  end
+  if young == 1 or #entries == 0 then break end
+  local from = young and entries[young][1] or string.format('%.0f-1', tonumber(string.match(entries[#entries][1], '^%d+')))
+  redis.call('XTRIM', KEYS[2], 'MINID', from)
+  if young then break end
+end
+local first = tonumber(ARGV[3])
+if first < 0 then first = math.max(tonumber(top) + first + 1, 1) end
+while true do
+  local entries = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', first), '+', 'COUNT', 64)
+  for i = 1, #entries do
+    local body = entries[i][2][2]
+    bytes = bytes + #body
+    if bytes > most and #found > 5 then found[3] = 0 return found end
+    found[#found + 1] = string.match(entries[i][1], '^%d+')
+    found[#found + 1] = body
+  end
+  if #entries < 64 then return found end
+  first = tonumber(found[#found - 1]) + 1
+end
+";
+
+/// KEYS meta, log; ARGV candidate epoch, life of keys, the epoch that is to end. Tells everybody by a message without body.
+const RENEW: &str = "
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
+local epoch, top = meta[1], meta[2]
+if not epoch then
+  epoch, top = ARGV[1], begin(ARGV[1])
+elseif epoch == ARGV[3] then
+  epoch = ARGV[1]
+  redis.call('HSET', KEYS[1], 'epoch', epoch)
+  redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), epoch .. ' ' .. top .. ' ')
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return {epoch, top, 1}
+";
+
+/// Which script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Script {
+    Publish,
+    Read,
+    Renew,
+}
+
+impl Script {
+    pub(super) const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Renew];
+
+    fn source(self) -> String {
+        let body = match self {
+            Self::Publish => PUBLISH,
+            Self::Read => READ,
+            Self::Renew => RENEW,
+        };
+        format!("{BEGIN}{body}")
+    }
+}
+
+/// What Redis is to do.
+#[derive(Clone, Debug)]
+pub(super) enum Call {
+    Publish { publication: Publication, at_millis: u64, serial: u64 },
+    Read { room: RoomName, from: ReadFrom, bytes_max: usize, at_millis: u64 },
+    Ask { room: RoomName, question: Question },
+}
+
+impl Call {
+    fn script(&self) -> Script {
+        match self {
+            Self::Publish { .. } => Script::Publish,
+            Self::Ask { question: Question::Renew(_), .. } => Script::Renew,
+            Self::Read { .. } | Self::Ask { .. } => Script::Read,
+        }
+    }
+
+    fn room(&self) -> &RoomName {
+        match self {
+            Self::Publish { publication, .. } => &publication.room,
+            Self::Read { room, .. } | Self::Ask { room, .. } => room,
+        }
+    }
+}
+
+/// What Redis has done.
+#[derive(Clone, Debug)]
+pub(super) enum Done {
+    Published { epoch: Epoch, seq: u64, duplicate: bool },
+    Read(Extract),
+}
+
+/// Writes calls as commands of the protocol.
+pub(super) struct Packer {
+    names: Names,
+    /// Where this node's epochs and its own message ids come from: no other process has it.
+    node: String,
+    shas: [String; Script::ALL.len()],
+    life: u64,
+    id_life: u64,
+    messages_max: u32,
+    history_age_millis: u64,
+    attempts: u64,
+    command: Cmd,
+    text: String,
+}
+
+impl Packer {
+    pub(super) fn new(config: &Config, names: Names, node: String) -> Self {
+        let id_life = config.timing.history_age.max(config.timing.dedupe_window);
+        Self {
+            names,
+            node,
+            shas: Default::default(),
+            life: (id_life + SLACK).as_millis() as u64,
+            // Redis refuses an expiry of nothing.
+            id_life: id_life.as_millis().max(1) as u64,
+            // With an age of nothing there is no history, whatever its number.
+            messages_max: if config.timing.history_age.is_zero() { 0 } else { config.limits.history_messages_max },
+            history_age_millis: config.timing.history_age.as_millis() as u64,
+            attempts: 0,
+            command: Cmd::new(),
+            text: String::new(),
+        }
+    }
+
+    /// Appends the command that has Redis remember a script; its answer goes to [`Packer::loaded`].
+    pub(super) fn load(&mut self, script: Script, out: &mut Vec<u8>) {
+        self.command.clear();
+        self.command.arg("SCRIPT").arg("LOAD").arg(script.source()).write_packed_command(out);
+    }
+
+    pub(super) fn loaded(&mut self, script: Script, sha: &str) {
+        sha.clone_into(&mut self.shas[script as usize]);
+    }
+
+    /// Appends a call. Nothing is said twice with the same candidate for an epoch: the first attempt may have begun the room,
+    /// and Redis may have lost it since.
+    pub(super) fn pack(&mut self, call: &Call, out: &mut Vec<u8>) {
+        self.attempts += 1;
+        let keys = if call.script() == Script::Publish { 3 } else { 2 };
+        self.command.clear();
+        self.command.arg("EVALSHA").arg(&self.shas[call.script() as usize]).arg(keys);
+        for key in ["meta", "log"] {
+            self.names.write_key(&mut self.text, call.room(), key);
+            self.command.arg(&self.text);
+        }
+        if let Call::Publish { publication, serial, .. } = call {
+            self.names.write_key(&mut self.text, call.room(), "id:");
+            // Neither can a user be called like this, nor can the end of a user's name be taken for the beginning of an id.
+            let _ = match &publication.id {
+                Some(id) => write!(self.text, "{} {id}", publication.user),
+                None => write!(self.text, "!{} {serial}", self.node),
+            };
+            self.command.arg(&self.text);
+        }
+        self.text.clear();
+        let _ = write!(self.text, "{}{:x}", self.node, self.attempts);
+        self.command.arg(&self.text);
+        match call {
+            Call::Publish { publication, at_millis, .. } => {
+                let id_life = match publication.id {
+                    Some(_) => self.id_life,
+                    None => OWN_ID_AGE.as_millis() as u64,
+                };
+                self.command.arg(&*publication.body).arg(*at_millis).arg(self.messages_max).arg(self.life).arg(id_life);
+            }
+            Call::Read { from, bytes_max, at_millis, .. } => {
+                let (first, most) = match from {
+                    ReadFrom::After(seq) => (*seq as i64 + 1, *bytes_max),
+                    ReadFrom::Newest(0) => (1, 0),
+                    ReadFrom::Newest(count) => (-i64::from(*count), *bytes_max),
+                };
+                let oldest = at_millis.saturating_sub(self.history_age_millis);
+                self.command.arg(self.life).arg(first).arg(most).arg(oldest);
+            }
+            Call::Ask { question: Question::Position, .. } => {
+                self.command.arg(self.life).arg(1).arg(0).arg(0);
+            }
+            Call::Ask { question: Question::Since(first), .. } => {
+                self.command.arg(self.life).arg(*first).arg(FILL_BYTES_MAX).arg(0);
+            }
+            Call::Ask { question: Question::Renew(epoch), .. } => {
+                self.command.arg(self.life).arg(epoch.as_str());
+            }
+        }
+        self.command.write_packed_command(out);
+    }
+}
+
+/// How a room is called in Redis.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: format!("{prefix}:{{") }
+    }
+
+    fn write_key(&self, text: &mut String, room: &RoomName, key: &str) {
+        self.write_channel(text, room);
+        text.push(':');
+        text.push_str(key);
+    }
+
+    pub(super) fn write_channel(&self, text: &mut String, room: &RoomName) {
+        text.clear();
+        text.push_str(&self.prefix);
+        text.push_str(room.as_str());
+        text.push('}');
+    }
+
+    /// The room of a channel.
+    pub(super) fn room<'a>(&self, channel: &'a [u8]) -> Option<&'a str> {
+        std::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?.strip_suffix('}')
+    }
+}
+
+/// Reads the answer to a call.
+pub(super) fn done(call: &Call, value: Value<'_>) -> Option<Done> {
+    let mut items = value.items()?;
+    let epoch = Epoch::new(items.next()?.text()?);
+    let number = items.next()?.number()?;
+    let flag = items.next()?.number()? == 1;
+    if let Call::Publish { .. } = call {
+        return Some(Done::Published { epoch, seq: number, duplicate: flag });
+    }
+    let mut messages = Vec::new();
+    while let Some(seq) = items.next() {
+        let body = Bytes::copy_from_slice(items.next()?.bytes()?);
+        messages.push(Numbered { seq: seq.number()?, body });
+    }
+    Some(Done::Read(Extract { epoch, top: number, complete: flag, messages }))
+}
+
+/// Reads what was published on a room's channel: the epoch's text, the number, and where the body begins.
+pub(super) fn arrival(payload: &[u8]) -> Option<(&str, u64, usize)> {
+    let mut spaces = payload.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
+    let (first, second) = (spaces.next()?, spaces.next()?);
+    let text = |range: std::ops::Range<usize>| std::str::from_utf8(&payload[range]).ok();
+    Some((text(0..first)?, text(first + 1..second)?.parse().ok()?, second + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::UserId;
+
+    fn packed(id: Option<&str>) -> String {
+        let mut packer = Packer::new(&Config::default(), Names::new("roomcast"), "node".to_owned());
+        packer.loaded(Script::Publish, "sha");
+        let publication = Publication {
+            room: RoomName::new("lobby").unwrap(),
+            user: UserId::new("ann:x").unwrap(),
+            id: id.map(Into::into),
+            body: Bytes::from_static(b"{\r\n"),
+        };
+        let mut out = Vec::new();
+        packer.pack(&Call::Publish { publication, at_millis: 7, serial: 9 }, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_publication_names_its_keys_readably() {
+        let command = packed(Some("1 2"));
+        let expected = "*12\r\n$7\r\nEVALSHA\r\n$3\r\nsha\r\n$1\r\n3\r\n$21\r\nroomcast:{lobby}:meta\r\n\
+            $20\r\nroomcast:{lobby}:log\r\n$29\r\nroomcast:{lobby}:id:ann:x 1 2\r\n$5\r\nnode1\r\n$3\r\n{\r\n\r\n\
+            $1\r\n7\r\n$4\r\n1000\r\n$7\r\n3900000\r\n$7\r\n3600000\r\n";
+        assert_eq!(command, expected);
+        assert!(packed(None).contains("\r\nroomcast:{lobby}:id:!node 9\r\n"));
+    }
+
+    #[test]
+    fn channels_and_payloads_are_told_apart() {
+        let names = Names::new("roomcast");
+        assert_eq!(names.room(b"roomcast:{a/b}"), Some("a/b"));
+        assert_eq!(names.room(b"roomcast2:{a}"), None);
+        assert_eq!(arrival(b"e 7 {\"a b\""), Some(("e", 7, 4)));
+        assert_eq!(arrival(b"e 7 "), Some(("e", 7, 4)));
+        for bad in ["", "e", "e 7", "e x y"] {
+            assert_eq!(arrival(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let reply = b"*5\r\n$1\r\ne\r\n$1\r\n9\r\n$1\r\n1\r\n$1\r\n9\r\n$2\r\nhi\r\n".as_slice();
+        let (value, _) = super::super::resp::parse(reply).unwrap().unwrap();
+        let room = RoomName::new("lobby").unwrap();
+        let call = Call::Ask { room, question: Question::Since(9) };
+        let Some(Done::Read(extract)) = done(&call, value) else { panic!("not read") };
+        assert_eq!((extract.top, extract.complete, extract.messages.len()), (9, true, 1));
+        assert_eq!(done(&call, Value::Nil).map(|_| ()), None);
+    }
+}

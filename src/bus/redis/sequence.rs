@@ -1,0 +1,395 @@
+//! The order of one room: what came out of Redis by two ways, made into one stream without holes.
+//!
+//! Sans-IO. Messages arrive on the subscription, at most once and perhaps not at all ([`Sequence::take`]); answers arrive
+//! on the link that also publishes ([`Sequence::observe`], [`Sequence::answer`]). Redis answers one link in the order in
+//! which it did things, so *only answers change the epoch*: a message of a strange epoch may be newer or a straggler,
+//! and nothing but a question that was asked after it can tell. The loop contract in one sentence: *hand in what arrived,
+//! carry out the steps, ask what [`Sequence::poll_question`] wants to know.*
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hasher;
+
+use bytes::Bytes;
+use rustc_hash::FxHasher;
+
+use crate::id::Epoch;
+use crate::publication::Numbered;
+
+/// Messages that wait for others before them, or for an answer; beyond it they are dropped and read again later.
+const HELD_MAX: usize = 1024;
+const HELD_BYTES_MAX: usize = 1024 * 1024;
+
+/// A message of the subscription. With an empty body it is only a notice of the epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Arrival {
+    pub(super) epoch: Epoch,
+    pub(super) seq: u64,
+    pub(super) body: Bytes,
+}
+
+/// What Redis says about a room: where it stands, and messages that it holds, oldest first.
+#[derive(Clone, Debug)]
+pub(super) struct Extract {
+    pub(super) epoch: Epoch,
+    pub(super) top: u64,
+    /// Whether the messages reach up to `top`.
+    pub(super) complete: bool,
+    pub(super) messages: Vec<Numbered>,
+}
+
+/// What the hub is to be told, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Deliver(Numbered),
+    EpochChanged { epoch: Epoch, top: u64 },
+}
+
+/// What Redis is to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Where the room stands.
+    Position,
+    /// The messages from this number on, that one included: it shows whether history is still the one that was delivered.
+    Since(u64),
+    /// That the room begin a new epoch, if this is the present one: history does not continue what was delivered.
+    Renew(Epoch),
+}
+
+/// Why something has to be asked, from the weakest to the strongest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Doubt {
+    None,
+    /// Some time has passed.
+    Position,
+    /// Something is missing, or may be.
+    Messages,
+    /// What is missing is gone, or history is another one under the same epoch.
+    Broken,
+}
+
+#[derive(Debug)]
+struct Position {
+    epoch: Epoch,
+    delivered: u64,
+    /// A hash of the message `delivered`, if it was seen.
+    print: Option<u64>,
+    /// Up to this number nothing was delivered here in this epoch, though it exists.
+    skipped: u64,
+}
+
+/// A question under way, and what was known when it was asked.
+#[derive(Debug)]
+struct Asked {
+    question: Question,
+    epoch: Epoch,
+    delivered: u64,
+    print: Option<u64>,
+    /// So many strangers were there already; the answer tells what they are.
+    strangers: usize,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Sequence {
+    position: Option<Position>,
+    /// Messages of the epoch that wait for one before them.
+    held: BTreeMap<u64, Bytes>,
+    held_bytes: usize,
+    /// Messages of other epochs, or of any while the position is unknown, as they came.
+    strangers: Vec<Arrival>,
+    doubt: Doubt,
+    trust: Trust,
+    asked: Option<Asked>,
+}
+
+/// Whether what arrives continues what was delivered. After an interruption it need not: Redis may have come back without
+/// its newest messages and have given their numbers out again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    Sure,
+    /// Nothing is delivered before a question has been asked,
+    Unsure,
+    /// and answered.
+    Asked,
+}
+
+fn fingerprint(body: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(body);
+    hasher.finish()
+}
+
+impl Sequence {
+    /// Of a room that nothing is known of.
+    pub(super) fn new() -> Self {
+        Self {
+            position: None,
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            strangers: Vec::new(),
+            doubt: Doubt::None,
+            trust: Trust::Sure,
+            asked: None,
+        }
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.position.is_some()
+    }
+
+    pub(super) fn epoch(&self) -> Option<&Epoch> {
+        self.position.as_ref().map(|position| &position.epoch)
+    }
+
+    /// The number of the last message that was delivered, or with which the room was begun.
+    pub(super) fn delivered(&self) -> u64 {
+        self.position.as_ref().map_or(0, |position| position.delivered)
+    }
+
+    /// Up to which number the present epoch was passed over when it was found out.
+    pub(super) fn skipped(&self) -> u64 {
+        self.position.as_ref().map_or(0, |position| position.skipped)
+    }
+
+    /// A message of the subscription.
+    pub(super) fn take(&mut self, arrival: Arrival, steps: &mut Vec<Step>) {
+        let Some(position) = &self.position else { return self.keep_stranger(arrival) };
+        if arrival.epoch != position.epoch {
+            if self.asked.is_none() {
+                self.raise(Doubt::Messages);
+            }
+            return self.keep_stranger(arrival);
+        }
+        let Arrival { seq, body, .. } = arrival;
+        if body.is_empty() || seq <= position.delivered {
+            return;
+        }
+        if seq == position.delivered + 1 && self.trust == Trust::Sure {
+            self.deliver(seq, body, steps);
+            return self.deliver_held(steps);
+        }
+        if self.asked.is_none() {
+            self.raise(Doubt::Messages);
+        }
+        if self.held.len() >= HELD_MAX || self.held_bytes + body.len() > HELD_BYTES_MAX {
+            // Whatever answer is under way may be older than this one: it has to be asked for again.
+            return self.raise(Doubt::Messages);
+        }
+        self.held_bytes += body.len();
+        if let Some(doubled) = self.held.insert(seq, body) {
+            self.held_bytes -= doubled.len();
+        }
+    }
+
+    /// The subscription was interrupted, or a message of it was dropped: nothing is delivered until it is known what is
+    /// missing, and whether history is still the same.
+    pub(super) fn suspect(&mut self) {
+        self.trust = Trust::Unsure;
+        // They may be of numbers that were given out again; all that is true comes with the answer.
+        self.held.clear();
+        self.held_bytes = 0;
+        self.strangers.clear();
+        if let Some(asked) = &mut self.asked {
+            asked.strangers = 0;
+        }
+        self.raise(Doubt::Messages);
+    }
+
+    /// Time has passed.
+    pub(super) fn wonder(&mut self) {
+        self.raise(Doubt::Position);
+    }
+
+    /// Where the room stood when Redis answered something else than a question of [`Sequence::poll_question`]: the
+    /// first time, the stream of deliveries begins there. `last` is the message `top`, if it is at hand.
+    pub(super) fn observe(&mut self, epoch: &Epoch, top: u64, last: Option<&[u8]>, steps: &mut Vec<Step>) {
+        match &self.position {
+            Some(position) if position.epoch == *epoch => {}
+            Some(_) => self.adopt(epoch, top, 0, steps),
+            None => {
+                let print = last.map(fingerprint);
+                self.position = Some(Position { epoch: epoch.clone(), delivered: top, print, skipped: 0 });
+                self.take_strangers(steps);
+            }
+        }
+    }
+
+    /// What is to be asked now. Every question is to be answered by [`Sequence::answer`] or [`Sequence::fail`]; until
+    /// then there is no other.
+    pub(super) fn poll_question(&mut self) -> Option<Question> {
+        if !self.wants_to_ask() {
+            return None;
+        }
+        let position = self.position.as_ref()?;
+        let question = match self.doubt {
+            Doubt::None => return None,
+            Doubt::Position => Question::Position,
+            Doubt::Messages => Question::Since(position.delivered.max(1)),
+            Doubt::Broken => Question::Renew(position.epoch.clone()),
+        };
+        self.doubt = Doubt::None;
+        if self.trust == Trust::Unsure {
+            self.trust = Trust::Asked;
+        }
+        self.asked = Some(Asked {
+            question: question.clone(),
+            epoch: position.epoch.clone(),
+            delivered: position.delivered,
+            print: position.print,
+            strangers: self.strangers.len(),
+        });
+        Some(question)
+    }
+
+    /// Whether [`Sequence::poll_question`] has something.
+    pub(super) fn wants_to_ask(&self) -> bool {
+        self.doubt != Doubt::None && self.asked.is_none() && self.position.is_some()
+    }
+
+    /// The question could not be answered; it is asked again.
+    pub(super) fn fail(&mut self) {
+        let Some(asked) = self.asked.take() else { return };
+        if self.trust == Trust::Asked {
+            self.trust = Trust::Unsure;
+        }
+        self.raise(match asked.question {
+            Question::Position => Doubt::Position,
+            Question::Since(_) => Doubt::Messages,
+            Question::Renew(_) => Doubt::Broken,
+        });
+    }
+
+    /// The answer to the question under way.
+    pub(super) fn answer(&mut self, extract: Extract, steps: &mut Vec<Step>) {
+        let Some((asked, position)) = self.asked.take().zip(self.position.as_ref()) else { return };
+        let Extract { epoch, top, complete, messages } = extract;
+        if self.trust == Trust::Asked {
+            self.trust = Trust::Sure;
+        }
+        if epoch != position.epoch {
+            return self.adopt(&epoch, top, asked.strangers, steps);
+        }
+        // Strangers from before the question are of epochs that were over when it was answered.
+        self.strangers.drain(..asked.strangers.min(self.strangers.len()));
+        if !self.strangers.is_empty() {
+            self.raise(Doubt::Messages);
+        }
+        if asked.epoch != epoch || self.trust != Trust::Sure {
+            // It was asked about numbers of another epoch, or before the interruption.
+            return self.raise(Doubt::Messages);
+        }
+        if top < asked.delivered {
+            // Redis came back without its newest messages.
+            return self.mistrust();
+        }
+        match asked.question {
+            Question::Position if top > self.delivered() => self.raise(Doubt::Messages),
+            Question::Position | Question::Renew(_) => {}
+            Question::Since(_) => self.fill(&asked, top, complete, messages, steps),
+        }
+    }
+
+    /// Puts what history holds into the gap.
+    fn fill(&mut self, asked: &Asked, top: u64, complete: bool, messages: Vec<Numbered>, steps: &mut Vec<Step>) {
+        let reach = if complete { top } else { messages.last().map_or(asked.delivered, |last| last.seq) };
+        for Numbered { seq, body } in messages {
+            if seq == asked.delivered && asked.print.is_some_and(|print| print != fingerprint(&body)) {
+                // The number was given out twice: Redis had forgotten the first.
+                return self.mistrust();
+            }
+            if seq == self.delivered() + 1 {
+                self.deliver(seq, body, steps);
+                self.deliver_held(steps);
+            }
+        }
+        if self.delivered() < reach {
+            return self.mistrust();
+        }
+        if self.delivered() < top || !self.held.is_empty() {
+            self.raise(Doubt::Messages);
+        }
+    }
+
+    /// What was delivered cannot be continued: the epoch has to end, and nothing more is delivered in it.
+    fn mistrust(&mut self) {
+        self.trust = Trust::Unsure;
+        self.raise(Doubt::Broken);
+    }
+
+    /// Goes over to another epoch, of which `top` exists; the first `decided` strangers are known not to be newer.
+    fn adopt(&mut self, epoch: &Epoch, top: u64, decided: usize, steps: &mut Vec<Step>) {
+        self.held.clear();
+        self.held_bytes = 0;
+        let mut index = 0;
+        self.strangers.retain(|stranger| {
+            index += 1;
+            stranger.epoch == *epoch || index > decided
+        });
+        let is_message = |stranger: &&Arrival| stranger.epoch == *epoch && !stranger.body.is_empty();
+        let known: BTreeSet<u64> = self.strangers.iter().filter(is_message).map(|stranger| stranger.seq).collect();
+        // What the subscription has brought of the new epoch, without a hole up to its top, need not be passed over.
+        let mut start = top;
+        while start > 0 && known.contains(&start) {
+            start -= 1;
+        }
+        self.position = Some(Position { epoch: epoch.clone(), delivered: start, print: None, skipped: start });
+        // What was wrong with the old epoch is over, but what has been dropped since may belong to the new one.
+        self.doubt = self.doubt.min(Doubt::Messages);
+        steps.push(Step::EpochChanged { epoch: epoch.clone(), top: start });
+        self.take_strangers(steps);
+    }
+
+    /// Looks at the strangers again, now that the epoch is known.
+    fn take_strangers(&mut self, steps: &mut Vec<Step>) {
+        let mut strangers = std::mem::take(&mut self.strangers);
+        if let Some(asked) = &mut self.asked {
+            // They are counted anew.
+            asked.strangers = 0;
+        }
+        // They came in order, mostly; sorted, no gap is seen that is none.
+        strangers.sort_by_key(|stranger| stranger.seq);
+        for stranger in strangers {
+            self.take(stranger, steps);
+        }
+    }
+
+    fn deliver(&mut self, seq: u64, body: Bytes, steps: &mut Vec<Step>) {
+        let Some(position) = &mut self.position else { return };
+        position.delivered = seq;
+        position.print = Some(fingerprint(&body));
+        steps.push(Step::Deliver(Numbered { seq, body }));
+    }
+
+    fn deliver_held(&mut self, steps: &mut Vec<Step>) {
+        if self.trust != Trust::Sure {
+            return;
+        }
+        while let Some(entry) = self.held.first_entry() {
+            let next = self.position.as_ref().map_or(0, |position| position.delivered) + 1;
+            if *entry.key() > next {
+                return;
+            }
+            let (seq, body) = entry.remove_entry();
+            self.held_bytes -= body.len();
+            if seq == next {
+                self.deliver(seq, body, steps);
+            }
+        }
+    }
+
+    fn keep_stranger(&mut self, arrival: Arrival) {
+        let bytes: usize = self.strangers.iter().map(|stranger| stranger.body.len()).sum();
+        if self.strangers.len() < HELD_MAX && bytes < HELD_BYTES_MAX {
+            self.strangers.push(arrival);
+        } else {
+            self.raise(Doubt::Messages);
+        }
+    }
+
+    fn raise(&mut self, doubt: Doubt) {
+        self.doubt = self.doubt.max(doubt);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,388 @@
+//! The sequence of a room against a small Redis that loses, doubles, reorders and forgets, under seeded chance.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::{Arrival, Extract, Question, Sequence, Step};
+use crate::id::Epoch;
+use crate::publication::Numbered;
+
+/// SplitMix64, as in the simulation of the hub.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+/// One room of Redis, as the scripts keep it.
+struct Redis {
+    epochs: u64,
+    epoch: Epoch,
+    seq: u64,
+    stream: BTreeMap<u64, Bytes>,
+    bodies: u64,
+    /// Which number each body was given, ever.
+    truth: BTreeMap<Bytes, u64>,
+}
+
+impl Redis {
+    fn begin_epoch(&mut self) {
+        self.epochs += 1;
+        self.epoch = Epoch::new(&format!("e{}", self.epochs));
+    }
+
+    fn publish(&mut self) -> Arrival {
+        self.seq += 1;
+        self.bodies += 1;
+        let body = Bytes::from(format!("m{}", self.bodies));
+        self.stream.insert(self.seq, body.clone());
+        self.truth.insert(body.clone(), self.seq);
+        Arrival { epoch: self.epoch.clone(), seq: self.seq, body }
+    }
+
+    fn renew(&mut self) -> Arrival {
+        self.begin_epoch();
+        Arrival { epoch: self.epoch.clone(), seq: self.seq, body: Bytes::new() }
+    }
+
+    fn extract(&self, from: Option<u64>, most: usize) -> Extract {
+        let found = self.stream.range(from.unwrap_or(u64::MAX)..);
+        let all: Vec<Numbered> = found.map(|(seq, body)| Numbered { seq: *seq, body: body.clone() }).collect();
+        let complete = all.len() <= most;
+        let messages = all.into_iter().take(most).collect();
+        Extract { epoch: self.epoch.clone(), top: self.seq, complete, messages }
+    }
+}
+
+/// What is under way on the link that asks.
+enum Call {
+    Ask(Question),
+    Read,
+    Answered(Extract),
+    Observed(Extract),
+    Failed,
+}
+
+struct World {
+    chance: Chance,
+    redis: Redis,
+    sequence: Sequence,
+    channel: VecDeque<Arrival>,
+    calls: VecDeque<Call>,
+    /// What the hub was told: the epoch, where it began, and what was delivered in it.
+    told: Option<(Epoch, u64, BTreeMap<u64, Bytes>)>,
+    /// Redis forgot what was delivered, in this epoch: until that is found out, history must not be trimmed, or it never
+    /// could be.
+    forgotten: Option<Epoch>,
+    renewals: u64,
+    fills: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let redis = Redis {
+            epochs: 0,
+            epoch: Epoch::new("e0"),
+            seq: 0,
+            stream: BTreeMap::new(),
+            bodies: 0,
+            truth: BTreeMap::new(),
+        };
+        Self {
+            chance: Chance(seed.wrapping_mul(0x1234_5678_9abc_def1)),
+            redis,
+            sequence: Sequence::new(),
+            channel: VecDeque::new(),
+            calls: VecDeque::from([Call::Read]),
+            told: None,
+            forgotten: None,
+            renewals: 0,
+            fills: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.chance.below(100) {
+            0..30 => {
+                let arrival = self.redis.publish();
+                self.channel.push_back(arrival);
+            }
+            30..60 => self.arrive(),
+            60..75 => self.execute(),
+            75..90 => self.reply(),
+            90..94 if self.calls.len() < 8 => self.calls.push_back(Call::Read),
+            94 => self.sequence.wonder(),
+            95 => self.trim(),
+            96 => self.interrupt(),
+            97..99 if self.chance.one_in(3) => self.misfortune(),
+            _ => {}
+        }
+        self.ask();
+    }
+
+    /// The next message arrives; or it does not, or twice, or out of order.
+    fn arrive(&mut self) {
+        if self.chance.one_in(20) && self.channel.len() > 1 {
+            self.channel.swap(0, 1);
+        }
+        let Some(arrival) = self.channel.pop_front() else { return };
+        if self.chance.one_in(40) {
+            return;
+        }
+        if self.chance.one_in(20) {
+            self.channel.push_front(arrival.clone());
+        }
+        self.apply(|sequence, steps| sequence.take(arrival, steps));
+    }
+
+    /// Redis does what is asked next; some of it fails.
+    fn execute(&mut self) {
+        let is_open = |call: &Call| matches!(call, Call::Ask(_) | Call::Read);
+        let Some(at) = self.calls.iter().position(is_open) else { return };
+        let most = 1 + self.chance.below(6) as usize;
+        let fails = self.chance.one_in(15);
+        let done = match &self.calls[at] {
+            Call::Ask(_) if fails => Call::Failed,
+            Call::Ask(Question::Position) => Call::Answered(self.redis.extract(None, 0)),
+            Call::Ask(Question::Since(from)) => {
+                self.fills += 1;
+                Call::Answered(self.redis.extract(Some(*from), most + 1))
+            }
+            Call::Ask(Question::Renew(old)) => {
+                if *old == self.redis.epoch {
+                    let notice = self.redis.renew();
+                    self.channel.push_back(notice);
+                    self.renewals += 1;
+                }
+                Call::Answered(self.redis.extract(None, 0))
+            }
+            _ => Call::Observed(self.redis.extract(Some(self.redis.seq.max(1)), 1)),
+        };
+        self.calls[at] = done;
+    }
+
+    fn reply(&mut self) {
+        if matches!(self.calls.front(), None | Some(Call::Ask(_) | Call::Read)) {
+            return;
+        }
+        let call = self.calls.pop_front();
+        match call {
+            Some(Call::Answered(extract)) => self.apply(|sequence, steps| sequence.answer(extract, steps)),
+            Some(Call::Failed) => self.sequence.fail(),
+            Some(Call::Observed(extract)) => {
+                if self.told.is_none() {
+                    self.told = Some((extract.epoch.clone(), extract.top, BTreeMap::new()));
+                }
+                let last = extract.messages.last().filter(|last| last.seq == extract.top).map(|last| &*last.body);
+                self.apply(|sequence, steps| sequence.observe(&extract.epoch, extract.top, last, steps));
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self) {
+        if let Some(question) = self.sequence.poll_question() {
+            self.calls.push_back(Call::Ask(question));
+        }
+    }
+
+    fn trim(&mut self) {
+        if self.forgotten.is_none() {
+            let most = self.chance.below(20) as usize;
+            while self.redis.stream.len() > most {
+                self.redis.stream.pop_first();
+            }
+        }
+    }
+
+    /// The subscription is cut, and stands again.
+    fn interrupt(&mut self) {
+        self.channel.clear();
+        self.sequence.suspect();
+    }
+
+    fn misfortune(&mut self) {
+        match self.chance.below(4) {
+            0 => {
+                let notice = self.redis.renew();
+                self.channel.push_back(notice);
+                return;
+            }
+            1 => {
+                // All is lost.
+                self.redis.begin_epoch();
+                self.redis.seq = 0;
+                self.redis.stream.clear();
+            }
+            _ => {
+                // The newest messages are lost, and their numbers are given out again.
+                self.redis.seq -= self.chance.below(5).min(self.redis.seq);
+                self.redis.stream.split_off(&(self.redis.seq + 1));
+                self.forgotten = Some(self.redis.epoch.clone());
+            }
+        }
+        for _ in 0..self.chance.below(5) {
+            self.redis.publish();
+        }
+        self.interrupt();
+    }
+
+    fn apply(&mut self, act: impl FnOnce(&mut Sequence, &mut Vec<Step>)) {
+        let mut steps = Vec::new();
+        act(&mut self.sequence, &mut steps);
+        for step in steps {
+            let told = self.told.as_mut().expect("nothing is told before the first page");
+            match step {
+                Step::EpochChanged { epoch, top } => {
+                    let number = |epoch: &Epoch| epoch.as_str()[1..].parse::<u64>().unwrap();
+                    if self.forgotten.as_ref().is_some_and(|old| number(old) < number(&epoch)) {
+                        self.forgotten = None;
+                    }
+                    *told = (epoch, top, BTreeMap::new());
+                }
+                Step::Deliver(Numbered { seq, body }) => {
+                    let (_, start, delivered) = told;
+                    assert_eq!(seq, *start + delivered.len() as u64 + 1, "not consecutive");
+                    assert_eq!(self.redis.truth.get(&body), Some(&seq), "a message that never was");
+                    delivered.insert(seq, body);
+                }
+            }
+        }
+    }
+
+    /// Nothing goes wrong any more: in the end all is as Redis has it.
+    fn settle(&mut self) {
+        while let Some(arrival) = self.channel.pop_front() {
+            self.apply(|sequence, steps| sequence.take(arrival, steps));
+            self.ask();
+        }
+        self.sequence.suspect();
+        for _ in 0..10_000 {
+            self.ask();
+            if self.calls.is_empty() {
+                break;
+            }
+            self.execute();
+            self.reply();
+            while let Some(arrival) = self.channel.pop_front() {
+                self.apply(|sequence, steps| sequence.take(arrival, steps));
+            }
+        }
+        assert!(self.calls.is_empty() && !self.sequence.wants_to_ask(), "it asks forever");
+        let Some((epoch, start, delivered)) = &self.told else { panic!("it was never told where it is") };
+        assert_eq!(*epoch, self.redis.epoch);
+        assert_eq!(start + delivered.len() as u64, self.redis.seq, "not level");
+        for (seq, body) in self.redis.stream.iter().filter(|(seq, _)| *seq > start) {
+            assert_eq!(delivered.get(seq), Some(body), "another message {seq} than history has");
+        }
+        assert!(self.sequence.held.is_empty() && self.sequence.held_bytes == 0);
+    }
+}
+
+#[test]
+fn deliveries_are_consecutive_and_nothing_that_history_holds_is_missing() {
+    let seeds = std::env::var("ROOMCAST_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3000);
+    let (mut renewals, mut fills) = (0, 0);
+    for seed in 0..seeds {
+        let result = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            (0..400).for_each(|_| world.step());
+            world.settle();
+            (world.renewals, world.fills)
+        });
+        let counts = result.unwrap_or_else(|_| panic!("seed {seed}"));
+        renewals += counts.0;
+        fills += counts.1;
+    }
+    assert!(renewals > seeds / 10 && fills > seeds, "{renewals} renewals and {fills} fills are too few to mean much");
+}
+
+fn arrival(epoch: &str, seq: u64) -> Arrival {
+    Arrival { epoch: Epoch::new(epoch), seq, body: Bytes::from(format!("{epoch}/{seq}")) }
+}
+
+fn known(epoch: &str, top: u64) -> Sequence {
+    let mut sequence = Sequence::new();
+    sequence.observe(&Epoch::new(epoch), top, None, &mut Vec::new());
+    sequence
+}
+
+fn numbers(steps: &[Step]) -> Vec<u64> {
+    let number = |step: &Step| match step {
+        Step::Deliver(message) => message.seq,
+        Step::EpochChanged { top, .. } => 1000 + top,
+    };
+    steps.iter().map(number).collect()
+}
+
+#[test]
+fn what_arrives_before_the_first_page_is_delivered_behind_it() {
+    let (mut sequence, mut steps) = (Sequence::new(), Vec::new());
+    for seq in 3..=6 {
+        sequence.take(arrival("a", seq), &mut steps);
+    }
+    assert!(steps.is_empty() && sequence.poll_question().is_none());
+    sequence.observe(&Epoch::new("a"), 4, None, &mut steps);
+    assert_eq!(numbers(&steps), [5, 6]);
+    assert_eq!(sequence.poll_question(), None);
+}
+
+#[test]
+fn the_first_messages_of_a_new_epoch_are_not_passed_over() {
+    let (mut sequence, mut steps) = (known("a", 7), Vec::new());
+    sequence.take(arrival("b", 1), &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Since(7)));
+    sequence.take(arrival("b", 2), &mut steps);
+    let extract = Extract { epoch: Epoch::new("b"), top: 1, complete: true, messages: Vec::new() };
+    sequence.answer(extract, &mut steps);
+    assert_eq!(numbers(&steps), [1000, 1, 2]);
+    assert_eq!((sequence.poll_question(), sequence.skipped()), (None, 0));
+}
+
+#[test]
+fn too_many_messages_behind_a_gap_are_read_again() {
+    let (mut sequence, mut steps) = (known("a", 0), Vec::new());
+    for seq in 2..=5000 {
+        sequence.take(arrival("a", seq), &mut steps);
+    }
+    assert!(steps.is_empty());
+    let mut asked = Vec::new();
+    while let Some(question) = sequence.poll_question() {
+        let Question::Since(from) = question else { panic!("{question:?}") };
+        let messages: Vec<_> =
+            (from..=5000.min(from + 499)).map(|seq| Numbered { seq, body: arrival("a", seq).body }).collect();
+        let complete = messages.last().is_some_and(|last| last.seq == 5000);
+        let epoch = Epoch::new("a");
+        sequence.answer(Extract { epoch, top: 5000, complete, messages }, &mut steps);
+        asked.push(from);
+    }
+    assert_eq!(numbers(&steps), (1..=5000).collect::<Vec<_>>());
+    assert!(asked.len() < 12, "{asked:?}");
+}
+
+#[test]
+fn a_number_given_out_twice_begins_a_new_epoch() {
+    let (mut sequence, mut steps) = (known("a", 0), Vec::new());
+    sequence.take(arrival("a", 1), &mut steps);
+    sequence.suspect();
+    sequence.take(arrival("a", 2), &mut steps);
+    assert_eq!(numbers(&steps), [1], "after an interruption nothing is delivered unasked");
+    assert_eq!(sequence.poll_question(), Some(Question::Since(1)));
+    let other = Numbered { seq: 1, body: Bytes::from_static(b"another") };
+    let messages = vec![other, Numbered { seq: 2, body: arrival("a", 2).body }];
+    sequence.answer(Extract { epoch: Epoch::new("a"), top: 2, complete: true, messages }, &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Renew(Epoch::new("a"))));
+    sequence.answer(Extract { epoch: Epoch::new("b"), top: 2, complete: true, messages: Vec::new() }, &mut steps);
+    assert_eq!(numbers(&steps), [1, 1002]);
+}

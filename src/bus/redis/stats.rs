@@ -1,0 +1,101 @@
+//! What the bus counts, and whether it stands: shared by its threads and whoever watches it, without a lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Counts of a [`RedisBus`](super::RedisBus) since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisStats {
+    /// Whether the link that publishes stands.
+    pub publishing_up: bool,
+    /// Whether the link that subscribes stands.
+    pub subscribing_up: bool,
+    /// How often one of the links was lost.
+    pub reconnects_total: u64,
+    /// Requests that wait for an answer of Redis: publications, reads, questions.
+    pub requests_pending: u64,
+    /// Publications that Redis has numbered, duplicates not counted.
+    pub published_total: u64,
+    /// How long they took from the queue to the answer, added up, in microseconds.
+    pub publish_micros_total: u64,
+    /// The longest of them.
+    pub publish_micros_max: u64,
+    /// Publications and reads that were given up after [`RedisConfig::hold`](super::RedisConfig::hold) or refused by Redis.
+    pub refused_total: u64,
+    /// Messages delivered to rooms here.
+    pub delivered_total: u64,
+    /// Own messages that came back over the subscription, after how long since they were published, added up and at most.
+    pub echoes_total: u64,
+    /// See there.
+    pub echo_micros_total: u64,
+    /// See there.
+    pub echo_micros_max: u64,
+    /// Reads that looked for what was missing, or checked that nothing is.
+    pub fills_total: u64,
+    /// Rooms that began a new epoch while they were open.
+    pub epochs_total: u64,
+    /// Messages that were dropped because the loop was behind, to be read again.
+    pub dropped_total: u64,
+}
+
+macro_rules! counters {
+    ($($name:ident),*) => {
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: AtomicU64,)*
+            pub(super) publishing_up: AtomicBool,
+            pub(super) subscribing_up: AtomicBool,
+            /// The bus was dropped: its threads end.
+            pub(super) stop: AtomicBool,
+        }
+
+        impl Counters {
+            fn read(&self) -> RedisStats {
+                RedisStats {
+                    publishing_up: self.publishing_up.load(Relaxed),
+                    subscribing_up: self.subscribing_up.load(Relaxed),
+                    $($name: self.$name.load(Relaxed),)*
+                }
+            }
+        }
+    };
+}
+
+counters!(
+    reconnects_total,
+    requests_pending,
+    published_total,
+    publish_micros_total,
+    publish_micros_max,
+    refused_total,
+    delivered_total,
+    echoes_total,
+    echo_micros_total,
+    echo_micros_max,
+    fills_total,
+    epochs_total,
+    dropped_total
+);
+
+pub(super) fn add(counter: &AtomicU64, count: u64) {
+    counter.fetch_add(count, Relaxed);
+}
+
+pub(super) fn add_time(sum: &AtomicU64, most: &AtomicU64, time: Duration) {
+    let micros = time.as_micros() as u64;
+    sum.fetch_add(micros, Relaxed);
+    most.fetch_max(micros, Relaxed);
+}
+
+/// A handle for any thread.
+#[derive(Clone, Debug)]
+pub struct RedisWatch(pub(super) Arc<Counters>);
+
+impl RedisWatch {
+    /// Counts, as of now.
+    pub fn stats(&self) -> RedisStats {
+        self.0.read()
+    }
+}

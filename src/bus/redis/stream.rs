@@ -1,0 +1,109 @@
+//! A non-blocking socket to Redis: TCP, TCP with TLS, or Unix.
+
+use std::io::{self, Read, Write};
+use std::net::ToSocketAddrs;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use rustls::{ClientConnection, StreamOwned};
+use socket2::{SockRef, TcpKeepalive};
+
+use super::target::{Place, Target};
+
+/// When the kernel gives up on a peer that acknowledges nothing.
+const USER_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Begins to connect; of several addresses each attempt takes the next. Looking up a name may block.
+    pub(super) fn connect(target: &Target, attempt: usize) -> io::Result<Self> {
+        match &target.place {
+            Place::Unix(path) => UnixStream::connect(path).map(Self::Unix),
+            Place::Tcp { host, port, tls } => {
+                let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
+                let address = addresses.get(attempt % addresses.len().max(1));
+                let address = address.ok_or_else(|| io::Error::other(format!("{host} has no address")))?;
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(true)?;
+                let socket = SockRef::from(&stream);
+                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(15));
+                socket.set_tcp_keepalive(&keepalive.with_interval(Duration::from_secs(5)))?;
+                #[cfg(target_os = "linux")]
+                socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+                let Some(tls) = tls else { return Ok(Self::Tcp(stream)) };
+                let connection = ClientConnection::new(tls.config.clone(), tls.name.clone());
+                let connection = connection.map_err(io::Error::other)?;
+                Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
+            }
+        }
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.source().register(registry, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) {
+        // It is closed right after, which does the same.
+        let _ = self.source().deregister(registry);
+    }
+
+    /// Whether the connection stands; an error if it cannot be made.
+    pub(super) fn is_connected(&self) -> io::Result<bool> {
+        let tcp = match self {
+            Self::Unix(_) => return Ok(true),
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => &stream.sock,
+        };
+        if let Some(error) = tcp.take_error()? {
+            return Err(error);
+        }
+        match tcp.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            Self::Tcp(stream) => stream,
+            Self::Tls(stream) => &mut stream.sock,
+            Self::Unix(stream) => stream,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(bytes),
+            Self::Tls(stream) => stream.read(bytes),
+            Self::Unix(stream) => stream.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+            Self::Unix(stream) => stream.flush(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The two threads of the bus, and the loop's ends of the queues between them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+
+use mio::{Poll, Token, Waker};
+
+use super::RedisConfig;
+use super::commander::{Commander, Order, Reply};
+use super::link::Link;
+use super::port::Port;
+use super::script::{Names, Packer};
+use super::stats::Counters;
+use super::subscriber::{News, Subscriber, Wish};
+use super::target::Target;
+use crate::config::Config;
+use crate::inbox::{Inbox, inbox};
+
+const WAKE: Token = Token(0);
+const LINK: Token = Token(1);
+
+/// Batches in a queue; behind a full one the sender gathers.
+const BATCHES_MAX: usize = 64;
+
+/// The same for messages, each batch of which may have 256 KiB.
+const NEWS_BATCHES_MAX: usize = 16;
+
+pub(super) struct Threads {
+    pub(super) orders: Port<Order>,
+    pub(super) replies: Inbox<Vec<Reply>>,
+    pub(super) wishes: Port<Wish>,
+    pub(super) news: Inbox<Vec<News>>,
+    wakers: [Arc<Waker>; 2],
+    counters: Arc<Counters>,
+}
+
+impl Threads {
+    pub(super) fn start(
+        config: &Config,
+        redis: &RedisConfig,
+        (target, node, seed): (Target, String, u64),
+        waker: Arc<Waker>,
+        counters: &Arc<Counters>,
+    ) -> io::Result<Self> {
+        let target = Arc::new(target);
+        let names = Names::new(&redis.prefix);
+        let packer = Packer::new(config, names.clone(), node);
+
+        let poll = Poll::new()?;
+        let commander_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (orders, orders_inbox) = inbox(BATCHES_MAX, Arc::clone(&commander_waker));
+        let (replies, replies_inbox) = inbox(BATCHES_MAX, Arc::clone(&waker));
+        let link = Link::new(Arc::clone(&target), "publishing", poll.registry().try_clone()?, LINK, seed);
+        let out = (Port::new(replies), Arc::clone(counters));
+        let commander = Commander::new(poll, link, orders_inbox, (packer, redis.hold), out);
+
+        let poll = Poll::new()?;
+        let subscriber_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
+        let (wishes, wishes_inbox) = inbox(BATCHES_MAX, Arc::clone(&subscriber_waker));
+        let (news, news_inbox) = inbox(NEWS_BATCHES_MAX, waker);
+        let link = Link::new(target, "subscribing", poll.registry().try_clone()?, LINK, seed.rotate_left(32));
+        let out = (Port::new(news), Arc::clone(counters));
+        let subscriber = Subscriber::new(poll, link, wishes_inbox, names, out);
+
+        let threads = Self {
+            orders: Port::new(orders),
+            replies: replies_inbox,
+            wishes: Port::new(wishes),
+            news: news_inbox,
+            wakers: [commander_waker, subscriber_waker],
+            counters: Arc::clone(counters),
+        };
+        // Linux shows 15 bytes of a name.
+        thread::Builder::new().name("redis-commander".to_owned()).spawn(move || commander.run())?;
+        thread::Builder::new().name("redis-listener".to_owned()).spawn(move || subscriber.run())?;
+        Ok(threads)
+    }
+
+    pub(super) fn begin_turn(&self) {
+        self.replies.begin_drain();
+        self.news.begin_drain();
+    }
+
+    /// Hands over what this turn has produced.
+    pub(super) fn flush(&mut self) {
+        self.orders.flush();
+        self.wishes.flush();
+    }
+
+    /// Whether something has come for the loop.
+    pub(super) fn have_something(&self) -> bool {
+        !self.replies.is_empty() || !self.news.is_empty()
+    }
+
+    /// Whether something could not be handed over.
+    pub(super) fn are_held_up(&self) -> bool {
+        !self.orders.is_empty() || !self.wishes.is_empty()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.counters.stop.store(true, Relaxed);
+        // They are not waited for: one may be looking up a name.
+        self.wakers.iter().for_each(|waker| {
+            let _ = waker.wake();
+        });
+    }
+}
