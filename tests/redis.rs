@@ -1,0 +1,496 @@
+//! Several nodes and one Redis: one order, nothing lost, nothing doubled, and the truth where that cannot be; whatever is
+//! killed, stopped, emptied or cut meanwhile.
+
+#[path = "support/chat.rs"]
+mod chat_support;
+#[path = "support/redis.rs"]
+mod redis_support;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use chat_support::{chat, is, join_with, seqs, settle, texts};
+use redis_support::{LONG, Redis, eventually};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use support::{Client, Server};
+
+/// A node that is ready.
+fn node_with(redis: &Redis, flags: &[&str]) -> Server {
+    let url = redis.url();
+    let mut all = vec!["--redis", &url, "--message-rate", "0", "--history-messages", "100000"];
+    all.extend(flags);
+    let server = Server::spawn(&all);
+    wait_ready(&server);
+    server
+}
+
+fn nodes<const N: usize>(redis: &Redis) -> [Server; N] {
+    std::array::from_fn(|_| node_with(redis, &[]))
+}
+
+fn wait_ready(server: &Server) {
+    eventually("the node is ready", || server.get("/readyz").status == 200);
+}
+
+fn wait_unready(server: &Server) {
+    eventually("the node is not ready", || server.get("/readyz").status == 503);
+}
+
+/// The next message for which `wanted` holds; what came before it is given, too.
+fn recv_long(client: &mut Client, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Vec<Value> {
+    let deadline = Instant::now() + LONG;
+    let mut messages = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let message =
+            client.try_recv(left).unwrap_or_else(|| panic!("{what} did not come within {LONG:?}: {messages:?}"));
+        messages.push(message);
+        if wanted(&messages[messages.len() - 1]) {
+            return messages;
+        }
+    }
+}
+
+fn is_text(message: &Value, text: &str) -> bool {
+    is(message, "chat") && message["text"] == text
+}
+
+/// Says something and waits until it is there.
+fn say_and_see(client: &mut Client, room: &str, text: &str) -> Value {
+    client.say(room, text);
+    recv_long(client, text, |message| is_text(message, text)).pop().unwrap()
+}
+
+/// All that history has, as a stranger is shown it.
+fn history(server: &Server, room: &str) -> Vec<Value> {
+    let mut reader = Client::connect(server);
+    let (messages, joined) = join_with(&mut reader, &json!({"room": room, "history": 100_000}));
+    assert_eq!(seqs(&messages).last().copied().unwrap_or(0), joined["seq"].as_u64().unwrap());
+    messages.into_iter().filter(|message| is(message, "chat")).collect()
+}
+
+fn epoch(joined: &Value) -> String {
+    joined["epoch"].as_str().expect("an epoch").to_owned()
+}
+
+/// A client that sends again what was not acknowledged, under the same id, as the protocol wants it.
+struct Talker {
+    client: Client,
+    user: String,
+    next: usize,
+    open: BTreeMap<String, Instant>,
+    acknowledged: BTreeSet<String>,
+}
+
+impl Talker {
+    /// Sends again after so long without an answer.
+    const AGAIN_AFTER: Duration = Duration::from_secs(2);
+    const OPEN_MAX: usize = 4;
+
+    fn new(server: &Server, user: &str) -> Self {
+        let mut client = Client::connect_as(server, user);
+        client.join("lobby");
+        let user = user.to_owned();
+        Self { client, user, next: 0, open: BTreeMap::new(), acknowledged: BTreeSet::new() }
+    }
+
+    fn send(&mut self, id: String) {
+        let text = format!("{} {id}", self.user);
+        self.client.send_json(&chat("lobby", &text, &id));
+        self.open.insert(id, Instant::now());
+    }
+
+    fn turn(&mut self, says_more: bool) {
+        if says_more && self.open.len() < Self::OPEN_MAX {
+            self.next += 1;
+            self.send(format!("m{}", self.next));
+        }
+        while let Some(message) = self.client.try_recv(Duration::from_millis(2)) {
+            let id = message["id"].as_str().unwrap_or_default();
+            let is_own = is(&message, "ack") || is(&message, "chat") && message["userId"] == *self.user;
+            if is_own && self.open.remove(id).is_some() {
+                self.acknowledged.insert(id.to_owned());
+            }
+            if is(&message, "error") {
+                assert_eq!(message["temporary"], true, "{message}");
+            }
+        }
+        let late: Vec<String> =
+            self.open.iter().filter(|(_, at)| at.elapsed() > Self::AGAIN_AFTER).map(|(id, _)| id.clone()).collect();
+        late.into_iter().for_each(|id| self.send(id));
+    }
+
+    /// Talks until `stop`, then on until everything is acknowledged.
+    fn run(mut self, stop: &AtomicBool) -> (String, BTreeSet<String>) {
+        while !stop.load(SeqCst) {
+            self.turn(true);
+        }
+        let deadline = Instant::now() + LONG;
+        while !self.open.is_empty() {
+            assert!(Instant::now() < deadline, "{} has no answer to {:?}", self.user, self.open);
+            self.turn(false);
+        }
+        assert_eq!(self.acknowledged.len(), self.next);
+        (self.user, self.acknowledged)
+    }
+}
+
+/// Ten clients talk on two nodes while `disturb` is at work; every message acknowledged is then in history exactly once.
+fn talk_through(servers: &[Server], disturb: impl FnOnce()) {
+    let stop = AtomicBool::new(false);
+    let said: Vec<_> = thread::scope(|scope| {
+        let talkers: Vec<_> = (0..10)
+            .map(|i| {
+                let talker = Talker::new(&servers[i % servers.len()], &format!("t{i}"));
+                scope.spawn(|| talker.run(&stop))
+            })
+            .collect();
+        disturb();
+        stop.store(true, SeqCst);
+        talkers.into_iter().map(|talker| talker.join().expect("a talker")).collect()
+    });
+    for server in servers {
+        let messages = history(server, "lobby");
+        let mut found = BTreeMap::new();
+        for message in &messages {
+            let key = (message["userId"].as_str().unwrap().to_owned(), message["id"].as_str().unwrap().to_owned());
+            *found.entry(key).or_insert(0) += 1;
+        }
+        for (user, ids) in &said {
+            for id in ids {
+                let count = found.remove(&(user.clone(), id.clone())).unwrap_or(0);
+                assert_eq!(count, 1, "{user} {id} was acknowledged and is in history {count} times");
+            }
+        }
+        assert!(found.is_empty(), "nobody said {found:?}");
+        assert_eq!(seqs(&messages), (1..=messages.len() as u64).collect::<Vec<_>>());
+    }
+}
+
+/// Waits until so many more messages were said in the lobby.
+fn grow(redis: &Redis, more: usize) {
+    let count = || redis.ask::<Option<usize>>(&["HGET", "roomcast:{lobby}:meta", "seq"]).unwrap_or(0);
+    let enough = count() + more;
+    eventually("the talk goes on", || count() >= enough);
+}
+
+#[test]
+fn all_nodes_see_one_order() {
+    let redis = Redis::start();
+    let servers = nodes::<3>(&redis);
+    let mut readers = servers.each_ref().map(Client::connect);
+    readers.iter_mut().for_each(|reader| drop(reader.join("lobby")));
+    thread::scope(|scope| {
+        for i in 0..6 {
+            let server = &servers[i % 3];
+            scope.spawn(move || {
+                let mut client = Client::connect_as(server, &format!("t{i}"));
+                client.join("lobby");
+                for n in 0..100 {
+                    client.say("lobby", &format!("{i}.{n}"));
+                }
+                recv_long(&mut client, "the last own copy", |message| is_text(message, &format!("{i}.99")));
+            });
+        }
+    });
+    let seen = readers.each_mut().map(|reader| {
+        let all = recv_long(reader, "600 messages", |message| message["seq"] == 600 && is(message, "chat"));
+        assert_eq!(seqs(&all), (1..=600).collect::<Vec<_>>());
+        texts(&all).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    });
+    assert!(seen[0] == seen[1] && seen[1] == seen[2]);
+    let of_one: Vec<_> = seen[0].iter().filter_map(|text| text.strip_prefix("0.")?.parse::<u32>().ok()).collect();
+    assert_eq!(of_one, (0..100).collect::<Vec<_>>(), "a sender's own order");
+}
+
+#[test]
+fn a_client_resumes_on_another_node() {
+    let redis = Redis::start();
+    let [a, b] = nodes(&redis);
+    let mut ann = Client::connect_as(&a, "ann");
+    let joined = ann.join("lobby");
+    for i in 1..=20 {
+        say_and_see(&mut ann, "lobby", &format!("message {i}"));
+    }
+    let mut bob = Client::connect_as(&b, "bob");
+    let since = json!({"epoch": joined["epoch"], "seq": 7});
+    let (messages, joined) = join_with(&mut bob, &json!({"room": "lobby", "since": since}));
+    assert_eq!((joined["recovered"].as_bool(), joined["seq"].as_u64()), (Some(true), Some(20)));
+    assert_eq!(seqs(&messages), (8..=20).collect::<Vec<_>>());
+    // The same id on another node is the same message.
+    ann.send_json(&chat("lobby", "once", "x"));
+    recv_long(&mut ann, "the copy", |message| is_text(message, "once"));
+    let mut ann_again = Client::connect_as(&b, "ann");
+    ann_again.join("lobby");
+    ann_again.send_json(&chat("lobby", "once", "x"));
+    let ack = recv_long(&mut ann_again, "the ack", |message| is(message, "ack")).pop().unwrap();
+    assert_eq!((ack["seq"].as_u64(), ack["duplicate"].as_bool()), (Some(21), Some(true)));
+    assert_eq!(history(&a, "lobby").len(), 21);
+}
+
+#[test]
+fn who_sees_the_copy_gets_no_ack_beside_it() {
+    let redis = Redis::start();
+    let [a, _b] = nodes(&redis);
+    let mut ann = Client::connect_as(&a, "ann");
+    ann.join("lobby");
+    for i in 0..50 {
+        ann.send_json(&chat("lobby", &i.to_string(), &i.to_string()));
+    }
+    let mut all = recv_long(&mut ann, "the last copy", |message| is_text(message, "49"));
+    all.extend(settle(&mut ann));
+    assert_eq!(all.iter().filter(|message| is(message, "ack")).count(), 0);
+    assert_eq!(texts(&all).len(), 50);
+}
+
+#[test]
+fn a_redis_that_crashes_and_keeps_its_data_loses_and_doubles_nothing() {
+    let mut redis = Redis::with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
+    let servers = nodes::<2>(&redis);
+    talk_through(&servers, || {
+        for _ in 0..2 {
+            grow(&redis, 200);
+            redis.kill();
+            servers.iter().for_each(wait_unready);
+            redis.restart();
+            servers.iter().for_each(wait_ready);
+        }
+        grow(&redis, 200);
+    });
+}
+
+#[test]
+fn a_redis_that_comes_back_empty_begins_a_new_epoch() {
+    let mut redis = Redis::start();
+    let [a, b] = nodes(&redis);
+    let mut clients = [Client::connect_as(&a, "ann"), Client::connect_as(&b, "bob")];
+    let old = clients.each_mut().map(|client| epoch(&client.join("lobby")));
+    assert_eq!(old[0], old[1]);
+    say_and_see(&mut clients[0], "lobby", "before");
+    recv_long(&mut clients[1], "the message", |message| is_text(message, "before"));
+    redis.kill();
+    [&a, &b].into_iter().for_each(wait_unready);
+    assert_eq!(a.get("/healthz").status, 200);
+    redis.restart();
+    let new = clients.each_mut().map(|client| {
+        let joined = recv_long(client, "a joined, unasked", |message| is(message, "joined")).pop().unwrap();
+        assert_eq!((joined["recovered"].as_bool(), joined["room"].as_str()), (Some(false), Some("lobby")));
+        epoch(&joined)
+    });
+    assert!(new[0] == new[1] && new[0] != old[0], "{old:?} {new:?}");
+    let message = say_and_see(&mut clients[1], "lobby", "after");
+    assert_eq!(message["seq"], 1);
+    recv_long(&mut clients[0], "the message", |message| is_text(message, "after"));
+    let mut late = Client::connect_as(&b, "eve");
+    let since = json!({"epoch": old[0], "seq": 1});
+    let (messages, joined) = join_with(&mut late, &json!({"room": "lobby", "since": since, "history": 10}));
+    assert_eq!((joined["recovered"].as_bool(), texts(&messages)), (Some(false), vec!["after"]));
+}
+
+#[test]
+fn a_redis_that_comes_back_from_an_old_snapshot_is_found_out() {
+    let mut redis = Redis::with(&["--save", "", "--appendonly", "no", "--dbfilename", "dump.rdb"]);
+    let [a, b] = nodes(&redis);
+    let mut ann = Client::connect_as(&a, "ann");
+    let old = epoch(&ann.join("lobby"));
+    say_and_see(&mut ann, "lobby", "kept");
+    redis.ask::<String>(&["SAVE"]);
+    for i in 0..5 {
+        say_and_see(&mut ann, "lobby", &format!("lost {i}"));
+    }
+    redis.kill();
+    [&a, &b].into_iter().for_each(wait_unready);
+    // The other node has not the room open and knows nothing of what is lost: it gives the numbers out again.
+    redis.restart();
+    wait_ready(&b);
+    let mut bob = Client::connect_as(&b, "bob");
+    bob.join("lobby");
+    for i in 0..7 {
+        bob.say("lobby", &format!("other {i}"));
+    }
+    let all = recv_long(&mut ann, "a joined, unasked", |message| is(message, "joined"));
+    let joined = &all[all.len() - 1];
+    assert_eq!(joined["recovered"], false);
+    assert_ne!(epoch(joined), old);
+    say_and_see(&mut bob, "lobby", "together");
+    recv_long(&mut ann, "the message", |message| is_text(message, "together"));
+    let shown = history(&a, "lobby");
+    assert_eq!(texts(&shown).first(), Some(&"kept"));
+    assert_eq!(texts(&shown).len(), 9);
+}
+
+#[test]
+fn a_hole_that_cannot_be_filled_begins_a_new_epoch_everywhere() {
+    let redis = Redis::start();
+    let [a, b] = nodes(&redis);
+    let mut clients = [Client::connect_as(&a, "ann"), Client::connect_as(&b, "bob")];
+    let old = epoch(&clients[0].join("lobby"));
+    clients[1].join("lobby");
+    say_and_see(&mut clients[0], "lobby", "before");
+    recv_long(&mut clients[1], "the message", |message| is_text(message, "before"));
+    // Five numbers that no message has.
+    redis.ask::<u64>(&["HINCRBY", "roomcast:{lobby}:meta", "seq", "5"]);
+    clients[0].send_json(&chat("lobby", "behind the hole", "x"));
+    let new = clients.each_mut().map(|client| {
+        let joined = recv_long(client, "a joined, unasked", |message| is(message, "joined")).pop().unwrap();
+        assert_eq!((joined["recovered"].as_bool(), joined["seq"].as_u64()), (Some(false), Some(7)));
+        epoch(&joined)
+    });
+    assert!(new[0] == new[1] && new[0] != old);
+    // Its sender will not see a copy, and is told that it is kept.
+    recv_long(&mut clients[0], "the ack", |message| is(message, "ack") && message["id"] == "x");
+    assert_eq!(say_and_see(&mut clients[1], "lobby", "after")["seq"], 8);
+    recv_long(&mut clients[0], "the message", |message| is_text(message, "after"));
+}
+
+#[test]
+fn a_node_that_is_killed_takes_nobody_with_it() {
+    let redis = Redis::start();
+    let [a, b, mut c] = nodes(&redis);
+    let mut ann = Client::connect_as(&a, "ann");
+    let mut bob = Client::connect_as(&b, "bob");
+    let mut eve = Client::connect_as(&c, "eve");
+    for client in [&mut ann, &mut bob, &mut eve] {
+        client.join("lobby");
+    }
+    say_and_see(&mut eve, "lobby", "my last words");
+    c.signal(Signal::KILL);
+    c.wait_exit();
+    for i in 0..20 {
+        say_and_see(&mut ann, "lobby", &format!("message {i}"));
+    }
+    let all = recv_long(&mut bob, "the last message", |message| is_text(message, "message 19"));
+    assert_eq!(seqs(&all), (1..=21).collect::<Vec<_>>());
+}
+
+#[test]
+fn subscriptions_that_are_cut_miss_nothing() {
+    let redis = Redis::start();
+    let servers = nodes::<2>(&redis);
+    let mut reader = Client::connect(&servers[1]);
+    reader.join("lobby");
+    talk_through(&servers, || {
+        for _ in 0..5 {
+            grow(&redis, 100);
+            redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        }
+        grow(&redis, 100);
+    });
+    let top = history(&servers[0], "lobby").len() as u64;
+    let all = recv_long(&mut reader, "the last message", |message| is(message, "chat") && message["seq"] == top);
+    assert_eq!(seqs(&all), (1..=top).collect::<Vec<_>>());
+    assert!(all.iter().all(|message| !is(message, "joined")), "nothing had to be given up");
+}
+
+#[test]
+fn links_that_publish_may_be_cut_too() {
+    let redis = Redis::start();
+    let servers = nodes::<2>(&redis);
+    talk_through(&servers, || {
+        for _ in 0..5 {
+            grow(&redis, 100);
+            redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
+        }
+        grow(&redis, 100);
+    });
+}
+
+#[test]
+fn a_script_cache_that_is_emptied_is_filled_again() {
+    let redis = Redis::start();
+    let servers = nodes::<2>(&redis);
+    talk_through(&servers, || {
+        for _ in 0..20 {
+            grow(&redis, 20);
+            redis.ask::<String>(&["SCRIPT", "FLUSH"]);
+        }
+        grow(&redis, 100);
+    });
+}
+
+#[test]
+fn a_redis_that_stands_still_is_noticed_and_nothing_is_lost() {
+    let redis = Redis::start();
+    let servers = nodes::<2>(&redis);
+    talk_through(&servers, || {
+        grow(&redis, 100);
+        redis.signal(Signal::STOP);
+        servers.iter().for_each(wait_unready);
+        // Longer than the links live without an answer; the kernel goes on accepting connections.
+        thread::sleep(Duration::from_secs(5));
+        redis.signal(Signal::CONT);
+        servers.iter().for_each(wait_ready);
+        grow(&redis, 100);
+    });
+    assert!(!servers[0].log_lines("no answer to PING").is_empty());
+}
+
+#[test]
+fn a_wrong_password_is_said_clearly_and_not_shown() {
+    let redis = Redis::with(&["--save", "", "--requirepass", "the-right-one"]);
+    let url = format!("redis://:the-wrong-one@127.0.0.1:{}", redis.port);
+    let server = Server::spawn(&["--redis", &url]);
+    let line = server.wait_for_log("WRONGPASS");
+    assert!(line.contains("ERROR") && line.contains("--redis"), "{line}");
+    assert_eq!((server.get("/readyz").status, server.get("/healthz").status), (503, 200));
+    assert_eq!(server.log_lines("the-wrong-one"), [""; 0]);
+    let url = format!("redis://:the-right-one@127.0.0.1:{}", redis.port);
+    let server = Server::spawn(&["--redis", &url]);
+    wait_ready(&server);
+    Client::connect(&server).join("lobby");
+}
+
+#[test]
+fn without_redis_messages_are_refused_after_the_hold_time() {
+    let mut redis = Redis::start();
+    let server = node_with(&redis, &["--redis-hold", "500ms"]);
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    redis.kill();
+    ann.send_json(&chat("lobby", "held", "x"));
+    ann.send_json(&json!({"type": "join", "room": "other"}));
+    let mut refused = BTreeSet::new();
+    while refused.len() < 2 {
+        let error = recv_long(&mut ann, "the errors", |message| is(message, "error")).pop().unwrap();
+        assert_eq!((error["code"].as_str(), error["temporary"].as_bool()), (Some("unavailable"), Some(true)));
+        refused.insert(error["room"].as_str().unwrap().to_owned());
+    }
+    redis.restart();
+    wait_ready(&server);
+    ann.send_json(&chat("lobby", "held", "x"));
+    recv_long(&mut ann, "the copy", |message| is_text(message, "held"));
+    ann.join("other");
+}
+
+#[test]
+fn thousands_of_rooms_are_joined_at_once_and_again_after_a_cut() {
+    const ROOMS: usize = 5000;
+    let redis = Redis::start();
+    let a = node_with(&redis, &["--rooms-per-connection", "6000", "--output-bytes", "8MiB"]);
+    let b = node_with(&redis, &[]);
+    let mut ann = Client::connect_as(&a, "ann");
+    for i in 0..ROOMS {
+        ann.send_json(&json!({"type": "join", "room": format!("r{i}")}));
+    }
+    let mut joined = 0;
+    recv_long(&mut ann, "all joined", |message| {
+        joined += usize::from(is(message, "joined"));
+        joined == ROOMS
+    });
+    let mut bob = Client::connect_as(&b, "bob");
+    let last = format!("r{}", ROOMS - 1);
+    bob.join(&last);
+    say_and_see(&mut bob, &last, "one");
+    recv_long(&mut ann, "the message", |message| is_text(message, "one"));
+    redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    say_and_see(&mut bob, &last, "two");
+    recv_long(&mut ann, "the message", |message| is_text(message, "two"));
+    eventually("all are subscribed again", || {
+        let counts: Vec<(String, u32)> = redis.ask(&["PUBSUB", "NUMSUB", "roomcast:{r0}", "roomcast:{r4999}"]);
+        counts.iter().map(|(_, count)| count).sum::<u32>() == 3
+    });
+}

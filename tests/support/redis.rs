@@ -1,0 +1,126 @@
+//! A Redis of the test's own, on a port of its own, gone when the test is.
+#![allow(dead_code, unreachable_pub, reason = "every test binary compiles this module by itself")]
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use redis::{Client, Connection, FromRedisValue, cmd};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// How long anything may take that involves a Redis which was ended, stopped, or has to be connected again.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// See the [module](self).
+pub struct Redis {
+    child: Child,
+    folder: TempDir,
+    options: Vec<String>,
+    pub port: u16,
+}
+
+impl Redis {
+    /// Starts one that keeps nothing on disk.
+    pub fn start() -> Self {
+        Self::with(&["--save", "", "--appendonly", "no"])
+    }
+
+    pub fn with(options: &[&str]) -> Self {
+        let mut folder = tempfile::tempdir().expect("a folder");
+        let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        // Somebody else may take the port between the look and the start.
+        for _ in 0..10 {
+            let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+            let child = Self::spawn(&folder, &options, port);
+            let mut redis = Self { child, folder, options, port };
+            if redis.wait_until_ready() {
+                return redis;
+            }
+            (folder, options) = redis.into_parts();
+        }
+        panic!("no Redis could be started; is redis-server installed?")
+    }
+
+    fn into_parts(mut self) -> (TempDir, Vec<String>) {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
+        (folder, std::mem::take(&mut self.options))
+    }
+
+    fn spawn(folder: &TempDir, options: &[String], port: u16) -> Child {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"]);
+        command.arg("--dir").arg(folder.path()).args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap_or_else(|error| panic!("cannot start redis-server: {error}"))
+    }
+
+    /// Whether it came up, and is the one that was started.
+    fn wait_until_ready(&mut self) -> bool {
+        let deadline = Instant::now() + LONG;
+        while Instant::now() < deadline {
+            if self.child.try_wait().expect("look after redis").is_some() {
+                return false;
+            }
+            let result = self.try_connection().and_then(|mut connection| cmd("PING").query::<String>(&mut connection));
+            match result {
+                Ok(_) => return true,
+                Err(error) if format!("{error:?}").to_lowercase().contains("auth") => return true,
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        false
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    fn try_connection(&self) -> redis::RedisResult<Connection> {
+        Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(2))
+    }
+
+    /// Asks it something.
+    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = cmd(words[0]);
+        command.arg(&words[1..]);
+        let mut connection = self.try_connection().unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        command.query(&mut connection).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("signal redis");
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn kill(&mut self) {
+        self.signal(Signal::KILL);
+        self.child.wait().expect("wait for redis");
+    }
+
+    /// Starts it again, on the same port and with what is left on its disk.
+    pub fn restart(&mut self) {
+        self.child = Self::spawn(&self.folder, &self.options, self.port);
+        assert!(self.wait_until_ready(), "redis does not come back");
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
