@@ -12,7 +12,7 @@ use serde_json::json;
 use support::{Client, Raw, Server, request, roomcast, upgrade_request};
 
 /// Every flag of the program.
-const FLAGS: [&str; 25] = [
+const FLAGS: [&str; 29] = [
     "--listen",
     "--allow-origin",
     "--message-rate",
@@ -38,6 +38,10 @@ const FLAGS: [&str; 25] = [
     "--presence-grace",
     "--room-share",
     "--metrics",
+    "--redis",
+    "--redis-prefix",
+    "--redis-hold",
+    "--redis-ca",
 ];
 
 /// Runs a command that must end by itself; a server that runs on against all expectation is ended by `timeout`.
@@ -101,6 +105,18 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
     check_refused(&["--message-rate", "many"], &[], &["many", "--message-rate"]);
     check_refused(&["--room-share", "0%"], &[], &["0%", "--room-share", "1% to 100%"]);
     check_refused(&["--max-connections", "x"], &[], &["x", "--max-connections"]);
+}
+
+#[test]
+fn a_redis_url_that_cannot_be_used_is_refused_without_showing_it() {
+    for url in ["localhost:6379", "http://:secret@localhost", "redis://:secret@host:port"] {
+        check_refused(&["--redis", url], &[], &["redis", "redis://"]);
+        let output = run_to_end(&["--redis", url], &[]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"));
+    }
+    check_refused(&["--redis", "redis://localhost", "--redis-hold", "1ms"], &[], &["1ms", "100ms"]);
+    check_refused(&["--redis", "redis://localhost", "--redis-prefix", "a{b"], &[], &["'{'"]);
+    check_refused(&["--redis", "rediss://localhost", "--redis-ca", "/nowhere"], &[], &["/nowhere"]);
 }
 
 #[test]
