@@ -46,8 +46,11 @@ fn recv_long(client: &mut Client, what: &str, mut wanted: impl FnMut(&Value) -> 
     let mut messages = Vec::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let message =
-            client.try_recv(left).unwrap_or_else(|| panic!("{what} did not come within {LONG:?}: {messages:?}"));
+        let Some(message) = client.try_recv(left) else {
+            let short = |message: &Value| message.to_string().chars().take(160).collect::<String>();
+            let last: Vec<_> = messages.iter().rev().take(8).map(short).collect();
+            panic!("{what} did not come within {LONG:?}; the last of {}: {last:#?}", messages.len());
+        };
         messages.push(message);
         if wanted(&messages[messages.len() - 1]) {
             return messages;
@@ -65,12 +68,17 @@ fn say_and_see(client: &mut Client, room: &str, text: &str) -> Value {
     recv_long(client, text, |message| is_text(message, text)).pop().unwrap()
 }
 
-/// All that history has, as a stranger is shown it.
-fn history(server: &Server, room: &str) -> Vec<Value> {
-    let mut reader = Client::connect(server);
-    let (messages, joined) = join_with(&mut reader, &json!({"room": room, "history": 100_000}));
-    assert_eq!(seqs(&messages).last().copied().unwrap_or(0), joined["seq"].as_u64().unwrap());
-    messages.into_iter().filter(|message| is(message, "chat")).collect()
+/// All that history has, as a stranger is shown it on a node that has heard of message `top`.
+fn history(server: &Server, room: &str, top: u64) -> Vec<Value> {
+    let mut shown = Vec::new();
+    eventually("the node has heard of all messages", || {
+        let mut reader = Client::connect(server);
+        let (messages, joined) = join_with(&mut reader, &json!({"room": room, "history": 100_000}));
+        assert_eq!(seqs(&messages).last().copied().unwrap_or(0), joined["seq"].as_u64().unwrap());
+        shown = messages.into_iter().filter(|message| is(message, "chat")).collect();
+        joined["seq"].as_u64().unwrap() >= top
+    });
+    shown
 }
 
 fn epoch(joined: &Value) -> String {
@@ -84,6 +92,8 @@ struct Talker {
     next: usize,
     open: BTreeMap<String, Instant>,
     acknowledged: BTreeSet<String>,
+    /// The highest number seen.
+    top: u64,
 }
 
 impl Talker {
@@ -95,7 +105,7 @@ impl Talker {
         let mut client = Client::connect_as(server, user);
         client.join("lobby");
         let user = user.to_owned();
-        Self { client, user, next: 0, open: BTreeMap::new(), acknowledged: BTreeSet::new() }
+        Self { client, user, next: 0, open: BTreeMap::new(), acknowledged: BTreeSet::new(), top: 0 }
     }
 
     fn send(&mut self, id: String) {
@@ -110,6 +120,7 @@ impl Talker {
             self.send(format!("m{}", self.next));
         }
         while let Some(message) = self.client.try_recv(Duration::from_millis(2)) {
+            self.top = self.top.max(message["seq"].as_u64().unwrap_or(0));
             let id = message["id"].as_str().unwrap_or_default();
             let is_own = is(&message, "ack") || is(&message, "chat") && message["userId"] == *self.user;
             if is_own && self.open.remove(id).is_some() {
@@ -125,7 +136,7 @@ impl Talker {
     }
 
     /// Talks until `stop`, then on until everything is acknowledged.
-    fn run(mut self, stop: &AtomicBool) -> (String, BTreeSet<String>) {
+    fn run(mut self, stop: &AtomicBool) -> (String, BTreeSet<String>, u64) {
         while !stop.load(SeqCst) {
             self.turn(true);
         }
@@ -135,7 +146,7 @@ impl Talker {
             self.turn(false);
         }
         assert_eq!(self.acknowledged.len(), self.next);
-        (self.user, self.acknowledged)
+        (self.user, self.acknowledged, self.top)
     }
 }
 
@@ -163,14 +174,15 @@ fn talk_through(servers: &[Server], disturb: impl FnOnce()) {
         drop(at_end);
         talkers.into_iter().map(|talker| talker.join().expect("a talker")).collect()
     });
+    let top = said.iter().map(|(_, _, top)| *top).max().unwrap_or(0);
     for server in servers {
-        let messages = history(server, "lobby");
+        let messages = history(server, "lobby", top);
         let mut found = BTreeMap::new();
         for message in &messages {
             let key = (message["userId"].as_str().unwrap().to_owned(), message["id"].as_str().unwrap().to_owned());
             *found.entry(key).or_insert(0) += 1;
         }
-        for (user, ids) in &said {
+        for (user, ids, _) in &said {
             for id in ids {
                 let count = found.remove(&(user.clone(), id.clone())).unwrap_or(0);
                 assert_eq!(count, 1, "{user} {id} was acknowledged and is in history {count} times");
@@ -239,7 +251,7 @@ fn a_client_resumes_on_another_node() {
     ann_again.send_json(&chat("lobby", "once", "x"));
     let ack = recv_long(&mut ann_again, "the ack", |message| is(message, "ack")).pop().unwrap();
     assert_eq!((ack["seq"].as_u64(), ack["duplicate"].as_bool()), (Some(21), Some(true)));
-    assert_eq!(history(&a, "lobby").len(), 21);
+    assert_eq!(history(&a, "lobby", 21).len(), 21);
 }
 
 #[test]
@@ -336,7 +348,7 @@ fn a_redis_that_comes_back_from_an_old_snapshot_is_found_out() {
     assert_ne!(epoch(joined), old);
     say_and_see(&mut bob, "lobby", "together");
     recv_long(&mut ann, "the message", |message| is_text(message, "together"));
-    let shown = history(&a, "lobby");
+    let shown = history(&a, "lobby", 9);
     assert_eq!(texts(&shown).first(), Some(&"kept"));
     assert_eq!(texts(&shown).len(), 9);
 }
@@ -398,7 +410,7 @@ fn subscriptions_that_are_cut_miss_nothing() {
         }
         grow(&redis, 100);
     });
-    let top = history(&servers[0], "lobby").len() as u64;
+    let top = history(&servers[0], "lobby", 0).len() as u64;
     let all = recv_long(&mut reader, "the last message", |message| is(message, "chat") && message["seq"] == top);
     assert_eq!(seqs(&all), (1..=top).collect::<Vec<_>>());
     assert!(all.iter().all(|message| !is(message, "joined")), "nothing had to be given up");
@@ -540,7 +552,7 @@ fn tls_is_spoken_with_whom_is_trusted() {
     let _redis = Redis::with(&[&options[..], &["--tls-auth-clients", "no"]].concat());
     let url = format!("rediss://localhost:{tls_port}");
 
-    let server = Server::spawn(&["--redis", &url, "--redis-ca", &cert, "--message-rate", "0"]);
+    let server = Server::spawn(&["--redis", &url, "--redis-ca", &cert, "--message-rate", "0", "--log-bytes", "16MiB"]);
     wait_ready(&server);
     let mut ann = Client::connect_as(&server, "ann");
     ann.join("lobby");
