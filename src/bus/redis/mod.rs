@@ -1,15 +1,4 @@
-//! The bus of several nodes: Redis numbers, keeps and fans out; every node that names the same Redis is the same server.
-//!
-//! Three threads. The loop owns [`RedisBus`] and never waits for anything. A *commander* publishes, reads and asks over a
-//! link of its own; a *subscriber* listens on another. They exchange batches through bounded queues ([`crate::inbox`]).
-//! Publishing is one script call that numbers, keeps and publishes in one atomic step, so storage and fan-out have the
-//! same order. What is missing on the subscription is seen by its number and read from the stream; what the stream does not
-//! have any more begins a new epoch, which is told to everybody.
-//!
-//! **Bounds:** requests under way ([`Limits::publications_pending_max`](crate::config::Limits) publications and as many reads; beyond
-//! them they are refused), questions under way (1024; rooms wait for their turn), 16 batches of at most 256 KiB between
-//! subscriber and loop and 4 MiB behind them (beyond them messages are dropped and read again), messages of a room that wait
-//! for one before them (1024 or 1 MiB; beyond them they are read again).
+//! The bus of several nodes; see [`RedisBus`].
 
 mod commander;
 mod events;
@@ -112,7 +101,18 @@ enum Due {
     Watch { room: RoomName, opening: u32 },
 }
 
-/// See the [module](self).
+/// The bus of several nodes: Redis numbers, keeps and fans out; every node that names the same Redis is the same server.
+///
+/// Three threads. The loop owns [`RedisBus`] and never waits for anything. A *commander* publishes, reads and asks over a
+/// link of its own; a *subscriber* listens on another. They exchange batches through bounded queues ([`crate::inbox`]).
+/// Publishing is one script call that numbers, keeps and publishes in one atomic step, so storage and fan-out have the
+/// same order. What is missing on the subscription is seen by its number and read from the stream; what the stream does not
+/// have any more begins a new epoch, which is told to everybody.
+///
+/// **Bounds:** requests under way ([`Limits::publications_pending_max`](crate::config::Limits) publications and as many reads; beyond
+/// them they are refused), questions under way (1024; rooms wait for their turn), 16 batches of at most 256 KiB between
+/// subscriber and loop and 4 MiB behind them (beyond them messages are dropped and read again), messages of a room that wait
+/// for one before them (1024 or 1 MiB; beyond them they are read again).
 pub struct RedisBus {
     hold: Duration,
     pending_max: usize,
