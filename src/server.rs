@@ -298,11 +298,11 @@ impl Server {
     /// What [`Config::metrics`] has `/metrics` answer, for a host that exports it in its own way: [`Server::stats`] as OpenMetrics
     /// text. If that is off, there is no histogram of turns in it.
     pub fn metrics(&self) -> String {
-        self.scrape().text()
+        Scrape { bus: self.bus.figures(), ..self.scrape() }.text()
     }
 
     fn scrape(&self) -> Scrape {
-        Scrape { stats: self.stats(), turn_times: self.turn_times }
+        Scrape { stats: self.stats(), bus: Vec::new(), turn_times: self.turn_times }
     }
 
     /// The net, and everything else as what the net tells its findings to.
@@ -315,7 +315,7 @@ impl Server {
             site: &mut self.site,
             names: &mut self.names,
             is_draining: self.life != Life::Running,
-            is_bus_ready: self.bus.is_ready(),
+            bus: &*self.bus,
             admitted: None,
         };
         (&mut self.net, dispatch)

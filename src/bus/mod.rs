@@ -13,6 +13,28 @@ use crate::id::RoomName;
 use crate::publication::{BusEvent, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
+/// Something that a bus counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figure {
+    /// Its name, in snake case, with the unit last.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub help: &'static str,
+    /// How it moves.
+    pub kind: FigureKind,
+    /// Its value, as of now.
+    pub value: f64,
+}
+
+/// How a [`Figure`] moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FigureKind {
+    /// Up and down.
+    Gauge,
+    /// Only up.
+    Counter,
+}
+
 /// Gives messages their numbers, keeps them as history, remembers ids, and delivers.
 ///
 /// Requests are answered by [`BusEvent`]s, at once or in a later turn, in any order but for what [`BusEvent`] promises.
@@ -34,6 +56,11 @@ pub trait Bus {
 
     /// The next thing to tell the hub.
     fn poll_event(&mut self) -> Option<BusEvent>;
+
+    /// What it counts, for monitoring.
+    fn figures(&self) -> Vec<Figure> {
+        Vec::new()
+    }
 
     /// Whether publications would be taken now; part of the server's readiness.
     fn is_ready(&self) -> bool {

@@ -1,5 +1,6 @@
 //! What the net finds goes to the hub, and requests to the site.
 
+use crate::bus::Bus;
 use crate::hub::{Hub, Identity};
 use crate::id::{ConnectionId, Unique};
 use crate::net::{Answer, Handler, Output, Verdict};
@@ -15,7 +16,7 @@ pub(super) struct Dispatch<'a> {
     pub(super) site: &'a mut Site,
     pub(super) names: &'a mut Unique,
     pub(super) is_draining: bool,
-    pub(super) is_bus_ready: bool,
+    pub(super) bus: &'a dyn Bus,
     /// What `/metrics` tells, if there is such a path.
     pub(super) scrape: Option<Scrape>,
     /// Whose request is being upgraded.
@@ -24,9 +25,13 @@ pub(super) struct Dispatch<'a> {
 
 impl Handler for Dispatch<'_> {
     fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, is_full: bool) -> Answer {
-        let condition =
-            Condition { is_draining: self.is_draining, is_bus_ready: self.is_bus_ready, is_full, scrape: self.scrape };
-        let (answer, identity) = self.site.answer(request, condition, self.hub.policy_mut());
+        let condition = Condition {
+            is_draining: self.is_draining,
+            is_bus_ready: self.bus.is_ready(),
+            is_full,
+            scrape: self.scrape.clone().map(|scrape| Scrape { bus: self.bus.figures(), ..scrape }),
+        };
+        let (answer, identity) = self.site.answer(request, &condition, self.hub.policy_mut());
         self.admitted = identity;
         answer
     }

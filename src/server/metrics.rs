@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::Stats;
+use crate::bus::{Figure, FigureKind};
 use crate::hub::HubStats;
 use crate::net::NetStats;
 
@@ -46,18 +47,20 @@ impl TurnTimes {
 }
 
 /// Everything that is exported, as of one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Scrape {
     pub(super) stats: Stats,
+    /// What the bus counts.
+    pub(super) bus: Vec<Figure>,
     /// Unless nobody measures them.
     pub(super) turn_times: Option<TurnTimes>,
 }
 
 impl Scrape {
     /// The text; see [`MEDIA_TYPE`].
-    pub(super) fn text(self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut registry = Registry::with_prefix("roomcast");
-        registry.register_collector(Box::new(self));
+        registry.register_collector(Box::new(self.clone()));
         let mut out = String::new();
         text::encode(&mut out, &registry).expect("a string takes everything");
         out
@@ -74,6 +77,18 @@ impl Collector for Scrape {
         for (name, help, value) in counters {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(metric)?;
+        }
+        for Figure { name, help, kind, value } in &self.bus {
+            match kind {
+                FigureKind::Gauge => {
+                    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                    ConstGauge::new(*value).encode(metric)?;
+                }
+                FigureKind::Counter => {
+                    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+                    ConstCounter::new(*value).encode(metric)?;
+                }
+            }
         }
         let Some(TurnTimes { counts, sum, .. }) = self.turn_times else { return Ok(()) };
         let help = "Processor time that the loop's thread used in a turn.";
@@ -171,7 +186,7 @@ mod tests {
             times.end_turn(used);
         }
         assert_eq!(times.counts, [2, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1]);
-        let text = Scrape { stats: Stats::default(), turn_times: Some(times) }.text();
+        let text = Scrape { stats: Stats::default(), bus: Vec::new(), turn_times: Some(times) }.text();
         for line in [
             "roomcast_turn_cpu_seconds_bucket{le=\"0.001\"} 4\n",
             "roomcast_turn_cpu_seconds_bucket{le=\"0.05\"} 6\n",

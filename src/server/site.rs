@@ -23,7 +23,7 @@ const PAGE_SCRIPT: &str = include_str!("../page/page.js");
 const WARNED_MAX: usize = 64;
 
 /// What a server can do for a request at the moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Condition {
     pub(super) is_draining: bool,
     pub(super) is_bus_ready: bool,
@@ -60,7 +60,7 @@ impl Site {
     pub(super) fn answer(
         &mut self,
         request: &Request<()>,
-        condition: Condition,
+        condition: &Condition,
         policy: &mut dyn Policy,
     ) -> (Answer, Option<Identity>) {
         let path = request.uri().path();
@@ -70,7 +70,7 @@ impl Site {
                 Err(response) => (Answer::Respond(response), None),
             };
         }
-        let response = match (path, condition.scrape) {
+        let response = match (path, &condition.scrape) {
             ("/", _) => self.page(),
             ("/roomcast.js", _) => client(),
             ("/healthz", _) => Response::text(StatusCode::OK, "ok"),
@@ -94,7 +94,7 @@ impl Site {
     fn open(
         &mut self,
         request: &Request<()>,
-        condition: Condition,
+        condition: &Condition,
         policy: &mut dyn Policy,
     ) -> Result<(Handshake, Identity), Response> {
         let handshake = Handshake::check(request)?;
@@ -150,11 +150,11 @@ fn not_found(path: &str, has_metrics: bool) -> Response {
     Response::text(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {there_is}"))
 }
 
-fn metrics(scrape: Scrape) -> Response {
+fn metrics(scrape: &Scrape) -> Response {
     Response::new(StatusCode::OK, MEDIA_TYPE, scrape.text().into_bytes()).with("Cache-Control", "no-store")
 }
 
-fn readiness(condition: Condition) -> Response {
+fn readiness(condition: &Condition) -> Response {
     match condition {
         Condition { is_draining: true, .. } => unavailable("shutting down"),
         Condition { is_bus_ready: false, .. } => unavailable("the bus is not ready"),

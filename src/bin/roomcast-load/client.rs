@@ -66,6 +66,7 @@ pub(super) struct Client {
     partial: Vec<u8>,
     unsent: Vec<u8>,
     ponged_second: u64,
+    pub(super) has_said_goodbye: bool,
 }
 
 /// Begins to connect, from an address of its own if the server is on this machine, so that ports do not run out.
@@ -107,6 +108,7 @@ impl Client {
             partial: Vec::new(),
             unsent: Vec::new(),
             ponged_second: 0,
+            has_said_goodbye: false,
         }
     }
 
@@ -122,6 +124,11 @@ impl Client {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Says Close, once.
+    pub(super) fn say_goodbye(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.has_said_goodbye, true) { Ok(()) } else { self.send(&wire::close()) }
     }
 
     pub(super) fn flush(&mut self) -> io::Result<()> {
@@ -223,7 +230,7 @@ impl Client {
                 8 => {
                     // Without a code it means 1005 (RFC 6455 section 7.1.5).
                     self.close_code = Some(payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code)));
-                    self.send(&wire::close())?;
+                    self.say_goodbye()?;
                 }
                 9 => self.send(&wire::pong(&payload))?,
                 _ => {}

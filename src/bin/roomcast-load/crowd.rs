@@ -10,7 +10,7 @@ use crate::client::{self, Client, ClientIndex, Ear, Heard, HeardMarker, Phase};
 use crate::error::LoadError;
 use crate::marker::Tail;
 use crate::timer::Timer;
-use crate::wire::{self, Wire};
+use crate::wire::Wire;
 
 /// Read at a time; fits into a core's second cache.
 const READ_BYTES: usize = 256 * 1024;
@@ -144,6 +144,10 @@ impl Crowd {
         self.clients[client as usize].close_code
     }
 
+    pub(crate) fn has_said_goodbye(&self, client: ClientIndex) -> bool {
+        self.clients[client as usize].has_said_goodbye
+    }
+
     /// How many markers a client has received.
     pub(crate) fn markers_of(&self, client: ClientIndex) -> u64 {
         self.clients[client as usize].markers
@@ -263,8 +267,12 @@ impl Crowd {
     }
 
     /// Says goodbye on a client's connection; the server closes it.
-    pub(crate) fn say_goodbye(&mut self, client: ClientIndex) -> Result<(), LoadError> {
-        self.say(client, &wire::close())
+    pub(crate) fn say_goodbye(&mut self, client: ClientIndex) {
+        if !self.is_gone(client)
+            && let Err(error) = self.clients[client as usize].say_goodbye()
+        {
+            self.part(client, &error);
+        }
     }
 
     /// Ends a client's connection at once, without a goodbye.

@@ -18,6 +18,7 @@ use crate::workloads::Workload;
     version,
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
+    args_override_self = true,
     after_help = "Compare only figures of one run. If the load's own core is the busier one, a row says so: then it was \
                   the load that was measured."
 )]

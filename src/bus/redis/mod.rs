@@ -31,7 +31,7 @@ pub use self::stats::{RedisStats, RedisWatch};
 use self::subscriber::Wish;
 use self::target::Target;
 use self::threads::Threads;
-use super::Bus;
+use super::{Bus, Figure};
 use crate::config::Config;
 use crate::deadline::{Tick, Wheel};
 use crate::error::Error;
@@ -271,6 +271,10 @@ impl RedisBus {
 }
 
 impl Bus for RedisBus {
+    fn figures(&self) -> Vec<Figure> {
+        self.watch().stats().figures()
+    }
+
     fn open(&mut self, now: Now, name: &RoomName) {
         self.now = now;
         if let Some(room) = self.rooms.get_mut(name) {

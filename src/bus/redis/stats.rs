@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::bus::{Figure, FigureKind};
+
 /// Counts of a [`RedisBus`](super::RedisBus) since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -38,6 +40,46 @@ pub struct RedisStats {
     pub epochs_total: u64,
     /// Messages that were dropped because the loop was behind, to be read again.
     pub dropped_total: u64,
+}
+
+impl RedisStats {
+    /// The same, to be exported.
+    pub(super) fn figures(self) -> Vec<Figure> {
+        let gauge = |name, help, value: f64| Figure { name, help, kind: FigureKind::Gauge, value };
+        let counter = |name, help, value: u64| Figure { name, help, kind: FigureKind::Counter, value: value as f64 };
+        let seconds =
+            |name, help, micros: u64| Figure { name, help, kind: FigureKind::Counter, value: micros as f64 / 1e6 };
+        let is = |up: bool| if up { 1.0 } else { 0.0 };
+        vec![
+            gauge("redis_publishing_up", "Whether the link that publishes stands.", is(self.publishing_up)),
+            gauge("redis_subscribing_up", "Whether the link that subscribes stands.", is(self.subscribing_up)),
+            gauge("redis_requests_pending", "Requests that wait for an answer.", self.requests_pending as f64),
+            gauge(
+                "redis_publish_seconds_max",
+                "The longest that a publication took from the queue to the answer.",
+                self.publish_micros_max as f64 / 1e6,
+            ),
+            gauge(
+                "redis_echo_seconds_max",
+                "The longest that an own message took from publishing to delivery.",
+                self.echo_micros_max as f64 / 1e6,
+            ),
+            counter("redis_reconnects", "Times a link was lost.", self.reconnects_total),
+            counter("redis_publications", "Publications that were numbered.", self.published_total),
+            seconds("redis_publish_seconds", "How long they took to be answered, added up.", self.publish_micros_total),
+            counter("redis_refusals", "Publications and reads that were given up or refused.", self.refused_total),
+            counter("redis_deliveries", "Messages delivered to rooms here.", self.delivered_total),
+            counter("redis_echoes", "Own messages that came back.", self.echoes_total),
+            seconds("redis_echo_seconds", "How long they took from publishing, added up.", self.echo_micros_total),
+            counter("redis_fills", "Reads that looked for what was missing.", self.fills_total),
+            counter("redis_epochs", "Open rooms that began a new epoch.", self.epochs_total),
+            counter(
+                "redis_drops",
+                "Messages dropped because the loop was behind, to be read again.",
+                self.dropped_total,
+            ),
+        ]
+    }
 }
 
 macro_rules! counters {
