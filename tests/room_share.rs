@@ -203,22 +203,52 @@ fn a_room_that_may_take_all_of_the_loop_never_rests() {
 }
 
 #[test]
+fn a_small_room_does_not_wait_for_a_slice_of_a_giant_one() {
+    let mut hall = Hall::new(&shared(100), 300);
+    (400..402).for_each(|slot| hall.join(slot, "small"));
+    hall.rest_long();
+    hall.say("a", 0);
+    assert_eq!(hall.turn(64), 64);
+    hall.say("small", 400);
+    assert_eq!(hall.turn(64), 64);
+    assert_eq!((hall.received(400).1, hall.received(401).1), (1, 1));
+}
+
+#[test]
+fn a_giant_room_gets_on_while_small_ones_never_rest() {
+    let mut hall = Hall::new(&shared(100), 300);
+    for slot in 400..500 {
+        hall.join(slot, &format!("small-{slot}"));
+    }
+    hall.rest_long();
+    hall.say("a", 0);
+    let given = |hall: &Hall| (0..300).map(|slot| hall.received(slot).1).sum::<usize>();
+    let before = given(&hall);
+    for _ in 0..3 {
+        (400..500).for_each(|slot| hall.say(&format!("small-{slot}"), slot));
+        assert_eq!(hall.turn(64), 64);
+    }
+    // A whole turn, before anybody else was there, and half of each later one.
+    assert_eq!(given(&hall) - before, 64 + 32 + 32);
+}
+
+#[test]
 fn only_its_own_slices_count_when_rounds_interleave() {
     let mut hall = Hall::new(&shared(50), 100);
     (200..300).for_each(|slot| hall.join(slot, "b"));
     hall.rest_long();
     hall.say("a", 0);
     hall.say("b", 200);
-    // 64 for a; 64 for b; 36 for a and 28 for b; 8 for b; and what else a loop does.
+    // 64 for a; 32 for b, which has just begun, and 32 for a; 64 for b; 4 for each; and what else a loop does.
     for sends in [64, 64, 64, 8] {
         assert_eq!(hall.turn(64), sends);
         hall.uptime += 7 * MILLI;
     }
     hall.say("a", 0);
     hall.say("b", 200);
-    // Each owes 100 ms, a since its end 28 + 7 + 8 + 7 ms ago.
-    assert_eq!(hall.timeout(), Some(50 * MILLI));
-    hall.uptime += 50 * MILLI;
+    // Each owes 100 ms, a since its end 4 + 7 ms ago.
+    assert_eq!(hall.timeout(), Some(89 * MILLI));
+    hall.uptime += 89 * MILLI;
     assert_eq!(hall.turn(64), 64);
     // What a takes pays for b.
     assert_eq!((hall.turn(64), hall.turn(64), hall.turn(64)), (64, 64, 8));

@@ -51,11 +51,11 @@ impl Hub {
             let Some(id) = self.drained.pop_front() else { break };
             left = left.saturating_sub(self.serve_drained(now, id, send));
         }
-        let is_timed = self.rests.are_taken() && !self.dirty.is_empty();
+        let is_timed = self.rests.are_taken() && !(self.dirty.is_empty() && self.rounds.is_empty());
         let mut at = if is_timed { clock() } else { now };
         while left > 0 {
-            let Some(index) = self.dirty.pop_front() else { break };
-            left -= self.serve_slice(index, left.min(SLICE_SENDS_MAX), send).min(left);
+            let Some((index, slice)) = self.next_slice(left, sends_max / 2) else { break };
+            left -= self.serve_slice(index, slice, send).min(left);
             let began = at;
             if is_timed {
                 at = clock();
@@ -63,6 +63,21 @@ impl Hub {
             self.end_slice(at, index, at.uptime.saturating_sub(began.uptime));
             self.finish_leaving(now, index);
         }
+    }
+
+    /// Whose turn it is, and how many sends it may have, while `left` are left in this call.
+    ///
+    /// Rooms that have just been given something come before those in the middle of a round, so that small rooms need not wait
+    /// for a slice of a giant one. The latter keep `kept` of the sends for themselves, so that they get on, too.
+    fn next_slice(&mut self, left: u32, kept: u32) -> Option<(u32, u32)> {
+        let kept = if self.rounds.is_empty() { 0 } else { kept };
+        if left > kept
+            && let Some(index) = self.dirty.pop_front()
+        {
+            return Some((index, (left - kept).min(SLICE_SENDS_MAX)));
+        }
+        let index = self.rounds.pop_front()?;
+        Some((index, left.min(SLICE_SENDS_MAX)))
     }
 
     /// Serves the next members of a room's round; says how many sends that took, at least one.
@@ -99,7 +114,7 @@ impl Hub {
         let room = &mut self.rooms[index as usize];
         if let Some(round) = room.round.as_mut().filter(|round| round.next > 0) {
             round.took += took;
-            self.dirty.push_back(index);
+            self.rounds.push_back(index);
             return;
         }
         room.waiting = Waiting::Nowhere;

@@ -90,7 +90,10 @@ impl Hub {
         self.log_bytes -= room.log.len();
         match room.waiting {
             Waiting::Nowhere => {}
-            Waiting::Dirty => self.dirty.retain(|dirty| *dirty != index),
+            Waiting::Dirty => {
+                self.dirty.retain(|dirty| *dirty != index);
+                self.rounds.retain(|interrupted| *interrupted != index);
+            }
             Waiting::Resting => self.rests.remove(index),
         }
         self.room_keys.remove(room.name.as_str(), index);

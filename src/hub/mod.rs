@@ -65,6 +65,8 @@ pub struct Hub {
     outbox: Outbox,
     /// Rooms with something to send, each once, in the order in which their turn comes.
     dirty: VecDeque<u32>,
+    /// Rooms in the middle of a round, likewise.
+    rounds: VecDeque<u32>,
     /// Rooms with something to send that have taken their share.
     rests: Rests,
     /// Connections whose sockets take bytes again.
@@ -101,6 +103,7 @@ impl Hub {
             requests: VecDeque::new(),
             outbox: Outbox::default(),
             dirty: VecDeque::new(),
+            rounds: VecDeque::new(),
             rests: Rests::new(config.limits.room_share_percent),
             drained: VecDeque::new(),
             resumed: VecDeque::new(),
@@ -267,13 +270,14 @@ impl Hub {
 
     /// Whether all that was said is answered by the bus and has been handed to the sockets, as far as they took it.
     pub fn is_flushed(&self) -> bool {
-        let rooms_are_level = self.dirty.is_empty() && self.rests.is_empty();
+        let rooms_are_level = self.dirty.is_empty() && self.rounds.is_empty() && self.rests.is_empty();
         self.publications_pending == 0 && self.requests.is_empty() && rooms_are_level && self.outbox.is_empty()
     }
 
     /// Whether there is something to pull right now.
     pub fn has_work(&self) -> bool {
-        let in_turn = !self.dirty.is_empty() || !self.drained.is_empty() || !self.resumed.is_empty();
+        let in_turn = [&self.dirty, &self.rounds].iter().any(|rooms| !rooms.is_empty());
+        let in_turn = in_turn || !self.drained.is_empty() || !self.resumed.is_empty();
         in_turn || !self.outbox.is_empty() || !self.requests.is_empty()
     }
 
