@@ -7,6 +7,10 @@ use crate::time::Now;
 /// The length of a tick. Coarse on purpose: it bounds how often an idle loop wakes.
 pub const TICK: Duration = Duration::from_millis(250);
 
+/// How many entries a turn should look at. After a rush of arrivals thousands come due in one tick; what is left over
+/// makes [`Wheel::timeout`] zero, so the next turn goes on.
+pub const LOOKS_PER_TURN: usize = 256;
+
 const SLOTS: u32 = 64;
 
 /// A moment on the wheel: ticks of [`TICK`] since the clock's beginning. Tick 0 is never due.

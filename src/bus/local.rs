@@ -7,7 +7,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use crate::config::{Config, long_list};
-use crate::deadline::{Tick, Wheel};
+use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::id::{Epoch, RoomName, Unique, UserId};
 use crate::names::NameIndex;
 use crate::publication::{BusEvent, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
@@ -267,7 +267,8 @@ impl Bus for LocalBus {
     }
 
     fn handle_deadlines(&mut self, now: Now) {
-        while let Some((_, key)) = self.wheel.pop(Tick::of(now)) {
+        for _ in 0..LOOKS_PER_TURN {
+            let Some((_, key)) = self.wheel.pop(Tick::of(now)) else { break };
             if self.trim(now, key) {
                 self.rooms[key as usize].give_back();
                 self.wheel.insert(Tick::of(now).after(Duration::from_secs(10)), key);

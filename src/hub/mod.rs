@@ -40,7 +40,7 @@ use self::rest::Rests;
 use self::room::{Room, RoomRef};
 use self::users::Users;
 use crate::config::{Config, Limits, Timing, long_list};
-use crate::deadline::{Tick, Wheel};
+use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::id::{ConnectionId, UserId};
 use crate::names::NameIndex;
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ID_BYTES_MAX, ServerMessage, WelcomeLimits};
@@ -300,7 +300,8 @@ impl Hub {
     pub fn handle_deadlines(&mut self, now: Now) {
         self.resume_catch_ups(now);
         self.end_rests(now);
-        while let Some((_, due)) = self.wheel.pop(Tick::of(now)) {
+        for _ in 0..LOOKS_PER_TURN {
+            let Some((_, due)) = self.wheel.pop(Tick::of(now)) else { break };
             self.handle_due(now, due);
         }
     }

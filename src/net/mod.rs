@@ -39,7 +39,7 @@ use self::connection::{Connection, Flag, Phase};
 use self::listener::PolledListener;
 use self::reader::Reader;
 use crate::config::{Config, Limits, Timing, long_list};
-use crate::deadline::{Tick, Wheel};
+use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
 use crate::id::ConnectionId;
 use crate::protocol::CloseReason;
@@ -248,7 +248,8 @@ impl Net {
 
     /// Does what is due.
     pub fn handle_deadlines(&mut self, handler: &mut impl Handler) {
-        while let Some((tick, slot)) = self.wheel.pop(self.tick) {
+        for _ in 0..LOOKS_PER_TURN {
+            let Some((tick, slot)) = self.wheel.pop(self.tick) else { break };
             if slot == ACCEPT_AGAIN {
                 self.accept_paused_until = None;
                 continue;

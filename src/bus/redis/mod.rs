@@ -33,7 +33,7 @@ use self::target::Target;
 use self::threads::Threads;
 use super::{Bus, Figure};
 use crate::config::Config;
-use crate::deadline::{Tick, Wheel};
+use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
 use crate::id::{RoomName, Unique};
 use crate::publication::{BusEvent, Outcome, Publication, ReadFrom, Ticket};
@@ -360,7 +360,8 @@ impl Bus for RedisBus {
         self.now = now;
         self.batches_left = BATCHES_PER_TURN;
         self.threads.begin_turn();
-        while let Some((tick, due)) = self.wheel.pop(Tick::of(now)) {
+        for _ in 0..LOOKS_PER_TURN {
+            let Some((tick, due)) = self.wheel.pop(Tick::of(now)) else { break };
             self.handle_due(now, tick, due);
         }
     }
