@@ -234,3 +234,17 @@ fn what_a_leaving_peer_said_last_is_still_heard() {
     alice.stream.shutdown(Shutdown::Write).expect("shut down");
     assert_eq!(bob.recv_type("chat")["text"], "last words");
 }
+
+#[test]
+fn a_request_whose_sender_has_no_more_to_say_is_answered() {
+    use std::io::{Read, Write};
+    let server = Server::spawn(&[]);
+    for round in 0..20 {
+        let mut stream = std::net::TcpStream::connect(server.address()).expect("connect");
+        stream.write_all(support::request("GET", "/", &[]).as_bytes()).expect("send");
+        stream.shutdown(Shutdown::Write).expect("shut down");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("read");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("</html>\n"), "{round}: {} bytes", answer.len());
+    }
+}

@@ -569,3 +569,25 @@ fn tls_is_spoken_with_whom_is_trusted() {
     stranger.wait_for_log("certificate");
     assert_eq!(stranger.get("/readyz").status, 503);
 }
+
+#[test]
+fn a_position_beyond_all_numbers_is_not_recovered() {
+    let redis = Redis::start();
+    let server = node_with(&redis, &[]);
+    let mut ann = Client::connect_as(&server, "ann");
+    for (room, seq) in [("one", i64::MAX as u64), ("two", u64::MAX)] {
+        ann.send_json(&json!({"type": "join", "room": room, "since": {"epoch": "e", "seq": seq}}));
+        let joined = recv_long(&mut ann, "joined", |message| is(message, "joined")).pop().unwrap();
+        assert_eq!(joined["recovered"], false);
+        say_and_see(&mut ann, room, "goes on");
+    }
+}
+
+#[test]
+fn a_password_is_not_shown_by_a_redis_that_does_not_know_it() {
+    let redis = Redis::with(&["--save", "", "--rename-command", "AUTH", "LOGIN"]);
+    let url = format!("redis://:top-secret@127.0.0.1:{}", redis.port);
+    let server = Server::spawn(&["--redis", &url]);
+    server.wait_for_log("unknown command");
+    assert_eq!(server.log_lines("top-secret"), [""; 0]);
+}

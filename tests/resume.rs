@@ -326,3 +326,13 @@ fn a_room_that_was_forgotten_begins_a_new_epoch() {
     }
     panic!("a room that nobody has been in for seconds is never forgotten");
 }
+
+#[test]
+fn a_position_beyond_all_numbers_is_not_recovered() {
+    let server = Server::spawn(&[]);
+    let (_ann, epoch) = room_of(&server, 3);
+    let mut bob = Client::connect_as(&server, "bob");
+    let since = json!({"epoch": epoch, "seq": u64::MAX});
+    let (seqs, joined) = join(&mut bob, &json!({"type": "join", "room": "lobby", "since": since}));
+    assert_eq!((seqs, &joined["recovered"]), (vec![], &json!(false)));
+}

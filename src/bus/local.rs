@@ -93,7 +93,7 @@ impl History {
             ReadFrom::After(seq) => seq,
             ReadFrom::Newest(count) => self.top.saturating_sub(count.into()),
         };
-        let skipped = (after + 1).saturating_sub(self.first_seq()) as usize;
+        let skipped = after.saturating_add(1).saturating_sub(self.first_seq()) as usize;
         let mut messages = Vec::new();
         let mut bytes = 0;
         let mut complete = true;

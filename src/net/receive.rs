@@ -121,6 +121,13 @@ impl Net {
         connection.clear(Flag::Readable);
         match connection.phase {
             Phase::Open { .. } => self.begin_closing(slot, Phase::Flushing, handler),
+            // Flushing goes on by itself. To try again here would spin: refusing bytes asks for the event that led here.
+            Phase::Gone => {}
+            Phase::Flushing if connection.output.is_some() => {}
+            _ if connection.output.is_some() => {
+                connection.phase = Phase::Flushing;
+                self.queue_flush(slot);
+            }
             _ => self.end(slot, handler),
         }
     }

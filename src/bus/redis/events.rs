@@ -14,11 +14,19 @@ impl RedisBus {
     /// Takes what a thread has handed over; says whether there was anything. The subscription goes first: copies are
     /// then there before the answers that would wait for them.
     pub(super) fn take_batch(&mut self) -> bool {
-        if let Some(batch) = self.threads.news.pop() {
+        if self.news_left > 0
+            && let Some(batch) = self.threads.news.pop()
+        {
+            self.news_left -= 1;
             batch.into_iter().for_each(|news| self.take_news(news));
             return true;
         }
+        // Its own budget: however much is said, what was asked is answered.
+        if self.replies_left == 0 {
+            return false;
+        }
         let Some(batch) = self.threads.replies.pop() else { return false };
+        self.replies_left -= 1;
         batch.into_iter().for_each(|reply| self.take_reply(reply));
         true
     }
@@ -78,7 +86,7 @@ impl RedisBus {
                     self.with_sequence(&name, |sequence, steps| {
                         if !duplicate {
                             // All before it may be missing, it itself is going to arrive.
-                            sequence.observe(&epoch, seq - 1, None, steps);
+                            sequence.observe(&epoch, seq.saturating_sub(1), None, steps);
                         }
                     });
                     if self.rooms.get(&name).is_some_and(|room| !room.echoes.is_empty()) {

@@ -54,7 +54,9 @@ impl Fault {
 
     /// From an error reply.
     pub(super) fn reply(text: &[u8]) -> Self {
-        let words = String::from_utf8_lossy(text).into_owned();
+        let words = String::from_utf8_lossy(text);
+        // A server that does not know a command repeats its arguments, and those of AUTH are not for the log.
+        let words = words.split(", with args").next().unwrap_or_default().to_owned();
         let is_refusal = ["NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index"]
             .iter()
             .any(|prefix| words.starts_with(prefix));

@@ -129,7 +129,8 @@ pub struct RedisBus {
     events: VecDeque<BusEvent>,
     steps: Vec<sequence::Step>,
     now: Now,
-    batches_left: usize,
+    news_left: usize,
+    replies_left: usize,
 }
 
 impl fmt::Debug for RedisBus {
@@ -172,7 +173,8 @@ impl RedisBus {
             events: VecDeque::new(),
             steps: Vec::new(),
             now: Now::default(),
-            batches_left: BATCHES_PER_TURN,
+            news_left: BATCHES_PER_TURN,
+            replies_left: BATCHES_PER_TURN,
         })
     }
 
@@ -334,10 +336,9 @@ impl Bus for RedisBus {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            if self.batches_left == 0 || !self.take_batch() {
+            if !self.take_batch() {
                 break;
             }
-            self.batches_left -= 1;
         }
         self.counters.requests_pending.store(self.pending.len() as u64, Relaxed);
         self.threads.flush();
@@ -358,7 +359,7 @@ impl Bus for RedisBus {
 
     fn handle_deadlines(&mut self, now: Now) {
         self.now = now;
-        self.batches_left = BATCHES_PER_TURN;
+        (self.news_left, self.replies_left) = (BATCHES_PER_TURN, BATCHES_PER_TURN);
         self.threads.begin_turn();
         for _ in 0..LOOKS_PER_TURN {
             let Some((tick, due)) = self.wheel.pop(Tick::of(now)) else { break };

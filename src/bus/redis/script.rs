@@ -247,7 +247,7 @@ impl Packer {
             }
             Call::Read { from, bytes_max, at_millis, .. } => {
                 let (first, most) = match from {
-                    ReadFrom::After(seq) => (*seq as i64 + 1, *bytes_max),
+                    ReadFrom::After(seq) => (i64::try_from(*seq).unwrap_or(i64::MAX).saturating_add(1), *bytes_max),
                     ReadFrom::Newest(0) => (1, 0),
                     ReadFrom::Newest(count) => (-i64::from(*count), *bytes_max),
                 };
