@@ -82,9 +82,10 @@ pub struct Limits {
     pub accepts_per_turn: u32,
     /// Reads of sockets in a turn; the rest wait for the next.
     pub reads_per_turn: u32,
-    /// Messages taken from one connection in a turn; the rest wait for the next.
+    /// Messages taken from one connection at a time. It comes to its turn again behind the others that have something to be
+    /// read, in this turn of the loop or, when all its reads are used up, in the next.
     pub messages_per_read: u32,
-    /// Sends of room logs in a turn; the rest wait for the next. One room gets at most 64 in a row.
+    /// Sends of room logs in a turn, 4 at least; the rest wait for the next. One room gets at most 64 in a row.
     pub sends_per_turn: u32,
     /// Connections told to go away in a turn while shutting down.
     pub closes_per_turn: u32,
@@ -232,11 +233,12 @@ impl Limits {
             ("accepts-per-turn", self.accepts_per_turn),
             ("reads-per-turn", self.reads_per_turn),
             ("messages-per-read", self.messages_per_read),
-            ("sends-per-turn", self.sends_per_turn),
             ("closes-per-turn", self.closes_per_turn),
         ] {
             within(name, budget.into(), 1, 1 << 20)?;
         }
+        // Shared out by halves between connections that take bytes again, rooms in the middle of a round, and the others.
+        within("sends-per-turn", self.sends_per_turn.into(), 4, 1 << 20)?;
         within("room-share", self.room_share_percent.into(), 1, 100)?;
         // A message grows by what the server stamps on it, never by escaping: what must be escaped in an answer had to
         // be escaped on the way in. One that fits inbound must fit into a page of history and into a log, or it could

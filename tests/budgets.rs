@@ -1,7 +1,12 @@
 //! What comes due at once is done in several turns.
 
+#[path = "support/local_room.rs"]
+mod local_room;
+
 use std::time::Duration;
 
+use local_room::run_bus;
+use roomcast::bus::LocalBus;
 use roomcast::hub::{Hub, OpenPolicy};
 use roomcast::{Config, ConnectionId, Now, UserId};
 
@@ -11,7 +16,7 @@ fn a_rush_of_deadlines_is_spread_over_turns() {
     let mut hub = Hub::new(&config, Box::new(OpenPolicy));
     let at = |millis| Now { uptime: Duration::from_millis(millis), unix_ms: millis };
     // Each was in a room of its own and is gone: it is absent only after a grace.
-    let mut bus = roomcast::bus::LocalBus::new(&config, 1);
+    let mut bus = LocalBus::new(&config, 1);
     let count = 2000;
     for slot in 0..count {
         let id = ConnectionId { slot, generation: 1 };
@@ -31,21 +36,4 @@ fn a_rush_of_deadlines_is_spread_over_turns() {
         assert!(turns < 100, "{} users are left", hub.stats().users);
     }
     assert_eq!(hub.stats().rooms, 0);
-}
-
-fn run_bus(hub: &mut Hub, bus: &mut roomcast::bus::LocalBus, now: Now) {
-    use roomcast::bus::Bus;
-    use roomcast::publication::BusRequest;
-    loop {
-        match hub.poll_bus_request() {
-            Some(BusRequest::Open(room)) => bus.open(now, &room),
-            Some(BusRequest::Close(room)) => bus.close(now, &room),
-            Some(BusRequest::Publish { ticket, publication }) => bus.publish(now, ticket, publication),
-            Some(BusRequest::Read { ticket, room, from, bytes_max }) => bus.read(now, ticket, &room, from, bytes_max),
-            None => match bus.poll_event() {
-                Some(event) => hub.handle_bus_event(now, event),
-                None => return,
-            },
-        }
-    }
 }

@@ -1,13 +1,15 @@
 //! How much of the loop a room may take: when it rests, when it does not, and that nothing is lost by it.
 
+#[path = "support/local_room.rs"]
+mod local_room;
 mod support;
 
 use std::cell::Cell;
 use std::time::Duration;
 
-use roomcast::bus::{Bus, LocalBus};
+use local_room::run_bus;
+use roomcast::bus::LocalBus;
 use roomcast::hub::{Hub, OpenPolicy};
-use roomcast::publication::BusRequest;
 use roomcast::{Config, ConnectionId, Now, RoomName, UserId};
 use support::host::{self, Host, LOOK};
 use support::{Raw, TEXT, frame};
@@ -41,6 +43,15 @@ fn shared(percent: u32) -> Config {
     config.limits.users_listed_max = 1;
     config.timing.members_interval = Duration::from_secs(3600);
     config.timing.presence_grace = Duration::ZERO;
+    config
+}
+
+/// The same with logs that are soon full.
+fn with_small_log(percent: u32) -> Config {
+    let mut config = shared(percent);
+    config.limits.log_bytes_max = 16 * 1024;
+    config.limits.message_bytes_max = 4 * 1024;
+    config.limits.data_bytes_max = 1024;
     config
 }
 
@@ -83,20 +94,7 @@ impl Hall {
 
     fn run_bus(&mut self) {
         let now = self.now();
-        loop {
-            match self.hub.poll_bus_request() {
-                Some(BusRequest::Open(room)) => self.bus.open(now, &room),
-                Some(BusRequest::Close(room)) => self.bus.close(now, &room),
-                Some(BusRequest::Publish { ticket, publication }) => self.bus.publish(now, ticket, publication),
-                Some(BusRequest::Read { ticket, room, from, bytes_max }) => {
-                    self.bus.read(now, ticket, &room, from, bytes_max);
-                }
-                None => match self.bus.poll_event() {
-                    Some(event) => self.hub.handle_bus_event(now, event),
-                    None => return,
-                },
-            }
-        }
+        run_bus(&mut self.hub, &mut self.bus, now);
     }
 
     /// One turn of the loop, with at most so many sends. Says how many there were.
@@ -215,6 +213,28 @@ fn a_small_room_does_not_wait_for_a_slice_of_a_giant_one() {
 }
 
 #[test]
+fn rooms_get_on_while_connections_drain_all_the_time() {
+    let mut hall = Hall::new(&shared(100), 100);
+    for slot in 200..202 {
+        hall.join(slot, "other");
+    }
+    hall.rest_long();
+    // None of a's sockets takes anything.
+    hall.say("a", 0);
+    while hall.hub.has_work() {
+        let now = hall.now();
+        hall.hub.flush_rooms(now, 64, &mut || now, &mut |_, _| 0);
+    }
+    // All take bytes again, at the same time as somebody else speaks.
+    (0..100).for_each(|slot| hall.hub.handle_drained(id(slot)));
+    hall.say("other", 200);
+    assert!(hall.turn(64) <= 64);
+    assert_eq!((hall.received(200).1, hall.received(201).1), (1, 1));
+    hall.turns();
+    assert_eq!((0..100).map(|slot| hall.received(slot).1).sum::<usize>(), 100);
+}
+
+#[test]
 fn a_giant_room_gets_on_while_small_ones_never_rest() {
     let mut hall = Hall::new(&shared(100), 300);
     for slot in 400..500 {
@@ -303,10 +323,7 @@ fn a_small_room_rests_only_when_it_owes_a_millisecond() {
 
 #[test]
 fn a_rest_ends_before_a_full_log_would_refuse_anything() {
-    let mut config = shared(1);
-    config.limits.log_bytes_max = 16 * 1024;
-    config.limits.message_bytes_max = 4 * 1024;
-    config.limits.data_bytes_max = 1024;
+    let config = with_small_log(1);
     let mut hall = Hall::new(&config, 20);
     for said in 1..=100 {
         hall.say("a", 0);
@@ -352,10 +369,7 @@ fn all_rests_end_before_the_logs_together_refuse_anything() {
 
 #[test]
 fn a_room_with_half_a_log_at_the_end_of_a_round_does_not_rest() {
-    let mut config = shared(1);
-    config.limits.log_bytes_max = 16 * 1024;
-    config.limits.message_bytes_max = 4 * 1024;
-    config.limits.data_bytes_max = 1024;
+    let config = with_small_log(1);
     let mut hall = Hall::new(&config, 100);
     hall.say("a", 0);
     assert_eq!(hall.turn(64), 64);
@@ -370,10 +384,7 @@ fn a_room_with_half_a_log_at_the_end_of_a_round_does_not_rest() {
 
 #[test]
 fn what_a_laggard_holds_of_the_log_does_not_end_rests() {
-    let mut config = shared(50);
-    config.limits.log_bytes_max = 16 * 1024;
-    config.limits.message_bytes_max = 4 * 1024;
-    config.limits.data_bytes_max = 1024;
+    let config = with_small_log(50);
     let mut hall = Hall::new(&config, 20);
     hall.full = Some(4);
     let mut most = 0;
@@ -416,10 +427,7 @@ fn no_room_rests_while_all_logs_together_are_half_full() {
 
 #[test]
 fn what_is_promised_to_a_slow_bus_ends_a_rest_too() {
-    let mut config = shared(1);
-    config.limits.log_bytes_max = 16 * 1024;
-    config.limits.message_bytes_max = 4 * 1024;
-    config.limits.data_bytes_max = 1024;
+    let config = with_small_log(1);
     let mut hall = Hall::new(&config, 20);
     hall.say("a", 0);
     hall.turns();
@@ -444,10 +452,7 @@ fn what_is_promised_to_a_slow_bus_ends_a_rest_too() {
 
 #[test]
 fn what_the_host_says_ends_a_rest_too() {
-    let mut config = shared(1);
-    config.limits.log_bytes_max = 16 * 1024;
-    config.limits.message_bytes_max = 4 * 1024;
-    config.limits.data_bytes_max = 1024;
+    let config = with_small_log(1);
     let mut hall = Hall::new(&config, 20);
     hall.say("a", 0);
     hall.turns();

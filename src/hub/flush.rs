@@ -42,19 +42,22 @@ impl Hub {
         clock: &mut impl FnMut() -> Now,
         send: &mut impl FnMut(u32, &[u8]) -> usize,
     ) {
+        let rooms_wait = !(self.dirty.is_empty() && self.rounds.is_empty());
+        let kept_for_rooms = if rooms_wait { sends_max / 2 } else { 0 };
         let mut left = sends_max;
         // Each drained connection is looked at once a call, so that one that drains all the time cannot hold this up.
         for _ in 0..self.drained.len() {
-            if left == 0 {
-                return;
+            if left <= kept_for_rooms {
+                break;
             }
             let Some(id) = self.drained.pop_front() else { break };
             left = left.saturating_sub(self.serve_drained(now, id, send));
         }
-        let is_timed = self.rests.are_taken() && !(self.dirty.is_empty() && self.rounds.is_empty());
+        let is_timed = self.rests.are_taken() && rooms_wait;
         let mut at = if is_timed { clock() } else { now };
+        let kept_for_rounds = left / 2;
         while left > 0 {
-            let Some((index, slice)) = self.next_slice(left, sends_max / 2) else { break };
+            let Some((index, slice)) = self.next_slice(left, kept_for_rounds) else { break };
             left -= self.serve_slice(index, slice, send).min(left);
             let began = at;
             if is_timed {

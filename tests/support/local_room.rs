@@ -1,6 +1,7 @@
 //! A room without sockets: a hub, a bus in memory, and members who take everything.
 #![allow(
     unreachable_pub,
+    dead_code,
     reason = "tests and benches compile this module by themselves and have no crate to export it to"
 )]
 
@@ -54,20 +55,22 @@ impl LocalRoom {
     }
 
     fn run_bus(&mut self) {
-        let now = Now::default();
-        loop {
-            match self.hub.poll_bus_request() {
-                Some(BusRequest::Open(room)) => self.bus.open(now, &room),
-                Some(BusRequest::Close(room)) => self.bus.close(now, &room),
-                Some(BusRequest::Publish { ticket, publication }) => self.bus.publish(now, ticket, publication),
-                Some(BusRequest::Read { ticket, room, from, bytes_max }) => {
-                    self.bus.read(now, ticket, &room, from, bytes_max);
-                }
-                None => match self.bus.poll_event() {
-                    Some(event) => self.hub.handle_bus_event(now, event),
-                    None => return,
-                },
-            }
+        run_bus(&mut self.hub, &mut self.bus, Now::default());
+    }
+}
+
+/// Carries requests to the bus and events to the hub, until neither has any.
+pub fn run_bus(hub: &mut Hub, bus: &mut LocalBus, now: Now) {
+    loop {
+        match hub.poll_bus_request() {
+            Some(BusRequest::Open(room)) => bus.open(now, &room),
+            Some(BusRequest::Close(room)) => bus.close(now, &room),
+            Some(BusRequest::Publish { ticket, publication }) => bus.publish(now, ticket, publication),
+            Some(BusRequest::Read { ticket, room, from, bytes_max }) => bus.read(now, ticket, &room, from, bytes_max),
+            None => match bus.poll_event() {
+                Some(event) => hub.handle_bus_event(now, event),
+                None => return,
+            },
         }
     }
 }

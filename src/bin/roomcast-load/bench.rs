@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::conversation::Findings;
+use crate::conversation::{Conversation, Findings, Group, SlowReaders};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::flags::Flags;
@@ -101,6 +101,19 @@ impl Bench<'_> {
 
     pub(crate) fn text_bytes(&self) -> usize {
         self.flags.text_bytes as usize
+    }
+
+    /// A conversation as usual: as long as asked for, about nothing else.
+    pub(crate) fn conversation(&self, groups: Vec<Group>, pid: Option<u32>) -> Conversation {
+        Conversation {
+            groups,
+            slow: SlowReaders::default(),
+            text_bytes: self.flags.text_bytes as usize,
+            warm_up: self.warm_up(),
+            duration: self.duration(),
+            pid,
+            watches_files: false,
+        }
     }
 
     /// Announces a step on the progress bar.

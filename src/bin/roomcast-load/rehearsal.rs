@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::ClientIndex;
+use crate::client::{ClientIndex, Ear};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::marker::{MARKER_BYTES, Marker};
@@ -13,11 +13,14 @@ const QUIET: Duration = Duration::from_secs(1);
 
 const ATTEMPTS: usize = 4;
 
-/// Publishers with their rooms, each of which has as many members.
+/// Publishers with their rooms, each of which has as many members. From now on they hear markers, and complaints.
 ///
 /// # Errors
 /// If not everybody hears everything, however often it is said.
 pub(crate) fn rehearse(crowd: &mut Crowd, publishers: &[(ClientIndex, u32)], members: usize) -> Result<(), LoadError> {
+    for (publisher, _) in publishers {
+        crowd.set_ear(*publisher, Ear::Markers);
+    }
     let expected = (publishers.len() * members) as u64;
     let mut heard = 0;
     for _ in 0..ATTEMPTS {

@@ -1,9 +1,8 @@
 //! One room of many, many rooms of few, and the bare sender: closed loops and open ones.
 
 use crate::bench::{Bench, describe};
-use crate::client::ClientIndex;
-use crate::client::Ear;
-use crate::conversation::{Conversation, Group, Pace, SlowReaders};
+use crate::client::{ClientIndex, Ear};
+use crate::conversation::{Group, Pace};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::rehearsal::rehearse;
@@ -56,9 +55,6 @@ pub(super) fn run_rooms(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let clients = crowd.open(ROOMS as usize * MEMBERS_OF_A_ROOM, Ear::Counts)?;
     crowd.join(&clients, |nth| nth as u32 % ROOMS)?;
     let publishers: Vec<_> = (0..ROOMS).map(|room| (clients[room as usize], room)).collect();
-    for (publisher, _) in &publishers {
-        crowd.set_ear(*publisher, Ear::Markers);
-    }
     rehearse(&mut crowd, &publishers, MEMBERS_OF_A_ROOM)?;
     let pace = Pace::Closed { window: WINDOW_OF_ROOMS };
     let group = Group { publishers, members: MEMBERS_OF_A_ROOM, pace };
@@ -86,9 +82,6 @@ pub(super) fn one_room(crowd: &mut Crowd, members: usize) -> Result<Vec<(ClientI
     crowd.join(&clients, |_| 0)?;
     let count = PUBLISHERS.min(members);
     let publishers: Vec<_> = (0..count).map(|nth| (clients[nth * members / count], 0)).collect();
-    for (publisher, _) in &publishers {
-        crowd.set_ear(*publisher, Ear::Markers);
-    }
     rehearse(crowd, &publishers, members)?;
     Ok(publishers)
 }
@@ -106,16 +99,7 @@ pub(super) fn converse(
     let ear = if matches!(group.pace, Pace::Open { .. }) { Ear::Markers } else { Ear::Counts };
     (0..crowd.len() as ClientIndex).for_each(|client| crowd.set_ear(client, ear));
     group.publishers.iter().for_each(|(publisher, _)| crowd.set_ear(*publisher, Ear::Markers));
-    let conversation = Conversation {
-        groups: vec![group.clone()],
-        slow: SlowReaders::default(),
-        text_bytes: bench.text_bytes(),
-        warm_up: bench.warm_up(),
-        duration: bench.duration(),
-        pid,
-        watches_files: false,
-    };
-    let findings = conversation.run(crowd)?;
+    let findings = bench.conversation(vec![group.clone()], pid).run(crowd)?;
     if let Some(complaint) = crowd.take_complaint() {
         bench.results.note(&format!("{} complained: {complaint}", bench.target.name));
     }

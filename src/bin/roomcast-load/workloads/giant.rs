@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::fan_out::PUBLISHERS;
 use crate::bench::{Bench, describe};
 use crate::client::Ear;
-use crate::conversation::{Conversation, Group, Pace, SlowReaders};
+use crate::conversation::{Group, Pace};
 use crate::error::LoadError;
 use crate::rehearsal::rehearse;
 
@@ -32,9 +32,6 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     };
     small_group.publishers.sort_unstable();
     let publishers: Vec<_> = giant.iter().step_by(giant_members / PUBLISHERS).map(|client| (*client, 0)).collect();
-    for (publisher, _) in &publishers {
-        crowd.set_ear(*publisher, Ear::Markers);
-    }
     rehearse(&mut crowd, &small_group.publishers, MEMBERS_OF_A_SMALL_ROOM)?;
     rehearse(&mut crowd, &publishers, giant_members)?;
     let per_second = GIANT_DELIVERIES_PER_SECOND / giant_members as f64;
@@ -43,16 +40,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     {
         bench.announce(step);
         let turns_before = turn_cpu(running.address);
-        let conversation = Conversation {
-            groups,
-            slow: SlowReaders::default(),
-            text_bytes: bench.text_bytes(),
-            warm_up: bench.warm_up(),
-            duration: bench.duration(),
-            pid: running.pid,
-            watches_files: false,
-        };
-        let findings = conversation.run(&mut crowd)?;
+        let findings = bench.conversation(groups, running.pid).run(&mut crowd)?;
         let turns = turn_cpu(running.address);
         bench.record(step, |record| {
             record.set("giant_members", giant_members as f64);

@@ -40,17 +40,9 @@ fn room(crowd: &mut Crowd) -> Result<(Group, Vec<ClientIndex>), LoadError> {
     Ok((Group { publishers, members: MEMBERS, pace: Pace::Open { per_second: MESSAGES_PER_SECOND } }, others))
 }
 
-fn conversation(group: &Group, pid: Option<u32>, warm_up: Duration, duration: Duration) -> Conversation {
-    let slow = SlowReaders::default();
-    Conversation {
-        groups: vec![group.clone()],
-        slow,
-        text_bytes: TEXT_BYTES,
-        warm_up,
-        duration,
-        pid,
-        watches_files: true,
-    }
+/// As usual, but about more, and watching whom the server closes.
+fn conversation(bench: &Bench<'_>, group: &Group, pid: Option<u32>) -> Conversation {
+    Conversation { text_bytes: TEXT_BYTES, watches_files: true, ..bench.conversation(vec![group.clone()], pid) }
 }
 
 /// Fifty that suddenly read nothing.
@@ -58,16 +50,17 @@ fn silent(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let (running, mut crowd) = bench.start(FLAGS)?;
     bench.announce("silent");
     let (group, others) = room(&mut crowd)?;
-    let before = conversation(&group, running.pid, bench.warm_up(), bench.duration()).run(&mut crowd)?;
+    let before = conversation(bench, &group, running.pid).run(&mut crowd)?;
     let memory_before = running.pid.and_then(Memory::of);
     if let Some(pid) = running.pid {
         machine::forget_peak(pid)?;
     }
     others.iter().for_each(|client| crowd.set_ear(*client, Ear::Deaf));
     // The log fills in five seconds, the stall is noticed three later, and then some.
-    let length = Duration::from_secs(12);
     let group = Group { members: MEMBERS - SLOW, ..group };
-    let during = conversation(&group, running.pid, Duration::ZERO, length).run(&mut crowd)?;
+    let duration = Duration::from_secs(12);
+    let conversation = conversation(bench, &group, running.pid);
+    let during = Conversation { warm_up: Duration::ZERO, duration, ..conversation }.run(&mut crowd)?;
     let memory = running.pid.and_then(Memory::of);
     bench.record("50 of 500 read nothing", |record| {
         describe(record, &during);
@@ -90,12 +83,13 @@ fn slow(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let (running, mut crowd) = bench.start(FLAGS)?;
     bench.announce("slow");
     let (group, others) = room(&mut crowd)?;
-    let before = conversation(&group, running.pid, bench.warm_up(), bench.duration()).run(&mut crowd)?;
+    let before = conversation(bench, &group, running.pid).run(&mut crowd)?;
     others.iter().for_each(|client| crowd.set_ear(*client, Ear::Slow));
     let markers_before: Vec<u64> = others.iter().map(|client| crowd.markers_of(*client)).collect();
     let slow = SlowReaders { clients: others.clone(), bytes_per_second: SLOW_BYTES_PER_SECOND };
-    let length = Duration::from_secs(if bench.flags.quick { 4 } else { 10 });
-    let during = Conversation { slow, ..conversation(&group, running.pid, Duration::ZERO, length) }.run(&mut crowd)?;
+    let duration = Duration::from_secs(if bench.flags.quick { 4 } else { 10 });
+    let conversation = conversation(bench, &group, running.pid);
+    let during = Conversation { slow, warm_up: Duration::ZERO, duration, ..conversation }.run(&mut crowd)?;
     bench.record("50 of 500 read 64 KiB/s", |record| {
         describe(record, &during);
         set_p99_before(record, &before);
