@@ -34,7 +34,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let default = if bench.flags.quick { 2000 } else { 10_000 };
     let count = bench.flags.conns.unwrap_or(default) as usize;
     // Long enough for everybody to be pinged once, unless somebody is in a hurry.
-    let resting = bench.flags.duration.unwrap_or(Duration::from_secs(if bench.flags.quick { 3 } else { 35 }));
+    let resting = bench.flags.duration.unwrap_or(Duration::from_secs(if bench.flags.quick { 2 } else { 35 }));
     let step = format!("{count} connections");
     bench.announce(&step);
     let mut record = Record::default();
@@ -64,7 +64,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     idle.rest(&mut crowd, &mut record, resting)?;
     idle.say_one_each(&mut crowd)?;
     keep_bytes_each(&mut record, "bytes_after_4_kib_each");
-    for round in 2..=ROUNDS {
+    for round in 2..=if bench.flags.quick { 2 } else { ROUNDS } {
         idle.close(&mut crowd, files)?;
         idle.open(&mut crowd)?;
         keep_bytes_each(&mut record, &format!("bytes_in_round_{round}"));

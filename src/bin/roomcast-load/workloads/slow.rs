@@ -56,9 +56,9 @@ fn silent(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         machine::forget_peak(pid)?;
     }
     others.iter().for_each(|client| crowd.set_ear(*client, Ear::Deaf));
-    // The log fills in five seconds, the stall is noticed three later, and then some.
+    // The sockets are full after about a second; the stall is noticed three later, and the end is a second after that.
     let group = Group { members: MEMBERS - SLOW, ..group };
-    let duration = Duration::from_secs(12);
+    let duration = Duration::from_secs(if bench.flags.quick { 6 } else { 12 });
     let conversation = conversation(bench, &group, running.pid);
     let during = Conversation { warm_up: Duration::ZERO, duration, ..conversation }.run(&mut crowd)?;
     let memory = running.pid.and_then(Memory::of);
@@ -87,7 +87,7 @@ fn slow(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     others.iter().for_each(|client| crowd.set_ear(*client, Ear::Slow));
     let markers_before: Vec<u64> = others.iter().map(|client| crowd.markers_of(*client)).collect();
     let slow = SlowReaders { clients: others.clone(), bytes_per_second: SLOW_BYTES_PER_SECOND };
-    let duration = Duration::from_secs(if bench.flags.quick { 4 } else { 10 });
+    let duration = Duration::from_secs(if bench.flags.quick { 2 } else { 10 });
     let conversation = conversation(bench, &group, running.pid);
     let during = Conversation { slow, warm_up: Duration::ZERO, duration, ..conversation }.run(&mut crowd)?;
     bench.record("50 of 500 read 64 KiB/s", |record| {
