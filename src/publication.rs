@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::id::{Epoch, RoomName, UserId};
+use crate::protocol::PresenceStatus;
 
 /// Names one request until it is answered. Every publication and every read is answered exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +43,17 @@ pub enum ReadFrom {
     Newest(u32),
 }
 
+/// That a user has come into a room or is not there any more: on this node for the others, or on any of the others for this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceChange {
+    /// Who.
+    pub user: UserId,
+    /// A name to show beside the user's.
+    pub name: Option<Box<str>>,
+    /// Whether it is there now.
+    pub status: PresenceStatus,
+}
+
 /// What the hub wants of a bus.
 #[derive(Debug)]
 pub enum BusRequest {
@@ -67,6 +79,14 @@ pub enum BusRequest {
         /// The most that the bodies of the page may add up to; a first message is given even if it alone is larger.
         /// With 0 no messages are wanted, only the position.
         bytes_max: usize,
+    },
+    /// A user has come into a room here with its first connection, or its last is gone for good; only for a bus that
+    /// shares presence. It is not answered.
+    Presence {
+        /// Where.
+        room: RoomName,
+        /// Who, and which way.
+        change: PresenceChange,
     },
 }
 
@@ -130,5 +150,13 @@ pub enum BusEvent {
         epoch: Epoch,
         /// The number of its newest message.
         top: u64,
+    },
+    /// In an open room, a user is on another node too, or on no other any more. Who was there before the room was opened
+    /// is told before the answer to the first read; what is told twice changes nothing.
+    Presence {
+        /// The room.
+        room: RoomName,
+        /// Who, and which way.
+        change: PresenceChange,
     },
 }

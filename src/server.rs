@@ -151,8 +151,12 @@ impl Server {
     pub fn with_bus(config: Config, host: HostLoop, policy: Box<dyn Policy>, bus: Box<dyn Bus>) -> Result<Self, Error> {
         config.check()?;
         let (sender, inbox) = inbox(config.limits.inbox_messages_max, host.waker);
+        let mut hub = Hub::new(&config, policy);
+        if bus.shares_presence() {
+            hub.share_presence();
+        }
         Ok(Self {
-            hub: Hub::new(&config, policy),
+            hub,
             net: Net::new(&config, host.registry, host.tokens)?,
             bus,
             site: Site::new(&config)?,
@@ -353,6 +357,7 @@ impl Server {
                     BusRequest::Read { ticket, room, from, bytes_max } => {
                         self.bus.read(now, ticket, &room, from, bytes_max);
                     }
+                    BusRequest::Presence { room, change } => self.bus.announce(now, &room, change),
                 }
             } else if let Some(event) = self.bus.poll_event() {
                 self.hub.handle_bus_event(now, event);

@@ -10,7 +10,7 @@ pub use self::local::LocalBus;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisWatch};
 use crate::id::RoomName;
-use crate::publication::{BusEvent, Publication, ReadFrom, Ticket};
+use crate::publication::{BusEvent, PresenceChange, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
 /// Something that a bus counts.
@@ -53,6 +53,16 @@ pub trait Bus {
 
     /// Reads a page of history; answered by [`BusEvent::Page`].
     fn read(&mut self, now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize);
+
+    /// Whether there may be other nodes, which want to know who is present here.
+    fn shares_presence(&self) -> bool {
+        false
+    }
+
+    /// A user has come into an open room here, or is not there any more.
+    fn announce(&mut self, now: Now, room: &RoomName, change: PresenceChange) {
+        let _ = (now, room, change);
+    }
 
     /// The next thing to tell the hub.
     fn poll_event(&mut self) -> Option<BusEvent>;

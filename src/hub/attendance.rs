@@ -10,9 +10,18 @@ use crate::deadline::Tick;
 use super::room::push_tightly;
 use super::users::UserKey;
 
-/// How a user is present.
+/// How a user is present: here, elsewhere, or both; whoever is neither is not in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Presence {
+pub(super) struct Presence {
+    pub(super) here: Here,
+    /// Whether it is on another node.
+    pub(super) is_elsewhere: bool,
+}
+
+/// How a user is present on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Here {
+    Nobody,
     /// By so many connections, at least one.
     Connected(u32),
     /// By none; it may come back until then.
@@ -29,20 +38,30 @@ struct Present {
 /// In `state`: that the rest is a tick instead of a number of connections.
 const GRACE: u32 = 1 << 31;
 
+/// In `state`: that the user is elsewhere too.
+const ELSEWHERE: u32 = 1 << 30;
+
+/// In `state`: the rest.
+const NUMBER_MAX: u32 = ELSEWHERE - 1;
+
 impl Present {
     fn new(user: UserKey, presence: Presence) -> Self {
-        let state = match presence {
-            Presence::Connected(connections) => connections & !GRACE,
-            Presence::Grace(until) => until.number().min(GRACE - 1) | GRACE,
+        let here = match presence.here {
+            Here::Nobody => 0,
+            Here::Connected(connections) => connections & NUMBER_MAX,
+            Here::Grace(until) => until.number().min(NUMBER_MAX) | GRACE,
         };
-        Self { user, state }
+        Self { user, state: if presence.is_elsewhere { here | ELSEWHERE } else { here } }
     }
 
     fn presence(self) -> Presence {
-        match self.state & GRACE {
-            0 => Presence::Connected(self.state),
-            _ => Presence::Grace(Tick::numbered(self.state & !GRACE)),
-        }
+        let number = self.state & NUMBER_MAX;
+        let here = match self.state & GRACE {
+            0 if number == 0 => Here::Nobody,
+            0 => Here::Connected(number),
+            _ => Here::Grace(Tick::numbered(number)),
+        };
+        Presence { here, is_elsewhere: self.state & ELSEWHERE != 0 }
     }
 }
 
@@ -62,8 +81,9 @@ impl Attendance {
         self.users.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.users.is_empty()
+    /// Whether all that are present are elsewhere.
+    pub(super) fn is_nobody_here(&self) -> bool {
+        self.users.iter().all(|present| present.presence().here == Here::Nobody)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (UserKey, Presence)> {
@@ -154,9 +174,11 @@ mod tests {
         let mut model = Vec::new();
         // Up across both thresholds and down again, removing from the middle.
         for i in 0..4 * SEARCHED_MAX as u32 {
-            attendance.set(key(i * 7), Presence::Connected(i + 1));
-            model.push((key(i * 7), Presence::Connected(i + 1)));
-            let (user, grace) = (key(i / 2 * 7), Presence::Grace(Tick::numbered(i)));
+            let connected = Presence { here: Here::Connected(i + 1), is_elsewhere: i % 3 == 0 };
+            attendance.set(key(i * 7), connected);
+            model.push((key(i * 7), connected));
+            let grace = Presence { here: Here::Grace(Tick::numbered(i)), is_elsewhere: i % 5 == 0 };
+            let user = key(i / 2 * 7);
             attendance.set(user, grace);
             model[i as usize / 2].1 = grace;
             check(&attendance, &model);
@@ -167,6 +189,18 @@ mod tests {
             let gone = model.swap_remove(place);
             assert_eq!(attendance.get(gone.0), None);
             check(&attendance, &model);
+        }
+    }
+
+    #[test]
+    fn whoever_is_only_elsewhere_is_not_here() {
+        let mut attendance = Attendance::default();
+        assert!(attendance.is_nobody_here());
+        attendance.set(key(1), Presence { here: Here::Nobody, is_elsewhere: true });
+        assert!(attendance.is_nobody_here());
+        for here in [Here::Connected(1), Here::Grace(Tick::numbered(0))] {
+            attendance.set(key(2), Presence { here, is_elsewhere: false });
+            assert!(!attendance.is_nobody_here());
         }
     }
 

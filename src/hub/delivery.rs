@@ -27,6 +27,7 @@ impl Hub {
             BusEvent::Page { ticket, page } => self.handle_page(now, ticket, page),
             BusEvent::Delivered { room, message } => self.handle_delivered(now, &room, message),
             BusEvent::EpochChanged { room, epoch, top } => self.handle_epoch_changed(now, &room, epoch, top),
+            BusEvent::Presence { room, change } => self.handle_presence_elsewhere(now, &room, &change),
         }
     }
 

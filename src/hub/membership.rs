@@ -97,6 +97,7 @@ impl Hub {
             Waiting::Resting => self.rests.remove(index),
         }
         self.room_keys.remove(room.name.as_str(), index);
+        room.users.iter().for_each(|(user, _)| self.users.release(user));
         self.requests.push_back(BusRequest::Close(room.name));
     }
 

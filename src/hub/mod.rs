@@ -81,6 +81,7 @@ pub struct Hub {
     buffers: Vec<Box<LogBuffer>>,
     log_bytes: usize,
     notices: Notices,
+    shares_presence: bool,
     is_draining: bool,
     stats: HubStats,
 }
@@ -112,6 +113,7 @@ impl Hub {
             buffers: Vec::new(),
             log_bytes: 0,
             notices: Notices::new(config.notices, config.limits.notices_max),
+            shares_presence: false,
             is_draining: false,
             stats: HubStats::default(),
         }

@@ -1,14 +1,15 @@
 //! Who is present in a room: announced one by one while few are, counted when there are many.
 //!
-//! Members ⊆ online ⊆ members ∪ those in grace.
+//! Members ⊆ online ⊆ members ∪ those in grace ∪ those on other nodes.
 
 use crate::deadline::Tick;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, RoomName};
 use crate::protocol::{PresenceStatus, ServerMessage, UserView};
+use crate::publication::{BusRequest, PresenceChange};
 use crate::time::Now;
 
 use super::Hub;
-use super::attendance::Presence;
+use super::attendance::{Here, Presence};
 use super::room::{Room, RoomRef};
 use super::users::{UserKey, Users};
 
@@ -33,17 +34,25 @@ pub(super) enum Due {
 }
 
 impl Hub {
+    /// From now on the bus is told who comes and goes here.
+    pub fn share_presence(&mut self) {
+        self.shares_presence = true;
+    }
+
     /// One more connection of a user is live in a room.
     pub(super) fn arrive(&mut self, now: Now, index: u32, user: UserKey) {
         let present = &mut self.rooms[index as usize].users;
-        match present.get(user) {
-            Some(Presence::Connected(connections)) => present.set(user, Presence::Connected(connections + 1)),
-            Some(Presence::Grace(_)) => present.set(user, Presence::Connected(1)),
-            None => {
-                present.set(user, Presence::Connected(1));
-                self.users.hold(user);
-                self.announce(now, index, user, PresenceStatus::Online);
-            }
+        let before = present.get(user);
+        let is_elsewhere = before.is_some_and(|before| before.is_elsewhere);
+        let here = before.map_or(Here::Nobody, |before| before.here);
+        let connections = if let Here::Connected(connections) = here { connections } else { 0 };
+        present.set(user, Presence { here: Here::Connected(connections + 1), is_elsewhere });
+        if here == Here::Nobody {
+            self.tell_elsewhere(index, user, PresenceStatus::Online);
+        }
+        if before.is_none() {
+            self.users.hold(user);
+            self.announce(now, index, user, PresenceStatus::Online);
         }
     }
 
@@ -52,17 +61,28 @@ impl Hub {
         let room = self.room_ref(index);
         let grace = self.timing.presence_grace;
         let present = &mut self.rooms[index as usize].users;
-        match present.get(user) {
-            Some(Presence::Connected(1)) => {}
-            Some(Presence::Connected(connections)) => return present.set(user, Presence::Connected(connections - 1)),
-            Some(Presence::Grace(_)) | None => unreachable!("a member's user is present by its connection"),
+        let Some(Presence { here: Here::Connected(connections), is_elsewhere }) = present.get(user) else {
+            unreachable!("a member's user is present by its connection");
+        };
+        if connections > 1 {
+            return present.set(user, Presence { here: Here::Connected(connections - 1), is_elsewhere });
         }
         if parting == Parting::Left || grace.is_zero() {
-            return self.remove_user(now, index, user);
+            return self.end_presence_here(now, index, user);
         }
         let until = Tick::of(now).after(grace);
-        present.set(user, Presence::Grace(until));
+        present.set(user, Presence { here: Here::Grace(until), is_elsewhere });
         self.wheel.insert(until, Due::Grace { room, user });
+    }
+
+    fn end_presence_here(&mut self, now: Now, index: u32, user: UserKey) {
+        self.tell_elsewhere(index, user, PresenceStatus::Offline);
+        let present = &mut self.rooms[index as usize].users;
+        if present.get(user).is_some_and(|presence| presence.is_elsewhere) {
+            present.set(user, Presence { here: Here::Nobody, is_elsewhere: true });
+        } else {
+            self.remove_user(now, index, user);
+        }
     }
 
     fn remove_user(&mut self, now: Now, index: u32, user: UserKey) {
@@ -71,13 +91,41 @@ impl Hub {
         self.users.release(user);
     }
 
+    fn tell_elsewhere(&mut self, index: u32, user: UserKey, status: PresenceStatus) {
+        if self.shares_presence {
+            let room = self.rooms[index as usize].name.clone();
+            let name = self.users.view(user).name.map(Into::into);
+            let change = PresenceChange { user: self.users.id(user).clone(), name, status };
+            self.requests.push_back(BusRequest::Presence { room, change });
+        }
+    }
+
+    /// A user has come to a room on another node, or is on no other any more.
+    pub(super) fn handle_presence_elsewhere(&mut self, now: Now, name: &RoomName, change: &PresenceChange) {
+        let Some(index) = self.room_named(name.as_str()) else { return };
+        let is_elsewhere = change.status == PresenceStatus::Online;
+        let known = self.users.find(change.user.as_str());
+        let present = &mut self.rooms[index as usize].users;
+        let before = known.and_then(|user| Some((user, present.get(user)?)));
+        match before {
+            Some((user, Presence { here: Here::Nobody, .. })) if !is_elsewhere => self.remove_user(now, index, user),
+            Some((user, Presence { here, .. })) => present.set(user, Presence { here, is_elsewhere }),
+            None if is_elsewhere => {
+                let user = self.users.hold_named(&change.user, change.name.as_deref());
+                present.set(user, Presence { here: Here::Nobody, is_elsewhere });
+                self.announce(now, index, user, PresenceStatus::Online);
+            }
+            None => {}
+        }
+    }
+
     pub(super) fn handle_due(&mut self, now: Now, due: Due) {
         match due {
             Due::Grace { room, user } => {
                 let presence = self.find_room(room).and_then(|found| found.users.get(user));
-                let Some(Presence::Grace(until)) = presence else { return };
+                let Some(Presence { here: Here::Grace(until), .. }) = presence else { return };
                 if until <= Tick::of(now) {
-                    self.remove_user(now, room.index, user);
+                    self.end_presence_here(now, room.index, user);
                     self.forget_if_unused(room.index);
                 } else {
                     // The grace began anew, or is longer than the wheel reaches.

@@ -213,9 +213,10 @@ impl Room {
         }
     }
 
-    /// Whether nothing speaks of the room any more.
+    /// Whether nothing here speaks of the room any more.
     pub(super) fn is_unused(&self) -> bool {
-        self.live.is_empty() && self.catching_up.is_empty() && self.users.is_empty() && self.reserved_bytes == 0
+        let is_without_members = self.live.is_empty() && self.catching_up.is_empty();
+        is_without_members && self.reserved_bytes == 0 && self.users.is_nobody_here()
     }
 
     /// Whether anybody will read what is appended now.

@@ -33,6 +33,7 @@ pub(crate) enum Action {
     Flush { sends_max: u32 },
     HostChat { room: usize },
     Elsewhere { room: usize, messages: usize },
+    MoveElsewhere { room: usize, user: usize },
     ChangeEpoch { room: usize },
     ForgetOldest { room: usize },
     LoseDelivery { room: usize },
@@ -47,7 +48,8 @@ impl Action {
         let chance = &mut world.chance;
         let seat = chance.index(world.settings.seats);
         let room = chance.index(world.settings.rooms);
-        let weights = [60, 70, 20, 200, 10, 15, 5, 6, 30, 20, recovery * 2, 12, 8, 1, 250, 20, 30, 2, 2, 6, 4, 1, 2, 4];
+        let weights =
+            [60, 70, 20, 200, 10, 15, 5, 6, 30, 20, recovery * 2, 12, 8, 1, 250, 20, 30, 2, 2, 6, 4, 1, 2, 4, 12];
         match chance.weighted(&weights) {
             0 => Self::Connect { seat },
             1 => Self::Join { seat, room },
@@ -72,7 +74,9 @@ impl Action {
             20 => Self::Wait { millis: chance.pick(&[300, 1200, 3000, 3000, 20_000, 300_000]) },
             21 => Self::Settle,
             22 => Self::Sicken,
-            _ => Self::JoinAll { seat },
+            23 => Self::JoinAll { seat },
+            // Some are never here.
+            _ => Self::MoveElsewhere { room, user: chance.index(world.settings.users + 2) },
         }
     }
 }
@@ -116,6 +120,7 @@ impl World {
             }
             Action::HostChat { room } => self.host_chat(room),
             Action::Elsewhere { room, messages } => self.elsewhere(room, messages),
+            Action::MoveElsewhere { room, user } => self.move_elsewhere(room, user_name(user)),
             Action::ChangeEpoch { room } => self.change_epoch(room),
             Action::ForgetOldest { room } => self.with_fake(|bus| bus.forget_oldest(&room_name(room))),
             Action::LoseDelivery { room } => {

@@ -44,4 +44,5 @@ coverage! {
     levelled,
     rests,
     rests_cut,
+    elsewhere,
 }

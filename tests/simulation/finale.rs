@@ -101,6 +101,9 @@ impl World {
         let owed = self.in_grace.iter().filter(|((r, _), lost)| *r == room && **lost + whole_grace > self.now.millis());
         let mut owed: BTreeSet<String> = owed.map(|((_, user), _)| user_name(*user)).collect();
         owed.extend(members.iter().cloned());
+        let elsewhere = self.elsewhere.iter().filter(|(r, _)| *r == room).map(|(_, user)| user);
+        owed.extend(elsewhere.clone().cloned());
+        allowed.extend(elsewhere.cloned());
         let listed_max = self.settings.config.limits.users_listed_max as usize;
         let listed_again = listed_max * 3 / 4;
         let mut common = None;
@@ -139,6 +142,7 @@ impl World {
             self.drain();
             self.flush(1000);
         }
+        assert!(self.shared.is_empty(), "others were not told of an end: {:?}", self.shared);
         let stats = self.hub.stats();
         assert_eq!((stats.connections, stats.users, stats.rooms, stats.log_bytes), (0, 0, 0, 0), "{stats:?}");
         assert!(!self.hub.has_work() && self.hub.is_flushed() && self.tickets_pending() == 0);

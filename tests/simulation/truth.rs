@@ -62,9 +62,13 @@ impl Truth {
         (self.rooms[room].is_open, self.rooms[room].live) = (false, None);
     }
 
+    pub(crate) fn is_open(&self, room: usize) -> bool {
+        self.rooms[room].is_open
+    }
+
     pub(crate) fn observe(&mut self, room: usize, event: &BusEvent) {
         match event {
-            BusEvent::Published { .. } | BusEvent::Page { page: Err(_), .. } => {}
+            BusEvent::Published { .. } | BusEvent::Page { page: Err(_), .. } | BusEvent::Presence { .. } => {}
             BusEvent::Page { page: Ok(page), .. } => {
                 let epoch = self.epoch(room, page.epoch.as_str());
                 for message in &page.messages {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use roomcast::bus::{Bus, LocalBus};
 use roomcast::hub::{Hub, OpenPolicy, Output};
-use roomcast::id::{ConnectionId, RoomName};
-use roomcast::publication::{BusEvent, BusRequest, Ticket};
+use roomcast::id::{ConnectionId, RoomName, UserId};
+use roomcast::protocol::PresenceStatus;
+use roomcast::publication::{BusEvent, BusRequest, PresenceChange, Ticket};
 use roomcast::time::Now;
 
 use super::chance::Chance;
@@ -66,6 +67,10 @@ pub(crate) struct World {
     pub(crate) lost: BTreeMap<(usize, usize), u64>,
     /// The same, of those who were members for sure and have not left otherwise: they are owed a grace.
     pub(crate) in_grace: BTreeMap<(usize, usize), u64>,
+    /// Who is present in a room on other nodes.
+    pub(crate) elsewhere: BTreeSet<(usize, String)>,
+    /// Who is present here, as other nodes are told.
+    pub(crate) shared: BTreeSet<(usize, String)>,
     pub(crate) texts: u64,
     /// The last chats with an id: who, where, and the id.
     pub(crate) said: Vec<(usize, usize, String)>,
@@ -85,9 +90,11 @@ impl World {
                 AnyBus::Fake(FakeBus::new(seed, settings.delay_steps_max, most))
             }
         };
+        let mut hub = Hub::new(&settings.config, Box::new(OpenPolicy));
+        hub.share_presence();
         let seats = (0..settings.seats).map(|seat| Seat::new(seat % settings.users, settings.rooms)).collect();
         Self {
-            hub: Hub::new(&settings.config, Box::new(OpenPolicy)),
+            hub,
             now: Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 },
             bus,
             truth: Truth::new(settings.rooms),
@@ -100,6 +107,8 @@ impl World {
             reads: 0,
             lost: BTreeMap::new(),
             in_grace: BTreeMap::new(),
+            elsewhere: BTreeSet::new(),
+            shared: BTreeSet::new(),
             texts: 0,
             said: Vec::new(),
             coverage: Coverage::default(),
@@ -155,7 +164,9 @@ impl World {
                     let room = self.tickets.remove(ticket);
                     room.unwrap_or_else(|| panic!("{ticket:?} is answered twice, or was never asked"))
                 }
-                BusEvent::Delivered { room, .. } | BusEvent::EpochChanged { room, .. } => room.clone(),
+                BusEvent::Delivered { room, .. }
+                | BusEvent::EpochChanged { room, .. }
+                | BusEvent::Presence { room, .. } => room.clone(),
             };
             self.publications -= usize::from(matches!(event, BusEvent::Published { .. }));
             self.truth.observe(room_number(room.as_str()), &event);
@@ -170,10 +181,21 @@ impl World {
             BusRequest::Open(room) => {
                 self.truth.open(room_number(room.as_str()));
                 bus.open(now, &room);
+                self.tell_all_elsewhere(room_number(room.as_str()));
             }
             BusRequest::Close(room) => {
-                self.truth.close(room_number(room.as_str()));
+                let number = room_number(room.as_str());
+                self.truth.close(number);
                 bus.close(now, &room);
+                assert!(!self.shared.iter().any(|(r, _)| *r == number), "somebody is present in a room that is closed");
+            }
+            BusRequest::Presence { room, change } => {
+                let key = (room_number(room.as_str()), change.user.to_string());
+                let is_news = match change.status {
+                    PresenceStatus::Online => self.shared.insert(key),
+                    PresenceStatus::Offline => self.shared.remove(&key),
+                };
+                assert!(is_news, "others are told twice: {change:?}");
             }
             BusRequest::Publish { ticket, publication } => {
                 self.publications += 1;
@@ -188,6 +210,35 @@ impl World {
                 bus.read(now, ticket, &room, from, bytes_max);
             }
         }
+    }
+
+    /// A user comes to a room on another node, or is on no other any more. The bus tells of it where the room is open here.
+    pub(crate) fn move_elsewhere(&mut self, room: usize, user: String) {
+        let key = (room, user);
+        let status = if self.elsewhere.remove(&key) { PresenceStatus::Offline } else { PresenceStatus::Online };
+        if status == PresenceStatus::Online {
+            self.elsewhere.insert(key.clone());
+        }
+        if self.truth.is_open(room) {
+            self.coverage.elsewhere += 1;
+            // A bus may say it again.
+            for _ in 0..=self.chance.below(2) {
+                self.tell_elsewhere(room, &key.1, status);
+            }
+        }
+    }
+
+    fn tell_all_elsewhere(&mut self, room: usize) {
+        let users: Vec<_> = self.elsewhere.iter().filter(|(r, _)| *r == room).map(|(_, user)| user.clone()).collect();
+        for user in users {
+            self.tell_elsewhere(room, &user, PresenceStatus::Online);
+        }
+    }
+
+    fn tell_elsewhere(&mut self, room: usize, user: &str, status: PresenceStatus) {
+        let user = UserId::new(user).expect("a user name");
+        let change = PresenceChange { user, name: None, status };
+        self.hub.handle_bus_event(self.now, BusEvent::Presence { room: room_name(room), change });
     }
 
     pub(crate) fn handle_deadlines(&mut self) {
