@@ -13,6 +13,9 @@ pub const LOOKS_PER_TURN: usize = 256;
 
 const SLOTS: u32 = 64;
 
+/// What a block of entries takes, with what an allocator adds.
+const BLOCK_BYTES: usize = 512 - 8;
+
 /// A moment on the wheel: ticks of [`TICK`] since the clock's beginning. Tick 0 is never due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tick(u32);
@@ -47,7 +50,9 @@ impl Tick {
 /// moves, which on a chat server happens with every byte received.
 #[derive(Debug)]
 pub struct Wheel<T> {
-    slots: Vec<Vec<T>>,
+    /// The entries of each slot in blocks of equal size. Lists that double would leave holes of all sizes in the heap as the
+    /// wheel turns; what one slot gives back of blocks, another one takes.
+    slots: Vec<Vec<Vec<T>>>,
     /// The tick whose slot is being emptied; all earlier ones are empty.
     current: Tick,
 }
@@ -62,7 +67,15 @@ impl<T> Wheel<T> {
     /// the next tick when it is past. Says which tick it became.
     pub fn insert(&mut self, at: Tick, entry: T) -> Tick {
         let at = Tick(at.0.clamp(self.current.0 + 1, self.current.0 + SLOTS - 1));
-        self.slots[(at.0 % SLOTS) as usize].push(entry);
+        let slot = &mut self.slots[(at.0 % SLOTS) as usize];
+        match slot.last_mut() {
+            Some(block) if block.len() < block.capacity() => block.push(entry),
+            _ => {
+                let mut block = Vec::with_capacity((BLOCK_BYTES / size_of::<T>().max(1)).max(1));
+                block.push(entry);
+                slot.push(block);
+            }
+        }
         at
     }
 
@@ -70,25 +83,27 @@ impl<T> Wheel<T> {
     pub fn pop(&mut self, now: Tick) -> Option<(Tick, T)> {
         loop {
             let current = self.current;
-            if let Some(entry) = self.slots[(current.0 % SLOTS) as usize].pop() {
-                return Some((current, entry));
+            let slot = &mut self.slots[(current.0 % SLOTS) as usize];
+            while let Some(block) = slot.last_mut() {
+                if let Some(entry) = block.pop() {
+                    return Some((current, entry));
+                }
+                slot.pop();
             }
             if current >= now {
                 return None;
             }
             // An emptied slot gives back what a burst made it grow to: there are many, and it is allocated once a turn
             // of the wheel at most.
-            let slot = &mut self.slots[(current.0 % SLOTS) as usize];
-            if slot.capacity() > 64 {
-                *slot = Vec::new();
-            }
+            *slot = Vec::new();
             self.current.0 += 1;
         }
     }
 
     /// How long until [`Wheel::pop`] has something, or `None` when the wheel is empty.
     pub fn timeout(&self, now: Now) -> Option<Duration> {
-        let ahead = (0..SLOTS).find(|ahead| !self.slots[((self.current.0 + ahead) % SLOTS) as usize].is_empty())?;
+        let is_empty = |slot: &Vec<Vec<T>>| slot.iter().all(Vec::is_empty);
+        let ahead = (0..SLOTS).find(|ahead| !is_empty(&self.slots[((self.current.0 + ahead) % SLOTS) as usize]))?;
         let due = TICK * (self.current.0 + ahead - 1);
         Some(due.saturating_sub(now.uptime))
     }
@@ -144,6 +159,17 @@ mod tests {
         }
         assert!((60_000..=60_500).contains(&millis), "{millis}");
         assert!(looks <= 5, "{looks}");
+    }
+
+    #[test]
+    fn of_many_in_one_tick_none_is_lost_and_none_is_kept() {
+        let mut wheel = Wheel::new();
+        let due = Tick::of(at(0)).after(TICK);
+        (0..1000u32).for_each(|entry| drop(wheel.insert(due, entry)));
+        let mut seen: Vec<_> = std::iter::from_fn(|| Some(wheel.pop(due)?.1)).collect();
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..1000));
+        assert_eq!(wheel.timeout(at(0)), None);
     }
 
     #[test]

@@ -166,18 +166,19 @@ impl LocalBus {
         }
         room.top += 1;
         let seq = room.top;
-        let kept = Kept { at_millis: now.millis(), body: body.clone() };
-        let kept_bytes = kept.bytes();
-        room.messages.push_back(kept);
         if let Some(id) = id {
             let ids = room.ids.get_or_insert_default();
             ids.seqs.insert(id.clone(), seq);
             ids.order.push_back((now.millis(), seq, id));
             self.ids += 1;
         }
-        self.bytes += kept_bytes;
-        self.messages += 1;
-        self.order.push_back((name.clone(), seq));
+        if self.messages_max > 0 && self.age_millis > 0 {
+            let kept = Kept { at_millis: now.millis(), body: body.clone() };
+            self.bytes += kept.bytes();
+            self.messages += 1;
+            room.messages.push_back(kept);
+            self.order.push_back((name.clone(), seq));
+        }
         self.trim(now, key);
         self.trim_all();
         let message = Numbered { seq, body };
@@ -189,9 +190,8 @@ impl LocalBus {
     fn trim(&mut self, now: Now, key: u32) -> bool {
         let room = &mut self.rooms[key as usize];
         let oldest = now.millis().saturating_sub(self.age_millis);
-        let (messages_max, age_millis) = (self.messages_max, self.age_millis);
-        let is_old = |kept: &Kept| age_millis == 0 || kept.at_millis < oldest;
-        while room.messages.len() > messages_max || room.messages.front().is_some_and(is_old) {
+        let is_old = |kept: &Kept| kept.at_millis < oldest;
+        while room.messages.len() > self.messages_max || room.messages.front().is_some_and(is_old) {
             let kept = room.messages.pop_front().expect("there is one");
             self.bytes -= kept.bytes();
             self.messages -= 1;
@@ -330,6 +330,24 @@ mod tests {
     fn a_room_without_messages_is_small() {
         let bytes = std::mem::size_of::<History>();
         assert!(bytes <= 104, "{bytes} bytes");
+    }
+
+    #[test]
+    fn without_history_nothing_is_kept_but_ids() {
+        for change in [
+            |config: &mut Config| config.limits.history_messages_max = 0,
+            |config: &mut Config| {
+                config.timing.history_age = Duration::ZERO;
+            },
+        ] {
+            let mut fixture = Fixture::new(change);
+            assert_eq!(fixture.publish(1, "r", Some("a")), Outcome::Accepted(1));
+            assert_eq!(fixture.publish(1, "r", None), Outcome::Accepted(2));
+            assert_eq!(fixture.publish(1, "r", Some("a")), Outcome::Duplicate(1));
+            let (page, seqs) = fixture.read(1, "r", ReadFrom::After(0), 1000);
+            assert_eq!((seqs.len(), page.top, page.complete), (0, 2, true));
+            assert_eq!((fixture.bus.order.capacity(), fixture.bus.rooms[0].messages.capacity()), (0, 0));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::room::{CatchUp, CatchUpReason, CatchUpStep, Position, Room, Waiting};
 use super::users::Users;
 
 /// How many empty buffers are kept for logs to come, and how large one may be to be kept.
-const BUFFERS_KEPT_MAX: usize = 16;
+const BUFFERS_KEPT_MAX: usize = 4;
 const BUFFER_KEPT_BYTES_MAX: usize = 256 * 1024;
 
 impl Hub {

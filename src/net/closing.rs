@@ -1,5 +1,6 @@
 //! How connections end: politely where the peer lets us, in bounded time always; and what silence means.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -16,6 +17,9 @@ use super::{Handler, Net};
 /// How many connections a turn frees. Closing a socket is a system call of many microseconds; a mass disconnect must
 /// not stall everybody else.
 const FREED_PER_TURN: usize = 256;
+
+/// So many slots a list may have room for while it is empty.
+const QUEUED_KEPT_MAX: usize = 4096;
 
 impl Net {
     /// Closes an open connection: Close is queued behind its own output, and no data frame follows it.
@@ -82,6 +86,15 @@ impl Net {
             }
             if connection.is(Flag::Dirty) {
                 self.dirty.retain(|dirty| *dirty != slot);
+            }
+        }
+        // A crowd that came or went at once has made them long.
+        if self.ready.is_empty() && self.ready.capacity() > QUEUED_KEPT_MAX {
+            self.ready = VecDeque::new();
+        }
+        for list in [&mut self.dirty, &mut self.gone] {
+            if list.is_empty() && list.capacity() > QUEUED_KEPT_MAX {
+                *list = Vec::new();
             }
         }
     }

@@ -15,7 +15,7 @@ const ROOMS: usize = 1000;
 const MESSAGE_BYTES: usize = 4096;
 
 /// Connections that are opened, or speak, at the same time.
-const AT_A_TIME: usize = 64;
+const AT_A_TIME: usize = 16;
 
 /// How often all are closed and opened again.
 const ROUNDS: usize = 4;
@@ -95,7 +95,7 @@ impl Idle {
         Ok(())
     }
 
-    /// Opens all, each of which joins when it is open.
+    /// Opens all, few at a time, each of which joins when it is open: no backlog is measured.
     fn open(&self, crowd: &mut Crowd) -> Result<(), LoadError> {
         for first in (0..self.count).step_by(AT_A_TIME) {
             let clients = crowd.open(AT_A_TIME.min(self.count - first), Ear::Counts)?;
@@ -103,6 +103,7 @@ impl Idle {
                 let join = crowd.join_bytes((nth % ROOMS) as u32);
                 crowd.say(client, &join)?;
             }
+            crowd.settle(Duration::from_millis(4))?;
         }
         // Until nobody who went before is waited for any more.
         crowd.settle(Duration::from_secs(1))
