@@ -165,7 +165,9 @@ mod tests {
     fn of_many_in_one_tick_none_is_lost_and_none_is_kept() {
         let mut wheel = Wheel::new();
         let due = Tick::of(at(0)).after(TICK);
-        (0..1000u32).for_each(|entry| drop(wheel.insert(due, entry)));
+        for entry in 0..1000u32 {
+            wheel.insert(due, entry);
+        }
         let mut seen: Vec<_> = std::iter::from_fn(|| Some(wheel.pop(due)?.1)).collect();
         seen.sort_unstable();
         assert!(seen.into_iter().eq(0..1000));
