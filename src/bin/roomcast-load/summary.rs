@@ -120,6 +120,7 @@ const GIANT: &[Column<'static>] = &[
     lower(["giant room", "p50 ms"], "giant_p50_ms"),
     lower(["", "p99 ms"], "giant_p99_ms"),
     lower(["CPU ms of a turn", "p99.9"], "turn_cpu_p99.9_ms"),
+    lower(["CPU µs a", "delivery"], "cpu_per_delivery_us"),
     plain(["deliveries", "/s"], "deliveries_per_s"),
     SERVER,
     LOAD,

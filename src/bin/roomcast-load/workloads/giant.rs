@@ -20,7 +20,8 @@ const GIANT_DELIVERIES_PER_SECOND: f64 = 75_000.0;
 
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let giant_members = if bench.flags.quick { 3000 } else { 15_000 };
-    let (running, mut crowd) = bench.start("--metrics")?;
+    let is_floor = bench.target.is_floor();
+    let (running, mut crowd) = bench.start(if is_floor { "" } else { "--metrics" })?;
     let small = crowd.open(SMALL_ROOMS as usize * MEMBERS_OF_A_SMALL_ROOM, Ear::Markers)?;
     crowd.join(&small, |nth| 1 + nth as u32 % SMALL_ROOMS)?;
     let giant = crowd.open(giant_members, Ear::Counts)?;
@@ -39,9 +40,10 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     for (step, groups) in [("giant silent", vec![small_group.clone()]), ("giant talks", vec![small_group, giant_group])]
     {
         bench.announce(step);
-        let turns_before = turn_cpu(running.address);
+        let turns = || if is_floor { None } else { turn_cpu(running.address) };
+        let turns_before = turns();
         let findings = bench.conversation(groups, running.pid).run(&mut crowd)?;
-        let turns = turn_cpu(running.address);
+        let turns = turns();
         bench.record(step, |record| {
             record.set("giant_members", giant_members as f64);
             describe(record, &findings);

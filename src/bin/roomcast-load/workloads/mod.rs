@@ -101,10 +101,10 @@ impl Workload {
     /// Whether it makes sense with a target.
     pub(crate) fn suits(self, target: &Target) -> bool {
         match self {
-            Self::FanOut | Self::Rooms | Self::Growth => true,
+            Self::FanOut | Self::Rooms | Self::Growth | Self::Giant => true,
             Self::Floor => target.is_floor(),
             Self::Share => target.takes_flags(),
-            Self::Giant | Self::Idle | Self::Churn | Self::Slow | Self::Resume => !target.is_floor(),
+            Self::Idle | Self::Churn | Self::Slow | Self::Resume => !target.is_floor(),
         }
     }
 
