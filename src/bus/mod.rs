@@ -8,7 +8,7 @@ use std::time::Duration;
 
 pub use self::local::LocalBus;
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisWatch};
+pub use self::redis::{PublishScript, RedisBus, RedisConfig, RedisStats, RedisWatch};
 use crate::id::RoomName;
 use crate::publication::{BusEvent, PresenceChange, Publication, ReadFrom, Ticket};
 use crate::time::Now;

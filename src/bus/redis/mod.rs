@@ -4,6 +4,7 @@ mod commander;
 mod events;
 mod link;
 mod port;
+mod probe;
 mod resp;
 mod room;
 mod script;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use mio::Waker;
 
 use self::commander::Order;
+pub use self::probe::PublishScript;
 use self::room::{Echo, Room, Saying, WaitingRead};
 use self::script::Call;
 use self::stats::Counters;

@@ -128,7 +128,7 @@ pub(super) enum Script {
 impl Script {
     pub(super) const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Renew];
 
-    fn source(self) -> String {
+    pub(super) fn source(self) -> String {
         let body = match self {
             Self::Publish => PUBLISH,
             Self::Read => READ,
