@@ -65,9 +65,16 @@ impl<'a> Iterator for Items<'a> {
 
     fn next(&mut self) -> Option<Value<'a>> {
         self.left = self.left.checked_sub(1)?;
-        let (value, used) = parse(self.bytes).ok()??;
-        self.bytes = &self.bytes[used..];
-        Some(value)
+        let head = Head::parse(self.bytes).ok()??;
+        // It was seen to be complete together with the array; only an array within it has to be measured.
+        let total = match head.kind {
+            Kind::Bulk(length) => head.bytes + length + 2,
+            Kind::Array(_) => length(self.bytes).ok()??,
+            Kind::Status | Kind::Error | Kind::Integer(_) | Kind::Nil => head.bytes,
+        };
+        let (whole, rest) = self.bytes.split_at_checked(total)?;
+        self.bytes = rest;
+        Some(head.value(whole))
     }
 }
 
@@ -75,16 +82,7 @@ impl<'a> Iterator for Items<'a> {
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Value<'_>, usize)>, Malformed> {
     let Some(total) = length(bytes)? else { return Ok(None) };
     let Some(head) = Head::parse(bytes)? else { return Ok(None) };
-    let line = &bytes[1..head.bytes - 2];
-    let value = match head.kind {
-        Kind::Status => Value::Status(line),
-        Kind::Error => Value::Error(line),
-        Kind::Integer(number) => Value::Integer(number),
-        Kind::Nil => Value::Nil,
-        Kind::Bulk(length) => Value::Bulk(&bytes[head.bytes..head.bytes + length]),
-        Kind::Array(left) => Value::Array(Items { left, bytes: &bytes[head.bytes..total] }),
-    };
-    Ok(Some((value, total)))
+    Ok(Some((head.value(&bytes[..total]), total)))
 }
 
 /// The length of a whole value. Arrays are followed without recursion, so that no reply can exhaust the stack.
@@ -154,9 +152,26 @@ impl Head {
         };
         Ok(Some(Self { kind, bytes: end + 2 }))
     }
+
+    /// The value that begins with it and takes all of `whole`.
+    fn value(self, whole: &[u8]) -> Value<'_> {
+        let line = &whole[1..self.bytes - 2];
+        match self.kind {
+            Kind::Status => Value::Status(line),
+            Kind::Error => Value::Error(line),
+            Kind::Integer(number) => Value::Integer(number),
+            Kind::Nil => Value::Nil,
+            Kind::Bulk(length) => Value::Bulk(&whole[self.bytes..self.bytes + length]),
+            Kind::Array(left) => Value::Array(Items { left, bytes: &whole[self.bytes..] }),
+        }
+    }
 }
 
 fn integer(line: &[u8]) -> Result<i64, Malformed> {
+    // Nearly all are short lengths, three for each message: they are worth a way of their own.
+    if matches!(line.len(), 1..=9) && line.iter().all(u8::is_ascii_digit) {
+        return Ok(line.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')));
+    }
     std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(Malformed)
 }
 

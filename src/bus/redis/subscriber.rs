@@ -209,21 +209,24 @@ impl Table {
     }
 
     fn take_message(&mut self, chunk: &Bytes, channel: &[u8], payload: &[u8]) {
-        let room = self.names.room(channel).and_then(|room| {
-            let (room, _) = self.channels.get_key_value(room)?;
-            Some(room.clone())
-        });
+        let known = self.names.room(channel).and_then(|room| self.channels.get_key_value(room));
         // A straggler of a room that was closed.
-        let Some(room) = room else { return };
-        let Some(channel) = self.channels.get_mut(&room) else { return };
+        let Some((room, known)) = known else { return };
+        let room = room.clone();
         let Some((epoch, seq, body_at)) = script::arrival(payload) else {
             log::warn!("something else than roomcast publishes on the channel of room {room}; it is ignored");
             return;
         };
-        if channel.epoch.as_ref().is_none_or(|known| known.as_str() != epoch) {
-            channel.epoch = Some(Epoch::new(epoch));
-        }
-        let Some(epoch) = channel.epoch.clone() else { return };
+        let epoch = match &known.epoch {
+            Some(known) if known.as_str() == epoch => known.clone(),
+            _ => {
+                let epoch = Epoch::new(epoch);
+                if let Some(channel) = self.channels.get_mut(&room) {
+                    channel.epoch = Some(epoch.clone());
+                }
+                epoch
+            }
+        };
         if self.backlog_bytes > BACKLOG_BYTES_MAX {
             add(&self.counters.dropped_total, 1);
             self.gaps.insert(room);
