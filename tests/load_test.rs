@@ -45,11 +45,23 @@ impl Finished {
 /// Runs the load test to its end, and sees that nothing it started is left.
 #[track_caller]
 fn load(flags: &[&str]) -> Finished {
+    load_with(flags, &[])
+}
+
+/// The same, with variables of its environment.
+#[track_caller]
+fn load_with(flags: &[&str], variables: &[(&str, &str)]) -> Finished {
     let folder = TempDir::new().expect("a folder");
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     let file = |path: &Path| File::create(path).expect("a file for what it says");
     let mut command = program(Path::new(env!("CARGO_BIN_EXE_roomcast-load")));
-    command.args(flags).stdin(Stdio::null()).stdout(file(&out)).stderr(file(&err)).process_group(0);
+    command
+        .args(flags)
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(file(&out))
+        .stderr(file(&err))
+        .process_group(0);
     let mut child = command.spawn().expect("start the load test");
     let group = Pid::from_child(&child);
     let deadline = Instant::now() + PATIENCE;
@@ -163,6 +175,71 @@ fn other_workloads_find_nothing_lost_and_nobody_gone() {
     assert!(value(1, "cycles_per_s") > Some(0.0));
     assert_eq!((value(2, "lost"), value(2, "doubled")), (Some(0.0), Some(0.0)), "{}", records[2]);
     assert!(value(2, "said") > Some(0.0));
+}
+
+#[test]
+fn two_nodes_are_measured_through_a_redis_of_their_own() {
+    let (records, finished) = records(&["--quick", "--duration", "150ms", "--workload", "cluster"]);
+    let found: Vec<_> = names(&records, "step").into_iter().zip(names(&records, "target")).collect();
+    let expected = [
+        ("one room", "roomcast"),
+        ("one room", "redis alone"),
+        ("16 rooms", "roomcast"),
+        ("16 rooms", "redis alone"),
+        ("to the other node", "roomcast"),
+        ("to the other node", "redis alone"),
+        ("to the same node", "roomcast"),
+        ("to the same node", "without Redis"),
+        ("listening", "roomcast"),
+        ("1000 quiet rooms", "roomcast"),
+        ("cut: link back", "roomcast"),
+        ("cut: subscribed", "roomcast"),
+        ("cut: subscribed", "redis alone"),
+        ("cut: compared", "roomcast"),
+        ("cut: compared", "redis alone"),
+    ];
+    assert_eq!(found, expected, "{}", finished.err);
+    for record in &records {
+        let value = |name: &str| record["values"][name].as_f64();
+        let is_of_node = record["target"] == "roomcast";
+        match record["step"].as_str().expect("a step") {
+            "one room" | "16 rooms" => {
+                assert!(value("messages_per_s") > Some(0.0) && value("redis_us_per_message") > Some(0.0), "{record}");
+                assert_eq!(
+                    (value("lost"), value("of_alone").is_some()),
+                    (is_of_node.then_some(0.0), is_of_node),
+                    "{record}"
+                );
+                assert_eq!(value("commander_us_per_message") > Some(0.0), is_of_node, "{record}");
+            }
+            "listening" => {
+                assert!(
+                    value("messages_per_s") > Some(0.0) && value("listener_us_per_message") > Some(0.0),
+                    "{record}"
+                );
+                assert_eq!(value("lost"), Some(0.0), "{record}");
+            }
+            "1000 quiet rooms" => {
+                let threads = ["commander_busy", "listener_busy"].map(value);
+                assert!(threads.into_iter().all(|busy| busy.is_some_and(|busy| busy < 1.0)), "{record}");
+            }
+            _ => assert!(value("p50_ms") > Some(0.0), "{record}"),
+        }
+    }
+    for needle in ["redis alone", "×alone", "by redis-benchmark", "without Redis"] {
+        assert!(finished.out.contains(needle), "no {needle:?} in:\n{}", finished.out);
+    }
+}
+
+#[test]
+fn without_a_redis_the_cluster_is_left_out_and_that_is_said() {
+    let folder = TempDir::new().expect("a folder");
+    let path = [("PATH", folder.path().to_str().expect("UTF-8"))];
+    let finished = load_with(&["--quick", "--workload", "cluster"], &path);
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    for said in [&finished.out, &finished.err] {
+        assert!(said.contains("no redis-server in PATH"), "{said}");
+    }
 }
 
 /// A chat in other words than Roomcast's: a thread for each connection, which tells everybody in a room what it hears.

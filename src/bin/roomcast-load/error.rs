@@ -16,6 +16,8 @@ pub(crate) enum LoadError {
     Start { command: String, source: io::Error },
     #[error("{command:?} ended before it listened on {address} ({status}); what it said is above")]
     Ended { command: String, address: SocketAddr, status: String },
+    #[error("redis: {0}")]
+    Redis(#[from] redis::RedisError),
     #[error("waited in vain for {0}")]
     Silence(String),
     #[error("{count} of our connections ended: {why}")]

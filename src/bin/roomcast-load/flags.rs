@@ -40,7 +40,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NAME=COMMAND")]
     pub(crate) serve: Vec<String>,
 
-    /// What to run; repeat it or separate by commas. [default: all]
+    /// What to run; repeat it or separate by commas. [default: all, quick all but cluster]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) workload: Vec<Workload>,
 

@@ -1,5 +1,6 @@
 //! What the system tells of processes: cores, CPU time, memory, files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::time::Duration;
@@ -31,6 +32,35 @@ impl Cpu {
 
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self { user: self.user.saturating_sub(earlier.user), system: self.system.saturating_sub(earlier.system) }
+    }
+}
+
+/// What [`ThreadTimes`] calls the thread with which a process began, which has the program's name.
+pub(crate) const MAIN_THREAD: &str = "main";
+
+/// CPU time of a process' threads by their names; threads of one name together.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ThreadTimes(BTreeMap<String, Duration>);
+
+impl ThreadTimes {
+    /// Of the threads that run now; empty if the process is gone or this is not Linux.
+    pub(crate) fn of(pid: u32) -> Self {
+        let mut times = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let read = |name: &str| fs::read_to_string(entry.path().join(name)).ok();
+            let is_main = entry.file_name() == *pid.to_string();
+            let name = if is_main { Some(MAIN_THREAD.to_owned()) } else { read("comm") };
+            let Some(name) = name else { continue };
+            // The first field is nanoseconds on a processor; a kernel without it knows only the ticks of the whole process.
+            let nanos = read("schedstat").and_then(|text| text.split(' ').next()?.parse().ok());
+            *times.entry(name.trim_end().to_owned()).or_default() += Duration::from_nanos(nanos.unwrap_or(0));
+        }
+        Self(times)
+    }
+
+    /// In seconds; `None` if there is no thread of that name.
+    pub(crate) fn seconds_of(&self, name: &str) -> Option<f64> {
+        self.0.get(name).map(Duration::as_secs_f64)
     }
 }
 
@@ -112,6 +142,10 @@ mod tests {
         while Cpu::of(me).unwrap().since(before).total() < Duration::from_millis(50) {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
+        let threads = ThreadTimes::of(me);
+        let name = fs::read_to_string("/proc/thread-self/comm").unwrap();
+        assert!(threads.seconds_of(name.trim_end()) > Some(0.04), "{threads:?}");
+        assert!(threads.seconds_of(MAIN_THREAD).is_some(), "{threads:?}");
         let memory = Memory::of(me).unwrap();
         assert!(memory.resident > 100_000 && memory.peak >= memory.resident);
         assert!(open_files(me).unwrap() >= 3);

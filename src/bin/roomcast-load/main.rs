@@ -12,6 +12,7 @@ mod machine;
 mod marker;
 mod plots;
 mod record;
+mod redis_server;
 mod rehearsal;
 mod report;
 mod summary;
@@ -23,7 +24,7 @@ mod workloads;
 
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 
 use self::bench::{Bench, Results};
 use self::error::LoadError;
@@ -54,13 +55,13 @@ fn run(flags: &Flags) -> Result<(), LoadError> {
     let targets = Target::of_flags(flags)?;
     machine::raise_file_limit();
     let cores = cores();
-    let workloads = if flags.workload.is_empty() { Workload::value_variants() } else { &flags.workload };
+    let workloads = if flags.workload.is_empty() { Workload::by_default(flags.quick) } else { flags.workload.clone() };
     let runs = |workload: &Workload| targets.iter().filter(|target| workload.suits(target)).count() as u64;
     let steps = workloads.iter().map(|workload| runs(workload) * workload.steps(flags.quick)).sum::<u64>();
     let report = flags.report.as_deref().map(Report::create).transpose()?;
     let mut results = Results::new(flags, steps * u64::from(flags.rounds))?;
     for round in 1..=flags.rounds {
-        for workload in workloads {
+        for workload in &workloads {
             for target in targets.iter().filter(|target| workload.suits(target)) {
                 let results = &mut results;
                 let mut bench = Bench { flags, cores: &cores, target, workload: workload.name(), round, results };
@@ -85,8 +86,9 @@ fn run(flags: &Flags) -> Result<(), LoadError> {
 fn cores() -> Cores {
     let all = machine::cores();
     match all[..] {
-        [server, load, ..] => {
-            let cores = Cores { server: vec![server], load: vec![load] };
+        [server, load, ref rest @ ..] => {
+            let rest = if rest.is_empty() { vec![load] } else { rest.to_vec() };
+            let cores = Cores { server: vec![server], load: vec![load], rest };
             if let Err(error) = machine::pin_to(&cores.load) {
                 eprintln!("cannot keep the load to a core ({error}); server and load may take turns on one");
             }
@@ -96,7 +98,7 @@ fn cores() -> Cores {
             eprintln!(
                 "there are no two cores to keep server and load apart; they take turns, and the figures say little"
             );
-            Cores { server: all.clone(), load: all }
+            Cores { server: all.clone(), load: all.clone(), rest: all }
         }
     }
 }

@@ -171,6 +171,21 @@ const RESUME: &[Column<'static>] = &[
     plain(["told of", "holes"], "holes_told"),
 ];
 
+const CLUSTER: &[Column<'static>] = &[
+    plain(["messages", "/s"], "messages_per_s"),
+    plain(["p50", "ms"], "p50_ms"),
+    plain(["p99", "ms"], "p99_ms"),
+    plain(["", "×alone"], "of_alone"),
+    plain(["loop µs", "a message"], "loop_us_per_message"),
+    plain(["comman-", "der µs"], "commander_us_per_message"),
+    plain(["listener", "µs"], "listener_us_per_message"),
+    plain(["redis", "µs"], "redis_us_per_message"),
+    percent(["loop", "core %"], "loop_busy"),
+    percent(["comman-", "der %"], "commander_busy"),
+    percent(["listener", "%"], "listener_busy"),
+    percent(["redis", "%"], "redis_busy"),
+];
+
 /// The columns of a workload; all there is, if it is not known.
 fn columns_of<'a>(workload: &str, records: &[&'a Record]) -> Vec<Column<'a>> {
     let known = match workload {
@@ -180,6 +195,7 @@ fn columns_of<'a>(workload: &str, records: &[&'a Record]) -> Vec<Column<'a>> {
         "churn" => CHURN,
         "slow" => SLOW,
         "resume" => RESUME,
+        "cluster" => CLUSTER,
         _ => {
             let mut names: Vec<&str> =
                 records.iter().flat_map(|record| record.values.keys().map(String::as_str)).collect();

@@ -35,6 +35,8 @@ enum Kind {
 pub(crate) struct Cores {
     pub(crate) server: Vec<usize>,
     pub(crate) load: Vec<usize>,
+    /// Where more than one server runs besides: what is left, or else with the load.
+    pub(crate) rest: Vec<usize>,
 }
 
 /// A server while it runs; ends it when dropped if it was started here.

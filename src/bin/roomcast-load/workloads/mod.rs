@@ -1,6 +1,7 @@
 //! What is done to a server, each in a file of its own.
 
 mod churn;
+mod cluster;
 mod fan_out;
 mod giant;
 mod growth;
@@ -38,9 +39,17 @@ pub(crate) enum Workload {
     Slow,
     /// 1,000 members lose their connections at once and come back.
     Resume,
+    /// Two nodes through a Redis of their own: publishing, latency, listening, rest, and a cut subscription.
+    Cluster,
 }
 
 impl Workload {
+    /// What is run if nobody says what. The cluster takes too long to be quick.
+    pub(crate) fn by_default(quick: bool) -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|workload| !quick || *workload != Self::Cluster).collect()
+    }
+
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -54,6 +63,7 @@ impl Workload {
             Self::Churn => "churn",
             Self::Slow => "slow",
             Self::Resume => "resume",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -95,6 +105,13 @@ impl Workload {
                 "Members lose their connections all at once while messages flow, and come back from where they were: \
                  nothing may be lost or doubled."
             }
+            Self::Cluster => {
+                "Two nodes through one Redis, which has a core to itself. What is said as fast as it goes is numbered, kept and \
+                 published by one script; ×alone compares with Redis when that script is all it has to do. µs are CPU time a \
+                 message of the first node's threads (the listening one's where there is one) and of Redis. Latency is from saying to hearing, \
+                 one message under way at a time, ×alone against a bare PUBLISH. The rest is of many rooms: what the threads \
+                 take while nothing is said, and how long the rooms are without their subscription when it is cut."
+            }
         }
     }
 
@@ -103,7 +120,7 @@ impl Workload {
         match self {
             Self::FanOut | Self::Rooms | Self::Growth | Self::Giant => true,
             Self::Floor => target.is_floor(),
-            Self::Share => target.takes_flags(),
+            Self::Share | Self::Cluster => target.takes_flags(),
             Self::Idle | Self::Churn | Self::Slow | Self::Resume => !target.is_floor(),
         }
     }
@@ -118,6 +135,7 @@ impl Workload {
             Self::Giant | Self::Slow => 2,
             Self::Share => share::steps(quick).len() as u64,
             Self::Idle => 1,
+            Self::Cluster => cluster::STEPS,
         }
     }
 
@@ -133,6 +151,7 @@ impl Workload {
             Self::Churn => churn::run(bench),
             Self::Slow => slow::run(bench),
             Self::Resume => resume::run(bench),
+            Self::Cluster => cluster::run(bench),
         }
     }
 }

@@ -1,0 +1,192 @@
+//! From saying to hearing, one message under way at a time: back on the same node and on the other one, next to a bare
+//! PUBLISH through the same Redis and to a node without any. What is measured alternates from message to message.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use redis::cmd;
+
+use super::{ALONE, Cluster, FLAGS, metric};
+use crate::error::LoadError;
+use crate::marker::Marker;
+use crate::record::{self, Record};
+use crate::target::Running;
+
+/// Messages of each kind a second.
+const PER_SECOND: u32 = 100;
+
+const KINDS: [Kind; 4] = [Kind::Back, Kind::Across, Kind::Bare, Kind::Local];
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The room, as a client calls it.
+const ROOM: &str = "latency";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// Said on the first node, heard there.
+    Back,
+    /// Said on the first node, heard on the second.
+    Across,
+    /// Published to Redis, heard from it.
+    Bare,
+    /// Said and heard on a node that has no Redis.
+    Local,
+}
+
+/// A connection that waits for what it reads.
+struct Line {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// Those that take part.
+struct Lines {
+    first: Line,
+    second: Line,
+    local: Line,
+    publisher: Line,
+    subscriber: Line,
+}
+
+pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
+    cluster.bench.announce("latency");
+    let (first, second) = (cluster.node()?, cluster.node()?);
+    let local = cluster.node_with(FLAGS)?;
+    let redis = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.redis.port));
+    let mut lines = Lines {
+        first: Line::join(&first)?,
+        second: Line::join(&second)?,
+        local: Line::join(&local)?,
+        publisher: Line::connect(redis)?,
+        subscriber: Line::connect(redis)?,
+    };
+    lines.subscriber.say(&cmd("SUBSCRIBE").arg(ROOM).get_packed_command())?;
+    lines.subscriber.wait_for(b":1\r\n")?;
+    let mut latency = KINDS.map(|_| record::latencies());
+    let text_bytes = cluster.bench.text_bytes();
+    // The first of each kind bring code and caches to life.
+    for serial in 0..40 {
+        lines.measure(KINDS[serial as usize % KINDS.len()], serial, text_bytes, &local)?;
+    }
+    let (sum, count) = ("roomcast_redis_echo_seconds_total", "roomcast_redis_echoes_total");
+    let echoes = |name| metric(first.address, name);
+    let before = (echoes(sum)?, echoes(count)?);
+    let began = Instant::now();
+    for nth in 0.. {
+        let due = began + Duration::from_secs(1) * nth / (PER_SECOND * KINDS.len() as u32);
+        if due > began + cluster.bench.duration() {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let which = nth as usize % KINDS.len();
+        let took = lines.measure(KINDS[which], 1000 + nth, text_bytes, &local)?;
+        latency[which].saturating_record((took.as_nanos() as u64).div_ceil(1000).max(1));
+    }
+    let bus = (echoes(sum)? - before.0) / (echoes(count)? - before.1);
+    keep(cluster, &latency, bus)
+}
+
+fn keep(cluster: &mut Cluster<'_, '_>, latency: &[Histogram<u64>; 4], bus_seconds: f64) -> Result<(), LoadError> {
+    let [back, across, bare, local] = latency;
+    let p50 = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5) as f64;
+    let fill = |record: &mut Record, histogram: &Histogram<u64>| {
+        record.set_latency("", histogram);
+        record.latency_curve = record::curve(histogram);
+    };
+    cluster.bench.record("to the other node", |record| {
+        fill(record, across);
+        record.set("of_alone", p50(across) / p50(bare));
+    })?;
+    cluster.record_of(ALONE, "to the other node", |record| fill(record, bare))?;
+    cluster.bench.record("to the same node", |record| {
+        fill(record, back);
+        record.set("of_alone", p50(back) / p50(bare));
+        record.set("bus_mean_ms", bus_seconds * 1e3).set("bus_of_alone", bus_seconds * 1e6 / bare.mean());
+    })?;
+    cluster.record_of("without Redis", "to the same node", |record| fill(record, local))
+}
+
+impl Lines {
+    /// Says something, and how long it takes until it is heard.
+    fn measure(&mut self, kind: Kind, serial: u32, text_bytes: usize, node: &Running) -> Result<Duration, LoadError> {
+        let text = Marker { serial, ..Marker::default() }.text(text_bytes);
+        let needle = text.as_bytes();
+        let Self { first, second, local, publisher, subscriber } = self;
+        let bytes = match kind {
+            Kind::Bare => cmd("PUBLISH").arg(ROOM).arg(&text).get_packed_command(),
+            Kind::Back | Kind::Across | Kind::Local => node.wire.chat(ROOM, &text),
+        };
+        let began = Instant::now();
+        match kind {
+            // Whoever hears it first here is measured; the other hears it, too, in its own time.
+            Kind::Back => {
+                first.say(&bytes)?;
+                first.wait_for(needle)?;
+                let took = began.elapsed();
+                second.wait_for(needle)?;
+                Ok(took)
+            }
+            Kind::Across => {
+                first.say(&bytes)?;
+                second.wait_for(needle)?;
+                let took = began.elapsed();
+                first.wait_for(needle)?;
+                Ok(took)
+            }
+            Kind::Bare => {
+                publisher.say(&bytes)?;
+                subscriber.wait_for(needle)?;
+                let took = began.elapsed();
+                publisher.wait_for(b":1\r\n")?;
+                Ok(took)
+            }
+            Kind::Local => {
+                local.say(&bytes)?;
+                local.wait_for(needle)?;
+                Ok(began.elapsed())
+            }
+        }
+    }
+}
+
+impl Line {
+    fn connect(address: SocketAddr) -> Result<Self, LoadError> {
+        let stream = TcpStream::connect(address).map_err(|source| LoadError::Connect { address, source })?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream, unread: Vec::new() })
+    }
+
+    /// Connects to a node and joins the room.
+    fn join(node: &Running) -> Result<Self, LoadError> {
+        let mut line = Self::connect(node.address)?;
+        line.say(&node.wire.hello())?;
+        line.wait_for(b"\r\n\r\n")?;
+        line.say(&node.wire.join(0, ROOM))?;
+        line.wait_for(br#"{"type":"joined""#)?;
+        Ok(line)
+    }
+
+    fn say(&mut self, bytes: &[u8]) -> Result<(), LoadError> {
+        Ok(self.stream.write_all(bytes)?)
+    }
+
+    /// Reads until the words come, and forgets what came up to them.
+    fn wait_for(&mut self, words: &[u8]) -> Result<(), LoadError> {
+        let mut chunk = [0; 4096];
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.unread, words) {
+                self.unread.drain(..at + words.len());
+                return Ok(());
+            }
+            let bytes = self.stream.read(&mut chunk)?;
+            if bytes == 0 {
+                return Err(LoadError::Gone { count: 1, why: "closed by the other end".to_owned() });
+            }
+            self.unread.extend_from_slice(&chunk[..bytes]);
+        }
+    }
+}
