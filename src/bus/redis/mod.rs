@@ -192,17 +192,13 @@ impl RedisBus {
     }
 
     fn say(&mut self, saying: Saying) {
-        let call = Call::Publish {
-            publication: saying.publication.clone(),
-            at_millis: self.now.unix_ms,
-            serial: saying.serial,
-        };
+        let call = Call::Publish { publication: saying.publication.clone(), serial: saying.serial };
         self.order(call, Pending::Saying(saying));
     }
 
     fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
         let WaitingRead { ticket, from, bytes_max, .. } = *read;
-        let call = Call::Read { room: room.clone(), from, bytes_max, at_millis: self.now.unix_ms };
+        let call = Call::Read { room: room.clone(), from, bytes_max };
         self.order(call, Pending::Read { ticket, room: room.clone(), opening, bytes_max });
     }
 

@@ -27,7 +27,7 @@ impl PublishScript {
     pub fn call(&mut self, sha: &str, publication: Publication) -> Vec<String> {
         self.packer.loaded(Script::Publish, sha);
         let mut packed = Vec::new();
-        self.packer.pack(&Call::Publish { publication, at_millis: 1, serial: 0 }, &mut packed);
+        self.packer.pack(&Call::Publish { publication, serial: 0 }, &mut packed);
         // What was packed a line ago is a whole array of strings.
         let parsed = resp::parse(&packed).ok().flatten();
         let words = parsed.and_then(|(value, _)| value.items()).into_iter().flatten();

@@ -37,7 +37,16 @@ local function begin(candidate)
 end
 ";
 
-/// KEYS meta, log, id; ARGV candidate epoch, body, now, most messages, life of keys, life of the id. Numbers are written by
+/// What time it is, in Unix milliseconds. By Redis' clock and no other: a node whose clock is ahead would otherwise take
+/// everybody's history for too old.
+const CLOCK: &str = "
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+";
+
+/// KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id. Numbers are written by
 /// `string.format`: Lua would write large ones as 1e+15. All that can fail comes before `PUBLISH`, so that nothing is
 /// published that is not kept.
 const PUBLISH: &str = "
@@ -54,28 +63,30 @@ else
   epoch, line = ARGV[1], ARGV[1]
 end
 local seq = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'seq', 1))
-if ARGV[4] ~= '0' then
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[4], seq .. '-0', 'b', ARGV[2], 't', ARGV[3])
-  redis.call('PEXPIRE', KEYS[2], ARGV[5])
+if ARGV[3] ~= '0' then
+  local now = string.format('%.0f', clock())
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], seq .. '-0', 'b', ARGV[2], 't', now)
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[5])
-redis.call('SET', KEYS[3], line .. ' ' .. seq, 'PX', ARGV[6])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
+redis.call('SET', KEYS[3], line .. ' ' .. seq, 'PX', ARGV[5])
 redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), epoch .. ' ' .. seq .. ' ' .. ARGV[2])
 return {epoch, seq, 0}
 ";
 
-/// KEYS meta, log; ARGV candidate epoch, life of keys, first number (negative: so many newest), most bytes, oldest time. Returns
-/// epoch, top, whether the messages reach up to it, and number and body of each; at least two, if there are so many. What
-/// is too old is cut off the stream for good, so that each message is looked at once for it.
+/// KEYS meta, log; ARGV candidate epoch, life of keys, first number (negative: so many newest), most bytes, age (empty: any).
+/// Returns epoch, top, whether the messages reach up to it, and number and body of each; at least two, if there are so many. What
+/// is older than the age is cut off the stream for good, so that each message is looked at once for it.
 const READ: &str = "
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
 local epoch, top = meta[1], meta[2]
 if not epoch then epoch, top = ARGV[1], begin(ARGV[1]) end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
-local found, bytes, most, oldest = {epoch, top, 1}, 0, tonumber(ARGV[4]), tonumber(ARGV[5])
+local found, bytes, most, age = {epoch, top, 1}, 0, tonumber(ARGV[4]), tonumber(ARGV[5])
 if most == 0 then return found end
-while oldest > 0 do
+local oldest = age and clock() - age
+while oldest do
   local entries, young = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 64), nil
   for i = 1, #entries do
     if tonumber(entries[i][2][4]) >= oldest then young = i break end
@@ -134,15 +145,15 @@ impl Script {
             Self::Read => READ,
             Self::Renew => RENEW,
         };
-        format!("{BEGIN}{body}")
+        format!("{BEGIN}{CLOCK}{body}")
     }
 }
 
 /// What Redis is to do.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
-    Publish { publication: Publication, at_millis: u64, serial: u64 },
-    Read { room: RoomName, from: ReadFrom, bytes_max: usize, at_millis: u64 },
+    Publish { publication: Publication, serial: u64 },
+    Read { room: RoomName, from: ReadFrom, bytes_max: usize },
     Ask { room: RoomName, question: Question },
 }
 
@@ -238,27 +249,26 @@ impl Packer {
         let _ = write!(self.text, "{}{:x}", self.node, self.attempts);
         self.command.arg(&self.text);
         match call {
-            Call::Publish { publication, at_millis, .. } => {
+            Call::Publish { publication, .. } => {
                 let id_life = match publication.id {
                     Some(_) => self.id_life,
                     None => OWN_ID_AGE.as_millis() as u64,
                 };
-                self.command.arg(&*publication.body).arg(*at_millis).arg(self.messages_max).arg(self.life).arg(id_life);
+                self.command.arg(&*publication.body).arg(self.messages_max).arg(self.life).arg(id_life);
             }
-            Call::Read { from, bytes_max, at_millis, .. } => {
+            Call::Read { from, bytes_max, .. } => {
                 let (first, most) = match from {
                     ReadFrom::After(seq) => (i64::try_from(*seq).unwrap_or(i64::MAX).saturating_add(1), *bytes_max),
                     ReadFrom::Newest(0) => (1, 0),
                     ReadFrom::Newest(count) => (-i64::from(*count), *bytes_max),
                 };
-                let oldest = at_millis.saturating_sub(self.history_age_millis);
-                self.command.arg(self.life).arg(first).arg(most).arg(oldest);
+                self.command.arg(self.life).arg(first).arg(most).arg(self.history_age_millis);
             }
             Call::Ask { question: Question::Position, .. } => {
-                self.command.arg(self.life).arg(1).arg(0).arg(0);
+                self.command.arg(self.life).arg(1).arg(0).arg("");
             }
             Call::Ask { question: Question::Since(first), .. } => {
-                self.command.arg(self.life).arg(*first).arg(FILL_BYTES_MAX).arg(0);
+                self.command.arg(self.life).arg(*first).arg(FILL_BYTES_MAX).arg("");
             }
             Call::Ask { question: Question::Renew(epoch), .. } => {
                 self.command.arg(self.life).arg(epoch.as_str());
@@ -338,16 +348,16 @@ mod tests {
             body: Bytes::from_static(b"{\r\n"),
         };
         let mut out = Vec::new();
-        packer.pack(&Call::Publish { publication, at_millis: 7, serial: 9 }, &mut out);
+        packer.pack(&Call::Publish { publication, serial: 9 }, &mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_publication_names_its_keys_readably() {
         let command = packed(Some("1 2"));
-        let expected = "*12\r\n$7\r\nEVALSHA\r\n$3\r\nsha\r\n$1\r\n3\r\n$21\r\nroomcast:{lobby}:meta\r\n\
+        let expected = "*11\r\n$7\r\nEVALSHA\r\n$3\r\nsha\r\n$1\r\n3\r\n$21\r\nroomcast:{lobby}:meta\r\n\
             $20\r\nroomcast:{lobby}:log\r\n$29\r\nroomcast:{lobby}:id:ann:x 1 2\r\n$5\r\nnode1\r\n$3\r\n{\r\n\r\n\
-            $1\r\n7\r\n$4\r\n1000\r\n$7\r\n3900000\r\n$7\r\n3600000\r\n";
+            $4\r\n1000\r\n$7\r\n3900000\r\n$7\r\n3600000\r\n";
         assert_eq!(command, expected);
         assert!(packed(None).contains("\r\nroomcast:{lobby}:id:!node 9\r\n"));
     }

@@ -1,0 +1,139 @@
+//! A node's bus without the rest of the node, driven turn by turn: what it tells, and a clock that may be wrong.
+#![allow(dead_code, unreachable_pub, reason = "every test binary compiles this module by itself and uses a part of it")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use mio::{Events, Poll, Token, Waker};
+use roomcast::bus::{Bus, RedisBus, RedisConfig, RedisStats};
+use roomcast::publication::{BusEvent, Outcome, Page, Publication, ReadFrom, Ticket};
+use roomcast::{Config, Now, RoomName, UserId};
+
+use crate::redis_support::{LONG, Redis};
+
+/// The bus, and all that it has told and nobody has taken yet.
+pub struct Node {
+    poll: Poll,
+    events: Events,
+    bus: RedisBus,
+    began: Instant,
+    /// What it takes for Unix time.
+    pub unix_ms: u64,
+    pub told: Vec<BusEvent>,
+    tickets: u64,
+}
+
+pub fn lobby() -> RoomName {
+    RoomName::new("lobby").unwrap()
+}
+
+impl Node {
+    /// A node that stands; `seed` tells it from the others.
+    pub fn start(redis: &Redis, config: &Config, seed: u64) -> Self {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let bus = RedisBus::new(config, &RedisConfig::new(&redis.url()), waker, seed).unwrap();
+        let events = Events::with_capacity(4);
+        let (began, told) = (Instant::now(), Vec::new());
+        let mut node = Self { poll, events, bus, began, unix_ms: 1, told, tickets: 0 };
+        node.until("the links stand", |node| node.bus.is_ready().then_some(()));
+        node
+    }
+
+    fn now(&self) -> Now {
+        Now { uptime: self.began.elapsed(), unix_ms: self.unix_ms }
+    }
+
+    pub fn stats(&self) -> RedisStats {
+        self.bus.watch().stats()
+    }
+
+    /// One turn of the loop.
+    pub fn turn(&mut self) {
+        let most = Duration::from_millis(20);
+        let timeout = self.bus.timeout(self.now()).map_or(most, |timeout| timeout.min(most));
+        self.poll.poll(&mut self.events, Some(timeout)).unwrap();
+        self.bus.handle_deadlines(self.now());
+        while let Some(event) = self.bus.poll_event() {
+            self.told.push(event);
+        }
+    }
+
+    /// Turns until there is something.
+    pub fn until<T>(&mut self, what: &str, mut find: impl FnMut(&mut Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + LONG;
+        loop {
+            if let Some(found) = find(self) {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "not within {LONG:?}: {what}; {:?}, {:?}", self.bus, self.told);
+            self.turn();
+        }
+    }
+
+    /// Opens the lobby and reads where it stands.
+    pub fn open(&mut self) -> Page {
+        let now = self.now();
+        self.bus.open(now, &lobby());
+        self.read(ReadFrom::Newest(0), 0)
+    }
+
+    pub fn ask_read(&mut self, from: ReadFrom, bytes_max: usize) -> Ticket {
+        self.tickets += 1;
+        let (now, ticket) = (self.now(), Ticket(self.tickets));
+        self.bus.read(now, ticket, &lobby(), from, bytes_max);
+        ticket
+    }
+
+    pub fn read(&mut self, from: ReadFrom, bytes_max: usize) -> Page {
+        let ticket = self.ask_read(from, bytes_max);
+        self.page(ticket).expect("a page")
+    }
+
+    pub fn page(&mut self, ticket: Ticket) -> Result<Page, &'static str> {
+        self.until("the page", |node| {
+            node.told.iter().find_map(|event| match event {
+                BusEvent::Page { ticket: answered, page } if *answered == ticket => Some(page.clone()),
+                _ => None,
+            })
+        })
+    }
+
+    pub fn publish(&mut self, body: &str) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        let body = Bytes::from(body.to_owned());
+        let publication = Publication { room: lobby(), user: UserId::new("ann").unwrap(), id: None, body };
+        let now = self.now();
+        self.bus.publish(now, ticket, publication);
+        ticket
+    }
+
+    pub fn outcome(&mut self, ticket: Ticket) -> Outcome {
+        self.until("what became of the publication", |node| {
+            node.told.iter().find_map(|event| match event {
+                BusEvent::Published { ticket: answered, outcome } if *answered == ticket => Some(outcome.clone()),
+                _ => None,
+            })
+        })
+    }
+
+    /// The numbers that were delivered.
+    pub fn delivered(&self) -> Vec<u64> {
+        let number = |event: &BusEvent| match event {
+            BusEvent::Delivered { message, .. } => Some(message.seq),
+            _ => None,
+        };
+        self.told.iter().filter_map(number).collect()
+    }
+
+    /// The epochs that were begun, and at which number.
+    pub fn epochs(&self) -> Vec<(String, u64)> {
+        let epoch = |event: &BusEvent| match event {
+            BusEvent::EpochChanged { epoch, top, .. } => Some((epoch.as_str().to_owned(), *top)),
+            _ => None,
+        };
+        self.told.iter().filter_map(epoch).collect()
+    }
+}
