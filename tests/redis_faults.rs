@@ -48,3 +48,39 @@ fn what_is_older_than_history_may_be_is_not_shown() {
     });
     assert_eq!(redis.ask::<u32>(&["XLEN", "roomcast:{lobby}:log"]), 0, "it is cut off for good");
 }
+
+/// Gives the lobby a message that no node hears of.
+fn say_unheard(redis: &Redis, body: &str) -> u64 {
+    let seq = redis.ask::<u64>(&["HINCRBY", "roomcast:{lobby}:meta", "seq", "1"]);
+    redis.ask::<String>(&["XADD", "roomcast:{lobby}:log", &format!("{seq}-0"), "b", body, "t", "1"]);
+    seq
+}
+
+/// Has Redis believe that the publications which the node makes next were made before and given this number, as if the
+/// answer had been lost.
+fn foretell(redis: &Redis, node: &mut Node, seq: u64) {
+    let ticket = node.publish("the one before");
+    assert!(matches!(node.outcome(ticket), Outcome::Accepted(_)));
+    let keys: Vec<String> = redis.ask(&["KEYS", "roomcast:{lobby}:id:!*"]);
+    let serial = |key: &String| key.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    let last = keys.iter().max_by_key(|key| serial(key)).expect("an id of the node's own");
+    let stem = last.rsplit_once(' ').unwrap().0;
+    let line: String = redis.ask(&["HGET", "roomcast:{lobby}:meta", "line"]);
+    for next in 1..=10 {
+        redis.ask::<String>(&["SET", &format!("{stem} {}", serial(last) + next), &format!("{line} {seq}")]);
+    }
+}
+
+#[test]
+fn a_copy_that_never_comes_has_the_room_compared() {
+    let redis = Redis::start();
+    let mut node = Node::start(&redis, &Config::default(), 1);
+    node.open();
+    foretell(&redis, &mut node, 2);
+    assert_eq!(say_unheard(&redis, "m"), 2);
+    let ticket = node.publish("m");
+    assert_eq!(node.outcome(ticket), Outcome::Accepted(2));
+    // Long before the next comparison would be due.
+    node.until("the message", |node| (node.delivered() == [1, 2]).then_some(()));
+    assert!(node.uptime() < Duration::from_secs(18), "{:?}", node.uptime());
+}

@@ -245,6 +245,8 @@ impl RedisBus {
         let now = self.now.uptime;
         while room.echoes.front().is_some_and(|echo| now >= echo.since + ECHO_MAX) {
             let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
+            // It was lost on the way, and others may have been: nothing else might look for them for as long as the room is quiet.
+            room.sequence.wonder();
             self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome: Outcome::Accepted(seq) });
         }
         let hold = self.hold;
