@@ -84,3 +84,34 @@ fn a_copy_that_never_comes_has_the_room_compared() {
     node.until("the message", |node| (node.delivered() == [1, 2]).then_some(()));
     assert!(node.uptime() < Duration::from_secs(18), "{:?}", node.uptime());
 }
+
+fn calls_of_scripts(redis: &Redis) -> u64 {
+    let stats: String = redis.ask(&["INFO", "commandstats"]);
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+    line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn a_read_of_less_than_was_delivered_ends_the_epoch_and_asks_little() {
+    let redis = Redis::start();
+    let mut node = Node::start(&redis, &Config::default(), 1);
+    let old = node.open().epoch;
+    for _ in 0..5 {
+        let ticket = node.publish("m");
+        node.outcome(ticket);
+    }
+    // Its newest messages are gone, and nobody has noticed.
+    redis.ask::<u32>(&["HSET", "roomcast:{lobby}:meta", "seq", "3"]);
+    redis.ask::<u32>(&["XDEL", "roomcast:{lobby}:log", "4-0", "5-0"]);
+    let before = calls_of_scripts(&redis);
+    // What reads goes on until it has a page that reaches up to the top, as members do that catch up.
+    let page = node.until("a page that is complete", |node| {
+        let page = node.read(ReadFrom::After(5), 1000);
+        (page.complete || page.epoch != old).then_some(page)
+    });
+    assert_eq!((page.top, node.epochs()), (3, vec![(page.epoch.as_str().to_owned(), 3)]));
+    assert_ne!(page.epoch, old);
+    let calls = calls_of_scripts(&redis) - before;
+    assert!(calls <= 20, "{calls} calls");
+    assert!(node.uptime() < Duration::from_secs(18), "{:?}", node.uptime());
+}

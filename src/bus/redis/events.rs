@@ -1,14 +1,14 @@
 //! From the threads to the hub: what arrives and what was answered, room by room, put into order.
 
 use super::commander::Reply;
-use super::room::{Echo, Saying};
+use super::room::{Echo, Saying, WaitingRead};
 use super::script::{Call, Done};
 use super::sequence::{Extract, Question, Sequence, Step};
 use super::stats::{add, add_time};
 use super::subscriber::News;
 use super::{Pending, QUESTIONS_MAX, RedisBus};
 use crate::id::{Epoch, RoomName};
-use crate::publication::{BusEvent, Outcome, Page, Ticket};
+use crate::publication::{BusEvent, Outcome, Page};
 
 impl RedisBus {
     /// Takes what a thread has handed over; says whether there was anything. The subscription goes first: copies are
@@ -46,11 +46,18 @@ impl RedisBus {
         let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else { return };
         room.is_subscribed = true;
         let was_subscribed = std::mem::replace(&mut room.was_subscribed, true);
-        for read in std::mem::take(&mut room.reads) {
-            self.send_read(name, opening, &read);
-        }
+        self.release_reads(name);
         if was_subscribed {
             self.with_sequence(name, |sequence, _| sequence.suspect());
+        }
+    }
+
+    /// Sends the reads that have waited for their room.
+    pub(super) fn release_reads(&mut self, name: &RoomName) {
+        let Some(room) = self.rooms.get_mut(name).filter(|room| room.may_be_read()) else { return };
+        let opening = room.opening;
+        for read in std::mem::take(&mut room.reads) {
+            self.send_read(name, opening, &read);
         }
     }
 
@@ -58,10 +65,13 @@ impl RedisBus {
         let Reply { id, result } = reply;
         match self.pending.remove(&id) {
             Some(Pending::Saying(saying)) => self.take_published(saying, result),
-            Some(Pending::Read { ticket, room, opening, bytes_max }) => match result {
-                Ok(Done::Read(extract)) => self.take_page(ticket, (&room, opening), bytes_max, extract),
+            Some(Pending::Read { room, opening, read, reached }) => match result {
+                Ok(Done::Read(extract)) if is_behind(&extract, reached.as_ref()) => {
+                    self.put_off(read, (&room, opening), extract);
+                }
+                Ok(Done::Read(extract)) => self.take_page(&read, (&room, opening), extract),
                 Ok(Done::Published { .. }) => unreachable!("a read is not answered like a publication"),
-                Err(words) => self.events.push_back(BusEvent::Page { ticket, page: Err(words) }),
+                Err(words) => self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(words) }),
             },
             Some(Pending::Question { room, opening }) => self.take_answer(&room, opening, result),
             None => unreachable!("every order is answered once"),
@@ -102,7 +112,19 @@ impl RedisBus {
         self.events.push_back(BusEvent::Published { ticket, outcome });
     }
 
-    fn take_page(&mut self, ticket: Ticket, (name, opening): (&RoomName, u32), bytes_max: usize, extract: Extract) {
+    /// Redis has less than it had when the read was sent, so it has lost messages. To read again at once would show the same, over and
+    /// over; the question that is asked instead ends the epoch, and the read is sent again after a while.
+    fn put_off(&mut self, read: WaitingRead, (name, opening): (&RoomName, u32), extract: Extract) {
+        let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else {
+            return self.take_page(&read, (name, opening), extract);
+        };
+        room.reads.push(read);
+        self.with_sequence(name, |sequence, _| sequence.wonder());
+        self.watch_room(name);
+    }
+
+    fn take_page(&mut self, read: &WaitingRead, (name, opening): (&RoomName, u32), extract: Extract) {
+        let WaitingRead { ticket, bytes_max, .. } = *read;
         let mut page = cut(extract, bytes_max);
         let room = self.rooms.get(name).filter(|room| room.opening == opening);
         let Some(room) = room else {
@@ -230,6 +252,11 @@ impl RedisBus {
         let call = Call::Ask { room: name.clone(), question };
         self.order(call, Pending::Question { room: name.clone(), opening });
     }
+}
+
+/// Whether Redis stands before what was known of the same epoch when it was asked.
+fn is_behind(extract: &Extract, reached: Option<&(Epoch, u64)>) -> bool {
+    reached.is_some_and(|(epoch, delivered)| *epoch == extract.epoch && extract.top < *delivered)
 }
 
 /// A page of no more than it may weigh; its first message is given whatever it weighs.

@@ -37,7 +37,7 @@ use super::{Bus, Figure};
 use crate::config::Config;
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
-use crate::id::{RoomName, Unique};
+use crate::id::{Epoch, RoomName, Unique};
 use crate::publication::{BusEvent, Outcome, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
@@ -91,8 +91,17 @@ impl fmt::Debug for RedisConfig {
 #[derive(Debug)]
 enum Pending {
     Saying(Saying),
-    Read { ticket: Ticket, room: RoomName, opening: u32, bytes_max: usize },
-    Question { room: RoomName, opening: u32 },
+    /// With what was known of the room when it was asked.
+    Read {
+        room: RoomName,
+        opening: u32,
+        read: WaitingRead,
+        reached: Option<(Epoch, u64)>,
+    },
+    Question {
+        room: RoomName,
+        opening: u32,
+    },
 }
 
 /// What the timer looks at: a room, by its opening.
@@ -197,9 +206,9 @@ impl RedisBus {
     }
 
     fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
-        let WaitingRead { ticket, from, bytes_max, .. } = *read;
-        let call = Call::Read { room: room.clone(), from, bytes_max };
-        self.order(call, Pending::Read { ticket, room: room.clone(), opening, bytes_max });
+        let call = Call::Read { room: room.clone(), from: read.from, bytes_max: read.bytes_max };
+        let reached = self.rooms.get(room).and_then(|room| room.sequence.reached());
+        self.order(call, Pending::Read { room: room.clone(), opening, read: *read, reached });
     }
 
     /// Has the timer look at a room in which something waits.
@@ -235,6 +244,7 @@ impl RedisBus {
                 (room.is_watched, room.is_resting) = (false, false);
                 self.expire(&name);
                 self.ask(&name);
+                self.release_reads(&name);
             }
         }
     }
@@ -318,7 +328,7 @@ impl Bus for RedisBus {
         }
         let read = WaitingRead { ticket, from, bytes_max, since: now.uptime };
         match self.rooms.get_mut(name) {
-            Some(room) if !room.is_subscribed && !room.sequence.is_known() => {
+            Some(room) if !room.may_be_read() => {
                 room.reads.push(read);
                 self.watch_room(name);
             }

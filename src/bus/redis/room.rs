@@ -17,7 +17,8 @@ pub(super) struct Room {
     /// Whether it was subscribed before: then something may have been missed since.
     pub(super) was_subscribed: bool,
     pub(super) sequence: Sequence,
-    /// Reads that wait for the subscription, since whatever is said between a page and it would be missed.
+    /// Reads that wait for the subscription, since whatever is said between a page and it would be missed, or until it is known
+    /// what has become of messages that Redis had and has no more.
     pub(super) reads: Vec<WaitingRead>,
     /// Own publications that Redis has numbered and that have yet to come back, in order.
     pub(super) echoes: VecDeque<Echo>,
@@ -45,12 +46,17 @@ impl Room {
         }
     }
 
+    /// Whether nothing of the room is missed behind a page that is read now, or it is noticed.
+    pub(super) fn may_be_read(&self) -> bool {
+        self.is_subscribed || self.sequence.is_known()
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.closed_at.is_none()
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct WaitingRead {
     pub(super) ticket: Ticket,
     pub(super) from: ReadFrom,

@@ -146,6 +146,11 @@ impl Sequence {
         self.position.as_ref().map_or(0, |position| position.delivered)
     }
 
+    /// The epoch, and the number of the last message that was delivered.
+    pub(super) fn reached(&self) -> Option<(Epoch, u64)> {
+        self.position.as_ref().map(|position| (position.epoch.clone(), position.delivered))
+    }
+
     /// Up to which number the present epoch was passed over when it was found out.
     pub(super) fn skipped(&self) -> u64 {
         self.position.as_ref().map_or(0, |position| position.skipped)
