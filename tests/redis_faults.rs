@@ -115,3 +115,21 @@ fn a_read_of_less_than_was_delivered_ends_the_epoch_and_asks_little() {
     assert!(calls <= 20, "{calls} calls");
     assert!(node.uptime() < Duration::from_secs(18), "{:?}", node.uptime());
 }
+
+#[test]
+fn what_was_done_before_in_an_unheard_epoch_waits_for_its_news() {
+    let redis = Redis::start();
+    let mut node = Node::start(&redis, &Config::default(), 1);
+    node.open();
+    foretell(&redis, &mut node, 2);
+    say_unheard(&redis, "m");
+    // Renewed, and the notice was lost; what had been accepted goes on counting.
+    redis.ask::<u32>(&["HSET", "roomcast:{lobby}:meta", "epoch", "unheard"]);
+    let before = calls_of_scripts(&redis);
+    let ticket = node.publish("m");
+    assert_eq!(node.outcome(ticket), Outcome::Duplicate(2), "its sender sees no copy");
+    assert_eq!((node.delivered(), node.epochs()), (vec![1], vec![("unheard".to_owned(), 2)]));
+    let calls = calls_of_scripts(&redis) - before;
+    assert!(calls <= 5, "{calls} calls");
+    assert!(node.uptime() < Duration::from_secs(18), "{:?}", node.uptime());
+}

@@ -89,14 +89,20 @@ impl RedisBus {
             }
             Ok(Done::Published { epoch, seq, duplicate }) => {
                 let name = saying.publication.room.clone();
-                let room = self.rooms.get_mut(&name);
-                if let Some(room) = room.filter(|room| room.is_open() && room.sequence.is_known()) {
+                let room = self.rooms.get_mut(&name).filter(|room| room.is_open());
+                if let Some(room) = room
+                    && let Some(known_epoch) = room.sequence.epoch().cloned()
+                {
                     let since = self.now.uptime;
-                    room.echoes.push_back(Echo { epoch: epoch.clone(), seq, saying, since });
+                    let is_strange = epoch != known_epoch;
+                    room.echoes.push_back(Echo { epoch: epoch.clone(), known_epoch, seq, saying, since });
                     self.with_sequence(&name, |sequence, steps| {
                         if !duplicate {
                             // All before it may be missing, it itself is going to arrive.
                             sequence.observe(&epoch, seq.saturating_sub(1), None, steps);
+                        } else if is_strange {
+                            // Where the new epoch stands its number does not tell: much may have been said since.
+                            sequence.wonder();
                         }
                     });
                     if self.rooms.get(&name).is_some_and(|room| !room.echoes.is_empty()) {
@@ -207,8 +213,12 @@ impl RedisBus {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let mut again = Vec::new();
         while let Some(echo) = room.echoes.front() {
-            let is_of = |epoch: &Epoch| echo.epoch == *epoch;
-            if !room.sequence.epoch().is_some_and(is_of) {
+            let epoch = room.sequence.epoch();
+            if epoch != Some(&echo.epoch) {
+                if epoch == Some(&echo.known_epoch) {
+                    // To say it again would only get the same answer again, over and over. A question is under way.
+                    break;
+                }
                 // Under the same id: should history still have it, it is not doubled.
                 again.extend(room.echoes.pop_front().map(|echo| echo.saying));
                 continue;

@@ -67,6 +67,9 @@ pub(super) struct WaitingRead {
 #[derive(Debug)]
 pub(super) struct Echo {
     pub(super) epoch: Epoch,
+    /// The epoch of the room as it was known here when the answer came. While it is still that one, the echo's own is yet to
+    /// be heard of.
+    pub(super) known_epoch: Epoch,
     pub(super) seq: u64,
     pub(super) saying: Saying,
     pub(super) since: Duration,
