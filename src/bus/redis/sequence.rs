@@ -288,7 +288,8 @@ impl Sequence {
             return self.mistrust();
         }
         match asked.question {
-            Question::Position if top > self.delivered() => self.raise(Doubt::Messages),
+            // What is held came while the question was under way: its answer may be older, and nothing else would look for the gap.
+            Question::Position if top > self.delivered() || !self.held.is_empty() => self.raise(Doubt::Messages),
             Question::Position | Question::Renew(_) => {}
             Question::Since(_) => self.fill(&asked, top, complete, messages, steps),
         }

@@ -386,3 +386,14 @@ fn a_number_given_out_twice_begins_a_new_epoch() {
     sequence.answer(Extract { epoch: Epoch::new("b"), top: 2, complete: true, messages: Vec::new() }, &mut steps);
     assert_eq!(numbers(&steps), [1, 1002]);
 }
+
+#[test]
+fn a_gap_that_is_seen_while_a_position_is_asked_for_is_filled() {
+    let (mut sequence, mut steps) = (known("a", 1), Vec::new());
+    sequence.wonder();
+    assert_eq!(sequence.poll_question(), Some(Question::Position));
+    sequence.take(arrival("a", 3), &mut steps);
+    let extract = Extract { epoch: Epoch::new("a"), top: 1, complete: true, messages: Vec::new() };
+    sequence.answer(extract, &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Since(1)));
+}
