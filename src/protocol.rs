@@ -218,6 +218,16 @@ pub enum PresenceStatus {
     Offline,
 }
 
+/// `start` or `stop`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TypingStatus {
+    /// The user types; said again every few seconds.
+    Start,
+    /// The user has stopped.
+    Stop,
+}
+
 /// A message of the server other than `chat`, whose bytes are made once by [`chat_body`] and [`append_chat`].
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
@@ -266,7 +276,7 @@ pub enum ServerMessage<'a> {
         users: Option<&'a [UserView<'a>]>,
     },
     /// A user types, or stopped.
-    Typing { room: &'a str, user_id: &'a str, status: &'a str },
+    Typing { room: &'a str, user_id: &'a str, status: TypingStatus },
     /// The answer to `ping`.
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::id::{Epoch, RoomName, UserId};
-use crate::protocol::PresenceStatus;
+use crate::protocol::{PresenceStatus, TypingStatus};
 
 /// Names one request until it is answered. Every publication and every read is answered exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -88,6 +88,16 @@ pub enum BusRequest {
         /// Who, and which way.
         change: PresenceChange,
     },
+    /// A user types in a room here, or has stopped; for a bus that shares presence, and the first thing that it may drop. It
+    /// is not answered.
+    Typing {
+        /// Where.
+        room: RoomName,
+        /// Who.
+        user: UserId,
+        /// Which.
+        status: TypingStatus,
+    },
 }
 
 /// What became of a publication.
@@ -158,5 +168,14 @@ pub enum BusEvent {
         room: RoomName,
         /// Who, and which way.
         change: PresenceChange,
+    },
+    /// In an open room, a user types on another node, or has stopped.
+    Typing {
+        /// The room.
+        room: RoomName,
+        /// Who.
+        user: UserId,
+        /// Which.
+        status: TypingStatus,
     },
 }

@@ -358,6 +358,7 @@ impl Server {
                         self.bus.read(now, ticket, &room, from, bytes_max);
                     }
                     BusRequest::Presence { room, change } => self.bus.announce(now, &room, change),
+                    BusRequest::Typing { room, user, status } => self.bus.pass_typing(now, &room, user, status),
                 }
             } else if let Some(event) = self.bus.poll_event() {
                 self.hub.handle_bus_event(now, event);

@@ -9,7 +9,8 @@ use std::time::Duration;
 pub use self::local::LocalBus;
 #[cfg(feature = "redis")]
 pub use self::redis::{PublishScript, RedisBus, RedisConfig, RedisStats, RedisWatch};
-use crate::id::RoomName;
+use crate::id::{RoomName, UserId};
+use crate::protocol::TypingStatus;
 use crate::publication::{BusEvent, PresenceChange, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
@@ -54,7 +55,7 @@ pub trait Bus {
     /// Reads a page of history; answered by [`BusEvent::Page`].
     fn read(&mut self, now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize);
 
-    /// Whether there may be other nodes, which want to know who is present here.
+    /// Whether there may be other nodes, which want to know who is present and who types here.
     fn shares_presence(&self) -> bool {
         false
     }
@@ -62,6 +63,11 @@ pub trait Bus {
     /// A user has come into an open room here, or is not there any more.
     fn announce(&mut self, now: Now, room: &RoomName, change: PresenceChange) {
         let _ = (now, room, change);
+    }
+
+    /// A user types in an open room here, or has stopped; the first thing to be dropped when there is too much to do.
+    fn pass_typing(&mut self, now: Now, room: &RoomName, user: UserId, status: TypingStatus) {
+        let _ = (now, room, user, status);
     }
 
     /// The next thing to tell the hub.

@@ -28,6 +28,7 @@ impl Hub {
             BusEvent::Delivered { room, message } => self.handle_delivered(now, &room, message),
             BusEvent::EpochChanged { room, epoch, top } => self.handle_epoch_changed(now, &room, epoch, top),
             BusEvent::Presence { room, change } => self.handle_presence_elsewhere(now, &room, &change),
+            BusEvent::Typing { room, user, status } => self.handle_typing_elsewhere(now, &room, &user, status),
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, UserId};
-use crate::protocol::{self, Chat, ClientMessage, ErrorCode, ServerMessage};
+use crate::protocol::{self, Chat, ClientMessage, ErrorCode, ServerMessage, TypingStatus};
 use crate::publication::{BusRequest, Outcome, Publication, Ticket};
 use crate::time::Now;
 
@@ -222,23 +222,39 @@ impl Hub {
     ) -> Result<(), Refused> {
         let index = self.joined_room(id, message)?;
         let status = match message.status.as_deref() {
-            Some("start") => "start",
-            Some("stop") => "stop",
+            Some("start") => TypingStatus::Start,
+            Some("stop") => TypingStatus::Stop,
             other => {
                 let found: String = other.unwrap_or_default().chars().take(32).collect();
                 let words = format!("status {found:?}; \"start\" and \"stop\" are allowed");
                 return Err((ErrorCode::BadMessage, words));
             }
         };
+        let user = self.users.id(self.connections.member(id.slot).user).clone();
+        if self.append_typing(now, index, &user, status) && self.shares_presence {
+            let room = self.rooms[index as usize].name.clone();
+            self.requests.push_back(BusRequest::Typing { room, user, status });
+        }
+        Ok(())
+    }
+
+    /// A user types in a room on another node.
+    pub(super) fn handle_typing_elsewhere(&mut self, now: Now, room: &RoomName, user: &UserId, status: TypingStatus) {
+        if let Some(index) = self.room_named(room.as_str()) {
+            self.append_typing(now, index, user, status);
+        }
+    }
+
+    /// Typing is the first to be shed; says whether it was worth its place.
+    fn append_typing(&mut self, now: Now, index: u32, user: &UserId, status: TypingStatus) -> bool {
         let room = &self.rooms[index as usize];
         if room.big || room.log.len() > self.limits.log_bytes_max / 4 {
-            return Ok(());
+            return false;
         }
-        let user = self.connections.member(id.slot).user;
-        self.append_event(now, index, |out, room, users| {
-            let message = ServerMessage::Typing { room: room.name.as_str(), user_id: users.id(user).as_str(), status };
+        self.append_event(now, index, |out, room, _| {
+            let message = ServerMessage::Typing { room: room.name.as_str(), user_id: user.as_str(), status };
             message.append_frame(out);
         });
-        Ok(())
+        true
     }
 }

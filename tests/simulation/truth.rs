@@ -68,7 +68,10 @@ impl Truth {
 
     pub(crate) fn observe(&mut self, room: usize, event: &BusEvent) {
         match event {
-            BusEvent::Published { .. } | BusEvent::Page { page: Err(_), .. } | BusEvent::Presence { .. } => {}
+            BusEvent::Published { .. }
+            | BusEvent::Page { page: Err(_), .. }
+            | BusEvent::Presence { .. }
+            | BusEvent::Typing { .. } => {}
             BusEvent::Page { page: Ok(page), .. } => {
                 let epoch = self.epoch(room, page.epoch.as_str());
                 for message in &page.messages {

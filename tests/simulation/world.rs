@@ -166,7 +166,8 @@ impl World {
                 }
                 BusEvent::Delivered { room, .. }
                 | BusEvent::EpochChanged { room, .. }
-                | BusEvent::Presence { room, .. } => room.clone(),
+                | BusEvent::Presence { room, .. }
+                | BusEvent::Typing { room, .. } => room.clone(),
             };
             self.publications -= usize::from(matches!(event, BusEvent::Published { .. }));
             self.truth.observe(room_number(room.as_str()), &event);
@@ -188,6 +189,10 @@ impl World {
                 self.truth.close(number);
                 bus.close(now, &room);
                 assert!(!self.shared.iter().any(|(r, _)| *r == number), "somebody is present in a room that is closed");
+            }
+            // As if this node had been told by another one.
+            BusRequest::Typing { room, user, status } => {
+                self.hub.handle_bus_event(now, BusEvent::Typing { room, user, status });
             }
             BusRequest::Presence { room, change } => {
                 let key = (room_number(room.as_str()), change.user.to_string());

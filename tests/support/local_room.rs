@@ -68,6 +68,7 @@ pub fn run_bus(hub: &mut Hub, bus: &mut LocalBus, now: Now) {
             Some(BusRequest::Publish { ticket, publication }) => bus.publish(now, ticket, publication),
             Some(BusRequest::Read { ticket, room, from, bytes_max }) => bus.read(now, ticket, &room, from, bytes_max),
             Some(BusRequest::Presence { room, change }) => bus.announce(now, &room, change),
+            Some(BusRequest::Typing { room, user, status }) => bus.pass_typing(now, &room, user, status),
             None => match bus.poll_event() {
                 Some(event) => hub.handle_bus_event(now, event),
                 None => return,
