@@ -6,18 +6,17 @@
 //! and nothing but a question that was asked after it can tell. The loop contract in one sentence: *hand in what arrived,
 //! carry out the steps, ask what [`Sequence::poll_question`] wants to know.*
 
-use std::collections::{BTreeMap, BTreeSet};
+mod held;
+
+use std::collections::BTreeSet;
 use std::hash::Hasher;
 
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 
+use self::held::{HELD_BYTES_MAX, HELD_MAX, Held, put_aside};
 use crate::id::Epoch;
 use crate::publication::Numbered;
-
-/// Messages that wait for others before them, or for an answer; beyond it they are dropped and read again later.
-const HELD_MAX: usize = 1024;
-const HELD_BYTES_MAX: usize = 1024 * 1024;
 
 /// A message of the subscription. With an empty body it is only a notice of the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +92,7 @@ struct Asked {
 pub(super) struct Sequence {
     position: Option<Position>,
     /// Messages of the epoch that wait for one before them.
-    held: BTreeMap<u64, Bytes>,
-    held_bytes: usize,
+    held: Held,
     /// Messages of other epochs, or of any while the position is unknown, as they came.
     strangers: Vec<Arrival>,
     doubt: Doubt,
@@ -124,8 +122,7 @@ impl Sequence {
     pub(super) fn new() -> Self {
         Self {
             position: None,
-            held: BTreeMap::new(),
-            held_bytes: 0,
+            held: Held::default(),
             strangers: Vec::new(),
             doubt: Doubt::None,
             trust: Trust::Sure,
@@ -176,13 +173,9 @@ impl Sequence {
         if self.asked.is_none() {
             self.raise(Doubt::Messages);
         }
-        if self.held.len() >= HELD_MAX || self.held_bytes + body.len() > HELD_BYTES_MAX {
+        if !self.held.insert(seq, &body) {
             // Whatever answer is under way may be older than this one: it has to be asked for again.
-            return self.raise(Doubt::Messages);
-        }
-        self.held_bytes += body.len();
-        if let Some(doubled) = self.held.insert(seq, body) {
-            self.held_bytes -= doubled.len();
+            self.raise(Doubt::Messages);
         }
     }
 
@@ -192,7 +185,6 @@ impl Sequence {
         self.trust = Trust::Unsure;
         // They may be of numbers that were given out again; all that is true comes with the answer.
         self.held.clear();
-        self.held_bytes = 0;
         self.strangers.clear();
         if let Some(asked) = &mut self.asked {
             asked.strangers = 0;
@@ -325,7 +317,6 @@ impl Sequence {
     /// Goes over to another epoch, of which `top` exists; the first `decided` strangers are known not to be newer.
     fn adopt(&mut self, epoch: &Epoch, top: u64, decided: usize, steps: &mut Vec<Step>) {
         self.held.clear();
-        self.held_bytes = 0;
         let mut index = 0;
         self.strangers.retain(|stranger| {
             index += 1;
@@ -370,23 +361,15 @@ impl Sequence {
         if self.trust != Trust::Sure {
             return;
         }
-        while let Some(entry) = self.held.first_entry() {
-            let next = self.position.as_ref().map_or(0, |position| position.delivered) + 1;
-            if *entry.key() > next {
-                return;
-            }
-            let (seq, body) = entry.remove_entry();
-            self.held_bytes -= body.len();
-            if seq == next {
-                self.deliver(seq, body, steps);
-            }
+        while let Some(body) = self.held.take(self.delivered() + 1) {
+            self.deliver(self.delivered() + 1, body, steps);
         }
     }
 
     fn keep_stranger(&mut self, arrival: Arrival) {
         let bytes: usize = self.strangers.iter().map(|stranger| stranger.body.len()).sum();
         if self.strangers.len() < HELD_MAX && bytes < HELD_BYTES_MAX {
-            self.strangers.push(arrival);
+            self.strangers.push(Arrival { body: put_aside(&arrival.body), ..arrival });
         } else {
             self.raise(Doubt::Messages);
         }
