@@ -133,3 +133,32 @@ fn what_was_done_before_in_an_unheard_epoch_waits_for_its_news() {
     assert!(calls <= 5, "{calls} calls");
     assert!(node.uptime() < Duration::from_secs(18), "{:?}", node.uptime());
 }
+
+/// Cuts the subscription, and waits until it stands again and what may be missing was looked for.
+fn cut_subscription(redis: &Redis, node: &mut Node) {
+    let (cuts, fills) = (node.stats().reconnects_total, node.stats().fills_total);
+    redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    node.until("the subscription is cut", |node| (node.stats().reconnects_total > cuts).then_some(()));
+    node.until("it was looked for what is missing", |node| (node.stats().fills_total > fills).then_some(()));
+}
+
+#[test]
+fn without_history_only_an_interruption_that_missed_something_ends_the_epoch() {
+    let redis = Redis::start();
+    let mut config = Config::default();
+    config.limits.history_messages_max = 0;
+    let mut node = Node::start(&redis, &config, 1);
+    node.open();
+    for seq in 1..=3 {
+        let ticket = node.publish("m");
+        assert_eq!(node.outcome(ticket), Outcome::Accepted(seq));
+        cut_subscription(&redis, &mut node);
+    }
+    let ticket = node.publish("m");
+    node.outcome(ticket);
+    assert_eq!((node.delivered(), node.epochs()), (vec![1, 2, 3, 4], Vec::new()));
+    redis.ask::<u64>(&["HINCRBY", "roomcast:{lobby}:meta", "seq", "2"]);
+    cut_subscription(&redis, &mut node);
+    node.until("the truth", |node| (!node.epochs().is_empty()).then_some(()));
+    assert_eq!((node.delivered().len(), node.epochs()[0].1), (4, 6));
+}

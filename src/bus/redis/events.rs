@@ -160,6 +160,9 @@ impl RedisBus {
             match result {
                 Ok(Done::Read(extract)) => {
                     self.with_sequence(name, |sequence, steps| sequence.answer(extract, steps));
+                    if self.rooms.get(name).is_some_and(|room| room.sequence.awaits()) {
+                        self.watch_room(name);
+                    }
                 }
                 Ok(Done::Published { .. }) | Err(_) => {
                     if let Some(room) = self.rooms.get_mut(name) {
@@ -177,6 +180,17 @@ impl RedisBus {
                 room.is_queued = false;
             }
             self.ask(&next);
+        }
+    }
+
+    /// Looks at a room in which something waits.
+    pub(super) fn look_at(&mut self, name: &RoomName) {
+        self.expire(name);
+        self.with_sequence(name, |sequence, _| sequence.look());
+        self.release_reads(name);
+        let Some(room) = self.rooms.get(name) else { return };
+        if !room.echoes.is_empty() || !room.reads.is_empty() || room.sequence.awaits() {
+            self.watch_room(name);
         }
     }
 

@@ -242,15 +242,13 @@ impl RedisBus {
             },
             Due::Watch { .. } => {
                 (room.is_watched, room.is_resting) = (false, false);
-                self.expire(&name);
-                self.ask(&name);
-                self.release_reads(&name);
+                self.look_at(&name);
             }
         }
     }
 
     /// Answers what has waited too long in a room.
-    fn expire(&mut self, name: &RoomName) {
+    pub(super) fn expire(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let now = self.now.uptime;
         while room.echoes.front().is_some_and(|echo| now >= echo.since + ECHO_MAX) {
@@ -263,9 +261,6 @@ impl RedisBus {
         for read in room.reads.extract_if(.., |read| now >= read.since + hold) {
             let page = Err("redis has not answered in time; try again later");
             self.events.push_back(BusEvent::Page { ticket: read.ticket, page });
-        }
-        if !room.echoes.is_empty() || !room.reads.is_empty() {
-            self.watch_room(name);
         }
     }
 

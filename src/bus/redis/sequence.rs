@@ -14,7 +14,7 @@ use std::hash::Hasher;
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 
-use self::held::{HELD_BYTES_MAX, HELD_MAX, Held, put_aside};
+use self::held::{Awaited, HELD_BYTES_MAX, HELD_MAX, Held, put_aside};
 use crate::id::Epoch;
 use crate::publication::Numbered;
 
@@ -98,6 +98,7 @@ pub(super) struct Sequence {
     doubt: Doubt,
     trust: Trust,
     asked: Option<Asked>,
+    awaited: Awaited,
 }
 
 /// Whether what arrives continues what was delivered. After an interruption it need not: Redis may have come back without
@@ -127,6 +128,7 @@ impl Sequence {
             doubt: Doubt::None,
             trust: Trust::Sure,
             asked: None,
+            awaited: Awaited::default(),
         }
     }
 
@@ -185,6 +187,7 @@ impl Sequence {
         self.trust = Trust::Unsure;
         // They may be of numbers that were given out again; all that is true comes with the answer.
         self.held.clear();
+        self.awaited = Awaited::default();
         self.strangers.clear();
         if let Some(asked) = &mut self.asked {
             asked.strangers = 0;
@@ -195,6 +198,18 @@ impl Sequence {
     /// Time has passed.
     pub(super) fn wonder(&mut self) {
         self.raise(Doubt::Position);
+    }
+
+    /// Whether messages are awaited; then [`Sequence::look`] is to be called every now and then.
+    pub(super) fn awaits(&self) -> bool {
+        self.awaited.are_ahead_of(self.delivered())
+    }
+
+    /// Time has passed in which what is awaited should have come.
+    pub(super) fn look(&mut self) {
+        if self.awaited.are_given_up(self.delivered()) {
+            self.mistrust();
+        }
     }
 
     /// Where the room stood when Redis answered something else than a question of [`Sequence::poll_question`]: the
@@ -300,8 +315,12 @@ impl Sequence {
                 self.deliver_held(steps);
             }
         }
+        // Without history this is all that there is to go on with.
+        self.deliver_held(steps);
         if self.delivered() < reach {
-            return self.mistrust();
+            // The subscription has the order of the numbers: if it has brought a later one, those before it will not come.
+            // Otherwise the answer may have overtaken them.
+            return if self.held.is_empty() { self.awaited.add(self.delivered(), top) } else { self.mistrust() };
         }
         if self.delivered() < top || !self.held.is_empty() {
             self.raise(Doubt::Messages);
@@ -311,12 +330,14 @@ impl Sequence {
     /// What was delivered cannot be continued: the epoch has to end, and nothing more is delivered in it.
     fn mistrust(&mut self) {
         self.trust = Trust::Unsure;
+        self.awaited = Awaited::default();
         self.raise(Doubt::Broken);
     }
 
     /// Goes over to another epoch, of which `top` exists; the first `decided` strangers are known not to be newer.
     fn adopt(&mut self, epoch: &Epoch, top: u64, decided: usize, steps: &mut Vec<Step>) {
         self.held.clear();
+        self.awaited = Awaited::default();
         let mut index = 0;
         self.strangers.retain(|stranger| {
             index += 1;

@@ -1,4 +1,4 @@
-//! Messages of a room's epoch that wait for one before them.
+//! Messages of a room's epoch that wait for one before them, and those that are waited for.
 
 use std::collections::BTreeMap;
 
@@ -52,6 +52,37 @@ impl Held {
             }
         }
         None
+    }
+}
+
+/// How often is looked whether what is awaited has come: twice, so that however soon the first look is, a whole interval passes.
+const LOOKS: u32 = 2;
+
+/// Messages that Redis has numbered and history does not have, because it keeps little or nothing. They are on their way on the
+/// subscription, or lost.
+#[derive(Debug, Default)]
+pub(super) struct Awaited {
+    top: u64,
+    looks_left: u32,
+}
+
+impl Awaited {
+    /// Whether some have yet to come, all up to `delivered` being there.
+    pub(super) fn are_ahead_of(&self, delivered: u64) -> bool {
+        self.top > delivered
+    }
+
+    /// All up to `top` exist. Those that are awaited already are not awaited any longer for it.
+    pub(super) fn add(&mut self, delivered: u64, top: u64) {
+        if !self.are_ahead_of(delivered) {
+            *self = Self { top, looks_left: LOOKS };
+        }
+    }
+
+    /// Some time has passed; says whether it was enough.
+    pub(super) fn are_given_up(&mut self, delivered: u64) -> bool {
+        self.looks_left = self.looks_left.saturating_sub(1);
+        self.are_ahead_of(delivered) && self.looks_left == 0
     }
 }
 

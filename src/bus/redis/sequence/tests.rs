@@ -121,7 +121,8 @@ impl World {
             30..60 => self.arrive(),
             60..75 => self.execute(),
             75..90 => self.reply(),
-            90..94 if self.calls.len() < 8 => self.calls.push_back(Call::Read),
+            90..93 if self.calls.len() < 8 => self.calls.push_back(Call::Read),
+            93 => self.sequence.look(),
             94 => self.sequence.wonder(),
             95 => self.trim(),
             96 => self.interrupt(),
@@ -271,7 +272,11 @@ impl World {
         for _ in 0..10_000 {
             self.ask();
             if self.calls.is_empty() {
-                break;
+                if !self.sequence.awaits() {
+                    break;
+                }
+                self.sequence.look();
+                continue;
             }
             self.execute();
             self.reply();
@@ -408,4 +413,58 @@ fn what_waits_does_not_keep_all_that_was_read_with_it() {
     assert!(chunk.is_unique() && steps.is_empty());
     sequence.take(Arrival { epoch: Epoch::new("a"), seq: 2, body: chunk.slice(..100) }, &mut steps);
     assert_eq!((numbers(&steps), chunk.is_unique()), (vec![2, 3], false), "what is delivered at once is not copied");
+}
+
+/// The answer of a Redis without history.
+fn nothing(epoch: &str, top: u64) -> Extract {
+    Extract { epoch: Epoch::new(epoch), top, complete: true, messages: Vec::new() }
+}
+
+#[test]
+fn without_history_an_interruption_that_missed_nothing_ends_no_epoch() {
+    let (mut sequence, mut steps) = (known("a", 5), Vec::new());
+    sequence.suspect();
+    assert_eq!(sequence.poll_question(), Some(Question::Since(5)));
+    // Said after the question was answered, or before: it continues what was delivered.
+    sequence.take(arrival("a", 6), &mut steps);
+    sequence.answer(nothing("a", 5), &mut steps);
+    assert_eq!((numbers(&steps), sequence.poll_question()), (vec![6], None));
+    assert!(!sequence.awaits());
+}
+
+#[test]
+fn without_history_what_the_answer_has_overtaken_is_awaited() {
+    let (mut sequence, mut steps) = (known("a", 5), Vec::new());
+    sequence.suspect();
+    assert_eq!(sequence.poll_question(), Some(Question::Since(5)));
+    sequence.answer(nothing("a", 7), &mut steps);
+    assert!(sequence.awaits() && sequence.poll_question().is_none());
+    sequence.look();
+    sequence.take(arrival("a", 6), &mut steps);
+    sequence.take(arrival("a", 7), &mut steps);
+    assert!(!sequence.awaits());
+    sequence.look();
+    assert_eq!((numbers(&steps), sequence.poll_question()), (vec![6, 7], None));
+}
+
+#[test]
+fn without_history_what_does_not_come_ends_the_epoch() {
+    let renew = Some(Question::Renew(Epoch::new("a")));
+    let after_gap = || {
+        let mut sequence = known("a", 5);
+        sequence.suspect();
+        sequence.poll_question();
+        sequence.answer(nothing("a", 7), &mut Vec::new());
+        sequence
+    };
+    let mut sequence = after_gap();
+    (0..2).for_each(|_| sequence.look());
+    assert_eq!(sequence.poll_question(), renew);
+
+    // A later message shows at once that it is lost.
+    let (mut sequence, mut steps) = (after_gap(), Vec::new());
+    sequence.take(arrival("a", 8), &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Since(5)));
+    sequence.answer(nothing("a", 8), &mut steps);
+    assert_eq!((sequence.poll_question(), steps), (renew, Vec::new()));
 }
