@@ -143,6 +143,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, env = "ROOMCAST_REDIS_HOLD", help_heading = "Several nodes")]
     redis_hold: Duration,
 
+    /// How long a node may be silent, as when it was killed, before its users count as gone on the other nodes. 3s to 5m.
+    #[cfg(feature = "redis")]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, env = "ROOMCAST_PRESENCE_LEASE", help_heading = "Several nodes")]
+    presence_lease: Duration,
+
     /// A PEM file of certificates to trust with rediss:// instead of the system's.
     #[cfg(feature = "redis")]
     #[arg(long, value_name = "FILE", env = "ROOMCAST_REDIS_CA", help_heading = "Several nodes")]
@@ -293,6 +298,7 @@ impl Flags {
         let mut config = roomcast::bus::RedisConfig::new(self.redis.as_deref()?);
         config.prefix.clone_from(&self.redis_prefix);
         config.hold = self.redis_hold;
+        config.lease = self.presence_lease;
         config.ca.clone_from(&self.redis_ca);
         Some(config)
     }

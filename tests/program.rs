@@ -12,7 +12,7 @@ use serde_json::json;
 use support::{Client, Raw, Server, request, roomcast, upgrade_request};
 
 /// Every flag of the program.
-const FLAGS: [&str; 29] = [
+const FLAGS: [&str; 30] = [
     "--listen",
     "--allow-origin",
     "--message-rate",
@@ -36,6 +36,7 @@ const FLAGS: [&str; 29] = [
     "--close-timeout",
     "--drain-timeout",
     "--presence-grace",
+    "--presence-lease",
     "--room-share",
     "--metrics",
     "--redis",

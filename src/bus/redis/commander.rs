@@ -23,6 +23,9 @@ const SENT_MAX: usize = 8192;
 /// How often is looked for what has waited too long.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long the last orders of a bus that is dropped may take.
+pub(super) const FAREWELL_MAX: Duration = Duration::from_millis(200);
+
 /// A call with the name under which it is answered.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -40,7 +43,7 @@ pub(super) struct Reply {
 struct Waiting {
     order: Order,
     since: Instant,
-    /// Questions wait as long as they must.
+    /// Questions wait as long as they must, and so does what concerns presence.
     until: Option<Instant>,
     /// It was answered that it is given up; what Redis says now is nobody's business.
     is_given_up: bool,
@@ -121,11 +124,13 @@ impl Commander {
         Self { poll, link, orders, desk }
     }
 
-    /// The thread's life: until the bus is dropped.
+    /// The thread's life: until the bus is dropped, and what it asked last is done.
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(16);
-        while !self.desk.counters.stop.load(Relaxed) {
+        let mut until = None;
+        while !self.has_ended(&mut until) {
             let timeout = self.timeout(Instant::now());
+            let timeout = if until.is_some() { timeout.min(RETRY) } else { timeout };
             if let Err(error) = self.poll.poll(&mut events, Some(timeout))
                 && error.kind() != std::io::ErrorKind::Interrupted
             {
@@ -135,6 +140,19 @@ impl Commander {
             self.turn(Instant::now());
         }
         self.desk.counters.publishing_up.store(false, Relaxed);
+    }
+
+    /// Whether the bus was dropped, and its last orders are done or have taken too long. Those that wait for a link that is down
+    /// are not waited for.
+    fn has_ended(&mut self, until: &mut Option<Instant>) -> bool {
+        if !self.desk.counters.stop.load(Relaxed) {
+            return false;
+        }
+        let now = Instant::now();
+        let until = *until.get_or_insert(now + FAREWELL_MAX);
+        // What is still in the inbox is found by a turn.
+        self.turn(now);
+        now >= until || !self.link.is_up() || (self.desk.waiting.is_empty() && self.desk.sent.is_empty())
     }
 
     fn timeout(&self, now: Instant) -> Duration {
@@ -176,7 +194,7 @@ impl Commander {
 impl Desk {
     fn accept(&mut self, now: Instant, order: Order) {
         let until = match order.call {
-            Call::Ask { .. } => None,
+            Call::Ask { .. } | Call::Presence(_) => None,
             Call::Publish { .. } | Call::Read { .. } => Some(now + self.hold),
         };
         self.waiting.push_back(Waiting { order, since: now, until, is_given_up: false });

@@ -1,5 +1,7 @@
 //! From the threads to the hub: what arrives and what was answered, room by room, put into order.
 
+mod presence;
+
 use super::commander::Reply;
 use super::room::{Echo, Saying, WaitingRead};
 use super::script::{Call, Done};
@@ -36,7 +38,11 @@ impl RedisBus {
             News::Arrival(name, arrival) => {
                 self.with_sequence(&name, |sequence, steps| sequence.take(arrival, steps));
             }
-            News::Gap(name) => self.with_sequence(&name, |sequence, _| sequence.suspect()),
+            News::Share(name, share) => self.presence.hear(self.now.uptime, &name, share),
+            News::Gap(name) => {
+                self.presence.suspect(self.now.uptime, &name);
+                self.with_sequence(&name, |sequence, _| sequence.suspect());
+            }
             News::Down => self.rooms.values_mut().for_each(|room| room.is_subscribed = false),
             News::Subscribed(name, opening) => self.take_subscribed(&name, opening),
         }
@@ -46,6 +52,7 @@ impl RedisBus {
         let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else { return };
         room.is_subscribed = true;
         let was_subscribed = std::mem::replace(&mut room.was_subscribed, true);
+        self.presence.suspect(self.now.uptime, name);
         self.release_reads(name);
         if was_subscribed {
             self.with_sequence(name, |sequence, _| sequence.suspect());
@@ -54,7 +61,8 @@ impl RedisBus {
 
     /// Sends the reads that have waited for their room.
     pub(super) fn release_reads(&mut self, name: &RoomName) {
-        let Some(room) = self.rooms.get_mut(name).filter(|room| room.may_be_read()) else { return };
+        let is_loaded = self.presence.is_loaded(name);
+        let Some(room) = self.rooms.get_mut(name).filter(|room| is_loaded && room.may_be_read()) else { return };
         let opening = room.opening;
         for read in std::mem::take(&mut room.reads) {
             self.send_read(name, opening, &read);
@@ -70,10 +78,12 @@ impl RedisBus {
                     self.put_off(read, (&room, opening), extract);
                 }
                 Ok(Done::Read(extract)) => self.take_page(&read, (&room, opening), extract),
-                Ok(Done::Published { .. }) => unreachable!("a read is not answered like a publication"),
+                Ok(_) => unreachable!("a read is answered like a read"),
                 Err(words) => self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(words) }),
             },
             Some(Pending::Question { room, opening }) => self.take_answer(&room, opening, result),
+            Some(Pending::Roster { room, opening }) => self.take_roster(&room, opening, result),
+            Some(Pending::Beat) => self.take_beat(result),
             None => unreachable!("every order is answered once"),
         }
     }
@@ -112,7 +122,7 @@ impl RedisBus {
                 }
                 Outcome::Accepted(seq)
             }
-            Ok(Done::Read(_)) => unreachable!("a publication is not answered like a read"),
+            Ok(_) => unreachable!("a publication is answered like a publication"),
             Err(words) => Outcome::Refused(words),
         };
         self.events.push_back(BusEvent::Published { ticket, outcome });
@@ -164,7 +174,7 @@ impl RedisBus {
                         self.watch_room(name);
                     }
                 }
-                Ok(Done::Published { .. }) | Err(_) => {
+                Ok(_) | Err(_) => {
                     if let Some(room) = self.rooms.get_mut(name) {
                         room.sequence.fail();
                         room.is_resting = true;

@@ -1,14 +1,19 @@
 //! The bus of several nodes; see [`RedisBus`].
 
 mod commander;
+mod config;
 mod events;
 mod link;
+mod nodes;
 mod port;
+mod presence;
 mod probe;
 mod resp;
 mod room;
+mod roster;
 mod script;
 mod sequence;
+mod share;
 mod stats;
 mod stream;
 mod subscriber;
@@ -17,7 +22,6 @@ mod threads;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -25,6 +29,9 @@ use std::time::Duration;
 use mio::Waker;
 
 use self::commander::Order;
+pub use self::config::RedisConfig;
+use self::nodes::{NodeId, Nodes};
+use self::presence::Presence;
 pub use self::probe::PublishScript;
 use self::room::{Echo, Room, Saying, WaitingRead};
 use self::script::Call;
@@ -38,7 +45,7 @@ use crate::config::Config;
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
 use crate::id::{Epoch, RoomName, Unique};
-use crate::publication::{BusEvent, Outcome, Publication, ReadFrom, Ticket};
+use crate::publication::{BusEvent, Outcome, PresenceChange, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
 /// How long a room stays subscribed when nobody wants it any more: a reload or a last member who changes rooms costs nothing.
@@ -59,34 +66,6 @@ const QUESTIONS_MAX: usize = 1024;
 /// Batches taken from each thread in a turn of the loop; the rest waits for the next.
 const BATCHES_PER_TURN: usize = 8;
 
-/// Which Redis, and how.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct RedisConfig {
-    /// `redis://[[user]:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path`.
-    pub url: String,
-    /// What all keys and channels begin with; servers with different ones do not know of each other.
-    pub prefix: String,
-    /// How long a publication or a read waits for Redis before it is refused (`unavailable`, temporary).
-    pub hold: Duration,
-    /// A PEM file of certificates to trust with `rediss://` instead of the system's.
-    pub ca: Option<PathBuf>,
-}
-
-impl RedisConfig {
-    /// The Redis of a URL, everything else as usual.
-    pub fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), prefix: "roomcast".to_owned(), hold: Duration::from_secs(10), ca: None }
-    }
-}
-
-impl fmt::Debug for RedisConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The URL may have a password in it.
-        f.debug_struct("RedisConfig").field("prefix", &self.prefix).field("hold", &self.hold).finish_non_exhaustive()
-    }
-}
-
 /// What Redis was asked, until it is answered.
 #[derive(Debug)]
 enum Pending {
@@ -102,6 +81,11 @@ enum Pending {
         room: RoomName,
         opening: u32,
     },
+    Roster {
+        room: RoomName,
+        opening: u32,
+    },
+    Beat,
 }
 
 /// What the timer looks at: a room, by its opening.
@@ -120,8 +104,12 @@ enum Due {
 /// same order. What is missing on the subscription is seen by its number and read from the stream; what the stream does not
 /// have any more begins a new epoch, which is told to everybody.
 ///
+/// Who is present is told between the nodes, too ([`RedisConfig::lease`]). When it is dropped it says that this node has left, for which
+/// it waits 200 ms at most, and not at all without a connection.
+///
 /// **Bounds:** requests under way ([`Limits::publications_pending_max`](crate::config::Limits) publications and as many reads; beyond
-/// them they are refused), questions under way (1024; rooms wait for their turn), 16 batches of at most 256 KiB between
+/// them they are refused), questions under way (1024; rooms wait for their turn), as many shares and questions of who is
+/// present, with at most 1024 users each unless a whole set has to be said again, 16 batches of at most 256 KiB between
 /// subscriber and loop and 4 MiB behind them (beyond them messages are dropped and read again), messages of a room that wait
 /// for one before them (1024 or 1 MiB; beyond them they are read again).
 pub struct RedisBus {
@@ -134,6 +122,7 @@ pub struct RedisBus {
     questions: usize,
     /// Rooms that want to ask and may not yet.
     queue: VecDeque<RoomName>,
+    presence: Presence,
     threads: Threads,
     counters: Arc<Counters>,
     wheel: Wheel<Due>,
@@ -160,15 +149,11 @@ impl RedisBus {
     /// started. A Redis that does not answer is no error: it may come.
     pub fn new(config: &Config, redis: &RedisConfig, waker: Arc<Waker>, seed: u64) -> Result<Self, Error> {
         let target = Target::parse(&redis.url, redis.ca.as_deref())?;
-        crate::id::check_name(&redis.prefix).map_err(|error| Error::Config(format!("redis prefix: {error}")))?;
-        let (least, most) = (Duration::from_millis(100), Duration::from_secs(60));
-        if !(least..=most).contains(&redis.hold) {
-            let found = redis.hold;
-            return Err(Error::Config(format!("redis hold is {found:?}; {least:?} to {most:?} are allowed")));
-        }
+        redis.check()?;
         let node = Unique::new(seed ^ 2).epoch().as_str().to_owned();
         log::info!("redis at {target}: this is node {node}, prefix {}", redis.prefix);
         let counters = Arc::new(Counters::default());
+        let nodes = Nodes::new(NodeId::new(&node), redis.lease, config.timing.presence_grace);
         Ok(Self {
             hold: redis.hold,
             pending_max: 2 * config.limits.publications_pending_max,
@@ -178,6 +163,7 @@ impl RedisBus {
             last_id: 0,
             questions: 0,
             queue: VecDeque::new(),
+            presence: Presence::new(nodes),
             threads: Threads::start(config, redis, (target, node, seed), waker, &counters)?,
             counters,
             wheel: Wheel::new(),
@@ -198,6 +184,12 @@ impl RedisBus {
         self.last_id += 1;
         self.pending.insert(self.last_id, pending);
         self.threads.orders.push(Order { id: self.last_id, call });
+    }
+
+    /// Whether no more publications and reads may be under way; what the bus asks for itself has bounds of its own.
+    fn is_full(&self) -> bool {
+        let own = self.questions + self.presence.under_way();
+        self.pending.len().saturating_sub(own) >= self.pending_max
     }
 
     fn say(&mut self, saying: Saying) {
@@ -235,10 +227,14 @@ impl RedisBus {
                 let at = Tick::of(now).after(TOUCH_INTERVAL);
                 self.wheel.insert(at, Due::Touch { at, room: name.clone(), opening });
                 self.with_sequence(&name, |sequence, _| sequence.wonder());
+                self.presence.suspect(now.uptime, &name);
             }
             Due::Close { .. } => match room.closed_at {
-                Some(at) if now.uptime >= at + CLOSE_GRACE => self.forget(&name),
-                _ => {}
+                Some(at) if now.uptime < at + CLOSE_GRACE => {}
+                Some(_) if self.presence.may_forget(&name) => self.forget(&name),
+                // The other nodes still believe that somebody is there.
+                Some(_) => drop(self.wheel.insert(tick.after(CLOSE_GRACE), due)),
+                None => {}
             },
             Due::Watch { .. } => {
                 (room.is_watched, room.is_resting) = (false, false);
@@ -266,6 +262,7 @@ impl RedisBus {
 
     fn forget(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.remove(name) else { return };
+        self.presence.forget(name);
         self.threads.wishes.push(Wish::Unsubscribe(name.clone()));
         for echo in room.echoes {
             let (ticket, outcome) = (echo.saying.ticket, Outcome::Accepted(echo.seq));
@@ -286,11 +283,13 @@ impl Bus for RedisBus {
         self.now = now;
         if let Some(room) = self.rooms.get_mut(name) {
             room.closed_at = None;
+            self.presence.open(now.uptime, name, room.opening);
             return;
         }
         self.openings = self.openings.wrapping_add(1);
         let opening = self.openings;
         self.rooms.insert(name.clone(), Room::new(opening));
+        self.presence.open(now.uptime, name, opening);
         self.threads.wishes.push(Wish::Subscribe(name.clone(), opening));
         // Spread over time, so that rooms that were opened together are not compared together.
         let spread = Duration::from_millis(u64::from(opening.wrapping_mul(0x9e37_79b9)) % 30_000);
@@ -302,13 +301,14 @@ impl Bus for RedisBus {
         self.now = now;
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.closed_at = Some(now.uptime);
+        self.presence.close(name);
         let due = Due::Close { room: name.clone(), opening: room.opening };
         self.wheel.insert(Tick::of(now).after(CLOSE_GRACE), due);
     }
 
     fn publish(&mut self, now: Now, ticket: Ticket, publication: Publication) {
         self.now = now;
-        if self.pending.len() >= self.pending_max {
+        if self.is_full() {
             let outcome = Outcome::Refused("too many messages wait for redis; try again later");
             return self.events.push_back(BusEvent::Published { ticket, outcome });
         }
@@ -317,13 +317,14 @@ impl Bus for RedisBus {
 
     fn read(&mut self, now: Now, ticket: Ticket, name: &RoomName, from: ReadFrom, bytes_max: usize) {
         self.now = now;
-        if self.pending.len() >= self.pending_max {
+        if self.is_full() {
             let page = Err("too many requests wait for redis; try again later");
             return self.events.push_back(BusEvent::Page { ticket, page });
         }
         let read = WaitingRead { ticket, from, bytes_max, since: now.uptime };
+        let is_loaded = self.presence.is_loaded(name);
         match self.rooms.get_mut(name) {
-            Some(room) if !room.may_be_read() => {
+            Some(room) if !room.may_be_read() || !is_loaded => {
                 room.reads.push(read);
                 self.watch_room(name);
             }
@@ -336,16 +337,26 @@ impl Bus for RedisBus {
         }
     }
 
+    fn shares_presence(&self) -> bool {
+        true
+    }
+
+    fn announce(&mut self, now: Now, name: &RoomName, change: PresenceChange) {
+        self.now = now;
+        self.presence.announce(now.uptime, name, change);
+    }
+
     fn poll_event(&mut self) -> Option<BusEvent> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            if !self.take_batch() {
+            if !self.take_action() && !self.take_batch() {
                 break;
             }
         }
         self.counters.requests_pending.store(self.pending.len() as u64, Relaxed);
+        self.count_presence();
         self.threads.flush();
         None
     }
@@ -359,7 +370,7 @@ impl Bus for RedisBus {
             return Some(Duration::ZERO);
         }
         let retry = self.threads.are_held_up().then_some(port::RETRY);
-        [self.wheel.timeout(now), retry].into_iter().flatten().min()
+        [self.wheel.timeout(now), retry, self.presence.timeout(now.uptime)].into_iter().flatten().min()
     }
 
     fn handle_deadlines(&mut self, now: Now) {
@@ -370,5 +381,6 @@ impl Bus for RedisBus {
             let Some((tick, due)) = self.wheel.pop(Tick::of(now)) else { break };
             self.handle_due(now, tick, due);
         }
+        self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.load(Relaxed));
     }
 }

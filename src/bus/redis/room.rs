@@ -17,8 +17,9 @@ pub(super) struct Room {
     /// Whether it was subscribed before: then something may have been missed since.
     pub(super) was_subscribed: bool,
     pub(super) sequence: Sequence,
-    /// Reads that wait for the subscription, since whatever is said between a page and it would be missed, or until it is known
-    /// what has become of messages that Redis had and has no more.
+    /// Reads that wait for the subscription, since whatever is said between a page and it would be missed; for who is present
+    /// elsewhere, since who has read a page is told who is there; or until it is known what has become of messages that Redis
+    /// had and has no more.
     pub(super) reads: Vec<WaitingRead>,
     /// Own publications that Redis has numbered and that have yet to come back, in order.
     pub(super) echoes: VecDeque<Echo>,

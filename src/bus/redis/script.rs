@@ -5,14 +5,18 @@
 //! (string: `line seq`) and the channel `roomcast:{lobby}`. A *line* is a run of numbers without repetition: it goes on when the
 //! epoch is renewed, so that an id that was accepted before a renewal still counts.
 
+mod presence;
+
 use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::Cmd;
 
+pub(super) use self::presence::{PresenceCall, PresenceDone, is_share, share};
 use super::resp::Value;
 use super::sequence::{Extract, Question};
+use super::share::Wish;
 use crate::config::Config;
 use crate::id::{Epoch, RoomName};
 use crate::publication::{Numbered, Publication, ReadFrom};
@@ -134,16 +138,22 @@ pub(super) enum Script {
     Publish,
     Read,
     Renew,
+    Share,
+    Who,
+    Beat,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 3] = [Self::Publish, Self::Read, Self::Renew];
+    pub(super) const ALL: [Self; 6] = [Self::Publish, Self::Read, Self::Renew, Self::Share, Self::Who, Self::Beat];
 
     pub(super) fn source(self) -> String {
         let body = match self {
             Self::Publish => PUBLISH,
             Self::Read => READ,
             Self::Renew => RENEW,
+            Self::Share => return presence::SHARE.to_owned(),
+            Self::Who => return presence::WHO.to_owned(),
+            Self::Beat => return presence::BEAT.to_owned(),
         };
         format!("{BEGIN}{CLOCK}{body}")
     }
@@ -155,6 +165,7 @@ pub(super) enum Call {
     Publish { publication: Publication, serial: u64 },
     Read { room: RoomName, from: ReadFrom, bytes_max: usize },
     Ask { room: RoomName, question: Question },
+    Presence(PresenceCall),
 }
 
 impl Call {
@@ -163,13 +174,20 @@ impl Call {
             Self::Publish { .. } => Script::Publish,
             Self::Ask { question: Question::Renew(_), .. } => Script::Renew,
             Self::Read { .. } | Self::Ask { .. } => Script::Read,
+            Self::Presence(PresenceCall::Room(_, Wish::Share { .. })) => Script::Share,
+            Self::Presence(PresenceCall::Room(_, Wish::Who { .. })) => Script::Who,
+            Self::Presence(PresenceCall::Beat(_)) => Script::Beat,
         }
     }
 
-    fn room(&self) -> &RoomName {
+    /// The room whose keys are concerned; a beat concerns those of none.
+    fn room(&self) -> Option<&RoomName> {
         match self {
-            Self::Publish { publication, .. } => &publication.room,
-            Self::Read { room, .. } | Self::Ask { room, .. } => room,
+            Self::Publish { publication, .. } => Some(&publication.room),
+            Self::Read { room, .. } | Self::Ask { room, .. } | Self::Presence(PresenceCall::Room(room, _)) => {
+                Some(room)
+            }
+            Self::Presence(PresenceCall::Beat(_)) => None,
         }
     }
 }
@@ -179,6 +197,7 @@ impl Call {
 pub(super) enum Done {
     Published { epoch: Epoch, seq: u64, duplicate: bool },
     Read(Extract),
+    Presence(PresenceDone),
 }
 
 /// Writes calls as commands of the protocol.
@@ -228,16 +247,20 @@ impl Packer {
     /// Appends a call. Nothing is said twice with the same candidate for an epoch: the first attempt may have begun the room,
     /// and Redis may have lost it since.
     pub(super) fn pack(&mut self, call: &Call, out: &mut Vec<u8>) {
+        if let Call::Presence(presence) = call {
+            return self.pack_presence(presence, call.script() as usize, out);
+        }
+        let Some(room) = call.room() else { return };
         self.attempts += 1;
         let keys = if call.script() == Script::Publish { 3 } else { 2 };
         self.command.clear();
         self.command.arg("EVALSHA").arg(&self.shas[call.script() as usize]).arg(keys);
         for key in ["meta", "log"] {
-            self.names.write_key(&mut self.text, call.room(), key);
+            self.names.write_key(&mut self.text, room, key);
             self.command.arg(&self.text);
         }
         if let Call::Publish { publication, serial, .. } = call {
-            self.names.write_key(&mut self.text, call.room(), "id:");
+            self.names.write_key(&mut self.text, room, "id:");
             // Neither can a user be called like this, nor can the end of a user's name be taken for the beginning of an id.
             let _ = match &publication.id {
                 Some(id) => write!(self.text, "{} {id}", publication.user),
@@ -273,6 +296,7 @@ impl Packer {
             Call::Ask { question: Question::Renew(epoch), .. } => {
                 self.command.arg(self.life).arg(epoch.as_str());
             }
+            Call::Presence(_) => {}
         }
         self.command.write_packed_command(out);
     }
@@ -295,6 +319,12 @@ impl Names {
         text.push_str(key);
     }
 
+    fn write_nodes_key(&self, text: &mut String) {
+        text.clear();
+        text.push_str(self.prefix.trim_end_matches('{'));
+        text.push_str("nodes");
+    }
+
     pub(super) fn write_channel(&self, text: &mut String, room: &RoomName) {
         text.clear();
         text.push_str(&self.prefix);
@@ -310,6 +340,9 @@ impl Names {
 
 /// Reads the answer to a call.
 pub(super) fn done(call: &Call, value: Value<'_>) -> Option<Done> {
+    if let Call::Presence(call) = call {
+        return presence::done(call, value).map(Done::Presence);
+    }
     let mut items = value.items()?;
     let epoch = Epoch::new(items.next()?.text()?);
     let number = items.next()?.number()?;

@@ -40,6 +40,16 @@ pub struct RedisStats {
     pub epochs_total: u64,
     /// Messages that were dropped because the loop was behind, to be read again.
     pub dropped_total: u64,
+    /// Nodes that live, this one included.
+    pub nodes_alive: u64,
+    /// Users that are present on other nodes in rooms that are open here, counted once a node and room.
+    pub users_elsewhere: u64,
+    /// What Redis was told of who is present here: single changes or many at once.
+    pub shares_sent_total: u64,
+    /// What other nodes have told.
+    pub shares_received_total: u64,
+    /// Rooms of which Redis had not, or not rightly, who is present here, and was told again.
+    pub repairs_total: u64,
 }
 
 impl RedisStats {
@@ -78,6 +88,15 @@ impl RedisStats {
                 "Messages dropped because the loop was behind, to be read again.",
                 self.dropped_total,
             ),
+            gauge("redis_nodes", "Nodes that live, this one included.", self.nodes_alive as f64),
+            gauge(
+                "redis_users_elsewhere",
+                "Users on other nodes in rooms open here, once a node and room.",
+                self.users_elsewhere as f64,
+            ),
+            counter("redis_shares_sent", "Times the others were told who came and went here.", self.shares_sent_total),
+            counter("redis_shares_received", "Times another node told it.", self.shares_received_total),
+            counter("redis_repairs", "Rooms of which Redis did not have who is present here.", self.repairs_total),
         ]
     }
 }
@@ -118,7 +137,12 @@ counters!(
     echo_micros_max,
     fills_total,
     epochs_total,
-    dropped_total
+    dropped_total,
+    nodes_alive,
+    users_elsewhere,
+    shares_sent_total,
+    shares_received_total,
+    repairs_total
 );
 
 pub(super) fn add(counter: &AtomicU64, count: u64) {

@@ -14,6 +14,7 @@ use super::port::{Port, RETRY};
 use super::resp::Value;
 use super::script::{self, Names};
 use super::sequence::Arrival;
+use super::share::Share;
 use super::stats::{Counters, add};
 use crate::id::{Epoch, RoomName};
 use crate::inbox::Inbox;
@@ -39,6 +40,8 @@ pub(super) enum News {
     /// No room is subscribed any more.
     Down,
     Arrival(RoomName, Arrival),
+    /// Another node has said who is present there.
+    Share(RoomName, Share),
     /// A message of the room was dropped.
     Gap(RoomName),
 }
@@ -52,6 +55,8 @@ struct Channel {
 /// Which channels are wanted, and what of them is on its way.
 struct Table {
     names: Names,
+    /// This node, whose own shares come back and are no news.
+    node: String,
     channels: HashMap<RoomName, Channel>,
     pending: VecDeque<Wish>,
     /// Subscriptions that Redis has yet to acknowledge, in order.
@@ -76,11 +81,12 @@ impl Subscriber {
         poll: Poll,
         link: Link,
         wishes: Inbox<Vec<Wish>>,
-        names: Names,
+        (names, node): (Names, String),
         (news, counters): (Port<News>, Arc<Counters>),
     ) -> Self {
         let table = Table {
             names,
+            node,
             channels: HashMap::new(),
             pending: VecDeque::new(),
             asked: VecDeque::new(),
@@ -213,6 +219,10 @@ impl Table {
         // A straggler of a room that was closed.
         let Some((room, known)) = known else { return };
         let room = room.clone();
+        if script::is_share(payload) {
+            let share = script::share(payload, &self.node);
+            return self.hand_over(room, payload.len(), |room| Some(News::Share(room, share?)));
+        }
         let Some((epoch, seq, body_at)) = script::arrival(payload) else {
             log::warn!("something else than roomcast publishes on the channel of room {room}; it is ignored");
             return;
@@ -227,14 +237,20 @@ impl Table {
                 epoch
             }
         };
+        let body = chunk.slice_ref(&payload[body_at..]);
+        let arrival = Arrival { epoch, seq, body };
+        self.hand_over(room, payload.len(), |room| Some(News::Arrival(room, arrival)));
+    }
+
+    /// Has the loop told, unless it is too far behind.
+    fn hand_over(&mut self, room: RoomName, bytes: usize, news: impl FnOnce(RoomName) -> Option<News>) {
         if self.backlog_bytes > BACKLOG_BYTES_MAX {
             add(&self.counters.dropped_total, 1);
             self.gaps.insert(room);
-            return;
+        } else if let Some(news) = news(room) {
+            self.backlog_bytes += bytes;
+            self.news.push(news);
         }
-        self.backlog_bytes += payload.len();
-        let body = chunk.slice_ref(&payload[body_at..]);
-        self.news.push(News::Arrival(room, Arrival { epoch, seq, body }));
     }
 
     fn flush(&mut self) {

@@ -3,15 +3,17 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use mio::{Poll, Token, Waker};
 
 use super::RedisConfig;
-use super::commander::{Commander, Order, Reply};
+use super::commander::{Commander, FAREWELL_MAX, Order, Reply};
 use super::link::Link;
+use super::nodes::Beat;
 use super::port::Port;
-use super::script::{Names, Packer};
+use super::script::{Call, Names, Packer, PresenceCall};
 use super::stats::Counters;
 use super::subscriber::{News, Subscriber, Wish};
 use super::target::Target;
@@ -27,6 +29,9 @@ const BATCHES_MAX: usize = 64;
 /// The same for messages, each batch of which may have 256 KiB.
 const NEWS_BATCHES_MAX: usize = 16;
 
+/// How often is looked whether the farewell is said.
+const FAREWELL_LOOK: Duration = Duration::from_millis(2);
+
 pub(super) struct Threads {
     pub(super) orders: Port<Order>,
     pub(super) replies: Inbox<Vec<Reply>>,
@@ -34,6 +39,7 @@ pub(super) struct Threads {
     pub(super) news: Inbox<Vec<News>>,
     wakers: [Arc<Waker>; 2],
     counters: Arc<Counters>,
+    commander: Option<JoinHandle<()>>,
 }
 
 impl Threads {
@@ -46,7 +52,7 @@ impl Threads {
     ) -> io::Result<Self> {
         let target = Arc::new(target);
         let names = Names::new(&redis.prefix);
-        let packer = Packer::new(config, names.clone(), node);
+        let packer = Packer::new(config, names.clone(), node.clone());
 
         let poll = Poll::new()?;
         let commander_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
@@ -62,18 +68,20 @@ impl Threads {
         let (news, news_inbox) = inbox(NEWS_BATCHES_MAX, waker);
         let link = Link::new(target, "subscribing", poll.registry().try_clone()?, LINK, seed.rotate_left(32));
         let out = (Port::new(news), Arc::clone(counters));
-        let subscriber = Subscriber::new(poll, link, wishes_inbox, names, out);
+        let subscriber = Subscriber::new(poll, link, wishes_inbox, (names, node), out);
 
-        let threads = Self {
+        let mut threads = Self {
             orders: Port::new(orders),
             replies: replies_inbox,
             wishes: Port::new(wishes),
             news: news_inbox,
             wakers: [commander_waker, subscriber_waker],
             counters: Arc::clone(counters),
+            commander: None,
         };
         // Linux shows 15 bytes of a name.
-        thread::Builder::new().name("redis-commander".to_owned()).spawn(move || commander.run())?;
+        let builder = thread::Builder::new().name("redis-commander".to_owned());
+        threads.commander = Some(builder.spawn(move || commander.run())?);
         thread::Builder::new().name("redis-listener".to_owned()).spawn(move || subscriber.run())?;
         Ok(threads)
     }
@@ -102,10 +110,20 @@ impl Threads {
 
 impl Drop for Threads {
     fn drop(&mut self) {
+        let is_up = self.counters.publishing_up.load(Relaxed);
+        self.orders.push(Order { id: 0, call: Call::Presence(PresenceCall::Beat(Beat::farewell())) });
+        self.orders.flush();
         self.counters.stop.store(true, Relaxed);
-        // They are not waited for: one may be looking up a name.
         self.wakers.iter().for_each(|waker| {
             let _ = waker.wake();
         });
+        // The process may end right behind this, and the farewell with it. Beyond that time nobody is waited for: without a link
+        // one may be looking up a name.
+        for _ in 0..FAREWELL_MAX.as_millis() / FAREWELL_LOOK.as_millis() {
+            if !is_up || self.commander.as_ref().is_none_or(JoinHandle::is_finished) {
+                return;
+            }
+            thread::park_timeout(FAREWELL_LOOK);
+        }
     }
 }

@@ -1,0 +1,60 @@
+//! Which Redis, and how: the settings.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::id::check_name;
+
+/// Which Redis, and how.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// `redis://[[user]:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path`.
+    pub url: String,
+    /// What all keys and channels begin with; servers with different ones do not know of each other.
+    pub prefix: String,
+    /// How long a publication or a read waits for Redis before it is refused (`unavailable`, temporary).
+    pub hold: Duration,
+    /// How long a node may be silent before its users count as gone on the others: 3 s to 5 min.
+    pub lease: Duration,
+    /// A PEM file of certificates to trust with `rediss://` instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl RedisConfig {
+    /// The Redis of a URL, everything else as usual.
+    pub fn new(url: &str) -> Self {
+        let (hold, lease) = (Duration::from_secs(10), Duration::from_secs(30));
+        Self { url: url.to_owned(), prefix: "roomcast".to_owned(), hold, lease, ca: None }
+    }
+
+    /// Whether everything is within its bounds.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        check_name(&self.prefix).map_err(|error| Error::Config(format!("redis prefix: {error}")))?;
+        within("redis hold", self.hold, Duration::from_millis(100)..=Duration::from_secs(60))?;
+        within("presence lease", self.lease, Duration::from_secs(3)..=Duration::from_secs(300))
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prefix, hold, lease, .. } = self;
+        // The URL may have a password in it.
+        f.debug_struct("RedisConfig")
+            .field("prefix", prefix)
+            .field("hold", hold)
+            .field("lease", lease)
+            .finish_non_exhaustive()
+    }
+}
+
+fn within(what: &str, found: Duration, allowed: RangeInclusive<Duration>) -> Result<(), Error> {
+    if allowed.contains(&found) {
+        return Ok(());
+    }
+    let (least, most) = allowed.into_inner();
+    Err(Error::Config(format!("{what} is {found:?}; {least:?} to {most:?} are allowed")))
+}

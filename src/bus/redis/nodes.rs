@@ -1,0 +1,608 @@
+//! Which nodes live, told by their beats. Sans-IO.
+//!
+//! Every node writes a number of its own six times a lease, and reads everybody's with the answer. A number that stands still for
+//! four of our own answered beats is a dead node's. No clock of another machine is looked at, and while Redis is away no beat
+//! is answered, so that nobody dies of it. The loop contract in one sentence: *send what [`Nodes::poll_beat`] has, hand in the
+//! answer, carry out what [`Nodes::poll_change`] says, come back within [`Nodes::timeout`].*
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use smol_str::{SmolStr, format_smolstr};
+
+const BEATS_PER_LEASE: u32 = 6;
+
+/// So many beats of ours must find a number unmoved: with the one in which it may just have moved, 5/6 of a lease.
+const UNMOVED_MAX: u32 = 4;
+
+/// How long nobody is declared dead after a link of ours was lost: whatever cut it may have cut the others', and they need so long
+/// to connect again (their backoff is 5 s at most, connecting 3 s).
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// What a node writes instead of its number when it ends.
+pub(super) const LEFT: &str = "left";
+
+/// Names a process for as long as it runs; never used twice.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct NodeId(SmolStr);
+
+impl Beat {
+    /// The last one of a node that ends.
+    pub(super) fn farewell() -> Self {
+        Self { says: Some(LEFT.into()), said: SmolStr::default(), remove: Vec::new() }
+    }
+}
+
+impl NodeId {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// What Redis is to be told, and asked who else is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Beat {
+    /// What we say; without it, this is only a look.
+    pub(super) says: Option<SmolStr>,
+    /// What we have said before, if Redis has forgotten nothing.
+    pub(super) said: SmolStr,
+    /// Nodes to be removed, if they still say this.
+    pub(super) remove: Vec<(NodeId, SmolStr)>,
+}
+
+/// What Redis answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// Whether it was what we have said before.
+    pub(super) is_remembered: bool,
+    /// What everybody says, ourselves included.
+    pub(super) all: Vec<(NodeId, SmolStr)>,
+}
+
+/// What follows for the rooms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// A node that something was heard from before lives.
+    Alive(NodeId),
+    /// A node is dead, or has left and its users' grace is over.
+    Gone(NodeId),
+    /// A node that was taken for dead here alone lives: it does not know, so it has to be asked for.
+    Returned(NodeId),
+    /// Redis has forgotten us, or the others took us for dead.
+    Forgotten,
+}
+
+/// What is to be thought of whom a node says to be present there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// They are.
+    Counts,
+    /// Nobody knows the node yet.
+    Unknown,
+    /// They were.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It was mentioned in a room, and perhaps taken for dead before; Redis has not named it since.
+    Mentioned {
+        was_gone: bool,
+    },
+    Alive,
+    /// It has left; its users may come back elsewhere until then.
+    Leaving {
+        until: Duration,
+    },
+    Gone,
+}
+
+#[derive(Debug)]
+struct Node {
+    state: State,
+    /// What it last said.
+    text: SmolStr,
+    unmoved: u32,
+    /// Whether the answer to a beat of ours named it. If it is not named any more though the beat is remembered, somebody has
+    /// removed it.
+    was_named: bool,
+    /// Whether the last answer named it.
+    is_named: bool,
+}
+
+impl Node {
+    fn has_left(&self) -> bool {
+        has_left(&self.text)
+    }
+
+    fn number(&self, place: usize) -> Option<u64> {
+        self.text.split(' ').nth(place)?.parse().ok()
+    }
+
+    /// The lease of its own, which decides how often it beats.
+    fn lease(&self) -> Option<Duration> {
+        self.number(1).map(Duration::from_millis)
+    }
+}
+
+fn has_left(text: &str) -> bool {
+    text.split(' ').next() == Some(LEFT)
+}
+
+/// A beat under way.
+#[derive(Debug)]
+struct Sent {
+    says: Option<SmolStr>,
+    is_looked_for: bool,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Nodes {
+    own: NodeId,
+    lease: Duration,
+    grace: Duration,
+    others: BTreeMap<NodeId, Node>,
+    beats: u64,
+    /// Our sets of lower versions are void.
+    floor: u64,
+    /// What Redis last had of us.
+    said: SmolStr,
+    next_at: Duration,
+    settled_at: Duration,
+    sent: Option<Sent>,
+    wants_look: bool,
+    remove: Vec<(NodeId, SmolStr)>,
+    changes: VecDeque<Change>,
+}
+
+impl Nodes {
+    /// `lease` is how long a node may be silent, `grace` how long the users of one that has left count on.
+    pub(super) fn new(own: NodeId, lease: Duration, grace: Duration) -> Self {
+        Self {
+            own,
+            lease,
+            grace,
+            others: BTreeMap::new(),
+            beats: 0,
+            floor: 0,
+            said: SmolStr::default(),
+            next_at: Duration::ZERO,
+            settled_at: Duration::ZERO,
+            sent: None,
+            wants_look: false,
+            remove: Vec::new(),
+            changes: VecDeque::new(),
+        }
+    }
+
+    /// How many nodes live, this one included.
+    pub(super) fn alive(&self) -> usize {
+        1 + self.others.values().filter(|node| node.state == State::Alive).count()
+    }
+
+    /// What is thought of a node. One that nobody has heard of is looked for at once.
+    pub(super) fn standing(&mut self, node: &NodeId) -> Standing {
+        match self.others.get(node).map(|node| node.state) {
+            Some(State::Alive | State::Leaving { .. }) => Standing::Counts,
+            Some(State::Gone) => Standing::Gone,
+            Some(State::Mentioned { .. }) => Standing::Unknown,
+            None => {
+                self.insert(node, State::Mentioned { was_gone: false }, SmolStr::default());
+                self.wants_look = true;
+                Standing::Unknown
+            }
+        }
+    }
+
+    /// All our sets are said again, in versions from `floor` on. What Redis may still have of older ones, perhaps of rooms that
+    /// are not open here any more, is not true.
+    pub(super) fn raise_floor(&mut self, floor: u64) {
+        self.floor = floor;
+    }
+
+    /// The lowest version of a set of a node's that is true.
+    pub(super) fn floor(&self, node: &NodeId) -> u64 {
+        self.others.get(node).and_then(|node| node.number(2)).unwrap_or(0)
+    }
+
+    /// Whether whom a node has count.
+    pub(super) fn counts(&self, node: &NodeId) -> bool {
+        self.others.get(node).is_some_and(|node| matches!(node.state, State::Alive | State::Leaving { .. }))
+    }
+
+    /// A node has just spoken in a room. If it was taken for dead it is looked for again.
+    pub(super) fn hear_from(&mut self, node: &NodeId) {
+        if let Some(node) = self.others.get_mut(node)
+            && node.state == State::Gone
+            && !node.has_left()
+        {
+            node.state = State::Mentioned { was_gone: true };
+            node.unmoved = 0;
+            self.wants_look = true;
+        }
+    }
+
+    /// Whether a node that was mentioned is still being looked for.
+    pub(super) fn is_looking(&self) -> bool {
+        self.wants_look || self.sent.as_ref().is_some_and(|sent| sent.is_looked_for)
+    }
+
+    /// Whether a beat is under way.
+    pub(super) fn is_asking(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// A link of ours was lost.
+    pub(super) fn disturb(&mut self, now: Duration) {
+        self.settled_at = now + SETTLE;
+    }
+
+    pub(super) fn timeout(&self, now: Duration) -> Option<Duration> {
+        let wants_look = self.wants_look || !self.remove.is_empty();
+        let beat = self.sent.is_none().then_some(if wants_look { now } else { self.next_at });
+        let untils = self.others.values().filter_map(|node| match node.state {
+            State::Leaving { until } => Some(until),
+            _ => None,
+        });
+        untils.chain(beat).min().map(|at| at.saturating_sub(now))
+    }
+
+    /// Users of nodes that have left do not count any more after the grace.
+    pub(super) fn handle_deadlines(&mut self, now: Duration) {
+        for (id, node) in &mut self.others {
+            if matches!(node.state, State::Leaving { until } if until <= now) {
+                node.state = State::Gone;
+                self.changes.push_back(Change::Gone(id.clone()));
+            }
+        }
+    }
+
+    /// What is to be sent now; each is to be answered by [`Nodes::answer`] or [`Nodes::fail`] before there is another.
+    pub(super) fn poll_beat(&mut self, now: Duration) -> Option<Beat> {
+        if self.sent.is_some() {
+            return None;
+        }
+        let says = if now >= self.next_at {
+            self.next_at = now + self.lease / BEATS_PER_LEASE;
+            self.beats += 1;
+            Some(format_smolstr!("{} {} {}", self.beats, self.lease.as_millis(), self.floor))
+        } else if self.wants_look || !self.remove.is_empty() {
+            None
+        } else {
+            return None;
+        };
+        self.sent = Some(Sent { says: says.clone(), is_looked_for: std::mem::take(&mut self.wants_look) });
+        Some(Beat { says, said: self.said.clone(), remove: std::mem::take(&mut self.remove) })
+    }
+
+    /// Redis did not take it. The next one is due when it is.
+    pub(super) fn fail(&mut self) {
+        self.sent = None;
+    }
+
+    pub(super) fn answer(&mut self, now: Duration, heard: Heard) {
+        let Some(sent) = self.sent.take() else { return };
+        if !heard.is_remembered {
+            // What Redis forgets is nobody's silence.
+            self.others.values_mut().for_each(|node| (node.was_named, node.unmoved) = (false, 0));
+            self.changes.push_back(Change::Forgotten);
+            if sent.says.is_none() {
+                self.next_at = now;
+            }
+        }
+        let is_beat = sent.says.is_some();
+        self.said = SmolStr::default();
+        self.others.values_mut().for_each(|node| node.is_named = false);
+        for (id, text) in heard.all {
+            if id == self.own {
+                self.said = text;
+            } else {
+                self.hear(now, &id, text, is_beat);
+            }
+        }
+        self.judge(now, is_beat);
+        if is_beat && heard.is_remembered {
+            self.others.values_mut().for_each(|node| node.was_named = node.is_named);
+        }
+    }
+
+    pub(super) fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
+    }
+
+    fn insert(&mut self, id: &NodeId, state: State, text: SmolStr) {
+        let node = Node { state, text, unmoved: 0, was_named: false, is_named: true };
+        self.others.insert(id.clone(), node);
+    }
+
+    fn hear(&mut self, now: Duration, id: &NodeId, text: SmolStr, is_beat: bool) {
+        let has_left = has_left(&text);
+        let Some(node) = self.others.get_mut(id) else {
+            return self.insert(id, if has_left { State::Gone } else { State::Alive }, text);
+        };
+        node.is_named = true;
+        let has_moved = node.text != text;
+        node.unmoved = if has_moved { 0 } else { node.unmoved + u32::from(is_beat) };
+        node.text = text;
+        let change = match node.state {
+            State::Mentioned { .. } if has_left => Some((State::Gone, Some(Change::Gone(id.clone())))),
+            State::Mentioned { was_gone: false } => Some((State::Alive, Some(Change::Alive(id.clone())))),
+            State::Mentioned { was_gone: true } => Some((State::Alive, Some(Change::Returned(id.clone())))),
+            State::Alive if has_left => Some((State::Leaving { until: now + self.grace }, None)),
+            State::Gone if has_moved && !has_left => Some((State::Alive, Some(Change::Returned(id.clone())))),
+            _ => None,
+        };
+        if let Some((state, change)) = change {
+            node.state = state;
+            self.changes.extend(change);
+        }
+    }
+
+    /// Decides who is dead.
+    fn judge(&mut self, now: Duration, is_beat: bool) {
+        let (own_lease, is_settled) = (self.lease, now >= self.settled_at);
+        let (changes, remove) = (&mut self.changes, &mut self.remove);
+        self.others.retain(|id, node| {
+            if !node.is_named {
+                if node.state == State::Gone {
+                    return false;
+                }
+                node.unmoved += u32::from(is_beat);
+            }
+            // Somebody who saw it before us found it dead.
+            let is_removed = !node.is_named && node.was_named;
+            // Who beats less often than we do is given the time.
+            let slower = node.lease().unwrap_or(own_lease).as_millis().div_ceil(own_lease.as_millis().max(1)) as u32;
+            let is_silent = is_settled && node.unmoved >= UNMOVED_MAX.saturating_mul(slower.max(1));
+            match node.state {
+                State::Alive | State::Mentioned { .. } if is_silent || is_removed => {
+                    if node.state == State::Alive {
+                        log::warn!("node {id:?} is silent; its users count as gone");
+                    }
+                    node.state = State::Gone;
+                    changes.push_back(Change::Gone(id.clone()));
+                    if node.is_named {
+                        remove.push((id.clone(), node.text.clone()));
+                    }
+                }
+                // It stays for as long as anybody may not have seen it yet.
+                State::Gone if node.has_left() && node.unmoved < BEATS_PER_LEASE => {}
+                State::Gone if is_beat => remove.push((id.clone(), node.text.clone())),
+                _ => {}
+            }
+            true
+        });
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// What the script does.
+    pub(in super::super) fn do_beat(redis: &mut BTreeMap<NodeId, SmolStr>, by: &NodeId, beat: &Beat) -> Heard {
+        for (node, text) in &beat.remove {
+            if redis.get(node) == Some(text) {
+                redis.remove(node);
+            }
+        }
+        let had = redis.get(by).cloned().unwrap_or_default();
+        let is_remembered = match &beat.says {
+            None => had == beat.said,
+            Some(says) => {
+                let surprised = format_smolstr!("{says} !");
+                if had != *says && had != surprised {
+                    redis.insert(by.clone(), if had == beat.said { says.clone() } else { surprised.clone() });
+                }
+                redis[by] != surprised
+            }
+        };
+        Heard { is_remembered, all: redis.iter().map(|(node, text)| (node.clone(), text.clone())).collect() }
+    }
+
+    const LEASE: Duration = Duration::from_secs(6);
+    const BEAT: Duration = Duration::from_secs(1);
+    const GRACE: Duration = Duration::from_secs(5);
+
+    struct Heart {
+        nodes: Nodes,
+        now: Duration,
+        /// What Redis has.
+        redis: BTreeMap<NodeId, SmolStr>,
+    }
+
+    fn id(text: &str) -> NodeId {
+        NodeId::new(text)
+    }
+
+    impl Heart {
+        fn new() -> Self {
+            let nodes = Nodes::new(id("own"), LEASE, GRACE);
+            Self { nodes, now: Duration::from_secs(100), redis: BTreeMap::new() }
+        }
+
+        /// One turn a beat later: what was changed.
+        fn beat(&mut self) -> Vec<Change> {
+            self.now += BEAT;
+            self.turn()
+        }
+
+        fn turn(&mut self) -> Vec<Change> {
+            self.nodes.handle_deadlines(self.now);
+            while let Some(beat) = self.nodes.poll_beat(self.now) {
+                let heard = do_beat(&mut self.redis, &id("own"), &beat);
+                self.nodes.answer(self.now, heard);
+            }
+            std::iter::from_fn(|| self.nodes.poll_change()).collect()
+        }
+
+        fn says(&mut self, node: &str, text: &str) {
+            self.redis.insert(id(node), text.into());
+        }
+    }
+
+    #[test]
+    fn a_silent_node_is_gone_within_the_lease_and_removed() {
+        let mut heart = Heart::new();
+        heart.says("a", "1 6000");
+        assert_eq!(heart.beat(), []);
+        assert_eq!(heart.nodes.alive(), 2);
+        let silent_since = heart.now;
+        let changes = std::iter::repeat_with(|| heart.beat()).find(|changes| !changes.is_empty()).unwrap();
+        assert_eq!(changes, [Change::Gone(id("a"))]);
+        assert!(heart.now - silent_since <= LEASE * 5 / 6, "{:?}", heart.now - silent_since);
+        assert_eq!((heart.nodes.alive(), heart.redis.contains_key(&id("a"))), (1, false));
+        assert!(!heart.nodes.counts(&id("a")));
+    }
+
+    #[test]
+    fn who_beats_less_often_has_more_time() {
+        let mut heart = Heart::new();
+        heart.says("slow", "1 12000");
+        for _ in 0..8 {
+            assert_eq!(heart.beat(), []);
+        }
+        assert_eq!(heart.beat(), [Change::Gone(id("slow"))]);
+    }
+
+    #[test]
+    fn a_redis_that_forgets_kills_nobody_who_beats_again() {
+        let mut heart = Heart::new();
+        heart.says("a", "1 6000");
+        heart.beat();
+        heart.redis.clear();
+        assert_eq!(heart.beat(), [Change::Forgotten]);
+        assert_eq!(heart.beat(), []);
+        heart.says("a", "2 6000");
+        for _ in 0..3 {
+            assert_eq!(heart.beat(), []);
+        }
+        assert_eq!(heart.nodes.standing(&id("a")), Standing::Counts);
+    }
+
+    #[test]
+    fn after_a_lost_link_the_others_have_time_to_come_back() {
+        let mut heart = Heart::new();
+        heart.says("a", "1 6000");
+        heart.beat();
+        heart.nodes.disturb(heart.now);
+        for _ in 0..9 {
+            assert_eq!(heart.beat(), []);
+        }
+        assert_eq!(heart.beat(), [Change::Gone(id("a"))]);
+    }
+
+    #[test]
+    fn whom_another_node_found_dead_is_dead() {
+        let mut heart = Heart::new();
+        heart.says("a", "1 6000");
+        heart.beat();
+        heart.redis.remove(&id("a"));
+        assert_eq!(heart.beat(), [Change::Gone(id("a"))]);
+    }
+
+    #[test]
+    fn who_leaves_counts_until_the_grace_is_over_and_is_removed_later() {
+        let mut heart = Heart::new();
+        heart.says("a", "1 6000");
+        heart.beat();
+        heart.says("a", LEFT);
+        assert_eq!(heart.beat(), []);
+        assert_eq!((heart.nodes.standing(&id("a")), heart.nodes.alive()), (Standing::Counts, 1));
+        heart.now += GRACE - Duration::from_millis(1);
+        assert_eq!(heart.turn(), []);
+        assert_eq!(heart.nodes.timeout(heart.now), Some(Duration::from_millis(1)));
+        heart.now += Duration::from_millis(1);
+        assert_eq!(heart.turn(), [Change::Gone(id("a"))]);
+        let mut beats = 0;
+        while heart.redis.contains_key(&id("a")) {
+            assert_eq!(heart.beat(), []);
+            beats += 1;
+        }
+        assert!((4..=6).contains(&beats), "{beats}");
+        // Who comes later and finds it does not count it at all.
+        let mut late = Heart::new();
+        late.says("a", LEFT);
+        assert_eq!((late.beat(), late.nodes.standing(&id("a"))), (vec![], Standing::Gone));
+    }
+
+    #[test]
+    fn an_unknown_node_is_looked_for_at_once_and_once() {
+        let mut heart = Heart::new();
+        heart.beat();
+        for ghost in ["a", "b"] {
+            assert_eq!(heart.nodes.standing(&id(ghost)), Standing::Unknown);
+        }
+        assert!(heart.nodes.is_looking());
+        assert_eq!(heart.nodes.timeout(heart.now), Some(Duration::ZERO));
+        heart.says("a", "1 6000");
+        assert_eq!(heart.turn(), [Change::Alive(id("a"))]);
+        assert!(!heart.nodes.is_looking());
+        assert_eq!(heart.nodes.standing(&id("b")), Standing::Unknown);
+        assert!(!heart.nodes.is_looking(), "it was looked for");
+        for i in 0..3 {
+            heart.says("a", &format!("{i} 6000"));
+            assert_eq!(heart.beat(), []);
+        }
+        heart.says("a", "9 6000");
+        assert_eq!(heart.beat(), [Change::Gone(id("b"))]);
+    }
+
+    #[test]
+    fn whom_we_alone_took_for_dead_returns_and_whom_the_others_took_for_dead_notices() {
+        let mut heart = Heart::new();
+        heart.says("a", "1 6000");
+        (0..4).for_each(|_| assert_eq!(heart.beat(), []));
+        // It moves in the moment in which it is found dead, so that it is not removed.
+        heart.now += BEAT;
+        let beat = heart.nodes.poll_beat(heart.now).unwrap();
+        let heard = do_beat(&mut heart.redis, &id("own"), &beat);
+        heart.nodes.answer(heart.now, heard);
+        heart.says("a", "2 6000");
+        assert_eq!(heart.turn(), [Change::Gone(id("a")), Change::Returned(id("a"))]);
+        heart.redis.remove(&id("own"));
+        assert_eq!(heart.beat(), [Change::Forgotten]);
+        assert_eq!(heart.beat(), []);
+    }
+
+    #[test]
+    fn a_beat_that_is_said_twice_remembers_what_the_first_has_found() {
+        for is_forgotten in [false, true] {
+            let mut heart = Heart::new();
+            heart.beat();
+            if is_forgotten {
+                heart.redis.clear();
+            }
+            heart.now += BEAT;
+            let beat = heart.nodes.poll_beat(heart.now).unwrap();
+            assert_eq!(heart.nodes.poll_beat(heart.now + BEAT), None, "one at a time");
+            do_beat(&mut heart.redis, &id("own"), &beat);
+            let heard = do_beat(&mut heart.redis, &id("own"), &beat);
+            heart.nodes.answer(heart.now, heard);
+            assert_eq!(heart.nodes.poll_change().is_some(), is_forgotten);
+            assert_eq!(heart.beat(), [], "and is done with it");
+        }
+    }
+
+    #[test]
+    fn the_floor_is_read_from_the_beat() {
+        let mut heart = Heart::new();
+        heart.nodes.raise_floor(7);
+        heart.says("a", "1 6000 9");
+        heart.beat();
+        assert_eq!((heart.nodes.floor(&id("a")), heart.nodes.floor(&id("b"))), (9, 0));
+        assert_eq!(heart.redis[&id("own")], "1 6000 7");
+    }
+}

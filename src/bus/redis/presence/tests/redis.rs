@@ -1,0 +1,113 @@
+//! What the nodes are given: a small Redis that does what the scripts do, links to it, and chance.
+
+use std::collections::BTreeMap;
+
+use smol_str::SmolStr;
+
+use super::super::Answer;
+use crate::bus::redis::nodes::{Beat, Heard, NodeId};
+use crate::bus::redis::share::{CHANGES_MAX, Record, Records, Share, Users, Whereabouts, Wish};
+use crate::id::{RoomName, UserId};
+
+/// SplitMix64, as in the other simulations.
+pub(super) struct Chance(pub(super) u64);
+
+impl Chance {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    pub(super) fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+pub(super) fn room(number: u64) -> RoomName {
+    RoomName::new(&format!("room{number}")).unwrap()
+}
+
+pub(super) fn user(text: &str) -> UserId {
+    UserId::new(text).unwrap()
+}
+
+/// What is under way on the link that asks.
+pub(super) enum Call {
+    Room(RoomName, u32, Wish),
+    Beat(Beat),
+    Answered(RoomName, u32, Answer),
+    Heard(Option<Heard>),
+}
+
+/// What the scripts keep and do.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Redis {
+    pub(super) versions: BTreeMap<(RoomName, NodeId), u64>,
+    pub(super) sets: BTreeMap<(RoomName, NodeId), Users>,
+    pub(super) beats: BTreeMap<NodeId, SmolStr>,
+    /// Users in an answer beyond the first node's.
+    pub(super) users_max: usize,
+}
+
+impl Redis {
+    pub(super) fn share(&mut self, by: &NodeId, name: &RoomName, wish: &Wish) -> (bool, Option<Share>) {
+        let Wish::Share { base, version, changes } = wish else { panic!("{wish:?}") };
+        let key = (name.clone(), by.clone());
+        let had = self.versions.get(&key).copied();
+        if had == Some(*version) {
+            return (true, None);
+        }
+        match base {
+            None => drop(self.sets.remove(&key)),
+            base if had != *base => return (false, None),
+            Some(_) => {}
+        }
+        self.versions.insert(key.clone(), *version);
+        let set = self.sets.entry(key.clone()).or_default();
+        for (user, whereabouts) in changes {
+            match whereabouts {
+                Whereabouts::Here(name) => drop(set.insert(user.clone(), name.clone())),
+                Whereabouts::Gone => drop(set.remove(user)),
+            }
+        }
+        if set.is_empty() {
+            self.sets.remove(&key);
+        }
+        let changes = (changes.len() <= CHANGES_MAX).then(|| changes.clone());
+        (true, Some(Share { node: by.clone(), base: *base, version: *version, changes }))
+    }
+
+    pub(super) fn who(
+        &mut self,
+        by: &NodeId,
+        name: &RoomName,
+        known: &[(NodeId, u64)],
+        graves: &[(NodeId, u64)],
+    ) -> Records {
+        for (node, version) in graves {
+            let key = (name.clone(), node.clone());
+            if self.versions.get(&key) == Some(version) {
+                self.versions.remove(&key);
+                self.sets.remove(&key);
+            }
+        }
+        let (mut records, mut total) = (Records::default(), 0);
+        for ((_, node), version) in self.versions.iter().filter(|((room, _), _)| room == name) {
+            let set = self.sets.get(&(name.clone(), node.clone())).cloned().unwrap_or_default();
+            if node == by {
+                records.own = Some((*version, set.len()));
+                continue;
+            }
+            let is_known = known.contains(&(node.clone(), *version));
+            let users = (!is_known && (total == 0 || total + set.len() <= self.users_max)).then(|| {
+                total += set.len().max(1);
+                set
+            });
+            records.others.push(Record { node: node.clone(), version: *version, users });
+        }
+        records
+    }
+}
