@@ -1,0 +1,159 @@
+//! Single cases, each as small as it can be.
+
+use super::*;
+
+fn arrival(epoch: &str, seq: u64) -> Arrival {
+    Arrival { epoch: Epoch::new(epoch), seq, body: Bytes::from(format!("{epoch}/{seq}")) }
+}
+
+fn known(epoch: &str, top: u64) -> Sequence {
+    let mut sequence = Sequence::new();
+    sequence.observe(&Epoch::new(epoch), top, None, &mut Vec::new());
+    sequence
+}
+
+fn numbers(steps: &[Step]) -> Vec<u64> {
+    let number = |step: &Step| match step {
+        Step::Deliver(message) => message.seq,
+        Step::EpochChanged { top, .. } => 1000 + top,
+    };
+    steps.iter().map(number).collect()
+}
+
+#[test]
+fn what_arrives_before_the_first_page_is_delivered_behind_it() {
+    let (mut sequence, mut steps) = (Sequence::new(), Vec::new());
+    for seq in 3..=6 {
+        sequence.take(arrival("a", seq), &mut steps);
+    }
+    assert!(steps.is_empty() && sequence.poll_question().is_none());
+    sequence.observe(&Epoch::new("a"), 4, None, &mut steps);
+    assert_eq!(numbers(&steps), [5, 6]);
+    assert_eq!(sequence.poll_question(), None);
+}
+
+#[test]
+fn the_first_messages_of_a_new_epoch_are_not_passed_over() {
+    let (mut sequence, mut steps) = (known("a", 7), Vec::new());
+    sequence.take(arrival("b", 1), &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Since(7)));
+    sequence.take(arrival("b", 2), &mut steps);
+    let extract = Extract { epoch: Epoch::new("b"), top: 1, complete: true, messages: Vec::new() };
+    sequence.answer(extract, &mut steps);
+    assert_eq!(numbers(&steps), [1000, 1, 2]);
+    assert_eq!((sequence.poll_question(), sequence.skipped()), (None, 0));
+}
+
+#[test]
+fn too_many_messages_behind_a_gap_are_read_again() {
+    let (mut sequence, mut steps) = (known("a", 0), Vec::new());
+    for seq in 2..=5000 {
+        sequence.take(arrival("a", seq), &mut steps);
+    }
+    assert!(steps.is_empty());
+    let mut asked = Vec::new();
+    while let Some(question) = sequence.poll_question() {
+        let Question::Since(from) = question else { panic!("{question:?}") };
+        let messages: Vec<_> =
+            (from..=5000.min(from + 499)).map(|seq| Numbered { seq, body: arrival("a", seq).body }).collect();
+        let complete = messages.last().is_some_and(|last| last.seq == 5000);
+        let epoch = Epoch::new("a");
+        sequence.answer(Extract { epoch, top: 5000, complete, messages }, &mut steps);
+        asked.push(from);
+    }
+    assert_eq!(numbers(&steps), (1..=5000).collect::<Vec<_>>());
+    assert!(asked.len() < 12, "{asked:?}");
+}
+
+#[test]
+fn a_number_given_out_twice_begins_a_new_epoch() {
+    let (mut sequence, mut steps) = (known("a", 0), Vec::new());
+    sequence.take(arrival("a", 1), &mut steps);
+    sequence.suspect();
+    sequence.take(arrival("a", 2), &mut steps);
+    assert_eq!(numbers(&steps), [1], "after an interruption nothing is delivered unasked");
+    assert_eq!(sequence.poll_question(), Some(Question::Since(1)));
+    let other = Numbered { seq: 1, body: Bytes::from_static(b"another") };
+    let messages = vec![other, Numbered { seq: 2, body: arrival("a", 2).body }];
+    sequence.answer(Extract { epoch: Epoch::new("a"), top: 2, complete: true, messages }, &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Renew(Epoch::new("a"))));
+    sequence.answer(Extract { epoch: Epoch::new("b"), top: 2, complete: true, messages: Vec::new() }, &mut steps);
+    assert_eq!(numbers(&steps), [1, 1002]);
+}
+
+#[test]
+fn a_gap_that_is_seen_while_a_position_is_asked_for_is_filled() {
+    let (mut sequence, mut steps) = (known("a", 1), Vec::new());
+    sequence.wonder();
+    assert_eq!(sequence.poll_question(), Some(Question::Position));
+    sequence.take(arrival("a", 3), &mut steps);
+    let extract = Extract { epoch: Epoch::new("a"), top: 1, complete: true, messages: Vec::new() };
+    sequence.answer(extract, &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Since(1)));
+}
+
+#[test]
+fn what_waits_does_not_keep_all_that_was_read_with_it() {
+    let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
+    let (mut sequence, mut steps) = (known("a", 1), Vec::new());
+    for (epoch, seq) in [("a", 3), ("b", 1)] {
+        sequence.take(Arrival { epoch: Epoch::new(epoch), seq, body: chunk.slice(..100) }, &mut steps);
+    }
+    assert!(chunk.is_unique() && steps.is_empty());
+    sequence.take(Arrival { epoch: Epoch::new("a"), seq: 2, body: chunk.slice(..100) }, &mut steps);
+    assert_eq!((numbers(&steps), chunk.is_unique()), (vec![2, 3], false), "what is delivered at once is not copied");
+}
+
+/// The answer of a Redis without history.
+fn nothing(epoch: &str, top: u64) -> Extract {
+    Extract { epoch: Epoch::new(epoch), top, complete: true, messages: Vec::new() }
+}
+
+#[test]
+fn without_history_an_interruption_that_missed_nothing_ends_no_epoch() {
+    let (mut sequence, mut steps) = (known("a", 5), Vec::new());
+    sequence.suspect();
+    assert_eq!(sequence.poll_question(), Some(Question::Since(5)));
+    // Said after the question was answered, or before: it continues what was delivered.
+    sequence.take(arrival("a", 6), &mut steps);
+    sequence.answer(nothing("a", 5), &mut steps);
+    assert_eq!((numbers(&steps), sequence.poll_question()), (vec![6], None));
+    assert!(!sequence.awaits());
+}
+
+#[test]
+fn without_history_what_the_answer_has_overtaken_is_awaited() {
+    let (mut sequence, mut steps) = (known("a", 5), Vec::new());
+    sequence.suspect();
+    assert_eq!(sequence.poll_question(), Some(Question::Since(5)));
+    sequence.answer(nothing("a", 7), &mut steps);
+    assert!(sequence.awaits() && sequence.poll_question().is_none());
+    sequence.look();
+    sequence.take(arrival("a", 6), &mut steps);
+    sequence.take(arrival("a", 7), &mut steps);
+    assert!(!sequence.awaits());
+    sequence.look();
+    assert_eq!((numbers(&steps), sequence.poll_question()), (vec![6, 7], None));
+}
+
+#[test]
+fn without_history_what_does_not_come_ends_the_epoch() {
+    let renew = Some(Question::Renew(Epoch::new("a")));
+    let after_gap = || {
+        let mut sequence = known("a", 5);
+        sequence.suspect();
+        sequence.poll_question();
+        sequence.answer(nothing("a", 7), &mut Vec::new());
+        sequence
+    };
+    let mut sequence = after_gap();
+    (0..2).for_each(|_| sequence.look());
+    assert_eq!(sequence.poll_question(), renew);
+
+    // A later message shows at once that it is lost.
+    let (mut sequence, mut steps) = (after_gap(), Vec::new());
+    sequence.take(arrival("a", 8), &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Since(5)));
+    sequence.answer(nothing("a", 8), &mut steps);
+    assert_eq!((sequence.poll_question(), steps), (renew, Vec::new()));
+}
