@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-use super::link::{Change, Fault, Link};
+use super::fault::Fault;
+use super::link::{Change, Link};
 use super::port::{Port, RETRY};
 use super::resp::Value;
 use super::script::{Call, Done, Packer, Script, done};
@@ -325,5 +326,79 @@ impl Desk {
                 self.replies.push(Reply { id: waiting.order.id, result: Err(WORDS) });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::io;
+    use std::sync::{Barrier, mpsc};
+    use std::thread;
+
+    use mio::{Token, Waker};
+
+    use super::super::link::Berth;
+    use super::super::resolver::{Place, Spot};
+    use super::super::script::Names;
+    use super::super::target::Target;
+    use super::*;
+    use crate::config::Config;
+    use crate::id::RoomName;
+    use crate::inbox::inbox;
+    use crate::publication::ReadFrom;
+
+    /// A place that is not found before the test is over.
+    struct Nowhere(Barrier);
+
+    impl fmt::Display for Nowhere {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("nowhere")
+        }
+    }
+
+    impl Place for Nowhere {
+        fn at_once(&self) -> Option<Spot> {
+            None
+        }
+
+        fn find(&self) -> io::Result<Spot> {
+            self.0.wait();
+            Err(io::Error::other("nowhere"))
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_answered_in_time_while_a_name_is_looked_up_and_nothing_waits_for_the_look_up() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let mut loop_poll = Poll::new().unwrap();
+        let loop_waker = Arc::new(Waker::new(loop_poll.registry(), Token(0)).unwrap());
+        let place = Arc::new(Nowhere(Barrier::new(2)));
+        let target = Target { place: Arc::clone(&place) as Arc<dyn Place>, login: Arc::default() };
+        let registry = poll.registry().try_clone().unwrap();
+        let berth = Berth { registry, token: Token(1), waker: Arc::clone(&waker), seed: 7 };
+        let link = Link::new(&target, "testing", berth);
+        let (orders, orders_inbox) = inbox(4, Arc::clone(&waker));
+        let (replies, replies_inbox) = inbox(4, loop_waker);
+        let counters = Arc::new(Counters::default());
+        let packer = Packer::new(&Config::default(), Names::new("roomcast"), "node".to_owned());
+        let out = (Port::new(replies), Arc::clone(&counters));
+        let commander = Commander::new(poll, link, orders_inbox, (packer, Duration::from_millis(200)), out);
+        let room = RoomName::new("lobby").unwrap();
+        let call = Call::Read { room, from: ReadFrom::Newest(1), bytes_max: 1 };
+        orders.push(vec![Order { id: 1, call }]).unwrap();
+        let (ended, end) = mpsc::channel();
+        thread::spawn(move || {
+            commander.run();
+            ended.send(())
+        });
+        loop_poll.poll(&mut Events::with_capacity(8), Some(Duration::from_secs(60))).unwrap();
+        let reply = replies_inbox.pop().unwrap().pop().unwrap();
+        assert!(reply.id == 1 && reply.result.is_err());
+        counters.stop.store(true, Relaxed);
+        waker.wake().unwrap();
+        end.recv_timeout(Duration::from_secs(60)).expect("the thread ends");
+        place.0.wait();
     }
 }

@@ -10,12 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use mio::{Registry, Token};
+use mio::{Registry, Token, Waker};
 use redis::Cmd;
 
+use super::fault::{Complaints, Fault, Loss};
+use super::resolver::{Lookup, Place, Spot};
 use super::resp::{self, Value};
 use super::stream::Stream;
-use super::target::Target;
+use super::target::{Login, Target};
+
+/// How long it may take to find out where Redis is.
+const FIND_MAX: Duration = Duration::from_secs(5);
 
 /// How long connecting, and then logging in, may take.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
@@ -30,45 +35,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// A link that stood for so long was not a failure.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// How often the same reason is logged again.
-const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
-
 /// What may wait to be written; beyond it [`Link::can_send`] says no.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
 
 const READ_BYTES: usize = 64 * 1024;
 const READS_PER_DRIVE: usize = 4;
-
-/// Why a link is given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    words: String,
-    /// Whether somebody has to mend the settings.
-    is_refusal: bool,
-}
-
-impl Fault {
-    pub(super) fn lost(words: impl Into<String>) -> Self {
-        Self { words: words.into(), is_refusal: false }
-    }
-
-    /// From an error reply.
-    pub(super) fn reply(text: &[u8]) -> Self {
-        let words = String::from_utf8_lossy(text);
-        // A server that does not know a command repeats its arguments, and those of AUTH are not for the log.
-        let words = words.split(", with args").next().unwrap_or_default().to_owned();
-        let is_refusal = ["NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index"]
-            .iter()
-            .any(|prefix| words.starts_with(prefix));
-        Self { words, is_refusal }
-    }
-}
-
-impl From<std::io::Error> for Fault {
-    fn from(error: std::io::Error) -> Self {
-        Self::lost(error.to_string())
-    }
-}
 
 /// What has become of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,20 +49,46 @@ pub(super) enum Change {
 }
 
 enum Phase {
-    Waiting { until: Instant },
-    Connecting { stream: Stream, until: Instant },
-    Greeting { stream: Stream, until: Instant, replies: usize },
-    Up { stream: Stream, since: Instant },
+    Waiting {
+        until: Instant,
+    },
+    /// [`Link::lookup`] is under way.
+    Finding {
+        until: Instant,
+    },
+    Connecting {
+        stream: Stream,
+        until: Instant,
+    },
+    Greeting {
+        stream: Stream,
+        until: Instant,
+        replies: usize,
+    },
+    Up {
+        stream: Stream,
+        since: Instant,
+    },
+}
+
+/// What a link needs of the thread on which it lives.
+pub(super) struct Berth {
+    pub(super) registry: Registry,
+    pub(super) token: Token,
+    pub(super) waker: Arc<Waker>,
+    pub(super) seed: u64,
 }
 
 /// See the [module](self).
 pub(super) struct Link {
-    target: Arc<Target>,
+    place: Arc<dyn Place>,
+    login: Arc<Login>,
     /// What it is for, in the log.
     purpose: &'static str,
-    registry: Registry,
-    token: Token,
+    berth: Berth,
     phase: Phase,
+    /// It outlives an attempt that it was too slow for, so that there is never more than one.
+    lookup: Option<Lookup<Spot>>,
     /// Whole commands. Those written are taken off by [`Link::flush`].
     pub(super) out: Vec<u8>,
     written: usize,
@@ -106,18 +103,18 @@ pub(super) struct Link {
     attempts: usize,
     failures: u32,
     chance: u64,
-    logged: Option<(Fault, Instant)>,
+    complaints: Complaints,
 }
 
 impl Link {
-    pub(super) fn new(target: Arc<Target>, purpose: &'static str, registry: Registry, token: Token, seed: u64) -> Self {
+    pub(super) fn new(target: &Target, purpose: &'static str, berth: Berth) -> Self {
         let now = Instant::now();
         Self {
-            target,
+            place: Arc::clone(&target.place),
+            login: Arc::clone(&target.login),
             purpose,
-            registry,
-            token,
             phase: Phase::Waiting { until: now },
+            lookup: None,
             out: Vec::new(),
             written: 0,
             input: Vec::new(),
@@ -128,8 +125,9 @@ impl Link {
             lost: None,
             attempts: 0,
             failures: 0,
-            chance: seed | 1,
-            logged: None,
+            chance: berth.seed | 1,
+            complaints: Complaints::default(),
+            berth,
         }
     }
 
@@ -146,7 +144,10 @@ impl Link {
             return Duration::ZERO;
         }
         let due = match &self.phase {
-            Phase::Waiting { until } | Phase::Connecting { until, .. } | Phase::Greeting { until, .. } => *until,
+            Phase::Waiting { until }
+            | Phase::Finding { until }
+            | Phase::Connecting { until, .. }
+            | Phase::Greeting { until, .. } => *until,
             Phase::Up { .. } => match self.pinged_at {
                 Some(at) => at + DEAD_AFTER,
                 None => self.heard_at + PING_AFTER,
@@ -203,15 +204,19 @@ impl Link {
     ) -> Result<Option<Change>, Fault> {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) {
             Phase::Waiting { until } if now < until => Phase::Waiting { until },
-            Phase::Waiting { .. } => {
-                self.attempts += 1;
-                let mut stream = Stream::connect(&self.target, self.attempts)?;
-                stream.register(&self.registry, self.token)?;
-                // Looking up the name may have taken its time.
-                Phase::Connecting { stream, until: Instant::now() + CONNECT_MAX }
-            }
+            Phase::Waiting { .. } => self.find(now)?,
             phase => phase,
         };
+        if let Phase::Finding { until } = self.phase {
+            self.phase = match self.lookup.as_ref().and_then(Lookup::poll) {
+                Some(answer) => {
+                    self.lookup = None;
+                    self.connect(now, &answer?)?
+                }
+                None if now >= until => return Err(Fault::lost(format!("not found within {FIND_MAX:?}"))),
+                None => return Ok(None),
+            };
+        }
         if let Phase::Connecting { stream, until } = &self.phase {
             if !stream.is_connected()? {
                 if now >= *until {
@@ -229,8 +234,8 @@ impl Link {
                 {
                     self.phase = Phase::Up { stream, since: now };
                 }
-                self.logged = None;
-                log::info!("redis at {}: the link for {} is up", self.target, self.purpose);
+                self.complaints = Complaints::default();
+                log::info!("redis at {}: the link for {} is up", self.place, self.purpose);
                 return Ok(Some(Change::Up));
             }
             Phase::Greeting { until, .. } if now >= *until => {
@@ -242,6 +247,25 @@ impl Link {
         Ok(None)
     }
 
+    /// Connects, or has a thread find out whereto.
+    fn find(&mut self, now: Instant) -> Result<Phase, Fault> {
+        self.attempts += 1;
+        if let Some(spot) = self.place.at_once() {
+            return self.connect(now, &spot);
+        }
+        if self.lookup.is_none() {
+            let place = Arc::clone(&self.place);
+            self.lookup = Some(Lookup::start(&self.berth.waker, move || place.find())?);
+        }
+        Ok(Phase::Finding { until: now + FIND_MAX })
+    }
+
+    fn connect(&mut self, now: Instant, spot: &Spot) -> Result<Phase, Fault> {
+        let mut stream = Stream::connect(spot, self.login.tls.as_ref(), self.attempts)?;
+        stream.register(&self.berth.registry, self.berth.token)?;
+        Ok(Phase::Connecting { stream, until: now + CONNECT_MAX })
+    }
+
     /// Logs in, in one write. PING is the last: while Redis loads its data, it alone is refused.
     fn greet(&mut self, now: Instant) {
         let Phase::Connecting { stream, .. } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) else {
@@ -250,13 +274,13 @@ impl Link {
         let before = self.out.len();
         let mut replies = 2;
         let mut command = Cmd::new();
-        if let Some(password) = &self.target.password {
-            command.arg("AUTH").arg(self.target.username.as_ref()).arg(password).write_packed_command(&mut self.out);
+        if let Some(password) = &self.login.password {
+            command.arg("AUTH").arg(self.login.username.as_ref()).arg(password).write_packed_command(&mut self.out);
             replies += 1;
         }
-        if self.target.database != 0 {
+        if self.login.database != 0 {
             command.clear();
-            command.arg("SELECT").arg(self.target.database).write_packed_command(&mut self.out);
+            command.arg("SELECT").arg(self.login.database).write_packed_command(&mut self.out);
             replies += 1;
         }
         command.clear();
@@ -342,7 +366,7 @@ impl Link {
         | Phase::Greeting { mut stream, .. }
         | Phase::Up { mut stream, .. } = phase
         {
-            stream.deregister(&self.registry);
+            stream.deregister(&self.berth.registry);
         }
         // What was torn stays torn; what was not answered its owner says again.
         self.out.clear();
@@ -353,7 +377,8 @@ impl Link {
         }
         self.phase = Phase::Waiting { until: now + self.backoff() };
         self.failures += 1;
-        self.tell(now, fault, was_up.is_some());
+        let loss = if was_up.is_some() { Loss::Standing } else { Loss::Attempt };
+        self.complaints.tell(now, (&*self.place, self.purpose), fault, loss);
         was_up.map(|_| Change::Down)
     }
 
@@ -366,26 +391,6 @@ impl Link {
         self.chance ^= self.chance << 17;
         most.mul_f64((self.chance >> 11) as f64 / (1u64 << 53) as f64)
     }
-
-    fn tell(&mut self, now: Instant, fault: Fault, was_up: bool) {
-        let is_known = self.logged.as_ref().is_some_and(|(known, at)| *known == fault && now < *at + LOG_AGAIN_AFTER);
-        if is_known {
-            return;
-        }
-        let Self { target, purpose, .. } = self;
-        let words = &fault.words;
-        if fault.is_refusal {
-            log::error!(
-                "redis at {target} refuses the link for {purpose}: {words}; check user, password and database of --redis, \
-                 and the user's ACL"
-            );
-        } else if was_up {
-            log::warn!("redis at {target}: the link for {purpose} is lost: {words}; connecting again");
-        } else {
-            log::warn!("redis at {target}: no link for {purpose}: {words}; trying again");
-        }
-        self.logged = Some((fault, now));
-    }
 }
 
 fn is_pong(value: &Value<'_>) -> bool {
@@ -394,5 +399,73 @@ fn is_pong(value: &Value<'_>) -> bool {
         // As an answer of a link that subscribes.
         Value::Array(items) => items.clone().next() == Some(Value::Bulk(b"pong")),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+    use std::io;
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Mutex, mpsc};
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    /// A place that is not found before the test says where it is.
+    struct Slow {
+        asked: AtomicUsize,
+        told: Mutex<mpsc::Receiver<Spot>>,
+    }
+
+    impl fmt::Display for Slow {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("somewhere")
+        }
+    }
+
+    impl Place for Slow {
+        fn at_once(&self) -> Option<Spot> {
+            None
+        }
+
+        fn find(&self) -> io::Result<Spot> {
+            self.asked.fetch_add(1, SeqCst);
+            self.told.lock().unwrap().recv().map_err(io::Error::other)
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_not_found_holds_up_nobody_and_is_looked_for_once() {
+        let mut poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (tell, told) = mpsc::channel();
+        let place = Arc::new(Slow { asked: AtomicUsize::new(0), told: Mutex::new(told) });
+        let target = Target { place: Arc::clone(&place) as Arc<dyn Place>, login: Arc::default() };
+        let berth = Berth { registry: poll.registry().try_clone().unwrap(), token: Token(1), waker, seed: 7 };
+        let mut link = Link::new(&target, "testing", berth);
+        let mut nothing = |_: &Bytes, _: Value<'_>| Ok(());
+        let mut now = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(link.drive(now, &mut nothing), None);
+            assert!(matches!(link.phase, Phase::Finding { .. }));
+            now += link.timeout(now);
+            // Too late; it waits, and tries again.
+            assert_eq!(link.drive(now, &mut nothing), None);
+            assert!(matches!(link.phase, Phase::Waiting { .. }));
+            now += link.timeout(now);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = vec![listener.local_addr().unwrap()];
+        link.drive(now, &mut nothing);
+        tell.send(Spot::Tcp { host: "somewhere".to_owned(), addresses }).unwrap();
+        // The waker brings the answer.
+        poll.poll(&mut Events::with_capacity(8), Some(Duration::from_secs(60))).unwrap();
+        link.drive(now, &mut nothing);
+        assert!(!matches!(link.phase, Phase::Finding { .. } | Phase::Waiting { .. }));
+        assert_eq!(place.asked.load(SeqCst), 1);
+        listener.accept().unwrap();
     }
 }

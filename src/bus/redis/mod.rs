@@ -3,11 +3,13 @@
 mod commander;
 mod config;
 mod events;
+mod fault;
 mod link;
 mod nodes;
 mod port;
 mod presence;
 mod probe;
+mod resolver;
 mod resp;
 mod room;
 mod roster;

@@ -1,16 +1,17 @@
 //! A non-blocking socket to Redis: TCP, TCP with TLS, or Unix.
 
 use std::io::{self, Read, Write};
-use std::net::ToSocketAddrs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use rustls::{ClientConnection, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{SockRef, TcpKeepalive};
 
-use super::target::{Place, Target};
+use super::resolver::Spot;
 
 /// When the kernel gives up on a peer that acknowledges nothing.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,27 +23,25 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Begins to connect; of several addresses each attempt takes the next. Looking up a name may block.
-    pub(super) fn connect(target: &Target, attempt: usize) -> io::Result<Self> {
-        match &target.place {
-            Place::Unix(path) => UnixStream::connect(path).map(Self::Unix),
-            Place::Tcp { host, port, tls } => {
-                let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
-                let address = addresses.get(attempt % addresses.len().max(1));
-                let address = address.ok_or_else(|| io::Error::other(format!("{host} has no address")))?;
-                let stream = TcpStream::connect(*address)?;
-                stream.set_nodelay(true)?;
-                let socket = SockRef::from(&stream);
-                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(15));
-                socket.set_tcp_keepalive(&keepalive.with_interval(Duration::from_secs(5)))?;
-                #[cfg(target_os = "linux")]
-                socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
-                let Some(tls) = tls else { return Ok(Self::Tcp(stream)) };
-                let connection = ClientConnection::new(tls.config.clone(), tls.name.clone());
-                let connection = connection.map_err(io::Error::other)?;
-                Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
-            }
-        }
+    /// Begins to connect; of several addresses each attempt takes the next.
+    pub(super) fn connect(spot: &Spot, tls: Option<&Arc<ClientConfig>>, attempt: usize) -> io::Result<Self> {
+        let (host, addresses) = match spot {
+            Spot::Unix(path) => return UnixStream::connect(path).map(Self::Unix),
+            Spot::Tcp { host, addresses } => (host, addresses),
+        };
+        let address = addresses.get(attempt % addresses.len().max(1));
+        let address = address.ok_or_else(|| io::Error::other(format!("{host} has no address")))?;
+        let stream = TcpStream::connect(*address)?;
+        stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
+        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(15));
+        socket.set_tcp_keepalive(&keepalive.with_interval(Duration::from_secs(5)))?;
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        let Some(tls) = tls else { return Ok(Self::Tcp(stream)) };
+        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+        Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use mio::{Events, Poll};
 use redis::Cmd;
 
-use super::link::{Change, Fault, Link};
+use super::fault::Fault;
+use super::link::{Change, Link};
 use super::port::{Port, RETRY};
 use super::resp::Value;
 use super::script::{self, Names};

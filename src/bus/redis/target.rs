@@ -1,7 +1,7 @@
 //! Which Redis, and how to log in: what the URL says.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
@@ -9,37 +9,41 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::resolver::{Place, UnixPlace};
 use crate::error::Error;
 
-/// Where Redis listens.
-#[derive(Clone)]
-pub(super) enum Place {
-    Tcp { host: String, port: u16, tls: Option<Tls> },
-    Unix(PathBuf),
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) port: u16,
 }
 
-/// How to recognise it.
-#[derive(Clone)]
-pub(super) struct Tls {
-    pub(super) config: Arc<ClientConfig>,
-    pub(super) name: ServerName<'static>,
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// Who we are to a Redis, and how to recognise it.
+#[derive(Clone, Default)]
+pub(super) struct Login {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: i64,
+    pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
 /// See the [module](self). It is shown without the password.
 pub(super) struct Target {
-    pub(super) place: Place,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<String>,
-    pub(super) database: i64,
+    pub(super) place: Arc<dyn Place>,
+    pub(super) login: Arc<Login>,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Place::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
-            Place::Unix(path) => write!(f, "{}", path.display()),
-        }
+        self.place.fmt(f)
     }
 }
 
@@ -53,25 +57,27 @@ impl Target {
         let refuse = |words: String| Error::Config(format!("redis: {words}"));
         let allowed = "redis://[[user]:password@]host[:port][/db], rediss://… for TLS and unix:///path are allowed";
         let info = url.into_connection_info().map_err(|error| refuse(format!("{error}; {allowed}")))?;
-        let place = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => Place::Tcp { host: host.clone(), port: *port, tls: None },
+        let mut tls = None;
+        let place: Arc<dyn Place> = match info.addr() {
+            ConnectionAddr::Tcp(host, port) => Arc::new(Node { host: host.clone(), port: *port }),
             ConnectionAddr::TcpTls { host, port, insecure: false, .. } => {
-                let name = ServerName::try_from(host.clone()).map_err(|error| refuse(error.to_string()))?;
-                let config = Arc::new(client_config(ca).map_err(refuse)?);
-                Place::Tcp { host: host.clone(), port: *port, tls: Some(Tls { config, name }) }
+                ServerName::try_from(host.as_str()).map_err(|error| refuse(error.to_string()))?;
+                tls = Some(Arc::new(client_config(ca).map_err(refuse)?));
+                Arc::new(Node { host: host.clone(), port: *port })
             }
-            ConnectionAddr::Unix(path) => Place::Unix(path.clone()),
+            ConnectionAddr::Unix(path) => Arc::new(UnixPlace(path.clone())),
             _ => {
                 return Err(refuse("TLS without a check of the certificate; name the one to trust instead".to_owned()));
             }
         };
         let settings = info.redis_settings();
-        Ok(Self {
-            place,
+        let login = Login {
             username: settings.username().map(str::to_owned),
             password: settings.password().map(str::to_owned),
             database: settings.db(),
-        })
+            tls,
+        };
+        Ok(Self { place, login: Arc::new(login) })
     }
 }
 
@@ -107,7 +113,8 @@ mod tests {
         ] {
             let target = Target::parse(url, None).unwrap();
             assert_eq!(target.to_string(), shown);
-            let found = (target.username.as_deref(), target.password.as_deref(), target.database);
+            let Login { username: user, password: word, database: number, .. } = &*target.login;
+            let found = (user.as_deref(), word.as_deref(), *number);
             assert_eq!(found, (username, password, database), "{url}");
         }
         for bad in ["", "localhost:6379", "http://localhost", "redis://:secret@host:port", "rediss://host/#insecure"] {

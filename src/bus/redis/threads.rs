@@ -10,7 +10,7 @@ use mio::{Poll, Token, Waker};
 
 use super::RedisConfig;
 use super::commander::{Commander, FAREWELL_MAX, Order, Reply};
-use super::link::Link;
+use super::link::{Berth, Link};
 use super::nodes::Beat;
 use super::port::Port;
 use super::script::{Call, Names, Packer, PresenceCall};
@@ -50,7 +50,6 @@ impl Threads {
         waker: Arc<Waker>,
         counters: &Arc<Counters>,
     ) -> io::Result<Self> {
-        let target = Arc::new(target);
         let names = Names::new(&redis.prefix);
         let packer = Packer::new(config, names.clone(), node.clone());
 
@@ -58,7 +57,7 @@ impl Threads {
         let commander_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (orders, orders_inbox) = inbox(BATCHES_MAX, Arc::clone(&commander_waker));
         let (replies, replies_inbox) = inbox(BATCHES_MAX, Arc::clone(&waker));
-        let link = Link::new(Arc::clone(&target), "publishing", poll.registry().try_clone()?, LINK, seed);
+        let link = Link::new(&target, "publishing", berth(&poll, &commander_waker, seed)?);
         let out = (Port::new(replies), Arc::clone(counters));
         let commander = Commander::new(poll, link, orders_inbox, (packer, redis.hold), out);
 
@@ -66,7 +65,7 @@ impl Threads {
         let subscriber_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (wishes, wishes_inbox) = inbox(BATCHES_MAX, Arc::clone(&subscriber_waker));
         let (news, news_inbox) = inbox(NEWS_BATCHES_MAX, waker);
-        let link = Link::new(target, "subscribing", poll.registry().try_clone()?, LINK, seed.rotate_left(32));
+        let link = Link::new(&target, "subscribing", berth(&poll, &subscriber_waker, seed.rotate_left(32))?);
         let out = (Port::new(news), Arc::clone(counters));
         let subscriber = Subscriber::new(poll, link, wishes_inbox, (names, node), out);
 
@@ -108,6 +107,10 @@ impl Threads {
     }
 }
 
+fn berth(poll: &Poll, waker: &Arc<Waker>, seed: u64) -> io::Result<Berth> {
+    Ok(Berth { registry: poll.registry().try_clone()?, token: LINK, waker: Arc::clone(waker), seed })
+}
+
 impl Drop for Threads {
     fn drop(&mut self) {
         let is_up = self.counters.publishing_up.load(Relaxed);
@@ -117,8 +120,8 @@ impl Drop for Threads {
         self.wakers.iter().for_each(|waker| {
             let _ = waker.wake();
         });
-        // The process may end right behind this, and the farewell with it. Beyond that time nobody is waited for: without a link
-        // one may be looking up a name.
+        // The process may end right behind this, and the farewell with it. Beyond that time nobody is waited for, nor is a
+        // thread that looks something up.
         for _ in 0..FAREWELL_MAX.as_millis() / FAREWELL_LOOK.as_millis() {
             if !is_up || self.commander.as_ref().is_none_or(JoinHandle::is_finished) {
                 return;

@@ -1,0 +1,73 @@
+//! Why a link is given up, and how that is said: once, not with every attempt.
+
+use std::time::{Duration, Instant};
+
+use super::resolver::Place;
+
+/// How often the same reason is logged again.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Why a link is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    words: String,
+    /// Whether somebody has to mend the settings.
+    is_refusal: bool,
+}
+
+impl Fault {
+    pub(super) fn lost(words: impl Into<String>) -> Self {
+        Self { words: words.into(), is_refusal: false }
+    }
+
+    /// From an error reply.
+    pub(super) fn reply(text: &[u8]) -> Self {
+        let words = String::from_utf8_lossy(text);
+        // A server that does not know a command repeats its arguments, and those of AUTH are not for the log.
+        let words = words.split(", with args").next().unwrap_or_default().to_owned();
+        let is_refusal = ["NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index"]
+            .iter()
+            .any(|prefix| words.starts_with(prefix));
+        Self { words, is_refusal }
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::lost(error.to_string())
+    }
+}
+
+/// What was lost by a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    Standing,
+    Attempt,
+}
+
+/// What was said already.
+#[derive(Default)]
+pub(super) struct Complaints {
+    last: Option<(Fault, Instant)>,
+}
+
+impl Complaints {
+    pub(super) fn tell(&mut self, now: Instant, (place, purpose): (&dyn Place, &str), fault: Fault, loss: Loss) {
+        let is_known = self.last.as_ref().is_some_and(|(known, at)| *known == fault && now < *at + LOG_AGAIN_AFTER);
+        if is_known {
+            return;
+        }
+        let words = &fault.words;
+        if fault.is_refusal {
+            log::error!(
+                "redis at {place} refuses the link for {purpose}: {words}; check user, password and database of --redis, \
+                 and the user's ACL"
+            );
+        } else if loss == Loss::Standing {
+            log::warn!("redis at {place}: the link for {purpose} is lost: {words}; connecting again");
+        } else {
+            log::warn!("redis at {place}: no link for {purpose}: {words}; trying again");
+        }
+        self.last = Some((fault, now));
+    }
+}
