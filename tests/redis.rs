@@ -6,17 +6,19 @@ mod chat_support;
 #[path = "support/redis.rs"]
 mod redis_support;
 mod support;
+#[path = "support/talk.rs"]
+mod talk;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::collections::BTreeSet;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chat_support::{chat, is, join_with, seqs, settle, texts};
-use redis_support::{LONG, Redis, eventually};
+use redis_support::{Redis, eventually};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{Client, Server};
+use talk::{epoch, history, is_text, recv_long, say_and_see, talk_through, wait_ready, wait_unready};
 
 /// A node that is ready.
 fn node_with(redis: &Redis, flags: &[&str]) -> Server {
@@ -30,167 +32,6 @@ fn node_with(redis: &Redis, flags: &[&str]) -> Server {
 
 fn nodes<const N: usize>(redis: &Redis) -> [Server; N] {
     std::array::from_fn(|_| node_with(redis, &[]))
-}
-
-fn wait_ready(server: &Server) {
-    eventually("the node is ready", || server.get("/readyz").status == 200);
-}
-
-fn wait_unready(server: &Server) {
-    eventually("the node is not ready", || server.get("/readyz").status == 503);
-}
-
-/// The next message for which `wanted` holds; what came before it is given, too.
-fn recv_long(client: &mut Client, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Vec<Value> {
-    let deadline = Instant::now() + LONG;
-    let mut messages = Vec::new();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Some(message) = client.try_recv(left) else {
-            let short = |message: &Value| message.to_string().chars().take(160).collect::<String>();
-            let last: Vec<_> = messages.iter().rev().take(8).map(short).collect();
-            panic!("{what} did not come within {LONG:?}; the last of {}: {last:#?}", messages.len());
-        };
-        messages.push(message);
-        if wanted(&messages[messages.len() - 1]) {
-            return messages;
-        }
-    }
-}
-
-fn is_text(message: &Value, text: &str) -> bool {
-    is(message, "chat") && message["text"] == text
-}
-
-/// Says something and waits until it is there.
-fn say_and_see(client: &mut Client, room: &str, text: &str) -> Value {
-    client.say(room, text);
-    recv_long(client, text, |message| is_text(message, text)).pop().unwrap()
-}
-
-/// All that history has, as a stranger is shown it on a node that has heard of message `top`.
-fn history(server: &Server, room: &str, top: u64) -> Vec<Value> {
-    let mut shown = Vec::new();
-    eventually("the node has heard of all messages", || {
-        let mut reader = Client::connect(server);
-        let (messages, joined) = join_with(&mut reader, &json!({"room": room, "history": 100_000}));
-        assert_eq!(seqs(&messages).last().copied().unwrap_or(0), joined["seq"].as_u64().unwrap());
-        shown = messages.into_iter().filter(|message| is(message, "chat")).collect();
-        joined["seq"].as_u64().unwrap() >= top
-    });
-    shown
-}
-
-fn epoch(joined: &Value) -> String {
-    joined["epoch"].as_str().expect("an epoch").to_owned()
-}
-
-/// A client that sends again what was not acknowledged, under the same id, as the protocol wants it.
-struct Talker {
-    client: Client,
-    user: String,
-    next: usize,
-    open: BTreeMap<String, Instant>,
-    acknowledged: BTreeSet<String>,
-    /// The highest number seen.
-    top: u64,
-}
-
-impl Talker {
-    /// Sends again after so long without an answer.
-    const AGAIN_AFTER: Duration = Duration::from_secs(2);
-    const OPEN_MAX: usize = 4;
-
-    fn new(server: &Server, user: &str) -> Self {
-        let mut client = Client::connect_as(server, user);
-        client.join("lobby");
-        let user = user.to_owned();
-        Self { client, user, next: 0, open: BTreeMap::new(), acknowledged: BTreeSet::new(), top: 0 }
-    }
-
-    fn send(&mut self, id: String) {
-        let text = format!("{} {id}", self.user);
-        self.client.send_json(&chat("lobby", &text, &id));
-        self.open.insert(id, Instant::now());
-    }
-
-    fn turn(&mut self, says_more: bool) {
-        if says_more && self.open.len() < Self::OPEN_MAX {
-            self.next += 1;
-            self.send(format!("m{}", self.next));
-        }
-        while let Some(message) = self.client.try_recv(Duration::from_millis(2)) {
-            self.top = self.top.max(message["seq"].as_u64().unwrap_or(0));
-            let id = message["id"].as_str().unwrap_or_default();
-            let is_own = is(&message, "ack") || is(&message, "chat") && message["userId"] == *self.user;
-            if is_own && self.open.remove(id).is_some() {
-                self.acknowledged.insert(id.to_owned());
-            }
-            if is(&message, "error") {
-                assert_eq!(message["temporary"], true, "{message}");
-            }
-        }
-        let late: Vec<String> =
-            self.open.iter().filter(|(_, at)| at.elapsed() > Self::AGAIN_AFTER).map(|(id, _)| id.clone()).collect();
-        late.into_iter().for_each(|id| self.send(id));
-    }
-
-    /// Talks until `stop`, then on until everything is acknowledged.
-    fn run(mut self, stop: &AtomicBool) -> (String, BTreeSet<String>, u64) {
-        while !stop.load(SeqCst) {
-            self.turn(true);
-        }
-        let deadline = Instant::now() + LONG;
-        while !self.open.is_empty() {
-            assert!(Instant::now() < deadline, "{} has no answer to {:?}", self.user, self.open);
-            self.turn(false);
-        }
-        assert_eq!(self.acknowledged.len(), self.next);
-        (self.user, self.acknowledged, self.top)
-    }
-}
-
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
-}
-
-/// Ten clients talk on two nodes while `disturb` is at work; every message acknowledged is then in history exactly once.
-fn talk_through(servers: &[Server], disturb: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    let said: Vec<_> = thread::scope(|scope| {
-        // Also when something fails: the scope waits for all of them.
-        let at_end = StopAtEnd(&stop);
-        let talkers: Vec<_> = (0..10)
-            .map(|i| {
-                let talker = Talker::new(&servers[i % servers.len()], &format!("t{i}"));
-                scope.spawn(|| talker.run(&stop))
-            })
-            .collect();
-        disturb();
-        drop(at_end);
-        talkers.into_iter().map(|talker| talker.join().expect("a talker")).collect()
-    });
-    let top = said.iter().map(|(_, _, top)| *top).max().unwrap_or(0);
-    for server in servers {
-        let messages = history(server, "lobby", top);
-        let mut found = BTreeMap::new();
-        for message in &messages {
-            let key = (message["userId"].as_str().unwrap().to_owned(), message["id"].as_str().unwrap().to_owned());
-            *found.entry(key).or_insert(0) += 1;
-        }
-        for (user, ids, _) in &said {
-            for id in ids {
-                let count = found.remove(&(user.clone(), id.clone())).unwrap_or(0);
-                assert_eq!(count, 1, "{user} {id} was acknowledged and is in history {count} times");
-            }
-        }
-        assert!(found.is_empty(), "nobody said {found:?}");
-        assert_eq!(seqs(&messages), (1..=messages.len() as u64).collect::<Vec<_>>());
-    }
 }
 
 /// Waits until so many more messages were said in the lobby.

@@ -1,6 +1,7 @@
 //! A Redis of the test's own, on a port of its own, gone when the test is.
 #![allow(dead_code, unreachable_pub, reason = "every test binary compiles this module by itself")]
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,6 +12,9 @@ use tempfile::TempDir;
 
 /// How long anything may take that involves a Redis which was ended, stopped, or has to be connected again.
 pub const LONG: Duration = Duration::from_secs(60);
+
+/// The configuration file of those that need one.
+const FILE: &str = "redis.conf";
 
 /// Waits until `condition` holds.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
@@ -36,11 +40,19 @@ impl Redis {
     }
 
     pub fn with(options: &[&str]) -> Self {
+        Self::with_file(None, options)
+    }
+
+    /// With a configuration file, into which it may write.
+    fn with_file(text: Option<&str>, options: &[&str]) -> Self {
         let mut folder = tempfile::tempdir().expect("a folder");
         let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         // Somebody else may take the port between the look and the start.
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+            if let Some(text) = text {
+                std::fs::write(folder.path().join(FILE), text).expect("write the configuration");
+            }
             let child = Self::spawn(&folder, &options, port);
             let mut redis = Self { child, folder, options, port };
             if redis.wait_until_ready() {
@@ -51,6 +63,35 @@ impl Redis {
         panic!("no Redis could be started; is redis-server installed?")
     }
 
+    /// A sentinel that fails over as soon as it may; it has found the master and `replicas` of it.
+    pub fn sentinel(master: &Self, name: &str, replicas: usize) -> Self {
+        let text = format!(
+            "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 500\n\
+             sentinel failover-timeout {name} 2000\n",
+            master.port
+        );
+        let sentinel = Self::with_file(Some(&text), &["--sentinel"]);
+        eventually("the sentinel knows the replicas", || {
+            let found: Vec<BTreeMap<String, String>> = sentinel.ask(&["SENTINEL", "REPLICAS", name]);
+            found.len() == replicas && found.iter().all(|replica| replica["master-link-status"] == "ok")
+        });
+        sentinel
+    }
+
+    /// A replica that has caught up.
+    pub fn replica(master: &Self) -> Self {
+        let port = master.port.to_string();
+        let replica = Self::with(&["--save", "", "--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+        eventually("the replica has caught up", || replica.info("master_link_status").as_deref() == Some("up"));
+        replica
+    }
+
+    /// What INFO says about something.
+    pub fn info(&self, field: &str) -> Option<String> {
+        let info: String = self.ask(&["INFO"]);
+        info.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.to_owned()))
+    }
+
     fn into_parts(mut self) -> (TempDir, Vec<String>) {
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         (folder, std::mem::take(&mut self.options))
@@ -58,6 +99,8 @@ impl Redis {
 
     fn spawn(folder: &TempDir, options: &[String], port: u16) -> Child {
         let mut command = Command::new("redis-server");
+        // It has to come first.
+        command.args(Some(folder.path().join(FILE)).filter(|file| file.exists()));
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no"]);
         command.arg("--dir").arg(folder.path()).args(options);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -12,7 +12,9 @@ use crate::id::check_name;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// `redis://[[user]:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path`.
+    /// `redis://[[user]:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path`, or a master behind sentinels:
+    /// `redis+sentinel://[[user]:password@]host:port[,host:port…]/master-name[/db][?sentinel_password=…]`, `rediss+sentinel://…`
+    /// for TLS with the sentinels and the master.
     pub url: String,
     /// What all keys and channels begin with; servers with different ones do not know of each other.
     pub prefix: String,

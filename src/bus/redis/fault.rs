@@ -1,8 +1,15 @@
-//! Why a link is given up, and how that is said: once, not with every attempt.
+//! Why a link is given up, how that is said (once, not with every attempt), and when the next attempt is.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::resolver::Place;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// A link that stood for so long was not a failure.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// How often the same reason is logged again.
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -29,6 +36,12 @@ impl Fault {
             .iter()
             .any(|prefix| words.starts_with(prefix));
         Self { words, is_refusal }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
     }
 }
 
@@ -69,5 +82,31 @@ impl Complaints {
             log::warn!("redis at {place}: no link for {purpose}: {words}; trying again");
         }
         self.last = Some((fault, now));
+    }
+}
+
+/// How long to wait before the next attempt, with full jitter: nodes that lost the same Redis do not come back in step.
+pub(super) struct Backoff {
+    failures: u32,
+    chance: u64,
+}
+
+impl Backoff {
+    pub(super) fn new(seed: u64) -> Self {
+        Self { failures: 0, chance: seed | 1 }
+    }
+
+    /// After an attempt that failed, or a link that stood for so long.
+    pub(super) fn next(&mut self, stood: Option<Duration>) -> Duration {
+        if stood.is_some_and(|stood| stood >= STABLE_AFTER) {
+            self.failures = 0;
+        }
+        let most = (BACKOFF_MIN * (1 << self.failures.min(10))).min(BACKOFF_MAX);
+        self.failures += 1;
+        // Xorshift (Marsaglia 2003).
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        most.mul_f64((self.chance >> 11) as f64 / (1u64 << 53) as f64)
     }
 }

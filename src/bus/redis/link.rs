@@ -13,11 +13,11 @@ use bytes::Bytes;
 use mio::{Registry, Token, Waker};
 use redis::Cmd;
 
-use super::fault::{Complaints, Fault, Loss};
+use super::fault::{Backoff, Complaints, Fault, Loss};
 use super::resolver::{Lookup, Place, Spot};
 use super::resp::{self, Value};
 use super::stream::Stream;
-use super::target::{Login, Target};
+use super::target::{Login, Node, Target};
 
 /// How long it may take to find out where Redis is.
 const FIND_MAX: Duration = Duration::from_secs(5);
@@ -28,12 +28,6 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 /// Silence after which Redis is asked whether it lives, and after which it is taken for dead.
 const PING_AFTER: Duration = Duration::from_secs(1);
 const DEAD_AFTER: Duration = Duration::from_secs(2);
-
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-
-/// A link that stood for so long was not a failure.
-const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// What may wait to be written; beyond it [`Link::can_send`] says no.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
@@ -65,9 +59,11 @@ enum Phase {
         until: Instant,
         replies: usize,
     },
+    /// `moves` is [`Place::moves`] when it arrived.
     Up {
         stream: Stream,
         since: Instant,
+        moves: u64,
     },
 }
 
@@ -89,6 +85,8 @@ pub(super) struct Link {
     phase: Phase,
     /// It outlives an attempt that it was too slow for, so that there is never more than one.
     lookup: Option<Lookup<Spot>>,
+    /// Whither it connects or has connected; a Unix socket has none.
+    node: Option<Node>,
     /// Whole commands. Those written are taken off by [`Link::flush`].
     pub(super) out: Vec<u8>,
     written: usize,
@@ -101,8 +99,7 @@ pub(super) struct Link {
     pinged_at: Option<Instant>,
     lost: Option<Fault>,
     attempts: usize,
-    failures: u32,
-    chance: u64,
+    backoff: Backoff,
     complaints: Complaints,
 }
 
@@ -115,6 +112,7 @@ impl Link {
             purpose,
             phase: Phase::Waiting { until: now },
             lookup: None,
+            node: None,
             out: Vec::new(),
             written: 0,
             input: Vec::new(),
@@ -124,8 +122,7 @@ impl Link {
             pinged_at: None,
             lost: None,
             attempts: 0,
-            failures: 0,
-            chance: berth.seed | 1,
+            backoff: Backoff::new(berth.seed),
             complaints: Complaints::default(),
             berth,
         }
@@ -229,13 +226,7 @@ impl Link {
         self.read(now, each)?;
         match &self.phase {
             Phase::Greeting { replies: 0, .. } => {
-                if let Phase::Greeting { stream, .. } =
-                    std::mem::replace(&mut self.phase, Phase::Waiting { until: now })
-                {
-                    self.phase = Phase::Up { stream, since: now };
-                }
-                self.complaints = Complaints::default();
-                log::info!("redis at {}: the link for {} is up", self.place, self.purpose);
+                self.arrive(now);
                 return Ok(Some(Change::Up));
             }
             Phase::Greeting { until, .. } if now >= *until => {
@@ -261,6 +252,10 @@ impl Link {
     }
 
     fn connect(&mut self, now: Instant, spot: &Spot) -> Result<Phase, Fault> {
+        self.node = match spot {
+            Spot::Tcp { node, .. } => Some(node.clone()),
+            Spot::Unix(_) => None,
+        };
         let mut stream = Stream::connect(spot, self.login.tls.as_ref(), self.attempts)?;
         stream.register(&self.berth.registry, self.berth.token)?;
         Ok(Phase::Connecting { stream, until: now + CONNECT_MAX })
@@ -283,6 +278,11 @@ impl Link {
             command.arg("SELECT").arg(self.login.database).write_packed_command(&mut self.out);
             replies += 1;
         }
+        if self.place.is_of_master() {
+            command.clear();
+            command.arg("ROLE").write_packed_command(&mut self.out);
+            replies += 1;
+        }
         command.clear();
         command.arg("CLIENT").arg("SETNAME").arg("roomcast").write_packed_command(&mut self.out);
         command.clear();
@@ -290,6 +290,20 @@ impl Link {
         debug_assert!(before == 0, "something was said before the login");
         self.heard_at = now;
         self.phase = Phase::Greeting { stream, until: now + CONNECT_MAX, replies };
+    }
+
+    fn arrive(&mut self, now: Instant) {
+        let moves = self.node.as_ref().map_or(0, |node| self.place.arrive(node));
+        if let Phase::Greeting { stream, .. } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) {
+            self.phase = Phase::Up { stream, since: now, moves };
+        }
+        self.complaints = Complaints::default();
+        match &self.node {
+            Some(node) if self.place.is_of_master() => {
+                log::info!("redis at {}: the link for {} is up, at {node}", self.place, self.purpose);
+            }
+            _ => log::info!("redis at {}: the link for {} is up", self.place, self.purpose),
+        }
     }
 
     fn read(
@@ -329,8 +343,12 @@ impl Link {
                 Phase::Greeting { replies, .. } => {
                     *replies = replies.saturating_sub(1);
                     match value {
-                        // Whoever may not set a name may still do the rest.
+                        // Whoever may not set a name, or ask for the role, may still do the rest.
                         Value::Error(text) if !text.starts_with(b"NOPERM") => return Err(Fault::reply(text)),
+                        // Of the replies only that to ROLE is an array.
+                        Value::Array(role) if role.clone().next() != Some(Value::Bulk(b"master")) => {
+                            return Err(Fault::lost("the server is not a master now"));
+                        }
                         _ => {}
                     }
                 }
@@ -344,6 +362,9 @@ impl Link {
 
     /// Neither keepalive nor TCP_USER_TIMEOUT notices a process that is stopped: only an answer proves life.
     fn look_alive(&mut self, now: Instant) -> Result<(), Fault> {
+        if matches!(self.phase, Phase::Up { moves, .. } if moves != self.place.moves()) {
+            return Err(Fault::lost("another link has found another master"));
+        }
         match self.pinged_at {
             Some(at) if now >= at + DEAD_AFTER => Err(Fault::lost(format!("no answer to PING within {DEAD_AFTER:?}"))),
             None if now >= self.heard_at + PING_AFTER => {
@@ -372,24 +393,11 @@ impl Link {
         self.out.clear();
         self.input = Vec::new();
         (self.written, self.pinged_at, self.has_more) = (0, None, false);
-        if was_up.is_some_and(|since| now >= since + STABLE_AFTER) {
-            self.failures = 0;
-        }
-        self.phase = Phase::Waiting { until: now + self.backoff() };
-        self.failures += 1;
+        let stood = was_up.map(|since| now.saturating_duration_since(since));
+        self.phase = Phase::Waiting { until: now + self.backoff.next(stood) };
         let loss = if was_up.is_some() { Loss::Standing } else { Loss::Attempt };
         self.complaints.tell(now, (&*self.place, self.purpose), fault, loss);
         was_up.map(|_| Change::Down)
-    }
-
-    /// Full jitter: nodes that lost the same Redis do not come back in step.
-    fn backoff(&mut self) -> Duration {
-        let most = (BACKOFF_MIN * (1 << self.failures.min(10))).min(BACKOFF_MAX);
-        // Xorshift (Marsaglia 2003).
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        most.mul_f64((self.chance >> 11) as f64 / (1u64 << 53) as f64)
     }
 }
 
@@ -460,7 +468,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addresses = vec![listener.local_addr().unwrap()];
         link.drive(now, &mut nothing);
-        tell.send(Spot::Tcp { host: "somewhere".to_owned(), addresses }).unwrap();
+        let node = Node { host: "somewhere".to_owned(), port: addresses[0].port() };
+        tell.send(Spot::Tcp { node, addresses }).unwrap();
         // The waker brings the answer.
         poll.poll(&mut Events::with_capacity(8), Some(Duration::from_secs(60))).unwrap();
         link.drive(now, &mut nothing);

@@ -17,9 +17,9 @@ use crate::inbox::{Inbox, inbox};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
     Unix(PathBuf),
-    /// The host is the one whom a certificate has to name.
+    /// The host of the node is the one whom a certificate has to name.
     Tcp {
-        host: String,
+        node: Node,
         addresses: Vec<SocketAddr>,
     },
 }
@@ -31,12 +31,29 @@ pub(super) trait Place: fmt::Display + Send + Sync {
 
     /// Finds it out. This may block.
     fn find(&self) -> io::Result<Spot>;
+
+    /// Whether a server there has to be asked if it is a master.
+    fn is_of_master(&self) -> bool {
+        false
+    }
+
+    /// A link stands there; how often the place has moved by now.
+    fn arrive(&self, node: &Node) -> u64 {
+        let _ = node;
+        0
+    }
+
+    /// How often the place has moved, as far as its links have found out: one that has arrived before the last time stands
+    /// at a wrong server.
+    fn moves(&self) -> u64 {
+        0
+    }
 }
 
 impl Place for Node {
     fn at_once(&self) -> Option<Spot> {
         let address = SocketAddr::new(self.host.parse().ok()?, self.port);
-        Some(Spot::Tcp { host: self.host.clone(), addresses: vec![address] })
+        Some(Spot::Tcp { node: self.clone(), addresses: vec![address] })
     }
 
     fn find(&self) -> io::Result<Spot> {
@@ -44,7 +61,7 @@ impl Place for Node {
         if addresses.is_empty() {
             return Err(io::Error::other(format!("{} has no address", self.host)));
         }
-        Ok(Spot::Tcp { host: self.host.clone(), addresses })
+        Ok(Spot::Tcp { node: self.clone(), addresses })
     }
 }
 

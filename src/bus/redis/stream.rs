@@ -25,12 +25,12 @@ pub(super) enum Stream {
 impl Stream {
     /// Begins to connect; of several addresses each attempt takes the next.
     pub(super) fn connect(spot: &Spot, tls: Option<&Arc<ClientConfig>>, attempt: usize) -> io::Result<Self> {
-        let (host, addresses) = match spot {
+        let (node, addresses) = match spot {
             Spot::Unix(path) => return UnixStream::connect(path).map(Self::Unix),
-            Spot::Tcp { host, addresses } => (host, addresses),
+            Spot::Tcp { node, addresses } => (node, addresses),
         };
         let address = addresses.get(attempt % addresses.len().max(1));
-        let address = address.ok_or_else(|| io::Error::other(format!("{host} has no address")))?;
+        let address = address.ok_or_else(|| io::Error::other(format!("{} has no address", node.host)))?;
         let stream = TcpStream::connect(*address)?;
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
@@ -39,7 +39,7 @@ impl Stream {
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         let Some(tls) = tls else { return Ok(Self::Tcp(stream)) };
-        let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+        let name = ServerName::try_from(node.host.clone()).map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
         Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
     }

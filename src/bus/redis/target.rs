@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use redis::{ConnectionAddr, IntoConnectionInfo};
+use percent_encoding::percent_decode_str;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::resolver::{Place, UnixPlace};
+use super::sentinel::Sentinels;
 use crate::error::Error;
 
 /// A host and a port.
@@ -48,36 +50,93 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Reads `redis://[user][:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path`. `ca` is a file of
-    /// certificates to trust instead of the system's.
+    /// Reads `redis://[user][:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path`, or with `+sentinel` behind the
+    /// scheme several hosts and the name of a master. `ca` is a file of certificates to trust instead of the system's.
     ///
     /// # Errors
     /// [`Error::Config`]; it does not repeat the URL, which may have a password in it.
     pub(super) fn parse(url: &str, ca: Option<&Path>) -> Result<Self, Error> {
-        let refuse = |words: String| Error::Config(format!("redis: {words}"));
-        let allowed = "redis://[[user]:password@]host[:port][/db], rediss://… for TLS and unix:///path are allowed";
-        let info = url.into_connection_info().map_err(|error| refuse(format!("{error}; {allowed}")))?;
-        let mut tls = None;
-        let place: Arc<dyn Place> = match info.addr() {
-            ConnectionAddr::Tcp(host, port) => Arc::new(Node { host: host.clone(), port: *port }),
-            ConnectionAddr::TcpTls { host, port, insecure: false, .. } => {
-                ServerName::try_from(host.as_str()).map_err(|error| refuse(error.to_string()))?;
-                tls = Some(Arc::new(client_config(ca).map_err(refuse)?));
-                Arc::new(Node { host: host.clone(), port: *port })
-            }
-            ConnectionAddr::Unix(path) => Arc::new(UnixPlace(path.clone())),
-            _ => {
-                return Err(refuse("TLS without a check of the certificate; name the one to trust instead".to_owned()));
-            }
+        let result = match url.split_once("+sentinel://") {
+            Some((scheme, rest)) => Self::parse_sentinels(scheme, rest, ca),
+            None => Self::parse_one(url, ca),
         };
-        let settings = info.redis_settings();
-        let login = Login {
-            username: settings.username().map(str::to_owned),
-            password: settings.password().map(str::to_owned),
-            database: settings.db(),
-            tls,
+        result.map_err(|words| Error::Config(format!("redis: {words}")))
+    }
+
+    fn parse_one(url: &str, ca: Option<&Path>) -> Result<Self, String> {
+        if let Ok(info) = url.into_connection_info()
+            && let ConnectionAddr::Unix(path) = info.addr()
+        {
+            return Ok(Self { place: Arc::new(UnixPlace(path.clone())), login: Arc::new(login(&info, None)) });
+        }
+        let (node, login) = node(url, ca)?;
+        Ok(Self { place: Arc::new(node), login: Arc::new(login) })
+    }
+
+    /// `[[user]:password@]host:port[,host:port…]/master[/db][?sentinel_password=…]`: user and password are the master's.
+    fn parse_sentinels(scheme: &str, rest: &str, ca: Option<&Path>) -> Result<Self, String> {
+        let allowed = "redis+sentinel://[[user]:password@]host:port[,host:port…]/master-name[/db][?sentinel_password=…] \
+                       and rediss+sentinel://… are allowed";
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (hosts, path) = rest.split_once('/').ok_or(format!("the master has no name; {allowed}"))?;
+        let (master, database) = path.split_once('/').unwrap_or((path, "0"));
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        if master.is_empty() {
+            return Err(format!("the master has no name; {allowed}"));
+        }
+        let password = match query.split_once('=') {
+            None if query.is_empty() => None,
+            Some(("sentinel_password", password)) => Some(decode(password)),
+            _ => return Err(format!("the query is not known; {allowed}")),
         };
-        Ok(Self { place, login: Arc::new(login) })
+        let (nodes, login) = nodes(scheme, hosts, database, ca)?;
+        let for_sentinels = Login { username: None, password, database: 0, tls: login.tls.clone() };
+        let sentinels = Sentinels::new(nodes, decode(master), for_sentinels);
+        Ok(Self { place: Arc::new(sentinels), login: Arc::new(login) })
+    }
+}
+
+/// Several hosts and what they have in common.
+fn nodes(scheme: &str, hosts: &str, database: &str, ca: Option<&Path>) -> Result<(Vec<Node>, Login), String> {
+    let (user, hosts) = hosts.rsplit_once('@').map_or(("", hosts), |(user, hosts)| (user, hosts));
+    let mut found = Vec::new();
+    let mut common = None;
+    for host in hosts.split(',') {
+        let at = if user.is_empty() { "" } else { "@" };
+        // The certificates are read once.
+        let url = format!("{}://{user}{at}{host}/{database}", if common.is_none() { scheme } else { "redis" });
+        let (node, login) = node(&url, ca)?;
+        found.push(node);
+        common.get_or_insert(login);
+    }
+    Ok((found, common.unwrap_or_default()))
+}
+
+fn node(url: &str, ca: Option<&Path>) -> Result<(Node, Login), String> {
+    let allowed = "redis://[[user]:password@]host[:port][/db], rediss://… for TLS, redis+sentinel://… and unix:///path \
+                   are allowed";
+    let info = url.into_connection_info().map_err(|error| format!("{error}; {allowed}"))?;
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) => Ok((Node { host: host.clone(), port: *port }, login(&info, None))),
+        ConnectionAddr::TcpTls { host, port, insecure: false, .. } => {
+            ServerName::try_from(host.as_str()).map_err(|error| error.to_string())?;
+            let tls = Arc::new(client_config(ca)?);
+            Ok((Node { host: host.clone(), port: *port }, login(&info, Some(tls))))
+        }
+        ConnectionAddr::TcpTls { .. } => {
+            Err("TLS without a check of the certificate; name the one to trust instead".to_owned())
+        }
+        _ => Err(format!("a host was expected; {allowed}")),
+    }
+}
+
+fn login(info: &ConnectionInfo, tls: Option<Arc<ClientConfig>>) -> Login {
+    let settings = info.redis_settings();
+    Login {
+        username: settings.username().map(str::to_owned),
+        password: settings.password().map(str::to_owned),
+        database: settings.db(),
+        tls,
     }
 }
 
@@ -110,6 +169,14 @@ mod tests {
             ("redis://:secret@[::1]:7000/3", "[::1]:7000", None, Some("secret"), 3),
             ("redis://ann:sec%40ret@redis.example", "redis.example:6379", Some("ann"), Some("sec@ret"), 0),
             ("unix:///run/redis.sock?db=2", "/run/redis.sock", None, None, 2),
+            ("redis+sentinel://a:1,[::1]:2,b/main", "main of sentinels a:1 [::1]:2 b:6379", None, None, 0),
+            (
+                "redis+sentinel://ann:sec%40ret@a:1/main/3?sentinel_password=x",
+                "main of sentinels a:1",
+                Some("ann"),
+                Some("sec@ret"),
+                3,
+            ),
         ] {
             let target = Target::parse(url, None).unwrap();
             assert_eq!(target.to_string(), shown);
@@ -117,7 +184,19 @@ mod tests {
             let found = (user.as_deref(), word.as_deref(), *number);
             assert_eq!(found, (username, password, database), "{url}");
         }
-        for bad in ["", "localhost:6379", "http://localhost", "redis://:secret@host:port", "rediss://host/#insecure"] {
+        for bad in [
+            "",
+            "localhost:6379",
+            "http://localhost",
+            "redis://:secret@host:port",
+            "rediss://host/#insecure",
+            "redis+sentinel://:secret@host:1",
+            "redis+sentinel://:secret@host:1/",
+            "redis+sentinel://:secret@host:1,:2/main",
+            "redis+sentinel://host:1/main/x",
+            "redis+sentinel://host:1/main?password=secret",
+            "http+sentinel://host:1/main",
+        ] {
             let error = Target::parse(bad, None).map(|_| ()).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
