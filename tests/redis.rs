@@ -3,6 +3,8 @@
 
 #[path = "support/chat.rs"]
 mod chat_support;
+#[path = "support/nodes.rs"]
+mod nodes_support;
 #[path = "support/redis.rs"]
 mod redis_support;
 mod support;
@@ -14,25 +16,12 @@ use std::thread;
 use std::time::Duration;
 
 use chat_support::{chat, is, join_with, seqs, settle, texts};
+use nodes_support::{epoch, history, is_text, node_with, nodes, recv_long, say_and_see, wait_ready, wait_unready};
 use redis_support::{Redis, eventually};
 use rustix::process::Signal;
 use serde_json::json;
 use support::{Client, Server};
-use talk::{epoch, history, is_text, recv_long, say_and_see, talk_through, wait_ready, wait_unready};
-
-/// A node that is ready.
-fn node_with(redis: &Redis, flags: &[&str]) -> Server {
-    let url = redis.url();
-    let mut all = vec!["--redis", &url, "--message-rate", "0", "--history-messages", "100000"];
-    all.extend(flags);
-    let server = Server::spawn(&all);
-    wait_ready(&server);
-    server
-}
-
-fn nodes<const N: usize>(redis: &Redis) -> [Server; N] {
-    std::array::from_fn(|_| node_with(redis, &[]))
-}
+use talk::talk_through;
 
 /// Waits until so many more messages were said in the lobby.
 fn grow(redis: &Redis, more: usize) {

@@ -3,25 +3,35 @@
 
 #[path = "support/bus.rs"]
 mod bus_support;
+#[path = "support/chat.rs"]
+mod chat_support;
+#[path = "support/nodes.rs"]
+mod nodes_support;
 #[path = "support/redis.rs"]
 mod redis_support;
+mod support;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bus_support::Node;
-use redis_support::Redis;
+use nodes_support::{node_with, say_and_see};
+use redis_support::{Redis, eventually};
 use roomcast::Config;
 use roomcast::publication::{Outcome, ReadFrom};
+use support::Client;
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
 
 #[test]
 fn a_node_whose_clock_is_wrong_takes_nobodys_history() {
     let redis = Redis::start();
     let mut config = Config::default();
     config.timing.history_age = Duration::from_secs(600);
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     let [mut right, mut slow, mut fast] = [(1, 0), (2, -3_600_000), (3, 3_600_000)].map(|(seed, ahead)| {
         let mut node = Node::start(&redis, &config, seed);
-        node.unix_ms = unix_ms.saturating_add_signed(ahead);
+        node.unix_ms = unix_ms().saturating_add_signed(ahead);
         node
     });
     for node in [&mut slow, &mut right, &mut fast] {
@@ -161,4 +171,46 @@ fn without_history_only_an_interruption_that_missed_something_ends_the_epoch() {
     cut_subscription(&redis, &mut node);
     node.until("the truth", |node| (!node.epochs().is_empty()).then_some(()));
     assert_eq!((node.delivered().len(), node.epochs()[0].1), (4, 6));
+}
+
+#[test]
+fn epochs_that_end_together_are_logged_together() {
+    const ROOMS: usize = 50;
+    let redis = Redis::start();
+    let server = node_with(&redis, &[]);
+    let mut ann = Client::connect_as(&server, "ann");
+    for i in 0..ROOMS {
+        ann.join(&format!("r{i}"));
+    }
+    redis.ask::<String>(&["FLUSHALL"]);
+    redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    let counted = |line: &String| {
+        let (before, _) = line.split_once(" began a new epoch")?;
+        before.split(' ').rev().nth(1)?.parse::<usize>().ok()
+    };
+    let lines = || server.log_lines("began a new epoch");
+    eventually("all are counted", || lines().iter().filter_map(counted).sum::<usize>() == ROOMS);
+    assert!(lines().iter().all(|line| line.contains("WARN")), "{:?}", lines());
+    for words in ["begins epoch", "has to end", "room r"] {
+        assert_eq!(server.log_lines(words), [""; 0], "one by one they would fill the log");
+    }
+}
+
+#[test]
+fn what_a_later_version_says_on_a_channel_is_ignored_quietly() {
+    let redis = Redis::start();
+    let server = node_with(&redis, &[]);
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    let repeat = "for i = 1, 1000 do redis.call('PUBLISH', 'roomcast:{lobby}', ARGV[1]) end";
+    redis.ask::<()>(&["EVAL", repeat, "0", "@later 1 2 {}"]);
+    redis.ask::<()>(&["EVAL", repeat, "0", "@"]);
+    assert_eq!(say_and_see(&mut ann, "lobby", "one")["seq"], 1);
+    assert_eq!(server.log_lines("WARN"), [""; 0]);
+    // What is no kind of ours at all is worth a warning, not a thousand.
+    let began = Instant::now();
+    redis.ask::<()>(&["EVAL", repeat, "0", "junk"]);
+    assert_eq!(say_and_see(&mut ann, "lobby", "two")["seq"], 2);
+    let warnings = server.log_lines("something else than roomcast").len();
+    assert!((1..=1 + began.elapsed().as_secs() as usize).contains(&warnings), "{warnings} warnings");
 }

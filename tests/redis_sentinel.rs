@@ -2,6 +2,8 @@
 
 #[path = "support/chat.rs"]
 mod chat_support;
+#[path = "support/nodes.rs"]
+mod nodes_support;
 #[path = "support/redis.rs"]
 mod redis_support;
 mod support;
@@ -9,10 +11,11 @@ mod support;
 mod talk;
 
 use chat_support::{is, texts};
+use nodes_support::{epoch, history, is_text, recv_long, say_and_see, wait_ready};
 use redis_support::{Redis, eventually};
 use rustix::process::Signal;
 use support::{Client, Server};
-use talk::{check_all_kept, counts, epoch, history, is_text, recv_long, say_and_see, talk, wait_ready};
+use talk::{check_all_kept, counts, talk};
 
 const ROOMS: [&str; 2] = ["lobby"; 2];
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::{Events, Poll, Token, Waker};
 use roomcast::bus::{Bus, RedisBus, RedisConfig, RedisStats};
-use roomcast::publication::{BusEvent, Outcome, Page, Publication, ReadFrom, Ticket};
+use roomcast::publication::{BusEvent, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use roomcast::{Config, Now, RoomName, UserId};
 
 use crate::redis_support::{LONG, Redis};
@@ -109,10 +109,16 @@ impl Node {
     }
 
     pub fn publish(&mut self, body: &str) -> Ticket {
+        self.publish_as(None, body)
+    }
+
+    /// As `ann`, under this id.
+    pub fn publish_as(&mut self, id: Option<&str>, body: &str) -> Ticket {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let body = Bytes::from(body.to_owned());
-        let publication = Publication { room: lobby(), user: UserId::new("ann").unwrap(), id: None, body };
+        let publication =
+            Publication { room: lobby(), user: UserId::new("ann").unwrap(), id: id.map(Into::into), body };
         let now = self.now();
         self.bus.publish(now, ticket, publication);
         ticket
@@ -127,13 +133,18 @@ impl Node {
         })
     }
 
-    /// The numbers that were delivered.
-    pub fn delivered(&self) -> Vec<u64> {
-        let number = |event: &BusEvent| match event {
-            BusEvent::Delivered { message, .. } => Some(message.seq),
+    /// The messages that were delivered.
+    pub fn messages(&self) -> Vec<&Numbered> {
+        let messages = self.told.iter().filter_map(|event| match event {
+            BusEvent::Delivered { message, .. } => Some(message),
             _ => None,
-        };
-        self.told.iter().filter_map(number).collect()
+        });
+        messages.collect()
+    }
+
+    /// Their numbers.
+    pub fn delivered(&self) -> Vec<u64> {
+        self.messages().iter().map(|message| message.seq).collect()
     }
 
     /// The epochs that were begun, and at which number.

@@ -8,7 +8,8 @@ use super::script::{Call, Done};
 use super::sequence::{Extract, Question, Sequence, Step};
 use super::stats::{add, add_time};
 use super::subscriber::News;
-use super::{Pending, QUESTIONS_MAX, RedisBus};
+use super::{Due, ECHO_MAX, Pending, QUESTIONS_MAX, RedisBus, TELL_INTERVAL, WATCH_INTERVAL};
+use crate::deadline::Tick;
 use crate::id::{Epoch, RoomName};
 use crate::publication::{BusEvent, Outcome, Page};
 
@@ -193,6 +194,17 @@ impl RedisBus {
         }
     }
 
+    /// Has the timer look at a room in which something waits.
+    pub(super) fn watch_room(&mut self, name: &RoomName) {
+        if let Some(room) = self.rooms.get_mut(name)
+            && !room.is_watched
+        {
+            room.is_watched = true;
+            let due = Due::Watch { room: name.clone(), opening: room.opening };
+            self.wheel.insert(Tick::of(self.now).after(WATCH_INTERVAL), due);
+        }
+    }
+
     /// Looks at a room in which something waits.
     pub(super) fn look_at(&mut self, name: &RoomName) {
         self.expire(name);
@@ -201,6 +213,23 @@ impl RedisBus {
         let Some(room) = self.rooms.get(name) else { return };
         if !room.echoes.is_empty() || !room.reads.is_empty() || room.sequence.awaits() {
             self.watch_room(name);
+        }
+    }
+
+    /// Answers what has waited too long in a room.
+    fn expire(&mut self, name: &RoomName) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let now = self.now.uptime;
+        while room.echoes.front().is_some_and(|echo| now >= echo.since + ECHO_MAX) {
+            let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
+            // It was lost on the way, and others may have been: nothing else might look for them for as long as the room is quiet.
+            room.sequence.wonder();
+            self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome: Outcome::Accepted(seq) });
+        }
+        let hold = self.hold;
+        for read in room.reads.extract_if(.., |read| now >= read.since + hold) {
+            let page = Err("redis has not answered in time; try again later");
+            self.events.push_back(BusEvent::Page { ticket: read.ticket, page });
         }
     }
 
@@ -219,7 +248,11 @@ impl RedisBus {
                 }
                 Step::EpochChanged { epoch, top } => {
                     add(&self.counters.epochs_total, 1);
-                    log::info!("room {room} begins epoch {epoch:?} at {top}: what was before it is not continued");
+                    log::debug!("room {room} begins epoch {epoch:?} at {top}: what was before it is not continued");
+                    if self.epochs_untold == 0 {
+                        self.wheel.insert(Tick::of(self.now).after(TELL_INTERVAL), Due::Tell);
+                    }
+                    self.epochs_untold += 1;
                     BusEvent::EpochChanged { room, epoch, top }
                 }
             };
@@ -230,6 +263,13 @@ impl RedisBus {
         self.steps = steps;
         self.settle_echoes(name);
         self.ask(name);
+    }
+
+    /// Logs how many rooms began a new epoch: one by one they would fill the log when Redis comes back empty.
+    pub(super) fn tell_epochs(&mut self) {
+        let count = std::mem::take(&mut self.epochs_untold);
+        let rooms = if count == 1 { "room" } else { "rooms" };
+        log::warn!("{count} {rooms} began a new epoch: redis does not continue what was delivered; members are told");
     }
 
     /// Answers own publications whose copies were delivered, and says those again that their epoch took with it.
@@ -279,7 +319,7 @@ impl RedisBus {
             Question::Position => {}
             Question::Since(_) => add(&self.counters.fills_total, 1),
             Question::Renew(epoch) => {
-                log::warn!("room {name}: history does not continue what was delivered; epoch {epoch:?} has to end");
+                log::debug!("room {name}: history does not continue what was delivered; epoch {epoch:?} has to end");
             }
         }
         self.questions += 1;

@@ -37,7 +37,7 @@ pub use self::config::RedisConfig;
 use self::nodes::{NodeId, Nodes};
 use self::presence::Presence;
 pub use self::probe::PublishScript;
-use self::room::{Echo, Room, Saying, WaitingRead};
+use self::room::{Room, Saying, WaitingRead};
 use self::script::Call;
 use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
@@ -63,6 +63,9 @@ const ECHO_MAX: Duration = Duration::from_secs(2);
 
 /// How often a room is looked at in which something waits.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often is logged what happens to many rooms at once.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Questions under way at once.
 const QUESTIONS_MAX: usize = 1024;
@@ -95,9 +98,21 @@ enum Pending {
 /// What the timer looks at: a room, by its opening.
 #[derive(Clone, Debug)]
 enum Due {
-    Touch { at: Tick, room: RoomName, opening: u32 },
-    Close { room: RoomName, opening: u32 },
-    Watch { room: RoomName, opening: u32 },
+    Touch {
+        at: Tick,
+        room: RoomName,
+        opening: u32,
+    },
+    Close {
+        room: RoomName,
+        opening: u32,
+    },
+    Watch {
+        room: RoomName,
+        opening: u32,
+    },
+    /// No room: what is logged of many at once.
+    Tell,
 }
 
 /// The bus of several nodes: Redis numbers, keeps and fans out; every node that names the same Redis is the same server.
@@ -132,6 +147,8 @@ pub struct RedisBus {
     wheel: Wheel<Due>,
     events: VecDeque<BusEvent>,
     steps: Vec<sequence::Step>,
+    /// Rooms that began a new epoch and are not in the log yet.
+    epochs_untold: u64,
     now: Now,
     news_left: usize,
     replies_left: usize,
@@ -173,6 +190,7 @@ impl RedisBus {
             wheel: Wheel::new(),
             events: VecDeque::new(),
             steps: Vec::new(),
+            epochs_untold: 0,
             now: Now::default(),
             news_left: BATCHES_PER_TURN,
             replies_left: BATCHES_PER_TURN,
@@ -207,21 +225,13 @@ impl RedisBus {
         self.order(call, Pending::Read { room: room.clone(), opening, read: *read, reached });
     }
 
-    /// Has the timer look at a room in which something waits.
-    fn watch_room(&mut self, name: &RoomName) {
-        if let Some(room) = self.rooms.get_mut(name)
-            && !room.is_watched
-        {
-            room.is_watched = true;
-            let due = Due::Watch { room: name.clone(), opening: room.opening };
-            self.wheel.insert(Tick::of(self.now).after(WATCH_INTERVAL), due);
-        }
-    }
-
     fn handle_due(&mut self, now: Now, tick: Tick, due: Due) {
         let (Due::Touch { room: name, opening, .. }
         | Due::Close { room: name, opening }
-        | Due::Watch { room: name, opening }) = due.clone();
+        | Due::Watch { room: name, opening }) = due.clone()
+        else {
+            return self.tell_epochs();
+        };
         let Some(room) = self.rooms.get_mut(&name).filter(|room| room.opening == opening) else { return };
         match due {
             Due::Touch { at, .. } if tick < at => {
@@ -240,27 +250,11 @@ impl RedisBus {
                 Some(_) => drop(self.wheel.insert(tick.after(CLOSE_GRACE), due)),
                 None => {}
             },
+            Due::Tell => {}
             Due::Watch { .. } => {
                 (room.is_watched, room.is_resting) = (false, false);
                 self.look_at(&name);
             }
-        }
-    }
-
-    /// Answers what has waited too long in a room.
-    pub(super) fn expire(&mut self, name: &RoomName) {
-        let Some(room) = self.rooms.get_mut(name) else { return };
-        let now = self.now.uptime;
-        while room.echoes.front().is_some_and(|echo| now >= echo.since + ECHO_MAX) {
-            let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
-            // It was lost on the way, and others may have been: nothing else might look for them for as long as the room is quiet.
-            room.sequence.wonder();
-            self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome: Outcome::Accepted(seq) });
-        }
-        let hold = self.hold;
-        for read in room.reads.extract_if(.., |read| now >= read.since + hold) {
-            let page = Err("redis has not answered in time; try again later");
-            self.events.push_back(BusEvent::Page { ticket: read.ticket, page });
         }
     }
 

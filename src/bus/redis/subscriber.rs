@@ -26,6 +26,9 @@ const CHANNELS_PER_COMMAND: usize = 512;
 /// Bytes of messages that wait for a loop that is behind; beyond them messages are dropped, to be read again later.
 const BACKLOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How often is said that somebody else uses our channels.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What the loop wants. The number tells one opening of a room from another.
 #[derive(Debug)]
 pub(super) enum Wish {
@@ -67,6 +70,7 @@ struct Table {
     gaps: HashSet<RoomName>,
     counters: Arc<Counters>,
     text: String,
+    complained_at: Option<Instant>,
 }
 
 /// See the [module](self).
@@ -96,6 +100,7 @@ impl Subscriber {
             gaps: HashSet::new(),
             counters,
             text: String::new(),
+            complained_at: None,
         };
         Self { poll, link, wishes, table }
     }
@@ -221,13 +226,11 @@ impl Table {
         let Some((room, known)) = known else { return };
         let room = room.clone();
         if script::is_share(payload) {
+            // What a later version may say in this way is none that can be read, and is passed over.
             let share = script::share(payload, &self.node);
             return self.hand_over(room, payload.len(), |room| Some(News::Share(room, share?)));
         }
-        let Some((epoch, seq, body_at)) = script::arrival(payload) else {
-            log::warn!("something else than roomcast publishes on the channel of room {room}; it is ignored");
-            return;
-        };
+        let Some((epoch, seq, body_at)) = script::arrival(payload) else { return self.complain(&room) };
         let epoch = match &known.epoch {
             Some(known) if known.as_str() == epoch => known.clone(),
             _ => {
@@ -251,6 +254,15 @@ impl Table {
         } else if let Some(news) = news(room) {
             self.backlog_bytes += bytes;
             self.news.push(news);
+        }
+    }
+
+    /// At most once a second, however much is said.
+    fn complain(&mut self, room: &RoomName) {
+        let now = Instant::now();
+        if self.complained_at.is_none_or(|at| now >= at + COMPLAINT_INTERVAL) {
+            self.complained_at = Some(now);
+            log::warn!("something else than roomcast publishes on the channel of room {room}; it is ignored");
         }
     }
 
