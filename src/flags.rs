@@ -211,7 +211,7 @@ pub(crate) struct Flags {
     closes_per_turn: u32,
 
     /// How much of the loop one room may take, 1% to 100%. Below 100% a room that was sent to its members rests before it is
-    /// sent again: with 50% as long as that took, with 67% half as long. What is said meanwhile goes out together, in
+    /// sent again: with 50% as long as that took, with 67% half as long; a second at most. What is said meanwhile goes out together, in
     /// fewer and larger sends.
     #[arg(long, value_name = "PERCENT", default_value = "100%", value_parser = percent, env = "ROOMCAST_ROOM_SHARE", help_heading = "Budgets of a turn")]
     room_share: u32,

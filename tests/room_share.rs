@@ -167,7 +167,7 @@ fn numbers(frames: &[u8]) -> Vec<u64> {
 #[test]
 fn what_a_round_took_is_paid_back_before_the_next() {
     // A round of 20 members takes 20 ms.
-    for (percent, rest_micros) in [(80, 5_000), (67, 9_850), (50, 20_000), (10, 180_000), (1, 1_980_000)] {
+    for (percent, rest_micros) in [(80, 5_000), (67, 9_850), (50, 20_000), (10, 180_000), (2, 980_000)] {
         let mut hall = Hall::new(&shared(percent), 20);
         hall.say("a", 0);
         assert_eq!(hall.turns(), 20, "after quiet, at once");
@@ -187,6 +187,23 @@ fn what_a_round_took_is_paid_back_before_the_next() {
         (0..20).for_each(|slot| assert_eq!(hall.received(slot), (vec![1, 2, 3, 4], 2), "{percent} %"));
         assert!(hall.hub.is_flushed());
     }
+}
+
+#[test]
+fn no_room_rests_longer_than_a_second() {
+    // A round that takes two seconds, of itself or because the process stood still.
+    let mut hall = Hall::new(&shared(10), 20);
+    hall.send = 100 * MILLI;
+    for _ in 0..2 {
+        hall.say("a", 0);
+        hall.turns();
+        hall.say("a", 0);
+        assert_eq!(hall.timeout(), Some(1000 * MILLI));
+        hall.uptime += 1000 * MILLI;
+        hall.turn(64);
+        hall.turns();
+    }
+    assert_eq!(hall.received(7).0, [1, 2, 3, 4]);
 }
 
 #[test]

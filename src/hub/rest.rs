@@ -17,6 +17,10 @@ use super::room::{Room, Waiting};
 /// cost its room up to that, or the loop its sleep. So small rooms owe a little longer; quiet time pays, too.
 const REST_LEAST: Duration = Duration::from_millis(1);
 
+/// The most that a room owes. A round may have taken long for no reason of the room's (the process was stopped, the machine was
+/// busy), and nobody in it should wait for ever so long for that; what it owes beyond is forgiven.
+const DEBT_MOST: Duration = Duration::from_secs(1);
+
 /// The rooms that have something to send and rest.
 #[derive(Debug)]
 pub(super) struct Rests {
@@ -55,7 +59,7 @@ impl Room {
     pub(super) fn owe(&mut self, now: Now, took: Duration, share_percent: u32) {
         let paid_by = Duration::from_micros(self.paid_by_micros) + took;
         let paid_by = now.uptime.max(paid_by) + took * (100 - share_percent) / share_percent;
-        self.paid_by_micros = paid_by.as_micros() as u64;
+        self.paid_by_micros = paid_by.min(now.uptime + DEBT_MOST).as_micros() as u64;
     }
 }
 
