@@ -4,12 +4,13 @@ mod support;
 
 use std::{
     net::Shutdown,
+    os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 use socket2::SockRef;
-use support::{CLOSE, Client, Frame, PING, Raw, Server, TEXT, close_frame, frame};
+use support::{CLOSE, Client, Frame, PING, Raw, Server, TEXT, close_frame, frame, upgrade_request};
 
 /// A connection that has been welcomed.
 fn open(server: &Server, user_id: &str) -> Raw {
@@ -247,4 +248,25 @@ fn a_request_whose_sender_has_no_more_to_say_is_answered() {
         stream.read_to_string(&mut answer).expect("read");
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("</html>\n"), "{round}: {} bytes", answer.len());
     }
+}
+
+#[test]
+fn a_peer_that_stops_reading_for_good_is_gone_though_it_may_still_send() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("roomcast.sock");
+    let unix = format!("unix:{}", path.display());
+    let flags = ["--listen", "127.0.0.1:0", "--listen", &unix, "--presence-grace", "0s", "--ping-interval", "60s"];
+    let server = Server::spawn(&flags);
+    let mut alice = Client::connect_as(&server, "alice");
+    alice.join("lobby");
+    let mut bob = Raw::over(UnixStream::connect(&path).expect("connect to the socket"));
+    bob.send(upgrade_request("/ws?userId=bob", &[]).as_bytes());
+    bob.upgraded();
+    bob.send(&frame(TEXT, true, br#"{"type":"join","room":"lobby"}"#));
+    bob.json_of("joined");
+    // Neither an end of file nor an event tells the server; only its next write fails.
+    bob.stream.shutdown(Shutdown::Read).expect("shut down reading");
+    bob.send(&frame(TEXT, true, br#"{"type":"chat","room":"lobby","text":"my last words"}"#));
+    let seen = alice.recv_until(|message| message["type"] == "presence" && message["status"] == "offline");
+    assert!(seen.iter().any(|message| message["text"] == "my last words"), "{seen:?}");
 }

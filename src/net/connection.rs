@@ -59,6 +59,8 @@ pub(super) enum Flag {
     Queued = 16,
     /// It waits in the list of connections whose own output is to be written.
     Dirty = 32,
+    /// A write has failed: nothing is written any more, and when all that has come is read it ends.
+    Broken = 64,
 }
 
 impl Connection {

@@ -39,6 +39,9 @@ impl Net {
         let connection = &mut self.connections[slot as usize];
         // Who does not take answers is not asked for more questions; a flush goes on with this.
         if connection.output_bytes() > self.limits.output_bytes_max / 2 && connection.is_open() {
+            if connection.is(Flag::Broken) {
+                self.end(slot, handler);
+            }
             return;
         }
         if let Phase::Open { reader: Some(reader), .. } = &mut connection.phase
@@ -66,6 +69,7 @@ impl Net {
                 self.queue_if_readable(slot);
             }
             Err(error) => match trouble(&error) {
+                Trouble::WouldBlock if connection.is(Flag::Broken) => self.end(slot, handler),
                 Trouble::WouldBlock => connection.clear(Flag::Readable),
                 Trouble::Interrupted => self.queue_read(slot),
                 Trouble::Broken => self.end(slot, handler),

@@ -83,10 +83,12 @@ impl Net {
         }
     }
 
-    /// The socket turned out to be broken while sending; its end is noticed by the next read.
+    /// The socket turned out to be broken while sending; what has come is still read, then it ends. Reading alone need not notice: a peer
+    /// behind a Unix socket that has shut down its reading breaks our writes and goes on as before in the other direction.
     fn note_broken(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         connection.clear(Flag::Writable);
+        connection.set(Flag::Broken);
         connection.set(Flag::Readable);
         connection.set(Flag::ReadClosed);
         self.queue_read(slot);
