@@ -78,6 +78,13 @@ impl RedisServer {
         Ok(connection)
     }
 
+    /// Forgets what a database has.
+    pub(crate) fn clear(&self, database: u32) -> Result<(), LoadError> {
+        let mut connection = self.connection()?;
+        ask::<()>(&mut connection, &["SELECT", &database.to_string()])?;
+        ask(&mut connection, &["FLUSHDB", "SYNC"])
+    }
+
     /// A figure of `INFO`: `stats`, `pubsub_channels`.
     pub(crate) fn info(connection: &mut Connection, section: &str, name: &str) -> Result<String, LoadError> {
         let info: String = ask(connection, &["INFO", section])?;

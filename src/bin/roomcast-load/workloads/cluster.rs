@@ -68,7 +68,11 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
 
 impl Cluster<'_, '_> {
     fn node(&self) -> Result<Running, LoadError> {
-        self.node_with(&format!("{FLAGS} --redis {} --redis-prefix {PREFIX}", self.redis.url()))
+        self.node_in(0)
+    }
+
+    fn node_in(&self, database: u32) -> Result<Running, LoadError> {
+        self.node_with(&format!("{FLAGS} --redis {}/{database} --redis-prefix {PREFIX}", self.redis.url()))
     }
 
     /// Redis has the server's core to itself; nodes are on others.

@@ -24,6 +24,9 @@ const PLACE: &str = "__rand_int__";
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// The database in which it is done.
+pub(super) const DATABASE: u32 = 2;
+
 /// See the [module](self).
 pub(super) struct Alone {
     port: u16,
@@ -87,6 +90,7 @@ impl Alone {
         let mut command = Command::new(program);
         command.args(["-p", &self.port.to_string(), "-P", &PIPELINE.to_string(), "-n", &count.to_string()]);
         // So many ids that hardly one comes twice.
+        command.args(["--dbnum", &DATABASE.to_string()]);
         let output = command.args(["-r", "2000000000", "--csv"]).args(&self.rooms[0]).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         // Counted from the end: the name in front of the figures has commas.
@@ -105,6 +109,9 @@ impl Alone {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let (mut said, mut answered) = (0, 0);
+        let mut ok = [0; 5];
+        stream.write_all(&cmd("SELECT").arg(DATABASE).get_packed_command())?;
+        stream.read_exact(&mut ok)?;
         let (mut out, mut chunk) = (Vec::new(), vec![0; 64 * 1024]);
         let began = Instant::now();
         while answered < count {
@@ -113,9 +120,7 @@ impl Alone {
                 for _ in 0..PIPELINE.min(count - said) {
                     let room = said as usize % commands.len();
                     let (packed, place) = &mut commands[room];
-                    // What earlier turns said is not said again.
-                    let id = self.said as u64 + u64::from(said);
-                    packed[*place..*place + PLACE.len()].copy_from_slice(format!("{id:012}").as_bytes());
+                    packed[*place..*place + PLACE.len()].copy_from_slice(format!("{said:012}").as_bytes());
                     out.extend_from_slice(packed);
                     said += 1;
                 }

@@ -34,10 +34,10 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     let clients = crowd.open(1, Ear::Counts)?;
     crowd.join(&vec![clients[0]; rooms], |nth| nth as u32)?;
     let mut connection = cluster.redis.connection()?;
-    let subscribed = channels(&mut connection)?;
-    if subscribed != rooms {
-        return Err(LoadError::Silence(format!("{rooms} rooms to be subscribed; {subscribed} are")));
-    }
+    wait_until("all rooms to be joined", || {
+        let pending = metric(node.address, "roomcast_redis_requests_pending")?;
+        Ok(pending == 0.0 && channels(&mut connection)? == rooms)
+    })?;
     let mut all = [(); 5].map(|()| record::latencies());
     for _ in 0..cuts {
         let Times { link, subscribed, compared, scripts } = cut(&mut connection, &node, rooms)?;
