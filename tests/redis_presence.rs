@@ -110,6 +110,27 @@ fn wait_for_beats(redis: &Redis, servers: &[&Server]) {
 }
 
 #[test]
+fn who_types_is_seen_on_the_other_nodes_and_once_on_the_own() {
+    let redis = Redis::start();
+    let [one, two] = nodes(&redis);
+    let mut ann = Client::connect_as(&one, "ann");
+    let mut eve = Client::connect_as(&one, "eve");
+    let mut bob = Client::connect_as(&two, "bob");
+    for client in [&mut ann, &mut eve, &mut bob] {
+        client.join("lobby");
+    }
+    for status in ["start", "stop"] {
+        ann.send_json(&json!({"type": "typing", "room": "lobby", "status": status}));
+        let expected = json!({"type": "typing", "room": "lobby", "userId": "ann", "status": status});
+        assert_eq!(bob.recv_type("typing"), expected);
+        assert_eq!(eve.recv_type("typing"), expected);
+    }
+    bob.say("lobby", "done");
+    let seen = eve.recv_until(|message| message["text"] == "done");
+    assert!(seen.iter().all(|message| message["type"] != "typing"), "{seen:?}");
+}
+
+#[test]
 fn users_of_all_nodes_are_named_and_announced() {
     let redis = Redis::start();
     let [a, b] = nodes(&redis);

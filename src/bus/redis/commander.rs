@@ -196,7 +196,7 @@ impl Desk {
     fn accept(&mut self, now: Instant, order: Order) {
         let until = match order.call {
             Call::Ask { .. } | Call::Presence(_) => None,
-            Call::Publish { .. } | Call::Read { .. } => Some(now + self.hold),
+            Call::Publish { .. } | Call::Read { .. } | Call::Typing { .. } => Some(now + self.hold),
         };
         self.waiting.push_back(Waiting { order, since: now, until, is_given_up: false });
     }

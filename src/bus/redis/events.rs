@@ -40,6 +40,7 @@ impl RedisBus {
                 self.with_sequence(&name, |sequence, steps| sequence.take(arrival, steps));
             }
             News::Share(name, share) => self.presence.hear(self.now.uptime, &name, share),
+            News::Typing(room, user, status) => self.events.push_back(BusEvent::Typing { room, user, status }),
             News::Gap(name) => {
                 self.presence.suspect(self.now.uptime, &name);
                 self.with_sequence(&name, |sequence, _| sequence.suspect());
@@ -85,6 +86,7 @@ impl RedisBus {
             Some(Pending::Question { room, opening }) => self.take_answer(&room, opening, result),
             Some(Pending::Roster { room, opening }) => self.take_roster(&room, opening, result),
             Some(Pending::Beat) => self.take_beat(result),
+            Some(Pending::Typing) => {}
             None => unreachable!("every order is answered once"),
         }
     }

@@ -48,7 +48,8 @@ use super::{Bus, Figure};
 use crate::config::Config;
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
-use crate::id::{Epoch, RoomName, Unique};
+use crate::id::{Epoch, RoomName, Unique, UserId};
+use crate::protocol::TypingStatus;
 use crate::publication::{BusEvent, Outcome, PresenceChange, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
@@ -93,6 +94,8 @@ enum Pending {
         opening: u32,
     },
     Beat,
+    /// Nobody waits for the answer.
+    Typing,
 }
 
 /// What the timer looks at: a room, by its opening.
@@ -342,6 +345,14 @@ impl Bus for RedisBus {
     fn announce(&mut self, now: Now, name: &RoomName, change: PresenceChange) {
         self.now = now;
         self.presence.announce(now.uptime, name, change);
+    }
+
+    fn pass_typing(&mut self, now: Now, room: &RoomName, user: UserId, status: TypingStatus) {
+        self.now = now;
+        // What cannot be said at once is not true any more when it can.
+        if self.is_ready() && self.pending.len() < self.pending_max / 4 {
+            self.order(Call::Typing { room: room.clone(), user, status }, Pending::Typing);
+        }
     }
 
     fn poll_event(&mut self) -> Option<BusEvent> {

@@ -13,12 +13,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Cmd;
 
-pub(super) use self::presence::{PresenceCall, PresenceDone, is_share, share};
+pub(super) use self::presence::{PresenceCall, PresenceDone, is_share, share, typing};
 use super::resp::Value;
 use super::sequence::{Extract, Question};
 use super::share::Wish;
 use crate::config::Config;
-use crate::id::{Epoch, RoomName};
+use crate::id::{Epoch, RoomName, UserId};
+use crate::protocol::TypingStatus;
 use crate::publication::{Numbered, Publication, ReadFrom};
 
 /// How long keys of a room outlive what they must, so that a room in use, which is touched every 30 s, never expires.
@@ -141,10 +142,12 @@ pub(super) enum Script {
     Share,
     Who,
     Beat,
+    Typing,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 6] = [Self::Publish, Self::Read, Self::Renew, Self::Share, Self::Who, Self::Beat];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Publish, Self::Read, Self::Renew, Self::Share, Self::Who, Self::Beat, Self::Typing];
 
     pub(super) fn source(self) -> String {
         let body = match self {
@@ -154,6 +157,7 @@ impl Script {
             Self::Share => return presence::SHARE.to_owned(),
             Self::Who => return presence::WHO.to_owned(),
             Self::Beat => return presence::BEAT.to_owned(),
+            Self::Typing => return presence::TYPING.to_owned(),
         };
         format!("{BEGIN}{CLOCK}{body}")
     }
@@ -166,6 +170,7 @@ pub(super) enum Call {
     Read { room: RoomName, from: ReadFrom, bytes_max: usize },
     Ask { room: RoomName, question: Question },
     Presence(PresenceCall),
+    Typing { room: RoomName, user: UserId, status: TypingStatus },
 }
 
 impl Call {
@@ -177,6 +182,7 @@ impl Call {
             Self::Presence(PresenceCall::Room(_, Wish::Share { .. })) => Script::Share,
             Self::Presence(PresenceCall::Room(_, Wish::Who { .. })) => Script::Who,
             Self::Presence(PresenceCall::Beat(_)) => Script::Beat,
+            Self::Typing { .. } => Script::Typing,
         }
     }
 
@@ -184,9 +190,10 @@ impl Call {
     fn room(&self) -> Option<&RoomName> {
         match self {
             Self::Publish { publication, .. } => Some(&publication.room),
-            Self::Read { room, .. } | Self::Ask { room, .. } | Self::Presence(PresenceCall::Room(room, _)) => {
-                Some(room)
-            }
+            Self::Read { room, .. }
+            | Self::Ask { room, .. }
+            | Self::Presence(PresenceCall::Room(room, _))
+            | Self::Typing { room, .. } => Some(room),
             Self::Presence(PresenceCall::Beat(_)) => None,
         }
     }
@@ -198,6 +205,7 @@ pub(super) enum Done {
     Published { epoch: Epoch, seq: u64, duplicate: bool },
     Read(Extract),
     Presence(PresenceDone),
+    Typing,
 }
 
 /// Writes calls as commands of the protocol.
@@ -250,6 +258,9 @@ impl Packer {
         if let Call::Presence(presence) = call {
             return self.pack_presence(presence, call.script() as usize, out);
         }
+        if let Call::Typing { room, user, status } = call {
+            return self.pack_typing(room, user, *status, out);
+        }
         let Some(room) = call.room() else { return };
         self.attempts += 1;
         let keys = if call.script() == Script::Publish { 3 } else { 2 };
@@ -296,7 +307,7 @@ impl Packer {
             Call::Ask { question: Question::Renew(epoch), .. } => {
                 self.command.arg(self.life).arg(epoch.as_str());
             }
-            Call::Presence(_) => {}
+            Call::Presence(_) | Call::Typing { .. } => {}
         }
         self.command.write_packed_command(out);
     }
@@ -342,6 +353,9 @@ impl Names {
 pub(super) fn done(call: &Call, value: Value<'_>) -> Option<Done> {
     if let Call::Presence(call) = call {
         return presence::done(call, value).map(Done::Presence);
+    }
+    if let Call::Typing { .. } = call {
+        return value.number().map(|_| Done::Typing);
     }
     let mut items = value.items()?;
     let epoch = Epoch::new(items.next()?.text()?);

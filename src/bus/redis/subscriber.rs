@@ -17,8 +17,9 @@ use super::script::{self, Names};
 use super::sequence::Arrival;
 use super::share::Share;
 use super::stats::{Counters, add};
-use crate::id::{Epoch, RoomName};
+use crate::id::{Epoch, RoomName, UserId};
 use crate::inbox::Inbox;
+use crate::protocol::TypingStatus;
 
 /// Channels in one command: one by one 10,000 take 600 ms, so they take 7.
 const CHANNELS_PER_COMMAND: usize = 512;
@@ -46,6 +47,8 @@ pub(super) enum News {
     Arrival(RoomName, Arrival),
     /// Another node has said who is present there.
     Share(RoomName, Share),
+    /// Somebody types on another node.
+    Typing(RoomName, UserId, TypingStatus),
     /// A message of the room was dropped.
     Gap(RoomName),
 }
@@ -226,6 +229,14 @@ impl Table {
         let Some((room, known)) = known else { return };
         let room = room.clone();
         if script::is_share(payload) {
+            if let Some((user, status)) = script::typing(payload, &self.node) {
+                // The first thing to be shed, and nobody misses it.
+                if self.backlog_bytes <= BACKLOG_BYTES_MAX / 4 {
+                    self.backlog_bytes += payload.len();
+                    self.news.push(News::Typing(room, user, status));
+                }
+                return;
+            }
             // What a later version may say in this way is none that can be read, and is passed over.
             let share = script::share(payload, &self.node);
             return self.hand_over(room, payload.len(), |room| Some(News::Share(room, share?)));

@@ -9,8 +9,9 @@
 use super::super::nodes::{Beat, Heard, NodeId};
 use super::super::resp::Value;
 use super::super::share::{CHANGES_MAX, Name, Record, Records, Share, Users, Whereabouts, Wish};
-use super::Packer;
+use super::{Packer, Script};
 use crate::id::{RoomName, UserId};
+use crate::protocol::TypingStatus;
 use serde_json::json;
 
 /// Users in one answer; it has at least one node's, however many they are.
@@ -106,6 +107,14 @@ for i = 1, #all do found[i + 1] = all[i] end
 return found
 ";
 
+/// KEYS nodes, which is only there to tell the room; ARGV what to publish.
+pub(super) const TYPING: &str = "
+return redis.call('PUBLISH', string.sub(KEYS[1], 1, -7), ARGV[1])
+";
+
+/// Stands in the place of what a share continues, so that it is no share to an older version.
+const TYPES: &str = "typing";
+
 /// What Redis is to do for presence.
 #[derive(Clone, Debug)]
 pub(in super::super) enum PresenceCall {
@@ -161,6 +170,34 @@ impl Packer {
         }
         command.write_packed_command(out);
     }
+}
+
+impl Packer {
+    /// Appends what tells the other nodes that somebody types.
+    pub(super) fn pack_typing(&mut self, room: &RoomName, user: &UserId, status: TypingStatus, out: &mut Vec<u8>) {
+        let Self { names, node, shas, command, text, .. } = self;
+        names.write_key(text, room, "nodes");
+        command.clear();
+        command.arg("EVALSHA").arg(&shas[Script::Typing as usize]).arg(1).arg(&*text);
+        let word = match status {
+            TypingStatus::Start => "start",
+            TypingStatus::Stop => "stop",
+        };
+        command.arg(format!("@{node} {TYPES} {word} {user}")).write_packed_command(out);
+    }
+}
+
+/// Reads who types on another node than `own`, if it is about that.
+pub(in super::super) fn typing(payload: &[u8], own: &str) -> Option<(UserId, TypingStatus)> {
+    let mut words = std::str::from_utf8(payload).ok()?.strip_prefix('@')?.split(' ');
+    let _ = words.next().filter(|node| *node != own)?;
+    let _ = words.next().filter(|word| *word == TYPES)?;
+    let status = match words.next()? {
+        "start" => TypingStatus::Start,
+        "stop" => TypingStatus::Stop,
+        _ => return None,
+    };
+    Some((UserId::new(words.next()?).ok()?, status))
 }
 
 fn changes_json(changes: &[(UserId, Whereabouts)]) -> String {
@@ -253,6 +290,19 @@ mod tests {
 
     fn user(text: &str) -> UserId {
         UserId::new(text).unwrap()
+    }
+
+    #[test]
+    fn who_types_is_read_and_is_no_share() {
+        let payload = b"@n1 typing start ann";
+        assert_eq!(typing(payload, "n2"), Some((user("ann"), TypingStatus::Start)));
+        assert_eq!(typing(payload, "n1"), None, "one's own");
+        assert_eq!(share(payload, "n2"), None);
+        for bad in
+            ["@n1 typing", "@n1 typing start", "@n1 typing pause ann", "@n1 typing stop ", "@n1 1 2 []", "e 7 {}"]
+        {
+            assert_eq!(typing(bad.as_bytes(), "n2"), None, "{bad}");
+        }
     }
 
     #[test]
