@@ -46,6 +46,32 @@ fn a_node_whose_clock_is_wrong_takes_nobodys_history() {
 }
 
 #[test]
+fn keys_live_longer_than_history_whoever_uses_the_room_and_are_renewed_in_time() {
+    let redis = Redis::start();
+    let mut node = Node::start(&redis, &Config::default(), 1);
+    let mut publish = || {
+        let ticket = node.publish("m");
+        assert!(matches!(node.outcome(ticket), Outcome::Accepted(_)));
+    };
+    let keys = ["roomcast:{lobby}:meta", "roomcast:{lobby}:log"];
+    let lives = || keys.map(|key| redis.ask::<i64>(&["PTTL", key]));
+    let shorten = || keys.map(|key| redis.ask::<u32>(&["PEXPIRE", key, "60000"]));
+    let history = Config::default().timing.history_age.as_millis() as i64;
+    publish();
+    assert!(lives().iter().all(|life| *life > history + 120_000), "{:?}", lives());
+    shorten();
+    publish();
+    assert!(lives().iter().all(|life| *life <= 60_000), "a moment ago is soon enough: {:?}", lives());
+    // Two minutes later, or after Redis' clock was set back.
+    for till in ["1", "99999999999999"] {
+        redis.ask::<u32>(&["HSET", keys[0], "till", till]);
+        publish();
+        assert!(lives().iter().all(|life| *life > history + 120_000), "{:?}", lives());
+        shorten();
+    }
+}
+
+#[test]
 fn what_is_older_than_history_may_be_is_not_shown() {
     let redis = Redis::start();
     let mut config = Config::default();

@@ -1,6 +1,6 @@
 //! What Redis does for a room in one atomic step each, how it is asked, and what it answers.
 //!
-//! Keys of the room `lobby`, all in one slot of a cluster: `roomcast:{lobby}:meta` (hash: `epoch`, `line`, `seq`),
+//! Keys of the room `lobby`, all in one slot of a cluster: `roomcast:{lobby}:meta` (hash: `epoch`, `line`, `seq`, `till`),
 //! `roomcast:{lobby}:log` (stream with ids `seq-0`, fields `b` body and `t` Unix milliseconds), `roomcast:{lobby}:id:<user> <id>`
 //! (string: `line seq`) and the channel `roomcast:{lobby}`. A *line* is a run of numbers without repetition: it goes on when the
 //! epoch is renewed, so that an id that was accepted before a renewal still counts.
@@ -53,10 +53,11 @@ end
 
 /// KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id. Numbers are written by
 /// `string.format`: Lua would write large ones as 1e+15. All that can fail comes before `PUBLISH`, so that nothing is
-/// published that is not kept.
+/// published that is not kept. The life of the keys is renewed at most every two minutes, which is less than [`SLACK`]: until
+/// `till` it need not be, which saves a tenth of Redis' time.
 const PUBLISH: &str = "
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line')
-local epoch, line = meta[1], meta[2]
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line', 'till')
+local epoch, line, till = meta[1], meta[2], tonumber(meta[3] or 0)
 if epoch then
   local known = redis.call('GET', KEYS[3])
   if known then
@@ -68,12 +69,15 @@ else
   epoch, line = ARGV[1], ARGV[1]
 end
 local seq = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'seq', 1))
+local now = clock()
 if ARGV[3] ~= '0' then
-  local now = string.format('%.0f', clock())
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], seq .. '-0', 'b', ARGV[2], 't', now)
-  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], seq .. '-0', 'b', ARGV[2], 't', string.format('%.0f', now))
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+if now >= till or till > now + 120000 then
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+  redis.call('HSET', KEYS[1], 'till', string.format('%.0f', now + 120000))
+end
 redis.call('SET', KEYS[3], line .. ' ' .. seq, 'PX', ARGV[5])
 redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), epoch .. ' ' .. seq .. ' ' .. ARGV[2])
 return {epoch, seq, 0}
