@@ -578,6 +578,22 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn who_speaks_after_it_was_taken_for_dead_is_looked_for() {
+        let mut heart = Heart::new();
+        heart.says("a", "1 6000 0");
+        heart.says("b", LEFT);
+        while heart.beat().is_empty() {}
+        heart.says("a", "1 6000 0");
+        heart.nodes.insert(&id("a"), State::Gone, "1 6000 0".into());
+        heart.nodes.hear_from(&id("b"));
+        assert!(!heart.nodes.is_looking(), "it has left, this is only late");
+        heart.nodes.hear_from(&id("a"));
+        assert_eq!((heart.nodes.standing(&id("a")), heart.nodes.is_looking()), (Standing::Unknown, true));
+        assert_eq!(heart.turn(), [Change::Returned(id("a"))]);
+        assert!(heart.nodes.counts(&id("a")));
+    }
+
+    #[test]
     fn a_beat_that_is_said_twice_remembers_what_the_first_has_found() {
         for is_forgotten in [false, true] {
             let mut heart = Heart::new();

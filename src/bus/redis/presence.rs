@@ -367,7 +367,7 @@ impl Presence {
                 }
                 // It has come back meanwhile, and what it said was taken all the while.
                 Task::Drop(node) if nodes.counts(&node) && !roster.is_withering(&node) => true,
-                Task::Drop(node) => roster.wither(&node, left, out),
+                Task::Drop(node) => roster.wither(&node, left, nodes, out),
                 Task::Exhume(node) => {
                     roster.exhume(&node);
                     roster.confirm(nodes, out);

@@ -268,7 +268,7 @@ impl Roster {
     }
 
     /// A node is dead: at most `most` of its users go. Says whether none are left.
-    pub(super) fn wither(&mut self, node: &NodeId, most: usize, out: &mut Vec<PresenceChange>) -> bool {
+    pub(super) fn wither(&mut self, node: &NodeId, most: usize, nodes: &Nodes, out: &mut Vec<PresenceChange>) -> bool {
         let Some(index) = self.find(node) else { return true };
         let is_heard = match self.replicas[index].phase {
             Phase::Waiting => {
@@ -289,8 +289,13 @@ impl Roster {
             return false;
         }
         let replica = self.replicas.swap_remove(index);
-        self.bury(replica.node, replica.version);
-        self.wants_who |= is_heard;
+        if nodes.counts(node) {
+            // It came back too late for its users, but what it has is true.
+            self.wants_who = true;
+        } else {
+            self.bury(replica.node, replica.version);
+            self.wants_who |= is_heard;
+        }
         true
     }
 

@@ -1,6 +1,7 @@
 //! Several nodes and a small Redis that loses, doubles, delays, reorders and forgets, under seeded chance: in the end every hub
 //! has been told what is true, and before that nobody is told to be gone who never was.
 
+mod one_node;
 mod redis;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -28,6 +28,16 @@ fn nodes() -> Nodes {
     nodes
 }
 
+/// The same without one of them.
+fn dead(mut nodes: Nodes, node: &str) -> Nodes {
+    let others = ["a", "b"].into_iter().filter(|other| *other != node);
+    let all = others.map(|other| (id(other), "2 30000 0".into())).collect();
+    nodes.poll_beat(NOW + Duration::from_secs(5)).expect("a beat");
+    nodes.answer(NOW, Heard { is_remembered: true, all });
+    assert!(!nodes.counts(&id(node)));
+    nodes
+}
+
 fn here(users: &[&str]) -> Vec<(UserId, Whereabouts)> {
     users.iter().map(|name| (user(name), Whereabouts::Here(None))).collect()
 }
@@ -191,18 +201,41 @@ fn a_dead_node_s_users_go_some_at_a_time_unless_they_are_elsewhere() {
     roster.take_share(share("a", None, 5, here(&["ann", "bob", "carl", "dora"])), &mut nodes, &mut out);
     roster.take_share(share("b", None, 6, here(&["bob"])), &mut nodes, &mut out);
     assert_eq!(told(&mut out), "+ann +bob +carl +dora");
-    assert!(!roster.wither(&id("a"), 2, &mut out));
+    let mut nodes = dead(nodes, "a");
+    assert!(!roster.wither(&id("a"), 2, &nodes, &mut out));
     assert_eq!(told(&mut out), "-ann");
     roster.tell_all(&mut out);
     assert_eq!(told(&mut out), "+carl +dora +bob");
     // It is heard from while it withers, so it is asked for.
     roster.take_share(share("a", None, 7, here(&["ann"])), &mut nodes, &mut out);
-    assert!(roster.wither(&id("a"), 9, &mut out));
+    assert!(roster.wither(&id("a"), 9, &nodes, &mut out));
     assert_eq!(told(&mut out), "-carl -dora");
     let Some(Wish::Who { known, graves }) = roster.poll(NOW, &mut 0) else { panic!("it does not ask") };
     assert_eq!((known, graves), (vec![(id("b"), 6)], vec![(id("a"), 5)]));
     roster.take_records(NOW, Records { own: None, others: vec![record("a", 7, &["ann"])] }, &mut nodes, &mut out);
-    assert_eq!(told(&mut out), "+ann");
+    assert_eq!((told(&mut out).as_str(), roster.has_unknown()), ("", true), "nobody knows whether it lives");
+    nodes.poll_beat(NOW).expect("a look");
+    nodes.answer(NOW, Heard { is_remembered: true, all: vec![(id("a"), "3 30000 0".into())] });
+    roster.confirm(&mut nodes, &mut out);
+    assert_eq!((told(&mut out).as_str(), roster.has_unknown()), ("+ann", false));
+}
+
+#[test]
+fn the_set_of_a_node_that_lives_is_asked_for_and_not_removed() {
+    // It came back while its users went, or when they had gone.
+    for is_early in [true, false] {
+        let (mut roster, alive, mut out) = (Roster::default(), nodes(), Vec::new());
+        let mut dead = dead(nodes(), "a");
+        roster.take_share(share("b", None, 4, here(&["bob"])), &mut dead, &mut out);
+        roster.take_share(share("a", None, 5, here(&["ann"])), &mut nodes(), &mut out);
+        assert!(roster.wither(&id("a"), 9, if is_early { &alive } else { &dead }, &mut out));
+        if !is_early {
+            assert_eq!((roster.next(), roster.graves.len()), (None, 1));
+            roster.exhume(&id("a"));
+        }
+        let Some(Wish::Who { known, graves }) = roster.poll(NOW, &mut 0) else { panic!("it does not ask") };
+        assert_eq!((known, graves), (vec![(id("b"), 4)], vec![]), "is_early: {is_early}");
+    }
 }
 
 #[test]

@@ -1,0 +1,257 @@
+//! One node by itself: how much happens at once, and when.
+
+use std::time::Duration;
+
+use super::super::{Action, Answer, CHANGES_PER_TURN, Presence, ROOMS_PER_TURN, WISHES_MAX};
+use super::redis::{room, user};
+use crate::bus::redis::nodes::{Heard, NodeId, Nodes};
+use crate::bus::redis::share::{Record, Records, Share, Users, Whereabouts, Wish};
+use crate::id::RoomName;
+use crate::protocol::PresenceStatus;
+use crate::publication::PresenceChange;
+
+const LEASE: Duration = Duration::from_secs(6);
+const BEAT: Duration = Duration::from_secs(1);
+
+/// What a turn brought.
+#[derive(Debug, Default)]
+struct Turn {
+    told: usize,
+    asked: Vec<(RoomName, u32, Wish)>,
+    loaded: usize,
+}
+
+struct Host {
+    presence: Presence,
+    now: Duration,
+    links_lost: u64,
+    /// What it said with its last beat, and whether Redis remembers the one before.
+    said: String,
+    is_remembered: bool,
+    others: Vec<(&'static str, String)>,
+    turns: u32,
+}
+
+impl Host {
+    fn new() -> Self {
+        let presence = Presence::new(Nodes::new(NodeId::new("own"), LEASE, BEAT));
+        let others = vec![("a", "1 6000 0".to_owned())];
+        let now = Duration::from_secs(100);
+        let mut host =
+            Self { presence, now, links_lost: 0, said: String::new(), is_remembered: true, others, turns: 0 };
+        host.turn();
+        host
+    }
+
+    /// Beats are answered at once, all else is for the caller.
+    fn turn(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        self.turns += 1;
+        assert!(self.turns < 10_000, "it goes on for ever");
+        self.presence.handle_deadlines(self.now, self.links_lost);
+        while let Some(action) = self.presence.poll() {
+            match action {
+                Action::Beat(beat) => {
+                    let own = beat.says.unwrap_or(beat.said);
+                    self.said = own.to_string();
+                    let is_remembered = std::mem::replace(&mut self.is_remembered, true);
+                    let others = self.others.iter().map(|(node, text)| (NodeId::new(node), text.as_str().into()));
+                    let all = others.chain([(NodeId::new("own"), own)]).collect();
+                    self.presence.answer_beat(self.now, Some(Heard { is_remembered, all }));
+                }
+                Action::Ask { room, opening, wish } => turn.asked.push((room, opening, wish)),
+                Action::Tell(..) => turn.told += 1,
+                Action::Loaded(_) => turn.loaded += 1,
+            }
+        }
+        turn
+    }
+
+    fn beat(&mut self) -> Turn {
+        self.now += BEAT;
+        self.turn()
+    }
+
+    fn open(&mut self, number: u64) {
+        self.presence.open(self.now, &room(number), number as u32);
+    }
+
+    fn hear(&mut self, number: u64, version: u64, users: usize) {
+        let changes = (0..users).map(|i| (user(&format!("u{i}")), Whereabouts::Here(None))).collect();
+        let share = Share { node: NodeId::new("a"), base: None, version, changes: Some(changes) };
+        self.presence.hear(self.now, &room(number), share);
+    }
+
+    fn dies(&mut self) -> Turn {
+        let mut turn = self.beat();
+        while turn.told == 0 {
+            turn = self.beat();
+        }
+        turn
+    }
+}
+
+#[test]
+fn the_users_of_a_dead_node_go_over_many_turns() {
+    const USERS: usize = 5000;
+    const ROOMS: u64 = 300;
+    let mut host = Host::new();
+    for number in 0..=ROOMS {
+        host.open(number);
+        host.hear(number, number + 1, if number == 0 { USERS } else { 1 });
+    }
+    let all = USERS + ROOMS as usize;
+    assert_eq!((host.turn().told, host.presence.counts().users_elsewhere), (all, all as u64));
+    let mut told = vec![host.dies().told];
+    while host.presence.timeout(host.now) == Some(Duration::ZERO) {
+        told.push(host.turn().told);
+    }
+    assert_eq!((told.iter().sum::<usize>(), host.presence.counts().users_elsewhere), (all, 0));
+    assert!(told.iter().all(|told| *told <= CHANGES_PER_TURN), "{told:?}");
+    let turns = USERS / CHANGES_PER_TURN + ROOMS as usize / ROOMS_PER_TURN;
+    assert!((turns..turns + 5).contains(&told.len()), "{told:?}");
+}
+
+#[test]
+fn a_node_that_comes_back_when_its_users_are_going_or_gone_is_whole_again() {
+    for (users, is_late) in [(3000, false), (3000, true)] {
+        let mut host = Host::new();
+        host.open(0);
+        host.hear(0, 1, users);
+        host.turn();
+        let mut told = host.dies().told;
+        while is_late && told < users {
+            told += host.turn().told;
+        }
+        assert_eq!(told == users, is_late);
+        // It was taken for dead here alone, and does not know.
+        "2 6000 0".clone_into(&mut host.others[0].1);
+        host.now += BEAT;
+        let mut asked = Vec::new();
+        while host.presence.timeout(host.now) == Some(Duration::ZERO) {
+            asked.extend(host.turn().asked);
+        }
+        let [(name, opening, Wish::Who { known, graves })] = &asked[..] else { panic!("{asked:?}") };
+        assert_eq!((known.len(), graves.len()), (0, 0), "what it has is asked for, and not removed");
+        let set: Users = (0..users).map(|i| (user(&format!("u{i}")), None)).collect();
+        let record = Record { node: NodeId::new("a"), version: 1, users: Some(set) };
+        let records = Records { own: None, others: vec![record] };
+        host.presence.answer(host.now, (name, *opening), Answer::Records(records));
+        assert_eq!((host.turn().told, host.presence.counts().users_elsewhere), (users, users as u64));
+    }
+}
+
+#[test]
+fn so_many_rooms_ask_at_once_and_those_first_in_which_somebody_waits() {
+    const ROOMS: u64 = 3000;
+    let mut host = Host::new();
+    (0..ROOMS).for_each(|number| host.open(number));
+    // All are subscribed, and again after a cut; then one more is opened.
+    for round in 0..2 {
+        (0..ROOMS).for_each(|number| host.presence.suspect(host.now, &room(number)));
+        if round == 1 {
+            host.open(ROOMS);
+            host.presence.suspect(host.now, &room(ROOMS));
+        }
+        let mut asked = host.turn().asked;
+        assert_eq!(asked.len(), WISHES_MAX);
+        let (mut answered, mut loaded) = (0, 0);
+        while let Some((name, opening, _)) = asked.pop() {
+            host.presence.answer(host.now, (&name, opening), Answer::Records(Records::default()));
+            let turn = host.turn();
+            (answered, loaded) = (answered + 1, loaded + turn.loaded);
+            if round == 1 && answered == 1 {
+                assert_eq!(turn.asked[0].0, room(ROOMS));
+            }
+            asked.extend(turn.asked);
+            assert!(asked.len() <= WISHES_MAX);
+        }
+        assert_eq!((answered, loaded as u64), if round == 0 { (ROOMS, ROOMS) } else { (ROOMS + 1, 1) });
+    }
+}
+
+fn change(name: &str, status: PresenceStatus) -> PresenceChange {
+    PresenceChange { user: user(name), name: None, status }
+}
+
+#[test]
+fn shares_go_one_after_another_and_a_room_is_kept_until_the_last_is_said() {
+    let mut host = Host::new();
+    host.open(0);
+    let mut asked_at = Vec::new();
+    for name in ["ann", "bob", "carl"] {
+        host.presence.announce(host.now, &room(0), change(name, PresenceStatus::Online));
+        let (name, opening) = loop {
+            if let Some((name, opening, Wish::Share { .. })) = host.turn().asked.pop() {
+                break (name, opening);
+            }
+            host.now += host.presence.timeout(host.now).expect("it is not done");
+        };
+        asked_at.push(host.now);
+        assert!(!host.presence.may_forget(&room(0)), "it is under way");
+        host.presence.answer(host.now, (&name, opening), Answer::Shared(true));
+        assert!(host.presence.may_forget(&room(0)));
+    }
+    let waits: Vec<_> = asked_at.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
+    assert_eq!(waits, [50, 50]);
+    host.presence.announce(host.now, &room(0), change("ann", PresenceStatus::Offline));
+    assert!(!host.presence.may_forget(&room(0)), "it is yet to be said");
+}
+
+#[test]
+fn a_redis_that_forgets_is_told_all_again_above_a_floor() {
+    let mut host = Host::new();
+    host.open(0);
+    host.presence.announce(host.now, &room(0), change("ann", PresenceStatus::Online));
+    let asked = host.turn().asked;
+    host.presence.answer(host.now, (&asked[0].0, asked[0].1), Answer::Shared(true));
+    host.is_remembered = false;
+    let mut asked = host.beat().asked;
+    asked.extend(host.turn().asked);
+    assert!(matches!(asked[..], [(_, _, Wish::Share { base: None, version: 2, .. })]), "{asked:?}");
+    host.beat();
+    assert!(host.said.ends_with(" 6000 2"), "{}", host.said);
+}
+
+#[test]
+fn a_room_is_loaded_once_it_is_known_whether_the_nodes_in_it_live() {
+    let mut host = Host::new();
+    host.open(0);
+    host.presence.suspect(host.now, &room(0));
+    let asked = host.turn().asked;
+    let users: Users = [(user("ann"), None)].into();
+    let record = Record { node: NodeId::new("b"), version: 1, users: Some(users) };
+    let records = Records { own: None, others: vec![record] };
+    host.presence.answer(host.now, (&asked[0].0, asked[0].1), Answer::Records(records));
+    assert!(!host.presence.is_loaded(&room(0)));
+    // It has just begun, and is found when it is looked for.
+    host.others.push(("b", "1 6000 0".to_owned()));
+    let turn = host.turn();
+    assert_eq!((turn.told, turn.loaded), (1, 1));
+    assert!(host.presence.is_loaded(&room(0)));
+}
+
+#[test]
+fn nobody_dies_right_after_a_link_was_lost() {
+    let mut host = Host::new();
+    host.open(0);
+    host.hear(0, 1, 1);
+    assert_eq!(host.turn().told, 1);
+    host.links_lost += 1;
+    let begun = host.now;
+    while host.beat().told == 0 {}
+    assert!(host.now - begun > Duration::from_secs(10), "{:?}", host.now - begun);
+    assert!(host.now - begun < Duration::from_secs(13), "{:?}", host.now - begun);
+}
+
+#[test]
+fn what_redis_refuses_holds_up_nobody_who_wants_to_read() {
+    let mut host = Host::new();
+    host.open(0);
+    host.presence.suspect(host.now, &room(0));
+    let asked = host.turn().asked;
+    host.presence.answer(host.now, (&asked[0].0, asked[0].1), Answer::Refused);
+    assert_eq!(host.turn().loaded, 1);
+    host.now += Duration::from_secs(1);
+    assert!(matches!(host.turn().asked[..], [(_, _, Wish::Who { .. })]), "and it is asked again");
+}
