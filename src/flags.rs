@@ -122,8 +122,9 @@ pub(crate) struct Flags {
     dedupe_ids: usize,
 
     /// The Redis that makes all nodes that name it one server: redis://[[user]:password@]host[:port][/db], rediss:// for
-    /// TLS, unix:///path, redis+sentinel://[[user]:password@]host:port[,host:port…]/master-name[/db] for what sentinels watch
-    /// over. Better set by the environment, which no list of processes shows. Without it everything is kept in memory.
+    /// TLS, unix:///path; redis+sentinel://[[user]:password@]host:port[,host:port…]/master-name[/db] for what sentinels watch
+    /// over; redis+cluster://[[user]:password@]host:port[,host:port…] for a cluster. Better set by the environment, which no
+    /// list of processes shows. Without it everything is kept in memory.
     #[cfg(feature = "redis")]
     #[arg(long, value_name = "URL", env = "ROOMCAST_REDIS", hide_env_values = true, help_heading = "Several nodes")]
     redis: Option<String>,

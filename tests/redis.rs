@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use chat_support::{chat, is, join_with, seqs, settle, texts};
 use nodes_support::{epoch, history, is_text, node_with, nodes, recv_long, say_and_see, wait_ready, wait_unready};
-use redis_support::{Redis, eventually};
+use redis_support::{Certificate, Redis, eventually, free_port};
 use rustix::process::Signal;
 use serde_json::json;
 use support::{Client, Server};
@@ -371,17 +371,9 @@ fn thousands_of_rooms_are_joined_at_once_and_again_after_a_cut() {
 
 #[test]
 fn tls_is_spoken_with_whom_is_trusted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |name: &str| folder.path().join(name).to_str().expect("a path").to_owned();
-    let key = rcgen::KeyPair::generate().expect("a key");
-    let parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
-    let certificate = parameters.self_signed(&key).expect("a certificate");
-    std::fs::write(file("cert.pem"), certificate.pem()).expect("write the certificate");
-    std::fs::write(file("key.pem"), key.serialize_pem()).expect("write the key");
-    let tls_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let (cert, key) = (file("cert.pem"), file("key.pem"));
-    let options = ["--save", "", "--tls-port", &tls_port, "--tls-cert-file", &cert, "--tls-key-file", &key];
-    let _redis = Redis::with(&[&options[..], &["--tls-auth-clients", "no"]].concat());
+    let (certificate, tls_port) = (Certificate::new(), free_port());
+    let _redis = Redis::with_tls(&["--save", ""], &certificate, tls_port);
+    let cert = certificate.path();
     let url = format!("rediss://localhost:{tls_port}");
 
     let server = Server::spawn(&["--redis", &url, "--redis-ca", &cert, "--message-rate", "0", "--log-bytes", "16MiB"]);

@@ -72,11 +72,7 @@ fn a_master_that_dies_with_all_replicated_costs_nothing() {
         grow(&trio.master, 200);
         // From here on nothing more is acknowledged, so that everything that is, is also on the replica.
         trio.master.ask::<String>(&["CLIENT", "PAUSE", "60000", "WRITE"]);
-        eventually("all is replicated", || {
-            let acknowledged = trio.master.info("slave0").unwrap_or_default();
-            let offset = trio.master.info("master_repl_offset").expect("an offset");
-            acknowledged.contains(&format!("offset={offset},"))
-        });
+        trio.master.wait_until_replicated();
         trio.master.kill();
         trio.wait_for_failover();
         servers.iter().for_each(wait_ready);
@@ -115,7 +111,7 @@ fn what_a_failover_loses_begins_a_new_epoch() {
     let mut clients = [Client::connect_as(&a, "ann"), Client::connect_as(&b, "bob")];
     let old = clients.each_mut().map(|client| epoch(&client.join("lobby")));
     say_and_see(&mut clients[0], "lobby", "kept");
-    assert_eq!(trio.master.ask::<usize>(&["WAIT", "1", "0"]), 1);
+    trio.master.wait_until_replicated();
     // The replica hears no more of it.
     trio.replica.signal(Signal::STOP);
     trio.master.ask::<usize>(&["CLIENT", "KILL", "TYPE", "replica"]);

@@ -96,7 +96,7 @@ const OWN_THREADS: [&str; 3] = ["bus/redis/commander.rs", "bus/redis/link.rs", "
 const OWN_SOCKETS: [&str; 1] = ["bus/redis/stream.rs"];
 /// What blocks on threads of its own, for one answer each.
 const OWN_LOOKUPS: [&str; 2] = ["bus/redis/inquiry.rs", "bus/redis/resolver.rs"];
-const OWN_WAKERS: [&str; 2] = ["bus/redis/mod.rs", "bus/redis/threads.rs"];
+const OWN_WAKERS: [&str; 3] = ["bus/redis/masters.rs", "bus/redis/mod.rs", "bus/redis/threads.rs"];
 
 #[test]
 fn hub_net_and_bus_are_sans_io_where_they_say_so() {

@@ -25,6 +25,49 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A port that nobody listens at now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// A certificate for this machine, signed by itself.
+pub struct Certificate {
+    folder: TempDir,
+}
+
+impl Certificate {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).expect("names").self_signed(&key);
+        let new = Self { folder };
+        std::fs::write(new.path(), certificate.expect("a certificate").pem()).expect("write the certificate");
+        std::fs::write(new.key(), key.serialize_pem()).expect("write the key");
+        new
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().expect("a path").to_owned()
+    }
+
+    pub fn path(&self) -> String {
+        self.file("cert.pem")
+    }
+
+    fn key(&self) -> String {
+        self.file("key.pem")
+    }
+
+    /// What has a Redis speak TLS at a port.
+    pub fn options(&self, port: u16) -> Vec<String> {
+        let (port, certificate, key) = (port.to_string(), self.path(), self.key());
+        let words = ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+        let rest = ["--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"];
+        words.into_iter().chain(rest).map(str::to_owned).collect()
+    }
+}
+
 /// See the [module](self).
 pub struct Redis {
     child: Child,
@@ -49,7 +92,7 @@ impl Redis {
         let mut options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         // Somebody else may take the port between the look and the start.
         for _ in 0..10 {
-            let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
+            let port = free_port();
             if let Some(text) = text {
                 std::fs::write(folder.path().join(FILE), text).expect("write the configuration");
             }
@@ -61,6 +104,12 @@ impl Redis {
             (folder, options) = redis.into_parts();
         }
         panic!("no Redis could be started; is redis-server installed?")
+    }
+
+    /// With options and TLS at a port.
+    pub fn with_tls(options: &[&str], certificate: &Certificate, port: u16) -> Self {
+        let tls = certificate.options(port);
+        Self::with(&options.iter().copied().chain(tls.iter().map(String::as_str)).collect::<Vec<_>>())
     }
 
     /// A sentinel that fails over as soon as it may; it has found the master and `replicas` of it.
@@ -90,6 +139,14 @@ impl Redis {
     pub fn info(&self, field: &str) -> Option<String> {
         let info: String = self.ask(&["INFO"]);
         info.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.to_owned()))
+    }
+
+    /// Waits until its replica has acknowledged all that was written; WAIT would do so for the writes of its own connection.
+    pub fn wait_until_replicated(&self) {
+        eventually("all is replicated", || {
+            let offset = self.info("master_repl_offset").expect("an offset");
+            self.info("slave0").is_some_and(|replica| replica.contains(&format!("offset={offset},")))
+        });
     }
 
     fn into_parts(mut self) -> (TempDir, Vec<String>) {

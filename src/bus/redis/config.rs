@@ -12,9 +12,10 @@ use crate::id::check_name;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// `redis://[[user]:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path`, or a master behind sentinels:
+    /// `redis://[[user]:password@]host[:port][/db]`, `rediss://…` for TLS, `unix:///path`. A master behind sentinels:
     /// `redis+sentinel://[[user]:password@]host:port[,host:port…]/master-name[/db][?sentinel_password=…]`, `rediss+sentinel://…`
-    /// for TLS with the sentinels and the master.
+    /// for TLS with the sentinels and the master. A cluster: `redis+cluster://[[user]:password@]host:port[,host:port…]`,
+    /// `rediss+cluster://…`.
     pub url: String,
     /// What all keys and channels begin with; servers with different ones do not know of each other.
     pub prefix: String,

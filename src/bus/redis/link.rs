@@ -17,7 +17,7 @@ use super::fault::{Backoff, Complaints, Fault, Loss};
 use super::resolver::{Lookup, Place, Spot};
 use super::resp::{self, Value};
 use super::stream::Stream;
-use super::target::{Login, Node, Target};
+use super::target::{Login, Node};
 
 /// How long it may take to find out where Redis is.
 const FIND_MAX: Duration = Duration::from_secs(5);
@@ -104,11 +104,11 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(target: &Target, purpose: &'static str, berth: Berth) -> Self {
+    pub(super) fn new(place: Arc<dyn Place>, login: Arc<Login>, purpose: &'static str, berth: Berth) -> Self {
         let now = Instant::now();
         Self {
-            place: Arc::clone(&target.place),
-            login: Arc::clone(&target.login),
+            place,
+            login,
             purpose,
             phase: Phase::Waiting { until: now },
             lookup: None,
@@ -451,9 +451,8 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (tell, told) = mpsc::channel();
         let place = Arc::new(Slow { asked: AtomicUsize::new(0), told: Mutex::new(told) });
-        let target = Target { place: Arc::clone(&place) as Arc<dyn Place>, login: Arc::default() };
         let berth = Berth { registry: poll.registry().try_clone().unwrap(), token: Token(1), waker, seed: 7 };
-        let mut link = Link::new(&target, "testing", berth);
+        let mut link = Link::new(Arc::clone(&place) as Arc<dyn Place>, Arc::default(), "testing", berth);
         let mut nothing = |_: &Bytes, _: Value<'_>| Ok(());
         let mut now = Instant::now();
         for _ in 0..10 {

@@ -1,11 +1,16 @@
 //! The bus of several nodes; see [`RedisBus`].
 
+mod cluster;
 mod commander;
 mod config;
+mod detour;
+mod ear;
 mod events;
 mod fault;
 mod inquiry;
+mod lane;
 mod link;
+mod masters;
 mod nodes;
 mod port;
 mod presence;

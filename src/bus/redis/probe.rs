@@ -1,7 +1,7 @@
 //! What the bus asks of Redis for a publication, for whoever measures what Redis alone makes of that work.
 
 use super::resp;
-use super::script::{Call, Names, Packer, Script};
+use super::script::{Call, Channels, Names, Packer, Script};
 use crate::config::Config;
 use crate::publication::Publication;
 
@@ -14,12 +14,12 @@ pub struct PublishScript {
 impl PublishScript {
     /// The script of a bus with these settings and this prefix, as that of a node of its own.
     pub fn new(config: &Config, prefix: &str) -> Self {
-        Self { packer: Packer::new(config, Names::new(prefix), "probe".to_owned()) }
+        Self { packer: Packer::new(config, Names::new(prefix), Channels::Everywhere, "probe".to_owned()) }
     }
 
     /// What `SCRIPT LOAD` takes; it answers with the name by which the script is called.
     pub fn source(&self) -> String {
-        Script::Publish.source()
+        Script::Publish.source(Channels::Everywhere)
     }
 
     /// The words of the command that publishes, the script having that name: `EVALSHA`, the name, and what the bus adds. What

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use redis::Cmd;
 
 pub(super) use self::presence::{PresenceCall, PresenceDone, is_share, share, typing};
+use super::cluster;
 use super::resp::Value;
 use super::sequence::{Extract, Question};
 use super::share::Wish;
@@ -137,6 +138,16 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return {epoch, top, 1}
 ";
 
+/// Who hears what is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channels {
+    /// Whoever has subscribed, at any server that the message reaches.
+    Everywhere,
+    /// In a cluster, whoever has subscribed where the slot is: the message goes nowhere else, and who subscribes learns when the
+    /// slot gets another master.
+    OfSlots,
+}
+
 /// Which script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
@@ -153,17 +164,21 @@ impl Script {
     pub(super) const ALL: [Self; 7] =
         [Self::Publish, Self::Read, Self::Renew, Self::Share, Self::Who, Self::Beat, Self::Typing];
 
-    pub(super) fn source(self) -> String {
-        let body = match self {
-            Self::Publish => PUBLISH,
-            Self::Read => READ,
-            Self::Renew => RENEW,
-            Self::Share => return presence::SHARE.to_owned(),
-            Self::Who => return presence::WHO.to_owned(),
-            Self::Beat => return presence::BEAT.to_owned(),
-            Self::Typing => return presence::TYPING.to_owned(),
+    pub(super) fn source(self, channels: Channels) -> String {
+        let of_room = |body: &str| format!("{BEGIN}{CLOCK}{body}");
+        let source = match self {
+            Self::Publish => of_room(PUBLISH),
+            Self::Read => of_room(READ),
+            Self::Renew => of_room(RENEW),
+            Self::Share => presence::SHARE.to_owned(),
+            Self::Who => presence::WHO.to_owned(),
+            Self::Beat => presence::BEAT.to_owned(),
+            Self::Typing => presence::TYPING.to_owned(),
         };
-        format!("{BEGIN}{CLOCK}{body}")
+        match channels {
+            Channels::Everywhere => source,
+            Channels::OfSlots => source.replace("'PUBLISH'", "'SPUBLISH'"),
+        }
     }
 }
 
@@ -187,6 +202,14 @@ impl Call {
             Self::Presence(PresenceCall::Room(_, Wish::Who { .. })) => Script::Who,
             Self::Presence(PresenceCall::Beat(_)) => Script::Beat,
             Self::Typing { .. } => Script::Typing,
+        }
+    }
+
+    /// The key by which a cluster finds who does it.
+    fn write_routing_key(&self, names: &Names, text: &mut String) {
+        match self.room() {
+            Some(room) => names.write_channel(text, room),
+            None => names.write_nodes_key(text),
         }
     }
 
@@ -215,6 +238,7 @@ pub(super) enum Done {
 /// Writes calls as commands of the protocol.
 pub(super) struct Packer {
     names: Names,
+    channels: Channels,
     /// Where this node's epochs and its own message ids come from: no other process has it.
     node: String,
     shas: [String; Script::ALL.len()],
@@ -228,10 +252,11 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    pub(super) fn new(config: &Config, names: Names, node: String) -> Self {
+    pub(super) fn new(config: &Config, names: Names, channels: Channels, node: String) -> Self {
         let id_life = config.timing.history_age.max(config.timing.dedupe_window);
         Self {
             names,
+            channels,
             node,
             shas: Default::default(),
             life: (id_life + SLACK).as_millis() as u64,
@@ -246,10 +271,16 @@ impl Packer {
         }
     }
 
+    /// Which part of a cluster does a call.
+    pub(super) fn slot(&mut self, call: &Call) -> u16 {
+        call.write_routing_key(&self.names, &mut self.text);
+        cluster::slot(&self.text)
+    }
+
     /// Appends the command that has Redis remember a script; its answer goes to [`Packer::loaded`].
     pub(super) fn load(&mut self, script: Script, out: &mut Vec<u8>) {
         self.command.clear();
-        self.command.arg("SCRIPT").arg("LOAD").arg(script.source()).write_packed_command(out);
+        self.command.arg("SCRIPT").arg("LOAD").arg(script.source(self.channels)).write_packed_command(out);
     }
 
     pub(super) fn loaded(&mut self, script: Script, sha: &str) {
@@ -390,7 +421,8 @@ mod tests {
     use crate::id::UserId;
 
     fn packed(id: Option<&str>) -> String {
-        let mut packer = Packer::new(&Config::default(), Names::new("roomcast"), "node".to_owned());
+        let mut packer =
+            Packer::new(&Config::default(), Names::new("roomcast"), Channels::Everywhere, "node".to_owned());
         packer.loaded(Script::Publish, "sha");
         let publication = Publication {
             room: RoomName::new("lobby").unwrap(),

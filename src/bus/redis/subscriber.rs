@@ -1,41 +1,44 @@
 //! The thread that listens to Redis: subscribes to the channels of open rooms, and hands over what arrives, one batch a read.
+//!
+//! In a cluster a room is heard where its slot is, over a link to each master, by the commands for channels of slots: Redis itself
+//! then ends the subscription when the slot goes elsewhere, and whoever is subscribed to another master again has been told of an
+//! interruption. A channel that any node carries would go on as if nothing had happened when a master is replaced by a
+//! replica that lacks its last messages.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::{Events, Poll};
-use redis::Cmd;
 
+use super::cluster;
+use super::ear::Ear;
+pub(super) use super::ear::Wish;
 use super::fault::Fault;
-use super::link::{Change, Link};
+use super::lane::Redirect;
+use super::link::Change;
+use super::masters::{Master, Masters};
 use super::port::{Port, RETRY};
 use super::resp::Value;
-use super::script::{self, Names};
+use super::script::{self, Channels, Names};
 use super::sequence::Arrival;
 use super::share::Share;
 use super::stats::{Counters, add};
+use super::target::Node;
 use crate::id::{Epoch, RoomName, UserId};
 use crate::inbox::Inbox;
 use crate::protocol::TypingStatus;
 
-/// Channels in one command: one by one 10,000 take 600 ms, so they take 7.
-const CHANNELS_PER_COMMAND: usize = 512;
+/// How long a room is left alone that lost its place in a cluster.
+const RETRY_LOST: Duration = Duration::from_millis(20);
 
 /// Bytes of messages that wait for a loop that is behind; beyond them messages are dropped, to be read again later.
 const BACKLOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How often is said that somebody else uses our channels.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What the loop wants. The number tells one opening of a room from another.
-#[derive(Debug)]
-pub(super) enum Wish {
-    Subscribe(RoomName, u32),
-    Unsubscribe(RoomName),
-}
 
 /// What the loop is told, in the order in which it happened.
 #[derive(Debug)]
@@ -55,19 +58,25 @@ pub(super) enum News {
 
 struct Channel {
     opening: u32,
+    /// Which part of a cluster has it.
+    slot: u16,
+    /// The master at which it is subscribed, or about to be.
+    at: Option<usize>,
+    /// Whether that was acknowledged.
+    is_heard: bool,
     /// The epoch of its last message, so that the next need not have one of its own.
     epoch: Option<Epoch>,
 }
 
-/// Which channels are wanted, and what of them is on its way.
+/// Which channels are wanted, and what of them is on its way to the loop.
 struct Table {
     names: Names,
     /// This node, whose own shares come back and are no news.
     node: String,
     channels: HashMap<RoomName, Channel>,
-    pending: VecDeque<Wish>,
-    /// Subscriptions that Redis has yet to acknowledge, in order.
-    asked: VecDeque<(RoomName, u32)>,
+    /// Rooms of a cluster that have to find their master anew, not before the time.
+    lost: Vec<RoomName>,
+    lost_until: Instant,
     news: Port<News>,
     backlog_bytes: usize,
     gaps: HashSet<RoomName>,
@@ -79,7 +88,7 @@ struct Table {
 /// See the [module](self).
 pub(super) struct Subscriber {
     poll: Poll,
-    link: Link,
+    masters: Masters<Ear>,
     wishes: Inbox<Vec<Wish>>,
     table: Table,
 }
@@ -87,7 +96,7 @@ pub(super) struct Subscriber {
 impl Subscriber {
     pub(super) fn new(
         poll: Poll,
-        link: Link,
+        masters: Masters<Ear>,
         wishes: Inbox<Vec<Wish>>,
         (names, node): (Names, String),
         (news, counters): (Port<News>, Arc<Counters>),
@@ -96,8 +105,8 @@ impl Subscriber {
             names,
             node,
             channels: HashMap::new(),
-            pending: VecDeque::new(),
-            asked: VecDeque::new(),
+            lost: Vec::new(),
+            lost_until: Instant::now(),
             news,
             backlog_bytes: 0,
             gaps: HashSet::new(),
@@ -105,7 +114,7 @@ impl Subscriber {
             text: String::new(),
             complained_at: None,
         };
-        Self { poll, link, wishes, table }
+        Self { poll, masters, wishes, table }
     }
 
     /// The thread's life: until the bus is dropped.
@@ -125,100 +134,198 @@ impl Subscriber {
     }
 
     fn timeout(&self, now: Instant) -> Duration {
-        let timeout = self.link.timeout(now);
+        let mut timeout = self.masters.timeout(now);
+        if !self.table.lost.is_empty() {
+            timeout = timeout.min(self.table.lost_until.saturating_duration_since(now));
+        }
         let is_held_up = !self.table.news.is_empty() || !self.table.gaps.is_empty();
         if is_held_up { timeout.min(RETRY) } else { timeout }
     }
 
     fn turn(&mut self, now: Instant) {
-        let Self { link, wishes, table, .. } = self;
+        let Self { masters, wishes, table, .. } = self;
         wishes.begin_drain();
         while let Some(batch) = wishes.pop() {
-            batch.into_iter().for_each(|wish| table.wish(wish, link.is_up()));
+            batch.into_iter().for_each(|wish| table.wish(wish, masters));
         }
-        match link.drive(now, &mut |chunk, value| table.take(chunk, value)) {
-            Some(Change::Up) => {
-                table.counters.subscribing_up.store(true, Relaxed);
-                table.want_all();
-            }
-            Some(Change::Down) => {
-                table.counters.subscribing_up.store(false, Relaxed);
-                add(&table.counters.reconnects_total, 1);
-                table.pending.clear();
-                table.asked.clear();
-                table.news.push(News::Down);
-            }
-            None => {}
+        self.drive(now);
+        let Self { masters, table, .. } = self;
+        if masters.follow(now, Ear::is_idle).is_some() {
+            table.follow(masters);
         }
-        while link.can_send() && table.write_command(&mut link.out) {}
-        link.flush();
+        if !table.lost.is_empty() && now >= table.lost_until {
+            masters.want_chart();
+            std::mem::take(&mut table.lost).iter().for_each(|room| table.settle(room, masters));
+        }
+        let channels = if masters.is_cluster() { Channels::OfSlots } else { Channels::Everywhere };
+        for (_, Master { link, load: ear, .. }) in &mut masters.all {
+            while link.can_send() && ear.write_command(&table.names, channels, &mut link.out) {}
+            link.flush();
+        }
         table.flush();
+    }
+
+    fn drive(&mut self, now: Instant) {
+        let Self { masters, table, .. } = self;
+        let is_cluster = masters.is_cluster();
+        let (mut up, mut moved) = (Vec::new(), Vec::new());
+        for (key, Master { link, load: ear, node }) in &mut masters.all {
+            let change = link.drive(now, &mut |chunk, value| match value {
+                Value::Error(text) if is_cluster => table.take_redirect(now, (ear, node.as_ref()), text, &mut moved),
+                value => table.take(now, (key, ear), chunk, value),
+            });
+            match change {
+                Some(Change::Up) => up.push(key),
+                Some(Change::Down) => {
+                    add(&table.counters.reconnects_total, 1);
+                    *ear = Ear::default();
+                    table.lose(key);
+                    if !is_cluster {
+                        table.news.push(News::Down);
+                    }
+                }
+                None => {}
+            }
+        }
+        table.counters.subscribing_up.store(masters.is_any_up(), Relaxed);
+        moved.iter().for_each(|(slot, node)| masters.moved(*slot, node));
+        if !up.is_empty() {
+            table.follow(masters);
+        }
     }
 }
 
 impl Table {
-    fn wish(&mut self, wish: Wish, is_up: bool) {
-        match &wish {
+    fn wish(&mut self, wish: Wish, masters: &mut Masters<Ear>) {
+        match wish {
             Wish::Subscribe(room, opening) => {
-                let channel = Channel { opening: *opening, epoch: None };
+                self.names.write_channel(&mut self.text, &room);
+                let slot = if masters.is_cluster() { cluster::slot(&self.text) } else { 0 };
+                let channel = Channel { opening, slot, at: None, is_heard: false, epoch: None };
                 self.channels.insert(room.clone(), channel);
+                self.settle(&room, masters);
             }
             Wish::Unsubscribe(room) => {
-                self.channels.remove(room);
+                let master = self.channels.remove(&room).and_then(|channel| masters.all.get_mut(channel.at?));
+                if let Some(master) = master {
+                    master.load.pending.push_back(Wish::Unsubscribe(room));
+                }
             }
-        }
-        // Otherwise all that are wanted then are asked for once the link stands.
-        if is_up {
-            self.pending.push_back(wish);
         }
     }
 
-    fn want_all(&mut self) {
-        let all = self.channels.iter().map(|(room, channel)| Wish::Subscribe(room.clone(), channel.opening));
-        self.pending = all.collect();
-    }
-
-    /// Writes as many of the pending wishes as are alike; says whether there were any.
-    fn write_command(&mut self, out: &mut Vec<u8>) -> bool {
-        let is_subscribe = |wish: &Wish| matches!(wish, Wish::Subscribe(..));
-        let Some(first) = self.pending.front().map(is_subscribe) else { return false };
-        let mut command = Cmd::new();
-        command.arg(if first { "SUBSCRIBE" } else { "UNSUBSCRIBE" });
-        for _ in 0..CHANNELS_PER_COMMAND {
-            if self.pending.front().map(is_subscribe) != Some(first) {
-                break;
-            }
-            let Some(wish) = self.pending.pop_front() else { break };
-            let (Wish::Subscribe(room, _) | Wish::Unsubscribe(room)) = &wish;
-            self.names.write_channel(&mut self.text, room);
-            command.arg(&self.text);
-            if let Wish::Subscribe(room, opening) = wish {
-                self.asked.push_back((room, opening));
-            }
+    /// Has a room subscribed where it belongs, if the link there stands; otherwise that is done once it does.
+    fn settle(&mut self, room: &RoomName, masters: &mut Masters<Ear>) {
+        let Some(channel) = self.channels.get_mut(room) else { return };
+        let owner = masters.owner(channel.slot).filter(|owner| masters.all[*owner].link.is_up());
+        if channel.at == owner && owner.is_some() {
+            return;
         }
-        command.write_packed_command(out);
-        true
+        // Where it was before, Redis ends it with the slot's departure.
+        (channel.at, channel.is_heard) = (None, false);
+        if let Some(owner) = owner {
+            channel.at = Some(owner);
+            masters.all[owner].load.pending.push_back(Wish::Subscribe(room.clone(), channel.opening));
+        }
     }
 
-    fn take(&mut self, chunk: &Bytes, value: Value<'_>) -> Result<(), Fault> {
+    /// A link stands, or slots have another master.
+    fn follow(&mut self, masters: &mut Masters<Ear>) {
+        let belongs = |channel: &Channel| channel.at.is_some() && channel.at == masters.owner(channel.slot);
+        let astray = self.channels.iter().filter(|(_, channel)| !belongs(channel));
+        let astray: Vec<_> = astray.map(|(room, _)| room.clone()).collect();
+        astray.iter().for_each(|room| self.settle(room, masters));
+    }
+
+    /// A link is lost, and with it what was subscribed there.
+    fn lose(&mut self, key: usize) {
+        for channel in self.channels.values_mut().filter(|channel| channel.at == Some(key)) {
+            (channel.at, channel.is_heard) = (None, false);
+        }
+    }
+
+    fn take(
+        &mut self,
+        now: Instant,
+        (key, ear): (usize, &mut Ear),
+        chunk: &Bytes,
+        value: Value<'_>,
+    ) -> Result<(), Fault> {
         if let Value::Error(text) = value {
             return Err(Fault::reply(text));
         }
         let strange = || Fault::lost("redis sends something strange on a subscription");
         let mut items = value.items().ok_or_else(strange)?;
         match items.next().and_then(|kind| kind.bytes()) {
-            Some(b"message") => {
+            Some(b"message" | b"smessage") => {
                 let (channel, payload) = (items.next(), items.next());
                 let channel = channel.and_then(|channel| channel.bytes()).ok_or_else(strange)?;
                 let payload = payload.and_then(|payload| payload.bytes()).ok_or_else(strange)?;
                 self.take_message(chunk, channel, payload);
             }
-            Some(b"subscribe") => {
-                let (room, opening) = self.asked.pop_front().ok_or_else(strange)?;
-                self.news.push(News::Subscribed(room, opening));
+            Some(kind @ (b"subscribe" | b"ssubscribe" | b"unsubscribe" | b"sunsubscribe")) => {
+                let is_begin = !kind.starts_with(b"un") && !kind.starts_with(b"sun");
+                let channel = items.next().and_then(|channel| channel.bytes()).ok_or_else(strange)?;
+                let room = self.names.room(channel).ok_or_else(strange)?;
+                let is_it = |(asked, opening): &(RoomName, Option<u32>)| {
+                    asked.as_str() == room && opening.is_some() == is_begin
+                };
+                let asked = ear.asked.iter().position(is_it).and_then(|at| ear.asked.remove(at));
+                match asked {
+                    Some((room, Some(opening))) => self.take_begin(key, room, opening),
+                    Some((_, None)) => {}
+                    None => self.take_end(now, key, room),
+                }
             }
-            Some(b"unsubscribe") => {}
             _ => return Err(strange()),
+        }
+        Ok(())
+    }
+
+    fn take_begin(&mut self, key: usize, room: RoomName, opening: u32) {
+        let channel = self.channels.get_mut(&room);
+        if let Some(channel) = channel.filter(|channel| channel.at == Some(key) && channel.opening == opening) {
+            channel.is_heard = true;
+        }
+        self.news.push(News::Subscribed(room, opening));
+    }
+
+    /// A subscription has ended, and nobody asked for that: the slot is somewhere else now.
+    fn take_end(&mut self, now: Instant, key: usize, room: &str) {
+        let Some((room, _)) = self.channels.get_key_value(room) else { return };
+        let room = room.clone();
+        let channel = self.channels.get_mut(&room).filter(|channel| channel.at == Some(key) && channel.is_heard);
+        if let Some(channel) = channel {
+            (channel.at, channel.is_heard) = (None, false);
+            self.lose_room(now, room);
+        }
+    }
+
+    fn lose_room(&mut self, now: Instant, room: RoomName) {
+        if self.lost.is_empty() {
+            self.lost_until = now + RETRY_LOST;
+        }
+        self.lost.push(room);
+    }
+
+    /// A master does not take a subscription.
+    fn take_redirect(
+        &mut self,
+        now: Instant,
+        (ear, from): (&mut Ear, Option<&Node>),
+        text: &[u8],
+        moved: &mut Vec<(u16, Node)>,
+    ) -> Result<(), Fault> {
+        let Some(redirect) = Redirect::read(text, from) else { return Err(Fault::reply(text)) };
+        let Some((room, opening)) = ear.asked.pop_front() else { return Ok(()) };
+        // Where the end of a subscription is not taken it has ended.
+        let channel = self.channels.get_mut(&room).filter(|channel| Some(channel.opening) == opening);
+        if let Some(channel) = channel {
+            (channel.at, channel.is_heard) = (None, false);
+            if let Redirect::Moved(node) = redirect {
+                moved.push((channel.slot, node));
+            }
+            self.lose_room(now, room);
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::cluster::Cluster;
 use super::resolver::{Place, UnixPlace};
 use super::sentinel::Sentinels;
 use crate::error::Error;
@@ -37,28 +38,41 @@ pub(super) struct Login {
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
+/// One server that does everything, or many with some slots each.
+#[derive(Clone)]
+pub(super) enum Site {
+    One(Arc<dyn Place>),
+    Cluster(Arc<Cluster>),
+}
+
 /// See the [module](self). It is shown without the password.
 pub(super) struct Target {
-    pub(super) place: Arc<dyn Place>,
+    pub(super) site: Site,
     pub(super) login: Arc<Login>,
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.place.fmt(f)
+        match &self.site {
+            Site::One(place) => place.fmt(f),
+            Site::Cluster(cluster) => cluster.fmt(f),
+        }
     }
 }
 
 impl Target {
     /// Reads `redis://[user][:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path`, or with `+sentinel` behind the
-    /// scheme several hosts and the name of a master. `ca` is a file of certificates to trust instead of the system's.
+    /// scheme several hosts and the name of a master, or with `+cluster` several hosts. `ca` is a file of certificates to trust instead of the system's.
     ///
     /// # Errors
     /// [`Error::Config`]; it does not repeat the URL, which may have a password in it.
     pub(super) fn parse(url: &str, ca: Option<&Path>) -> Result<Self, Error> {
-        let result = match url.split_once("+sentinel://") {
-            Some((scheme, rest)) => Self::parse_sentinels(scheme, rest, ca),
-            None => Self::parse_one(url, ca),
+        let result = if let Some((scheme, rest)) = url.split_once("+sentinel://") {
+            Self::parse_sentinels(scheme, rest, ca)
+        } else if let Some((scheme, rest)) = url.split_once("+cluster://") {
+            Self::parse_cluster(scheme, rest, ca)
+        } else {
+            Self::parse_one(url, ca)
         };
         result.map_err(|words| Error::Config(format!("redis: {words}")))
     }
@@ -67,10 +81,13 @@ impl Target {
         if let Ok(info) = url.into_connection_info()
             && let ConnectionAddr::Unix(path) = info.addr()
         {
-            return Ok(Self { place: Arc::new(UnixPlace(path.clone())), login: Arc::new(login(&info, None)) });
+            return Ok(Self {
+                site: Site::One(Arc::new(UnixPlace(path.clone()))),
+                login: Arc::new(login(&info, None)),
+            });
         }
         let (node, login) = node(url, ca)?;
-        Ok(Self { place: Arc::new(node), login: Arc::new(login) })
+        Ok(Self { site: Site::One(Arc::new(node)), login: Arc::new(login) })
     }
 
     /// `[[user]:password@]host:port[,host:port…]/master[/db][?sentinel_password=…]`: user and password are the master's.
@@ -92,7 +109,19 @@ impl Target {
         let (nodes, login) = nodes(scheme, hosts, database, ca)?;
         let for_sentinels = Login { username: None, password, database: 0, tls: login.tls.clone() };
         let sentinels = Sentinels::new(nodes, decode(master), for_sentinels);
-        Ok(Self { place: Arc::new(sentinels), login: Arc::new(login) })
+        Ok(Self { site: Site::One(Arc::new(sentinels)), login: Arc::new(login) })
+    }
+
+    /// `[[user]:password@]host:port[,host:port…]`.
+    fn parse_cluster(scheme: &str, rest: &str, ca: Option<&Path>) -> Result<Self, String> {
+        let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
+        if !["", "0"].contains(&database) {
+            let allowed = "redis+cluster://[[user]:password@]host:port[,host:port…] and rediss+cluster://… are allowed";
+            return Err(format!("a cluster has no databases but 0; {allowed}"));
+        }
+        let (nodes, login) = nodes(scheme, hosts, "0", ca)?;
+        let login = Arc::new(login);
+        Ok(Self { site: Site::Cluster(Arc::new(Cluster::new(nodes, Arc::clone(&login)))), login })
     }
 }
 
@@ -113,8 +142,8 @@ fn nodes(scheme: &str, hosts: &str, database: &str, ca: Option<&Path>) -> Result
 }
 
 fn node(url: &str, ca: Option<&Path>) -> Result<(Node, Login), String> {
-    let allowed = "redis://[[user]:password@]host[:port][/db], rediss://… for TLS, redis+sentinel://… and unix:///path \
-                   are allowed";
+    let allowed = "redis://[[user]:password@]host[:port][/db], rediss://… for TLS, redis+sentinel://…, redis+cluster://… and \
+                   unix:///path are allowed";
     let info = url.into_connection_info().map_err(|error| format!("{error}; {allowed}"))?;
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => Ok((Node { host: host.clone(), port: *port }, login(&info, None))),
@@ -170,6 +199,7 @@ mod tests {
             ("redis://ann:sec%40ret@redis.example", "redis.example:6379", Some("ann"), Some("sec@ret"), 0),
             ("unix:///run/redis.sock?db=2", "/run/redis.sock", None, None, 2),
             ("redis+sentinel://a:1,[::1]:2,b/main", "main of sentinels a:1 [::1]:2 b:6379", None, None, 0),
+            ("redis+cluster://:x@a:1,b:2", "cluster a:1 b:2", None, Some("x"), 0),
             (
                 "redis+sentinel://ann:sec%40ret@a:1/main/3?sentinel_password=x",
                 "main of sentinels a:1",
@@ -196,6 +226,8 @@ mod tests {
             "redis+sentinel://host:1/main/x",
             "redis+sentinel://host:1/main?password=secret",
             "http+sentinel://host:1/main",
+            "redis+cluster://:secret@host:1/1",
+            "redis+cluster://:secret@",
         ] {
             let error = Target::parse(bad, None).map(|_| ()).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");

@@ -10,18 +10,18 @@ use mio::{Poll, Token, Waker};
 
 use super::RedisConfig;
 use super::commander::{Commander, FAREWELL_MAX, Order, Reply};
-use super::link::{Berth, Link};
+use super::lane::Desk;
+use super::masters::{Harbour, Masters};
 use super::nodes::Beat;
 use super::port::Port;
-use super::script::{Call, Names, Packer, PresenceCall};
+use super::script::{Call, Channels, Names, Packer, PresenceCall};
 use super::stats::Counters;
 use super::subscriber::{News, Subscriber, Wish};
-use super::target::Target;
+use super::target::{Site, Target};
 use crate::config::Config;
 use crate::inbox::{Inbox, inbox};
 
 const WAKE: Token = Token(0);
-const LINK: Token = Token(1);
 
 /// Batches in a queue; behind a full one the sender gathers.
 const BATCHES_MAX: usize = 64;
@@ -51,23 +51,29 @@ impl Threads {
         counters: &Arc<Counters>,
     ) -> io::Result<Self> {
         let names = Names::new(&redis.prefix);
-        let packer = Packer::new(config, names.clone(), node.clone());
+        let channels = match target.site {
+            Site::One(_) => Channels::Everywhere,
+            Site::Cluster(_) => Channels::OfSlots,
+        };
+        let packer = Packer::new(config, names.clone(), channels, node.clone());
 
         let poll = Poll::new()?;
         let commander_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (orders, orders_inbox) = inbox(BATCHES_MAX, Arc::clone(&commander_waker));
         let (replies, replies_inbox) = inbox(BATCHES_MAX, Arc::clone(&waker));
-        let link = Link::new(&target, "publishing", berth(&poll, &commander_waker, seed)?);
-        let out = (Port::new(replies), Arc::clone(counters));
-        let commander = Commander::new(poll, link, orders_inbox, (packer, redis.hold), out);
+        let harbour = Harbour::new(&target, "publishing", (&poll, &commander_waker), seed)?;
+        let masters = Masters::new(target.site.clone(), harbour)?;
+        let desk = Desk::new(packer, redis.hold, Port::new(replies), Arc::clone(counters));
+        let commander = Commander::new(poll, masters, orders_inbox, desk);
 
         let poll = Poll::new()?;
         let subscriber_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (wishes, wishes_inbox) = inbox(BATCHES_MAX, Arc::clone(&subscriber_waker));
         let (news, news_inbox) = inbox(NEWS_BATCHES_MAX, waker);
-        let link = Link::new(&target, "subscribing", berth(&poll, &subscriber_waker, seed.rotate_left(32))?);
+        let harbour = Harbour::new(&target, "subscribing", (&poll, &subscriber_waker), seed.rotate_left(32))?;
+        let masters = Masters::new(target.site, harbour)?;
         let out = (Port::new(news), Arc::clone(counters));
-        let subscriber = Subscriber::new(poll, link, wishes_inbox, (names, node), out);
+        let subscriber = Subscriber::new(poll, masters, wishes_inbox, (names, node), out);
 
         let mut threads = Self {
             orders: Port::new(orders),
@@ -107,14 +113,10 @@ impl Threads {
     }
 }
 
-fn berth(poll: &Poll, waker: &Arc<Waker>, seed: u64) -> io::Result<Berth> {
-    Ok(Berth { registry: poll.registry().try_clone()?, token: LINK, waker: Arc::clone(waker), seed })
-}
-
 impl Drop for Threads {
     fn drop(&mut self) {
         let is_up = self.counters.publishing_up.load(Relaxed);
-        self.orders.push(Order { id: 0, call: Call::Presence(PresenceCall::Beat(Beat::farewell())) });
+        self.orders.push(Order { id: u64::MAX, call: Call::Presence(PresenceCall::Beat(Beat::farewell())) });
         self.orders.flush();
         self.counters.stop.store(true, Relaxed);
         self.wakers.iter().for_each(|waker| {
