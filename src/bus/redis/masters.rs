@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Registry, Token, Waker};
 use slab::Slab;
 
+#[cfg(doc)]
+use super::cluster::Cluster;
 use super::cluster::{Chart, SLOTS};
 use super::link::{Berth, Link};
 use super::resolver::{Lookup, Place};
@@ -65,6 +67,8 @@ pub(super) struct Masters<T> {
     owners: Vec<Option<usize>>,
     lookup: Option<Lookup<Chart>>,
     is_wanted: bool,
+    /// [`Cluster::changes`] that were followed.
+    changes: u64,
     /// At once at first.
     next_chart_at: Option<Instant>,
     complained_at: Option<Instant>,
@@ -80,7 +84,17 @@ impl<T: Default> Masters<T> {
             }
             Site::Cluster(_) => owners.resize(SLOTS, None),
         }
-        Ok(Self { site, harbour, all, owners, lookup: None, is_wanted: true, next_chart_at: None, complained_at: None })
+        Ok(Self {
+            site,
+            harbour,
+            all,
+            owners,
+            lookup: None,
+            is_wanted: true,
+            changes: 0,
+            next_chart_at: None,
+            complained_at: None,
+        })
     }
 
     pub(super) fn is_cluster(&self) -> bool {
@@ -112,8 +126,9 @@ impl<T: Default> Masters<T> {
     /// A master says that another has the slot.
     pub(super) fn moved(&mut self, slot: u16, node: &Node) {
         self.want_chart();
-        if let Some(key) = self.at(node) {
+        if let (Some(key), Site::Cluster(cluster)) = (self.at(node), &self.site) {
             self.owners[usize::from(slot)] = Some(key);
+            cluster.change();
         }
     }
 
@@ -136,6 +151,8 @@ impl<T: Default> Masters<T> {
     /// Asks for a chart if one is wanted, and takes one that has come; the slots that have another master since, if so.
     pub(super) fn follow(&mut self, now: Instant, is_idle: impl Fn(&T) -> bool) -> Option<Vec<u16>> {
         let Site::Cluster(cluster) = &self.site else { return None };
+        let changes = cluster.changes();
+        self.is_wanted |= std::mem::replace(&mut self.changes, changes) != changes;
         self.is_wanted |= self.all.iter().any(|(_, master)| !master.link.is_up());
         if self.is_wanted && self.lookup.is_none() && self.next_chart_at.is_none_or(|at| now >= at) {
             let cluster = Arc::clone(cluster);
@@ -174,6 +191,9 @@ impl<T: Default> Masters<T> {
             }
             self.is_wanted |= owner.is_none();
         }
+        if let (false, Site::Cluster(cluster)) = (changed.is_empty(), &self.site) {
+            cluster.change();
+        }
         let mut unused: Vec<_> = self.all.iter().map(|(key, master)| (key, is_idle(&master.load))).collect();
         unused.retain(|(key, is_idle)| *is_idle && !self.owners.contains(&Some(*key)));
         for (key, _) in unused {
@@ -181,5 +201,31 @@ impl<T: Default> Masters<T> {
             self.all.remove(key);
         }
         changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cluster::Cluster;
+    use super::*;
+
+    #[test]
+    fn what_one_thread_finds_out_has_the_other_look() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let site = Site::Cluster(Arc::new(Cluster::new(Vec::new(), Arc::default())));
+        let target = Target { site: site.clone(), login: Arc::default() };
+        let [mut one, mut other] = [1, 2].map(|seed| {
+            let harbour = Harbour::new(&target, "testing", (&poll, &waker), seed).unwrap();
+            Masters::<()>::new(site.clone(), harbour).unwrap()
+        });
+        let now = Instant::now();
+        other.next_chart_at = Some(now + Duration::from_secs(1));
+        other.is_wanted = false;
+        assert!(other.follow(now, |()| true).is_none() && !other.is_wanted);
+        one.moved(7, &Node { host: "127.0.0.1".to_owned(), port: 1 });
+        assert!(other.follow(now, |()| true).is_none() && other.is_wanted);
+        other.is_wanted = false;
+        assert!(other.follow(now, |()| true).is_none() && !other.is_wanted, "once");
     }
 }
