@@ -264,6 +264,8 @@ fn a_peer_that_stops_reading_for_good_is_gone_though_it_may_still_send() {
     bob.upgraded();
     bob.send(&frame(TEXT, true, br#"{"type":"join","room":"lobby"}"#));
     bob.json_of("joined");
+    // His own coming is the last that he is owed.
+    bob.json_of("presence");
     // Neither an end of file nor an event tells the server; only its next write fails.
     bob.stream.shutdown(Shutdown::Read).expect("shut down reading");
     bob.send(&frame(TEXT, true, br#"{"type":"chat","room":"lobby","text":"my last words"}"#));
