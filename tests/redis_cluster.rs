@@ -19,6 +19,7 @@ use cluster_support::{RedisCluster, errors};
 use nodes_support::{epoch, history, is_text, recv_long, say_and_see, wait_ready};
 use redis_support::{Certificate, Redis, eventually, free_port};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use support::{Client, Server};
 use talk::{Said, check_all_kept, talk};
 
@@ -54,6 +55,11 @@ fn rooms_of_all_masters_have_one_order_on_all_nodes() {
         let mut eve = Client::connect_as(&servers[0], "eve");
         rooms.iter().all(|room| eve.join(room)["count"] == 3)
     });
+    for room in &rooms[..5] {
+        clients[0].send_json(&json!({"type": "typing", "room": room, "status": "start"}));
+        let is_it = |message: &Value| is(message, "typing") && message["room"] == **room;
+        recv_long(&mut clients[1], "that somebody types elsewhere", is_it);
+    }
     for n in 0..EACH {
         for room in &rooms {
             for (client, name) in clients.iter_mut().zip(["ann", "bob"]) {
