@@ -1,7 +1,7 @@
 // The page in a real Chromium against the real server. Each test has its own room or its own server.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { DEADLINE_MS, eventually, message, openTab, rename, say, screenshot, startBrowser, startServer, state, texts } from './harness.mjs';
+import { DEADLINE_MS, eventually, message, openTab, rename, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
 
 let browser;
 let server;
@@ -45,6 +45,35 @@ test('two tabs talk, and see each other come and type', async () => {
   await bob.close();
   await alice.locator('.notice[data-kind="presence"]', { hasText: 'bob left' }).waitFor();
   assertNoComplaints(alice);
+});
+
+test('two tabs on two nodes talk, and see each other come, type and go', async () => {
+  const redis = startRedis();
+  const nodes = [];
+  try {
+    for (let i = 0; i < 2; i += 1) {
+      nodes.push(await startServer({ flags: ['--redis', redis.url, '--presence-grace', '1s'] }));
+    }
+    const alice = await openTab(context, nodes[0].url, { name: 'alice', room: 'nodes' });
+    const bob = await openTab(context, nodes[1].url, { name: 'bob', room: 'nodes' });
+    await alice.locator('.notice[data-kind="presence"]', { hasText: 'bob joined' }).waitFor();
+    await bob.locator('#members [data-user="alice"]').waitFor();
+    await bob.type('#text', 'Hello, ');
+    await alice.locator('#typing', { hasText: 'bob is typing…' }).waitFor();
+    await bob.type('#text', 'over there!');
+    await bob.press('#text', 'Enter');
+    await message(alice, 'Hello, over there!').waitFor();
+    await say(alice, 'Hello, too!');
+    await message(bob, 'Hello, too!').waitFor();
+    assert.deepEqual(await texts(bob), ['Hello, over there!', 'Hello, too!']);
+    await screenshot(alice, 'two-nodes');
+    await bob.close();
+    await alice.locator('.notice[data-kind="presence"]', { hasText: 'bob left' }).waitFor();
+    assertNoComplaints(alice);
+  } finally {
+    await Promise.all(nodes.map((node) => node.stop()));
+    await redis.stop();
+  }
 });
 
 test('two tabs without a name are two guests', async () => {

@@ -1,7 +1,7 @@
 // What the browser tests stand on: the real server, a real Chromium, and waiting with a deadline instead of sleeping.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -43,6 +43,26 @@ export async function startServer({ port = 0, flags = [] } = {}) {
       child.kill(signal);
       await within(exited, () => `the server did not end on ${signal}; ${said()}`).finally(() => child.kill('SIGKILL'));
       return child.exitCode;
+    },
+  };
+}
+
+/** Starts a Redis that keeps nothing, with a socket in a folder of its own. */
+export function startRedis() {
+  const folder = mkdtempSync(join(tmpdir(), 'roomcast-redis-'));
+  const path = join(folder, 'redis.sock');
+  const flags = ['--port', '0', '--unixsocket', path, '--save', '', '--dir', folder];
+  const child = spawn('redis-server', flags, { stdio: 'ignore' });
+  const exited = new Promise((resolve) => {
+    child.once('exit', resolve);
+    child.once('error', resolve);
+  });
+  return {
+    url: `unix://${path}`,
+    async stop() {
+      child.kill('SIGKILL');
+      await exited;
+      rmSync(folder, { recursive: true });
     },
   };
 }
