@@ -6,7 +6,7 @@
 pub struct HubStats {
     /// Connections that were welcomed and have not gone.
     pub connections: usize,
-    /// Distinct users of these connections, and of those in grace.
+    /// Distinct users of these connections, of those in grace, and of those who are in these rooms on other nodes.
     pub users: usize,
     /// Rooms that something holds.
     pub rooms: usize,

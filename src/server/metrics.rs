@@ -133,7 +133,11 @@ fn list_hub(stats: HubStats) -> (Vec<Line>, Vec<Line>) {
     } = stats;
     let gauges = vec![
         ("connections", "Connections that were welcomed and have not gone.", connections as u64),
-        ("users", "Distinct users of these connections, and of those in grace.", users as u64),
+        (
+            "users",
+            "Distinct users of these connections, of those in grace, and of those who are in these rooms on other nodes.",
+            users as u64,
+        ),
         ("rooms", "Rooms that something holds.", rooms as u64),
         ("log_bytes", "Bytes in the logs of all rooms.", log_bytes as u64),
     ];
