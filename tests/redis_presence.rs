@@ -3,6 +3,8 @@
 
 #[path = "support/chat.rs"]
 mod chat_support;
+#[path = "support/nodes.rs"]
+mod nodes_support;
 #[path = "support/redis.rs"]
 mod redis_support;
 mod support;
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use chat_support::{presences, settle, users};
 use mio::{Events, Poll, Token, Waker};
+use nodes_support::wait_ready;
 use redis_support::{LONG, Redis, eventually};
 use roomcast::bus::{RedisBus, RedisConfig};
 use roomcast::hub::{Identity, Refusal, open_identity};
@@ -52,10 +55,6 @@ fn node_with(redis: &Redis, flags: &[&str]) -> Server {
 
 fn nodes<const N: usize>(redis: &Redis) -> [Server; N] {
     std::array::from_fn(|_| node_with(redis, &[]))
-}
-
-fn wait_ready(server: &Server) {
-    eventually("the node is ready", || server.get("/readyz").status == 200);
 }
 
 fn join(server: &Server, user: &str, room: &str) -> Client {
