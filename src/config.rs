@@ -87,6 +87,9 @@ pub struct Limits {
     pub messages_per_read: u32,
     /// Sends of room logs in a turn, 4 at least; the rest wait for the next. One room gets at most 64 in a row.
     pub sends_per_turn: u32,
+    /// How long sends of room logs may take in a turn, 50 µs to 1 s; the rest wait for the next. It is looked at after every 8 sends,
+    /// for the first time after the first 8, which are always made.
+    pub send_time_per_turn: Duration,
     /// Connections told to go away in a turn while shutting down.
     pub closes_per_turn: u32,
     /// Percent of the loop's time that one room may take; what comes beyond waits in its log, for a larger send.
@@ -120,6 +123,7 @@ impl Default for Limits {
             reads_per_turn: 64,
             messages_per_read: 64,
             sends_per_turn: 64,
+            send_time_per_turn: Duration::from_micros(300),
             closes_per_turn: 256,
             room_share_percent: 100,
         }
@@ -239,6 +243,11 @@ impl Limits {
         }
         // Shared out by halves between connections that take bytes again, rooms in the middle of a round, and the others.
         within("sends-per-turn", self.sends_per_turn.into(), 4, 1 << 20)?;
+        let (least, most) = (Duration::from_micros(50), Duration::from_secs(1));
+        if self.send_time_per_turn < least || self.send_time_per_turn > most {
+            let found = self.send_time_per_turn;
+            return Err(Error::Config(format!("send-time-per-turn is {found:?}; {least:?} to {most:?} are allowed")));
+        }
         within("room-share", self.room_share_percent.into(), 1, 100)?;
         // A message grows by what the server stamps on it, never by escaping: what must be escaped in an answer had to
         // be escaped on the way in. One that fits inbound must fit into a page of history and into a log, or it could

@@ -207,6 +207,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", default_value_t = Limits::default().sends_per_turn, env = "ROOMCAST_SENDS_PER_TURN", help_heading = "Budgets of a turn")]
     sends_per_turn: u32,
 
+    /// How long sends of room logs may take in a turn. Sends to thousands of sockets that are in no cache take twice as long as
+    /// others; then there are fewer of them in a turn, so that nobody else waits longer.
+    #[arg(long, value_name = "DURATION", default_value = "300us", value_parser = duration, env = "ROOMCAST_SEND_TIME_PER_TURN", help_heading = "Budgets of a turn")]
+    send_time_per_turn: Duration,
+
     /// Connections told to go in a turn of a shutdown.
     #[arg(long, value_name = "N", default_value_t = Limits::default().closes_per_turn, env = "ROOMCAST_CLOSES_PER_TURN", help_heading = "Budgets of a turn")]
     closes_per_turn: u32,
@@ -288,6 +293,7 @@ impl Flags {
         limits.reads_per_turn = self.reads_per_turn;
         limits.messages_per_read = self.messages_per_read;
         limits.sends_per_turn = self.sends_per_turn;
+        limits.send_time_per_turn = self.send_time_per_turn;
         limits.closes_per_turn = self.closes_per_turn;
         limits.room_share_percent = self.room_share;
         self.set_timing(&mut config.timing);

@@ -39,6 +39,8 @@ fn shared(percent: u32) -> Config {
     let mut config = Config::default();
     config.limits.room_share_percent = percent;
     config.limits.message_rate = 0;
+    // Sends take a thousand times as long as real ones, so that all times are whole; only their number ends a turn.
+    config.limits.send_time_per_turn = Duration::from_secs(1);
     // No presence when somebody joins or leaves: it would be sent, too.
     config.limits.users_listed_max = 1;
     config.timing.members_interval = Duration::from_secs(3600);

@@ -13,8 +13,10 @@ use support::{Raw, Stream, close_frame, upgrade_request};
 /// Sends of room logs in a turn, from `Limits::sends_per_turn`.
 const SENDS_PER_TURN: usize = 64;
 
-const FLAGS: [&str; 3] = [
+const FLAGS: [&str; 4] = [
     "--message-rate=0",
+    // Under a tracer sends take long.
+    "--send-time-per-turn=1s",
     // Full after the first messages, so that it does not grow, and with it the heap, while it is measured.
     "--history-messages=10",
     "--ping-interval=1h",

@@ -8,6 +8,7 @@ use crate::id::ConnectionId;
 use crate::time::Now;
 
 use super::Hub;
+use super::budget::{Budget, STRIDE_SENDS, Stopwatch};
 use super::connection::Place;
 use super::room::{CatchUpStep, Round, Waiting};
 
@@ -28,13 +29,14 @@ impl Hub {
         }
     }
 
-    /// Sends what rooms owe, at most `sends_max` times.
+    /// Sends what rooms owe, at most `sends_max` times, and no longer than
+    /// [`Limits::send_time_per_turn`](crate::config::Limits::send_time_per_turn).
     ///
     /// `send` is given a connection's slot and whole frames; it says how many bytes of whole frames the connection has
     /// taken. If it took less than all, [`Hub::handle_drained`] has to tell when it takes more.
     ///
-    /// `clock` tells the time while sends take it: once before the first slice and once after each. It is never asked
-    /// if rooms may take all of the loop ([`Limits::room_share_percent`](crate::config::Limits::room_share_percent)).
+    /// `clock` tells the time while sends take it: after every few, and, if rooms may not take all of the loop
+    /// ([`Limits::room_share_percent`](crate::config::Limits::room_share_percent)), before the first slice and after each.
     pub fn flush_rooms(
         &mut self,
         now: Now,
@@ -42,49 +44,75 @@ impl Hub {
         clock: &mut impl FnMut() -> Now,
         send: &mut impl FnMut(u32, &[u8]) -> usize,
     ) {
+        let mut watch = Stopwatch::new(clock);
+        let mut left = Budget { sends: sends_max, time: self.limits.send_time_per_turn };
         let rooms_wait = !(self.dirty.is_empty() && self.rounds.is_empty());
-        let kept_for_rooms = if rooms_wait { sends_max / 2 } else { 0 };
-        let mut left = sends_max;
+        let kept_for_rooms = if rooms_wait { left.half() } else { Budget::default() };
         // Each drained connection is looked at once a call, so that one that drains all the time cannot hold this up.
         for _ in 0..self.drained.len() {
-            if left <= kept_for_rooms {
+            if !left.exceeds(kept_for_rooms) {
                 break;
             }
             let Some(id) = self.drained.pop_front() else { break };
-            left = left.saturating_sub(self.serve_drained(now, id, send));
+            let sends = self.serve_drained(now, id, send);
+            left.spend(sends, watch.count(sends));
         }
-        let is_timed = self.rests.are_taken() && rooms_wait;
-        let mut at = if is_timed { clock() } else { now };
-        let kept_for_rounds = left / 2;
-        while left > 0 {
-            let Some((index, slice)) = self.next_slice(left, kept_for_rounds) else { break };
-            left -= self.serve_slice(index, slice, send).min(left);
-            let began = at;
-            if is_timed {
-                at = clock();
-            }
-            self.end_slice(at, index, at.uptime.saturating_sub(began.uptime));
+        left = left.at_least(kept_for_rooms);
+        if self.rests.are_taken() && rooms_wait {
+            left.spend(0, watch.look());
+        }
+        let kept_for_rounds = left.half();
+        while left.exceeds(Budget::default()) {
+            let Some((index, kept)) = self.next_room(left, kept_for_rounds) else { break };
+            let took = self.serve_slice(index, &mut left, kept, &mut watch, send);
+            self.end_slice(watch.looked_at().unwrap_or(now), index, took);
             self.finish_leaving(now, index);
         }
     }
 
-    /// Whose turn it is, and how many sends it may have, while `left` are left in this call.
+    /// Whose turn it is, and what it has to leave of what is `left` in this call.
     ///
     /// Rooms that have just been given something come before those in the middle of a round, so that small rooms need not wait
-    /// for a slice of a giant one. The latter keep `kept` of the sends for themselves, so that they get on, too.
-    fn next_slice(&mut self, left: u32, kept: u32) -> Option<(u32, u32)> {
-        let kept = if self.rounds.is_empty() { 0 } else { kept };
-        if left > kept
+    /// for a slice of a giant one. The latter keep `kept` for themselves, so that they get on, too.
+    fn next_room(&mut self, left: Budget, kept: Budget) -> Option<(u32, Budget)> {
+        let kept = if self.rounds.is_empty() { Budget::default() } else { kept };
+        if left.exceeds(kept)
             && let Some(index) = self.dirty.pop_front()
         {
-            return Some((index, (left - kept).min(SLICE_SENDS_MAX)));
+            return Some((index, kept));
         }
-        let index = self.rounds.pop_front()?;
-        Some((index, left.min(SLICE_SENDS_MAX)))
+        Some((self.rounds.pop_front()?, Budget::default()))
     }
 
-    /// Serves the next members of a room's round; says how many sends that took, at least one.
-    fn serve_slice(&mut self, index: u32, sends_max: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> u32 {
+    /// Serves the next members of a room's round; says how long that took, if it was measured.
+    fn serve_slice(
+        &mut self,
+        index: u32,
+        left: &mut Budget,
+        kept: Budget,
+        watch: &mut Stopwatch<'_, impl FnMut() -> Now>,
+        send: &mut impl FnMut(u32, &[u8]) -> usize,
+    ) -> Duration {
+        let (mut slice, mut took, mut is_over) = (SLICE_SENDS_MAX, Duration::ZERO, false);
+        while !is_over && slice > 0 && left.exceeds(kept) {
+            let sends_max = slice.min(left.sends - kept.sends).min(STRIDE_SENDS);
+            let sends;
+            (sends, is_over) = self.serve_stride(index, sends_max, send);
+            let lap = watch.count(sends);
+            took += lap;
+            slice -= sends.min(slice);
+            left.spend(sends, lap);
+        }
+        if self.rests.are_taken() {
+            let lap = watch.look();
+            took += lap;
+            left.spend(0, lap);
+        }
+        took
+    }
+
+    /// Serves the next few members of a room's round; says how many sends that took, at least one, and whether all are served.
+    fn serve_stride(&mut self, index: u32, sends_max: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> (u32, bool) {
         let room = &mut self.rooms[index as usize];
         let tail = room.log.tail();
         let round = room.round.get_or_insert(Round { next: room.live.len() as u32, end: tail, took: Duration::ZERO });
@@ -108,7 +136,7 @@ impl Hub {
             }
         }
         self.stats.sends += u64::from(sends);
-        sends.max(1)
+        (sends.max(1), round.next == 0)
     }
 
     /// A slice has taken so long: the room's turn comes again if its round is not over, or more has been appended since it

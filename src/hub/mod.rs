@@ -6,6 +6,7 @@
 //! sentence: *hand in what happened, then pull until nothing is left.*
 
 mod attendance;
+mod budget;
 mod catch_up;
 mod connection;
 mod delivery;

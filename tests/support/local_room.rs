@@ -44,8 +44,7 @@ impl LocalRoom {
     pub fn flush(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
         let mut sends = 0;
         while self.hub.has_work() {
-            let clock = &mut || panic!("no room rests, so nobody needs to know how long a slice takes");
-            self.hub.flush_rooms(Now::default(), 64, clock, &mut |_, frames| {
+            self.hub.flush_rooms(Now::default(), 64, &mut Now::default, &mut |_, frames| {
                 sends += 1;
                 take(frames);
                 frames.len()

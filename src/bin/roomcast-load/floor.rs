@@ -4,14 +4,17 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use roomcast::frame::Head;
 
-/// The same slices as the server's, so that the rule of coalescing is the same.
+/// The same slices as the server's, so that the rule of coalescing is the same: so many sends, and after each stride is looked whether
+/// they have taken long.
 const SLICE_SENDS: usize = 64;
+const STRIDE_SENDS: usize = 8;
+const SLICE_TIME: Duration = Duration::from_micros(300);
 
 /// How long a batch may wait to be full.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -140,12 +143,23 @@ impl Sender {
 
     /// A turn's sends, the rooms in turn.
     fn flush(&mut self) {
-        let mut left = SLICE_SENDS;
-        while left > 0 {
+        let (mut left, mut unwatched, mut began) = (SLICE_SENDS, 0, None::<Instant>);
+        let mut is_late = false;
+        while left > 0 && !is_late {
             let Some(index) = self.dirty.pop_front() else { break };
             let room = &mut self.rooms[index as usize];
             room.is_queued = false;
-            left = left.saturating_sub(room.serve(&mut self.peers, self.batch, left));
+            let mut is_over = false;
+            while left > 0 && !is_late && !is_over {
+                let sends = room.serve(&mut self.peers, self.batch, left.min(STRIDE_SENDS));
+                left = left.saturating_sub(sends);
+                is_over = room.left == 0;
+                unwatched += sends;
+                if unwatched >= STRIDE_SENDS {
+                    unwatched = 0;
+                    is_late = began.get_or_insert_with(Instant::now).elapsed() >= SLICE_TIME;
+                }
+            }
             self.note(index);
         }
     }
