@@ -150,8 +150,11 @@ impl Limits {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Timing {
-    /// From accepting a connection to the end of its HTTP head; beyond it 408.
+    /// From accepting a connection to the end of its HTTP head, from there to the end of the body, if it has one, and from an answer to the
+    /// next head; beyond it 408.
     pub handshake_timeout: Duration,
+    /// From the end of a request to an answer that has to wait for the bus; beyond it 504. A bus should give up earlier.
+    pub answer_timeout: Duration,
     /// How long a closing connection may take to say goodbye before it is cut.
     pub close_timeout: Duration,
     /// Silence of a client after which the server pings it.
@@ -178,6 +181,7 @@ impl Default for Timing {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_secs(75),
             close_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
@@ -272,6 +276,7 @@ impl Timing {
         let tick = Duration::from_millis(100);
         for (name, found, least) in [
             ("handshake-timeout", self.handshake_timeout, tick),
+            ("answer-timeout", self.answer_timeout, tick),
             ("close-timeout", self.close_timeout, tick),
             ("ping-interval", self.ping_interval, tick),
             ("pong-timeout", self.pong_timeout, tick),

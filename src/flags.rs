@@ -167,9 +167,13 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration, env = "ROOMCAST_STALL_TIMEOUT", help_heading = "Timing")]
     stall_timeout: Duration,
 
-    /// How long a request head may take (408).
+    /// How long a request head may take, its body, and the next head after an answer (408).
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, env = "ROOMCAST_HANDSHAKE_TIMEOUT", help_heading = "Timing")]
     handshake_timeout: Duration,
+
+    /// How long a request over HTTP may wait for what it has published (504). More than --redis-hold.
+    #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = duration, env = "ROOMCAST_ANSWER_TIMEOUT", help_heading = "Timing")]
+    answer_timeout: Duration,
 
     /// How long a closing connection may take to say goodbye.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, env = "ROOMCAST_CLOSE_TIMEOUT", help_heading = "Timing")]
@@ -318,6 +322,7 @@ impl Flags {
         timing.pong_timeout = self.pong_timeout;
         timing.stall_timeout = self.stall_timeout;
         timing.handshake_timeout = self.handshake_timeout;
+        timing.answer_timeout = self.answer_timeout;
         timing.close_timeout = self.close_timeout;
         timing.drain_timeout = self.drain_timeout;
         timing.presence_grace = self.presence_grace;

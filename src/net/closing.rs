@@ -69,7 +69,8 @@ impl Net {
                 self.open -= 1;
                 handler.on_closed(id);
             }
-            Phase::Head(_) | Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => {}
+            Phase::Head(_) | Phase::Body(_) | Phase::Waiting(_) | Phase::Between(_) => {}
+            Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => {}
         }
         self.gone.push(slot);
     }
@@ -109,7 +110,33 @@ impl Net {
                 let due = connection.since.after(self.timing.handshake_timeout);
                 if self.tick >= due {
                     let words = format!("no complete request head within {:?}", self.timing.handshake_timeout);
-                    return self.respond(slot, &Response::text(StatusCode::REQUEST_TIMEOUT, &words), false, handler);
+                    return self.answer(slot, &Response::text(StatusCode::REQUEST_TIMEOUT, &words), false, handler);
+                }
+                due
+            }
+            Phase::Body(body) => {
+                let due = connection.since.after(self.timing.handshake_timeout);
+                if self.tick >= due {
+                    let words = format!("no complete request body within {:?}", self.timing.handshake_timeout);
+                    let response = (body.rules().refuse)(StatusCode::REQUEST_TIMEOUT, &words);
+                    return self.answer(slot, &response, false, handler);
+                }
+                due
+            }
+            Phase::Waiting(unanswered) => {
+                let due = connection.since.after(self.timing.answer_timeout);
+                if self.tick >= due {
+                    let words = format!("no answer within {:?}", self.timing.answer_timeout);
+                    let response = (unanswered.rules.refuse)(StatusCode::GATEWAY_TIMEOUT, &words);
+                    return self.answer(slot, &response, false, handler);
+                }
+                due
+            }
+            Phase::Between(_) => {
+                let due = connection.since.after(self.timing.handshake_timeout);
+                if self.tick >= due {
+                    // Without a word: a client that asks just now would take it for the answer.
+                    return self.end(slot, handler);
                 }
                 due
             }

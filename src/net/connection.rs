@@ -4,6 +4,7 @@ use crate::deadline::Tick;
 use crate::frame::FrameWalk;
 use crate::id::ConnectionId;
 
+use super::body::{Unanswered, Unfinished};
 use super::output::Output;
 use super::reader::Reader;
 use super::stream::Stream;
@@ -31,6 +32,13 @@ pub(super) enum Phase {
     /// The HTTP head is being read; so much of it is here.
     #[allow(clippy::box_collection, reason = "rarely there; sixteen bytes less in every connection")]
     Head(Option<Box<Vec<u8>>>),
+    /// The body of a request is being read.
+    Body(Box<Unfinished>),
+    /// A request is complete, and its answer is still to come. Nothing is read meanwhile.
+    Waiting(Box<Unanswered>),
+    /// A request was answered, another may follow. So much of that is here already, and is looked at when the answer is written.
+    #[allow(clippy::box_collection, reason = "as above")]
+    Between(Option<Box<Vec<u8>>>),
     /// It is a WebSocket. It has a parser only in the middle of something. It was pinged in the tick `pinged`, the zero
     /// tick if nothing is to be answered.
     Open { reader: Option<Box<Reader>>, pinged: Tick },
@@ -122,6 +130,16 @@ impl Connection {
     pub(super) fn has_input(&self) -> bool {
         self.is(Flag::Readable)
             || matches!(&self.phase, Phase::Open { reader: Some(reader), .. } if reader.is_stopped())
+            || matches!(&self.phase, Phase::Between(Some(_)))
+    }
+
+    /// Whether it is not read before it has taken more of its output: who does not take answers is not asked for more questions.
+    pub(super) fn must_take_first(&self, output_bytes_max: usize) -> bool {
+        match self.phase {
+            Phase::Open { .. } => self.output_bytes() > output_bytes_max / 2,
+            Phase::Between(_) => self.output.is_some(),
+            _ => false,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! HTTP as far as a WebSocket server needs it: one request head, one answer, and the upgrade (RFC 9112, RFC 6455 section 4.2).
+//! HTTP as far as a chat server needs it: request heads, whole answers, and the upgrade (RFC 9112, RFC 6455 section 4.2).
 
 use std::borrow::Cow;
 
@@ -68,7 +68,7 @@ fn to_request(parsed: &httparse::Request<'_, '_>) -> Result<Request<()>, String>
     Ok(request)
 }
 
-/// A whole answer; the connection is closed after it.
+/// A whole answer. The connection is closed after it, unless it answers a request with a body.
 #[derive(Clone, Debug)]
 pub struct Response {
     status: StatusCode,
@@ -100,17 +100,29 @@ impl Response {
         self.status
     }
 
-    /// The answer as bytes; without the body if `is_head`, the method being HEAD.
+    /// The last answer on a connection as bytes; without the body if `is_head`, the method being HEAD.
     pub(super) fn to_bytes(&self, is_head: bool) -> Vec<u8> {
+        let mut bytes = self.head("Connection: close\r\n\r\n");
+        if !is_head {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+
+    /// The answer as bytes, behind which another may follow: HTTP/1.1 needs no word for that.
+    pub(super) fn to_bytes_kept(&self) -> Vec<u8> {
+        let mut bytes = self.head("\r\n");
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+
+    fn head(&self, end: &str) -> Vec<u8> {
         let reason = self.status.canonical_reason().unwrap_or_default();
         let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_str()).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
-        bytes.extend_from_slice(format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len()).as_bytes());
-        if !is_head {
-            bytes.extend_from_slice(&self.body);
-        }
+        bytes.extend_from_slice(format!("Content-Length: {}\r\n{end}", self.body.len()).as_bytes());
         bytes
     }
 }
@@ -174,6 +186,28 @@ pub enum Answer {
     Upgrade(Handshake),
     /// It gets this, and the connection ends.
     Respond(Response),
+    /// Its body is read, and goes to [`Handler::on_body`](super::Handler::on_body).
+    ReadBody(BodyRules),
+}
+
+/// How the body of a request is read, and what is said if that fails.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyRules {
+    /// The most bytes that it may have; beyond them 413.
+    pub bytes_max: usize,
+    /// Puts a refusal into the form of what was asked for: 400, 411 and 413 for a length, 408 for a body that does not come, 504 for an
+    /// answer that does not.
+    pub refuse: fn(StatusCode, &str) -> Response,
+}
+
+/// What a request with a body is answered with.
+#[derive(Debug)]
+pub enum Reply {
+    /// This; another request may follow on the connection.
+    Now(Response),
+    /// What [`Net::respond`](super::Net::respond) is given later; 504 if that takes longer than
+    /// [`Timing::answer_timeout`](crate::config::Timing::answer_timeout).
+    Later,
 }
 
 #[cfg(test)]

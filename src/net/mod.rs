@@ -6,6 +6,7 @@
 //! without waiting while [`Net::has_work`].*
 
 mod accept;
+mod body;
 mod closing;
 mod connection;
 mod http;
@@ -28,7 +29,7 @@ use mio::event::Event;
 use mio::{Registry, Token};
 use slab::Slab;
 
-pub use self::http::{Answer, Handshake, Response, method_not_allowed};
+pub use self::http::{Answer, BodyRules, Handshake, Reply, Response, method_not_allowed};
 pub use self::listener::{ListenAddress, Listener};
 #[cfg(feature = "in-memory")]
 pub use self::memory::taken_bytes;
@@ -57,6 +58,12 @@ pub trait Handler {
     ///
     /// The peer's address is among the request's extensions, as `std::net::SocketAddr`, if it has one.
     fn on_request(&mut self, id: ConnectionId, request: &::http::Request<()>, is_full: bool) -> Answer;
+
+    /// A request is complete of which [`Answer::ReadBody`] was said. Only a handler that says so is asked.
+    fn on_body(&mut self, id: ConnectionId, request: &::http::Request<()>, body: &[u8]) -> Reply {
+        let _ = (id, request, body);
+        Reply::Now(Response::text(::http::StatusCode::INTERNAL_SERVER_ERROR, "nobody takes this body"))
+    }
 
     /// The request was upgraded.
     fn on_open(&mut self, id: ConnectionId);
@@ -194,7 +201,14 @@ impl Net {
     pub fn stop_listening(&mut self) {
         self.listeners.clear();
         for (slot, connection) in &mut self.connections {
-            if let Phase::Head(_) = connection.phase {
+            if !matches!(connection.phase, Phase::Head(_) | Phase::Body(_) | Phase::Between(_)) {
+                continue;
+            }
+            if connection.output.is_some() {
+                // The answer to the request before is on its way.
+                connection.phase = Phase::Flushing;
+                connection.since = self.tick;
+            } else {
                 connection.phase = Phase::Gone;
                 self.gone.push(slot as u32);
             }
@@ -223,6 +237,10 @@ impl Net {
             connection.set(Flag::Readable);
             if is_end {
                 connection.set(Flag::ReadClosed);
+            }
+            // It is not read, so nothing else would tell that the peer takes no answer any more.
+            if matches!(connection.phase, Phase::Waiting(_)) && (event.is_write_closed() || event.is_error()) {
+                connection.set(Flag::Broken);
             }
             self.queue_read(slot as u32);
         }
@@ -291,6 +309,13 @@ impl Net {
     fn schedule(&mut self, slot: u32, at: Tick) {
         let at = self.wheel.insert(at, slot);
         self.connections[slot as usize].looked_at = at;
+    }
+
+    /// Has a connection looked at in tick `by` at the latest.
+    fn schedule_by(&mut self, slot: u32, by: Tick) {
+        if by < self.connections[slot as usize].looked_at {
+            self.schedule(slot, by);
+        }
     }
 
     fn find(&self, id: ConnectionId) -> Option<&Connection> {

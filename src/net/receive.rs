@@ -37,13 +37,17 @@ impl Net {
 
     fn read_one(&mut self, slot: u32, handler: &mut impl Handler) {
         let connection = &mut self.connections[slot as usize];
-        // Who does not take answers is not asked for more questions; a flush goes on with this.
-        if connection.output_bytes() > self.limits.output_bytes_max / 2 && connection.is_open() {
+        // A flush goes on with the one, an answer with the other.
+        if connection.must_take_first(self.limits.output_bytes_max) || matches!(connection.phase, Phase::Waiting(_)) {
             if connection.is(Flag::Broken) {
                 self.end(slot, handler);
             }
             return;
         }
+        if self.take_rest(slot, handler) {
+            return self.queue_if_readable(slot);
+        }
+        let connection = &mut self.connections[slot as usize];
         if let Phase::Open { reader: Some(reader), .. } = &mut connection.phase
             && reader.is_stopped()
         {
@@ -85,8 +89,12 @@ impl Net {
         }
     }
 
-    fn take_bytes(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+    pub(super) fn take_bytes(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
         let connection = &mut self.connections[slot as usize];
+        if let Phase::Between(_) = connection.phase {
+            connection.phase = Phase::Head(None);
+            connection.since = self.tick;
+        }
         match &mut connection.phase {
             Phase::Head(kept) => {
                 let mut head = kept.take().unwrap_or_default();
@@ -115,7 +123,8 @@ impl Net {
                     self.queue_flush(slot);
                 }
             }
-            Phase::Flushing | Phase::Draining | Phase::Gone => {}
+            Phase::Body(_) => self.take_body(slot, bytes, handler),
+            Phase::Waiting(_) | Phase::Between(_) | Phase::Flushing | Phase::Draining | Phase::Gone => {}
         }
     }
 
@@ -139,10 +148,10 @@ impl Net {
     fn read_head(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
         let (mut request, used) = match head::parse_head(bytes, self.limits.head_bytes_max) {
             Head::Complete(request, used) => (request, used),
-            Head::Bad(response) => return self.respond(slot, &response, false, handler),
+            Head::Bad(response) => return self.answer(slot, &response, false, handler),
             Head::Partial => {
                 let words = "request head is not complete where it ends";
-                return self.respond(slot, &Response::text(StatusCode::BAD_REQUEST, words), false, handler);
+                return self.answer(slot, &Response::text(StatusCode::BAD_REQUEST, words), false, handler);
             }
         };
         let is_full = self.open >= self.limits.connections_max as usize;
@@ -152,17 +161,15 @@ impl Net {
         }
         let id = connection.id(slot);
         match handler.on_request(id, &request, is_full) {
-            Answer::Respond(response) => self.respond(slot, &response, request.method() == Method::HEAD, handler),
+            Answer::Respond(response) => self.answer(slot, &response, request.method() == Method::HEAD, handler),
+            Answer::ReadBody(rules) => self.begin_body(slot, request, rules, &bytes[used..], handler),
             Answer::Upgrade(handshake) => {
                 self.open += 1;
                 self.stats.upgraded += 1;
                 self.connections[slot as usize].open(self.tick);
                 self.append_output(slot, &handshake.to_bytes());
                 // Mostly the entry for the head comes up early enough to look at the heartbeat, too.
-                let due = self.tick.after(self.timing.ping_interval);
-                if due < self.connections[slot as usize].looked_at {
-                    self.schedule(slot, due);
-                }
+                self.schedule_by(slot, self.tick.after(self.timing.ping_interval));
                 handler.on_open(id);
                 // A client may send its first frames behind the head, without waiting for the answer.
                 if used < bytes.len() {
@@ -172,9 +179,14 @@ impl Net {
         }
     }
 
-    pub(super) fn respond(&mut self, slot: u32, response: &Response, is_head: bool, handler: &mut impl Handler) {
+    pub(super) fn note_answer(&mut self, slot: u32, response: &Response) {
         self.stats.answered += 1;
         log::debug!("slot {slot}: answered {}", response.status());
+    }
+
+    /// Answers, and ends the connection.
+    pub(super) fn answer(&mut self, slot: u32, response: &Response, is_head: bool, handler: &mut impl Handler) {
+        self.note_answer(slot, response);
         self.append_output(slot, &response.to_bytes(is_head));
         self.begin_closing(slot, Phase::Draining, handler);
     }

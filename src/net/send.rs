@@ -179,7 +179,8 @@ impl Net {
             }
             Phase::Flushing => self.end(slot, handler),
             Phase::Draining => connection.stream.shutdown_write(),
-            Phase::AwaitingClose(_) | Phase::Head(_) | Phase::Gone => {}
+            Phase::Between(_) => self.queue_if_readable(slot),
+            Phase::AwaitingClose(_) | Phase::Head(_) | Phase::Body(_) | Phase::Waiting(_) | Phase::Gone => {}
         }
     }
 

@@ -1,0 +1,240 @@
+//! Requests with a body: how long it is, reading it, answers that come later, and the next request on the connection.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, Request, StatusCode, Version};
+
+use crate::id::ConnectionId;
+
+use super::connection::Phase;
+use super::http::{BodyRules, Reply, Response};
+use super::{Handler, Net};
+
+/// What a client that waits for permission gets (RFC 9110 section 10.1.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// A request whose body has not come to its end.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    request: Request<()>,
+    rules: BodyRules,
+    bytes: Vec<u8>,
+    bytes_wanted: usize,
+}
+
+impl Unfinished {
+    pub(super) fn rules(&self) -> &BodyRules {
+        &self.rules
+    }
+}
+
+/// A request that is complete and waits for its answer.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    pub(super) rules: BodyRules,
+    /// What came behind it in the same read.
+    rest: Vec<u8>,
+    after: After,
+}
+
+/// What an answer is followed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    TheEnd,
+    AnotherRequest,
+}
+
+impl After {
+    /// What a client wants (RFC 9112 section 9.3). HTTP/1.0 would have to ask for more with a field of its own; nobody does.
+    fn wanted(request: &Request<()>) -> Self {
+        let fields = request.headers().get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        let closes = fields.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"));
+        if request.version() == Version::HTTP_11 && !closes { Self::AnotherRequest } else { Self::TheEnd }
+    }
+}
+
+/// How many bytes of body a request has that is allowed `bytes_max` of them.
+///
+/// Chunks are not read: who publishes knows what it says before it says it, and two ways to tell where a request ends are one too
+/// many (RFC 9112 section 11.2). So any doubt about that ends the connection.
+///
+/// # Errors
+/// Status and sentence of the refusal.
+fn body_bytes(headers: &HeaderMap, bytes_max: usize) -> Result<usize, (StatusCode, String)> {
+    let lengths: Vec<&[u8]> = headers.get_all(CONTENT_LENGTH).iter().map(http::HeaderValue::as_bytes).collect();
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err(match lengths.is_empty() {
+            true => (StatusCode::LENGTH_REQUIRED, "Transfer-Encoding; a Content-Length is needed instead".to_owned()),
+            false => (StatusCode::BAD_REQUEST, "Content-Length beside Transfer-Encoding; one is allowed".to_owned()),
+        });
+    }
+    let Some(length) = lengths.first() else {
+        return Err((StatusCode::LENGTH_REQUIRED, "no Content-Length; one is needed".to_owned()));
+    };
+    let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+    if !is_number || lengths.iter().any(|other| other != length) {
+        let found: Vec<_> = lengths.iter().map(|length| String::from_utf8_lossy(length)).collect();
+        let words = format!("Content-Length is {:?}; one number is allowed", found.join(", "));
+        return Err((StatusCode::BAD_REQUEST, words));
+    }
+    let length = String::from_utf8_lossy(length);
+    // Digits that no number holds are too many bytes as well.
+    length.parse().ok().filter(|bytes| *bytes <= bytes_max).ok_or_else(|| {
+        let words = format!("body of {length} bytes exceeds {bytes_max}");
+        (StatusCode::PAYLOAD_TOO_LARGE, words)
+    })
+}
+
+fn expects_continue(request: &Request<()>) -> bool {
+    let expected =
+        request.headers().get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    expected && request.version() == Version::HTTP_11
+}
+
+impl Net {
+    /// A head has come whose body is wanted; `bytes` is what came behind it.
+    pub(super) fn begin_body(
+        &mut self,
+        slot: u32,
+        request: Request<()>,
+        rules: BodyRules,
+        bytes: &[u8],
+        handler: &mut impl Handler,
+    ) {
+        let bytes_wanted = match body_bytes(request.headers(), rules.bytes_max) {
+            Ok(wanted) => wanted,
+            Err((status, words)) => return self.answer(slot, &(rules.refuse)(status, &words), false, handler),
+        };
+        if expects_continue(&request) && bytes.len() < bytes_wanted {
+            self.append_output(slot, CONTINUE);
+        }
+        // Its time begins anew: the head took what it took.
+        let connection = &mut self.connections[slot as usize];
+        connection.since = self.tick;
+        connection.phase = Phase::Body(Box::new(Unfinished { request, rules, bytes: Vec::new(), bytes_wanted }));
+        self.take_body(slot, bytes, handler);
+    }
+
+    /// More of a body has come.
+    pub(super) fn take_body(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+        let connection = &mut self.connections[slot as usize];
+        let Phase::Body(body) = &mut connection.phase else { return };
+        let missing = body.bytes_wanted - body.bytes.len();
+        if bytes.len() < missing {
+            return body.bytes.extend_from_slice(bytes);
+        }
+        let id = connection.id(slot);
+        let Phase::Body(body) = std::mem::replace(&mut connection.phase, Phase::Draining) else { return };
+        let Unfinished { request, rules, bytes: mut kept, .. } = *body;
+        let (last, rest) = bytes.split_at(missing);
+        // Nearly always the whole body comes at once, and nothing has to be kept.
+        let whole = if kept.is_empty() {
+            last
+        } else {
+            kept.extend_from_slice(last);
+            &kept
+        };
+        let reply = handler.on_body(id, &request, whole);
+        let after = After::wanted(&request);
+        let rest = if after == After::AnotherRequest { rest.to_vec() } else { Vec::new() };
+        let unanswered = Unanswered { rules, rest, after };
+        match reply {
+            Reply::Now(response) => self.reply(slot, &response, unanswered, handler),
+            Reply::Later => {
+                let connection = &mut self.connections[slot as usize];
+                connection.phase = Phase::Waiting(Box::new(unanswered));
+                connection.since = self.tick;
+                self.schedule_by(slot, self.tick.after(self.timing.answer_timeout));
+            }
+        }
+    }
+
+    /// Answers a request whose answer was to come [later](Reply::Later); a stale id is ignored, and so is one that waits for nothing.
+    pub fn respond(&mut self, id: ConnectionId, response: &Response, handler: &mut impl Handler) {
+        if !self.find(id).is_some_and(|connection| matches!(connection.phase, Phase::Waiting(_))) {
+            return;
+        }
+        let phase = &mut self.connections[id.slot as usize].phase;
+        if let Phase::Waiting(unanswered) = std::mem::replace(phase, Phase::Draining) {
+            self.reply(id.slot, response, *unanswered, handler);
+        }
+    }
+
+    fn reply(&mut self, slot: u32, response: &Response, unanswered: Unanswered, handler: &mut impl Handler) {
+        // Who has stopped listening wants connections to end.
+        if unanswered.after == After::TheEnd || self.listeners.is_empty() {
+            return self.answer(slot, response, false, handler);
+        }
+        self.note_answer(slot, response);
+        let rest = unanswered.rest;
+        let connection = &mut self.connections[slot as usize];
+        connection.phase = Phase::Between((!rest.is_empty()).then(|| Box::new(rest)));
+        connection.since = self.tick;
+        // It is read on when this is written: who does not take answers is not asked for more questions.
+        self.append_output(slot, &response.to_bytes_kept());
+        self.schedule_by(slot, self.tick.after(self.timing.handshake_timeout));
+    }
+
+    /// Goes on with a request that had come behind another; says whether there is one.
+    pub(super) fn take_rest(&mut self, slot: u32, handler: &mut impl Handler) -> bool {
+        let Phase::Between(rest) = &mut self.connections[slot as usize].phase else { return false };
+        let Some(rest) = rest.take() else { return false };
+        self.take_bytes(slot, &rest, handler);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, http::HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn the_length_of_a_body_is_one_number_or_none() {
+        let check = |fields: &[(&'static str, &'static str)], expected: Result<usize, (u16, &str)>| {
+            let found = body_bytes(&headers(fields), 100);
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{fields:?}"),
+                (Err((status, words)), Err((expected, needle))) => {
+                    assert_eq!(status.as_u16(), expected, "{fields:?}: {words}");
+                    assert!(words.contains(needle), "{fields:?}: {words}");
+                }
+                (found, _) => panic!("{fields:?}: {found:?}"),
+            }
+        };
+        check(&[("content-length", "0")], Ok(0));
+        check(&[("content-length", "100")], Ok(100));
+        check(&[("content-length", "7"), ("content-length", "7")], Ok(7));
+        check(&[("content-length", "101")], Err((413, "body of 101 bytes exceeds 100")));
+        check(&[("content-length", "99999999999999999999999")], Err((413, "exceeds 100")));
+        check(&[], Err((411, "no Content-Length")));
+        check(&[("transfer-encoding", "chunked")], Err((411, "Transfer-Encoding")));
+        check(&[("transfer-encoding", "chunked"), ("content-length", "7")], Err((400, "beside")));
+        for bad in ["", "-1", "+7", "7, 8", "0x7", "7 7", "seven"] {
+            check(&[("content-length", bad)], Err((400, bad)));
+        }
+        check(&[("content-length", "7"), ("content-length", "8")], Err((400, "7, 8")));
+    }
+
+    #[test]
+    fn a_client_says_whether_it_stays() {
+        let check = |version, fields: &[(&'static str, &'static str)], expected| {
+            let mut request = Request::new(());
+            *request.version_mut() = version;
+            *request.headers_mut() = headers(fields);
+            assert_eq!(After::wanted(&request), expected, "{fields:?}");
+        };
+        check(Version::HTTP_11, &[], After::AnotherRequest);
+        check(Version::HTTP_11, &[("connection", "keep-alive")], After::AnotherRequest);
+        check(Version::HTTP_11, &[("connection", "TE, Close")], After::TheEnd);
+        check(Version::HTTP_11, &[("connection", "te"), ("connection", "close")], After::TheEnd);
+        check(Version::HTTP_10, &[], After::TheEnd);
+        check(Version::HTTP_10, &[("connection", "keep-alive")], After::TheEnd);
+    }
+}
