@@ -1,5 +1,6 @@
 //! Everything that can be set, with its default, and the one place where it is checked that the bounds go together.
 
+use std::fmt;
 use std::time::Duration;
 
 /// How many bytes a list begins with that may become very long.
@@ -21,6 +22,8 @@ use crate::error::Error;
 pub struct Config {
     /// Origins that may connect besides the server's own host: `https://chat.example`, `https://*.example`, or `*`.
     pub allow_origins: Vec<String>,
+    /// Who knows one of these may use the HTTP API; without any there is no such API. Several, so that keys can be changed one by one.
+    pub api_keys: Vec<ApiKey>,
     /// How much of everything.
     pub limits: Limits,
     /// How long everything.
@@ -29,6 +32,45 @@ pub struct Config {
     pub notices: bool,
     /// Whether the processor time of turns is measured, and `/metrics` tells it and all counts to whoever reaches the port.
     pub metrics: bool,
+}
+
+/// The least length of an [`ApiKey`], in bytes.
+pub const API_KEY_BYTES_MIN: usize = 16;
+
+/// A secret that a back-end shares with the server, of at least [`API_KEY_BYTES_MIN`] bytes. It is never logged, nor part of any message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey(String);
+
+impl ApiKey {
+    /// A key; [`Config::check`] says whether it can be used.
+    pub fn new(key: impl Into<String>) -> Self {
+        Self(key.into())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// What stands in a header field, and among others in a variable of the environment, must stand for itself.
+    fn check(&self, number: usize) -> Result<(), Error> {
+        if self.0.len() < API_KEY_BYTES_MIN {
+            let words = format!("api-key {number} has {} bytes; at least {API_KEY_BYTES_MIN} are needed", self.0.len());
+            return Err(Error::Config(words));
+        }
+        if !self.0.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',') {
+            let words = format!(
+                "api-key {number} has other characters than ASCII letters, digits and punctuation without commas"
+            );
+            return Err(Error::Config(words));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey(..)")
+    }
 }
 
 /// How much of everything there may be. Each field names what happens at the bound.
@@ -202,6 +244,9 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] with the first value that does not fit, what it is and what is allowed.
     pub fn check(&self) -> Result<(), Error> {
+        for (index, key) in self.api_keys.iter().enumerate() {
+            key.check(index + 1)?;
+        }
         self.limits.check()?;
         self.timing.check()
     }
@@ -317,6 +362,27 @@ mod tests {
         };
         assert_eq!([1, 50, 100].map(check), [Ok(()), Ok(()), Ok(())]);
         assert!([0, 101].map(check).iter().all(|result| result.as_ref().is_err_and(|e| e.contains("room-share"))));
+    }
+
+    #[test]
+    fn a_key_is_long_enough_for_nobody_to_guess_and_is_never_shown() {
+        let check = |key: &str| {
+            let config =
+                Config { api_keys: vec![ApiKey::new("0123456789abcdef"), ApiKey::new(key)], ..Config::default() };
+            assert!(!format!("{config:?}").contains("0123456789abcdef"));
+            config.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(check("-._~+/=x%:?!{}abc"), Ok(()));
+        for (bad, needle) in [
+            ("", "api-key 2 has 0 bytes; at least 16 are needed"),
+            ("fifteen-bytes-x", "api-key 2 has 15 bytes"),
+            ("with a space in it", "other characters"),
+            ("with,a,comma,in,it", "other characters"),
+            ("mit-einem-Ümlaut-drin", "other characters"),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(error.contains(needle) && (bad.is_empty() || !error.contains(bad)), "{error}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 use roomcast::Config;
-use roomcast::config::{Limits, Timing};
+use roomcast::config::{ApiKey, Limits, Timing};
 
 /// A real-time WebSocket chat server.
 ///
@@ -39,6 +39,11 @@ pub(crate) struct Flags {
     /// https://*.example, or * for all. Programs that send no Origin may always connect.
     #[arg(long, value_name = "ORIGIN", env = "ROOMCAST_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
+
+    /// A key, of 16 bytes at least, with which back-ends may publish over HTTP (POST /api/publish); repeat it to change keys one by
+    /// one. Better set by the environment, which no list of processes shows. Without it there is no such API.
+    #[arg(long, value_name = "KEY", env = "ROOMCAST_API_KEY", hide_env_values = true, value_delimiter = ',', value_parser = key)]
+    api_key: Vec<ApiKey>,
 
     /// Answers /metrics with counts and the time that turns take, for Prometheus. Whoever reaches the port can read them: let a
     /// proxy keep the path to itself.
@@ -254,6 +259,11 @@ impl FromStr for Listen {
     }
 }
 
+/// Takes everything: what is refused here would be printed. Whether it can be used is checked with the rest.
+fn key(text: &str) -> Result<ApiKey, std::convert::Infallible> {
+    Ok(ApiKey::new(text))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; durations are written 30s, 500ms, 1h 30m"))
 }
@@ -274,6 +284,7 @@ impl Flags {
     pub(crate) fn config(&self, connections_max: u32) -> Config {
         let mut config = Config::default();
         config.allow_origins.clone_from(&self.allow_origin);
+        config.api_keys.clone_from(&self.api_key);
         config.metrics = self.metrics;
         let limits = &mut config.limits;
         limits.connections_max = connections_max;

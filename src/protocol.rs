@@ -151,7 +151,9 @@ pub struct ClientMessage<'a> {
 }
 
 /// A field that is there, whatever its value.
-fn present<'a, 'de: 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+pub(crate) fn present<'a, 'de: 'a, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
     <&'a RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -169,17 +171,25 @@ impl<'a> ClientMessage<'a> {
     /// Reads a message.
     ///
     /// # Errors
-    /// The code, and a sentence that says what was found and what is allowed.
+    /// As [`parse_object`].
     pub fn parse(text: &'a str) -> Result<Self, (ErrorCode, String)> {
-        serde_json::from_str(text).map_err(|error| {
-            let is_object = text.trim_start().starts_with('{');
-            match error.classify() {
-                serde_json::error::Category::Data if is_object => (ErrorCode::BadMessage, error.to_string()),
-                serde_json::error::Category::Data => (ErrorCode::BadJson, "not a JSON object".to_owned()),
-                _ => (ErrorCode::BadJson, format!("not JSON: {error}")),
-            }
-        })
+        parse_object(text)
     }
+}
+
+/// Reads a JSON object from outside.
+///
+/// # Errors
+/// The code, and a sentence that says what was found and what is allowed.
+pub fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (ErrorCode, String)> {
+    serde_json::from_str(text).map_err(|error| {
+        let is_object = text.trim_start().starts_with('{');
+        match error.classify() {
+            serde_json::error::Category::Data if is_object => (ErrorCode::BadMessage, error.to_string()),
+            serde_json::error::Category::Data => (ErrorCode::BadJson, "not a JSON object".to_owned()),
+            _ => (ErrorCode::BadJson, format!("not JSON: {error}")),
+        }
+    })
 }
 
 /// A user as others see it.

@@ -1,5 +1,6 @@
 //! The server: the order of one turn. The only file that knows hub, net and bus together.
 
+mod api;
 mod clock;
 mod dispatch;
 mod metrics;
@@ -17,6 +18,8 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Registry, Token, Waker};
 
+use self::api::Api;
+pub use self::api::ApiStats;
 use self::clock::Clock;
 use self::dispatch::Dispatch;
 use self::metrics::{Scrape, TurnTimes};
@@ -59,6 +62,8 @@ pub struct Stats {
     pub hub: HubStats,
     /// Of sockets.
     pub net: NetStats,
+    /// Of the HTTP API.
+    pub api: ApiStats,
     /// Turns since the server was made.
     pub turns: u64,
 }
@@ -108,6 +113,7 @@ pub struct Server {
     net: Net,
     bus: Box<dyn Bus>,
     site: Site,
+    api: Api,
     clock: Clock,
     names: Unique,
     sender: InboxSender<Command>,
@@ -160,6 +166,7 @@ impl Server {
             net: Net::new(&config, host.registry, host.tokens)?,
             bus,
             site: Site::new(&config)?,
+            api: Api::new(&config),
             clock: Clock::new(host.clock),
             names: Unique::new(host.seed ^ 1),
             sender,
@@ -252,6 +259,7 @@ impl Server {
         self.hub.handle_deadlines(now);
         self.bus.handle_deadlines(now);
         self.run_bus(now);
+        self.answer_requests(now);
         self.deliver_own(now);
         let (net, clock) = (&mut self.net, &mut self.clock);
         let sends_max = self.config.limits.sends_per_turn;
@@ -296,7 +304,7 @@ impl Server {
 
     /// Counts of everything, as of now.
     pub fn stats(&self) -> Stats {
-        Stats { hub: self.hub.stats(), net: self.net.stats(), turns: self.turns }
+        Stats { hub: self.hub.stats(), net: self.net.stats(), api: self.api.stats(), turns: self.turns }
     }
 
     /// What [`Config::metrics`] has `/metrics` answer, for a host that exports it in its own way: [`Server::stats`] as OpenMetrics
@@ -317,6 +325,7 @@ impl Server {
             scrape,
             hub: &mut self.hub,
             site: &mut self.site,
+            api: &mut self.api,
             names: &mut self.names,
             is_draining: self.life != Life::Running,
             bus: &*self.bus,

@@ -36,7 +36,7 @@ use self::connection::{Connection, Connections, Verdict};
 use self::notice::Notices;
 use self::outbox::Outbox;
 use self::presence::Due;
-use self::publish::Pending;
+use self::publish::{Apart, Pending};
 use self::rest::Rests;
 use self::room::{Room, RoomRef};
 use self::users::Users;
@@ -62,6 +62,7 @@ pub struct Hub {
     pending: HashMap<Ticket, Pending>,
     tickets: u64,
     publications_pending: usize,
+    apart: Apart,
     requests: VecDeque<BusRequest>,
     outbox: Outbox,
     /// Rooms with something to send, each once, in the order in which their turn comes.
@@ -102,6 +103,7 @@ impl Hub {
             pending: HashMap::new(),
             tickets: 0,
             publications_pending: 0,
+            apart: Apart::default(),
             requests: VecDeque::new(),
             outbox: Outbox::default(),
             dirty: VecDeque::new(),
@@ -373,8 +375,8 @@ impl Hub {
     }
 }
 
-/// Why a message of a client was not done.
-type Refused = (ErrorCode, String);
+/// Why a message or a command was not done: the code, and what was found and what is allowed.
+pub type Refused = (ErrorCode, String);
 
 /// An `error` message to be.
 struct Complaint<'a> {

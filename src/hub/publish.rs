@@ -1,5 +1,7 @@
 //! From a client or the host to the bus, and what the bus made of it.
 
+use std::collections::{HashSet, VecDeque};
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -27,6 +29,13 @@ pub(super) enum Pending {
     },
     /// A page for a member that catches up.
     Read { connection: ConnectionId, room: RoomRef, bytes_max: usize },
+}
+
+/// Commands whose answers are not notices. They count among the publications under way, so these bound both.
+#[derive(Debug, Default)]
+pub(super) struct Apart {
+    asked: HashSet<Ticket>,
+    answers: VecDeque<(Ticket, Outcome)>,
 }
 
 /// A chat message of the embedding host; it needs neither connection nor membership.
@@ -122,19 +131,37 @@ impl Hub {
     /// # Errors
     /// [`Error::Command`] if something is out of its bounds, or the server is busy or shutting down.
     pub fn publish_for_host(&mut self, now: Now, publication: &HostPublication) -> Result<Ticket, Error> {
-        let refuse = |words: String| Err(Error::Command(words));
+        self.publish_for_request(now, publication).map_err(|(_, words)| Error::Command(words))
+    }
+
+    /// What becomes of a command of the host is told by [`Hub::poll_answer`], and by no notice: somebody else has asked for it.
+    pub fn answer_apart(&mut self, ticket: Ticket) {
+        self.apart.asked.insert(ticket);
+    }
+
+    /// The next answer to a command that is [answered apart](Hub::answer_apart).
+    pub fn poll_answer(&mut self) -> Option<(Ticket, Outcome)> {
+        self.apart.answers.pop_front()
+    }
+
+    /// As [`Hub::publish_for_host`], for who passes a refusal on.
+    ///
+    /// # Errors
+    /// The code of the protocol, and what was found and what is allowed.
+    pub fn publish_for_request(&mut self, now: Now, publication: &HostPublication) -> Result<Ticket, Refused> {
         if self.is_draining {
-            return refuse("the server is shutting down".to_owned());
+            return Err((ErrorCode::ShuttingDown, "the server is shutting down".to_owned()));
         }
         if publication.text.is_empty() {
-            return refuse("text is empty; at least one byte is needed".to_owned());
+            return Err((ErrorCode::BadMessage, "text is empty; at least one byte is needed".to_owned()));
         }
         if let Some(id) = publication.id.as_deref().filter(|id| !(1..=protocol::ID_BYTES_MAX).contains(&id.len())) {
             let most = protocol::ID_BYTES_MAX;
-            return refuse(format!("id of {} bytes; 1 to {most} are allowed", id.len()));
+            return Err((ErrorCode::BadMessage, format!("id of {} bytes; 1 to {most} are allowed", id.len())));
         }
         if self.publications_pending >= self.limits.publications_pending_max {
-            return refuse(format!("{} publications wait already", self.publications_pending));
+            let words = format!("{} publications wait already", self.publications_pending);
+            return Err((ErrorCode::ServerBusy, words));
         }
         let chat = Chat {
             room: publication.room.as_str(),
@@ -148,7 +175,7 @@ impl Hub {
         let body = protocol::chat_body(&chat);
         let most = self.limits.message_bytes_max;
         if body.len() > most {
-            return refuse(format!("message of {} bytes exceeds {most}", body.len()));
+            return Err((ErrorCode::TooLarge, format!("message of {} bytes exceeds {most}", body.len())));
         }
         let id: Option<Box<str>> = publication.id.as_deref().map(Into::into);
         let ticket = self.ticket(Pending::Publication {
@@ -168,6 +195,7 @@ impl Hub {
         self.publications_pending -= 1;
         match connection {
             Some(connection) => self.tell_outcome(connection, &name, id.as_deref(), &outcome),
+            None if self.apart.asked.remove(&ticket) => self.apart.answers.push_back((ticket, outcome)),
             None => self.notices.push(|| Notice::Published { ticket, outcome }),
         }
         if let Some((room, bytes)) = reserved

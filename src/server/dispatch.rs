@@ -3,10 +3,11 @@
 use crate::bus::Bus;
 use crate::hub::{Hub, Identity};
 use crate::id::{ConnectionId, Unique};
-use crate::net::{Answer, Handler, Output, Verdict};
+use crate::net::{Answer, Handler, Output, Reply, Verdict};
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
+use super::api::{self, Api};
 use super::metrics::Scrape;
 use super::site::{Condition, Site};
 
@@ -14,6 +15,7 @@ pub(super) struct Dispatch<'a> {
     pub(super) now: Now,
     pub(super) hub: &'a mut Hub,
     pub(super) site: &'a mut Site,
+    pub(super) api: &'a mut Api,
     pub(super) names: &'a mut Unique,
     pub(super) is_draining: bool,
     pub(super) bus: &'a dyn Bus,
@@ -25,15 +27,23 @@ pub(super) struct Dispatch<'a> {
 
 impl Handler for Dispatch<'_> {
     fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, is_full: bool) -> Answer {
+        if request.uri().path().starts_with(api::PREFIX) {
+            return self.api.answer_head(request);
+        }
         let condition = Condition {
             is_draining: self.is_draining,
             is_bus_ready: self.bus.is_ready(),
             is_full,
+            has_api: self.api.is_on(),
             scrape: self.scrape.clone().map(|scrape| Scrape { bus: self.bus.figures(), ..scrape }),
         };
         let (answer, identity) = self.site.answer(request, &condition, self.hub.policy_mut());
         self.admitted = identity;
         answer
+    }
+
+    fn on_body(&mut self, id: ConnectionId, request: &http::Request<()>, body: &[u8]) -> Reply {
+        self.api.answer_body(self.now, self.hub, id, request, body)
     }
 
     fn on_open(&mut self, id: ConnectionId) {

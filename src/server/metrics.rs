@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::Stats;
+use super::{ApiStats, Stats};
 use crate::bus::{Figure, FigureKind};
 use crate::hub::HubStats;
 use crate::net::NetStats;
@@ -104,11 +104,12 @@ type Line = (&'static str, &'static str, u64);
 
 /// The gauges and the counters. What is missing here does not compile: everything that is counted is exported.
 fn list(stats: &Stats) -> (Vec<Line>, Vec<Line>) {
-    let Stats { hub, net, turns } = *stats;
+    let Stats { hub, net, api, turns } = *stats;
     let (mut gauges, mut counters) = list_hub(hub);
     let (gauges_of_net, counters_of_net) = list_net(net);
     gauges.extend(gauges_of_net);
     counters.extend(counters_of_net);
+    counters.extend(list_api(api));
     counters.push(("turns", "Turns of the loop.", turns));
     (gauges, counters)
 }
@@ -174,6 +175,16 @@ fn list_net(stats: NetStats) -> (Vec<Line>, Vec<Line>) {
         ("connections_unanswering", "Connections closed because no answer came to a ping.", no_pongs),
     ];
     (gauges, counters)
+}
+
+fn list_api(stats: ApiStats) -> Vec<Line> {
+    let ApiStats { accepted, duplicates, refused, postponed } = stats;
+    vec![
+        ("api_accepted", "Requests of the HTTP API that were done.", accepted),
+        ("api_duplicates", "Requests of the HTTP API that had been done before.", duplicates),
+        ("api_refused", "Requests of the HTTP API that were not as they must be.", refused),
+        ("api_postponed", "Requests of the HTTP API that were not done and may be sent again.", postponed),
+    ]
 }
 
 #[cfg(test)]

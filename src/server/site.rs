@@ -12,6 +12,7 @@ use crate::hub::{Identity, Policy};
 use crate::net::{Answer, Handshake, OriginPolicy, Response, method_not_allowed};
 use crate::protocol::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 
+use super::api;
 use super::metrics::{MEDIA_TYPE, Scrape};
 
 const PAGE: &str = include_str!("../page/index.html");
@@ -29,6 +30,7 @@ pub(super) struct Condition {
     pub(super) is_bus_ready: bool,
     /// Whether there are as many WebSockets as allowed.
     pub(super) is_full: bool,
+    pub(super) has_api: bool,
     /// What `/metrics` tells, if there is such a path.
     pub(super) scrape: Option<Scrape>,
 }
@@ -76,7 +78,7 @@ impl Site {
             ("/healthz", _) => Response::text(StatusCode::OK, "ok"),
             ("/readyz", _) => readiness(condition),
             ("/metrics", Some(scrape)) => metrics(scrape),
-            (_, scrape) => return (Answer::Respond(not_found(path, scrape.is_some())), None),
+            _ => return (Answer::Respond(not_found(path, condition)), None),
         };
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return (Answer::Respond(method_not_allowed(request, "GET, HEAD")), None);
@@ -142,12 +144,11 @@ fn client() -> Response {
         .with("Cross-Origin-Resource-Policy", "cross-origin")
 }
 
-fn not_found(path: &str, has_metrics: bool) -> Response {
-    let there_is = match has_metrics {
-        true => "/, /ws, /roomcast.js, /healthz, /readyz and /metrics",
-        false => "/, /ws, /roomcast.js, /healthz and /readyz",
-    };
-    Response::text(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {there_is}"))
+fn not_found(path: &str, condition: &Condition) -> Response {
+    let mut paths = vec!["/", "/ws", "/roomcast.js", "/healthz", "/readyz"];
+    paths.extend(condition.scrape.is_some().then_some("/metrics"));
+    paths.extend(condition.has_api.then_some(api::PATHS));
+    Response::text(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {}", paths.join(", ")))
 }
 
 fn metrics(scrape: &Scrape) -> Response {
