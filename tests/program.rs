@@ -12,7 +12,7 @@ use serde_json::json;
 use support::{Client, Raw, Server, request, roomcast, upgrade_request};
 
 /// Every flag of the program.
-const FLAGS: [&str; 30] = [
+const FLAGS: [&str; 32] = [
     "--listen",
     "--allow-origin",
     "--message-rate",
@@ -33,6 +33,8 @@ const FLAGS: [&str; 30] = [
     "--ping-interval",
     "--pong-timeout",
     "--handshake-timeout",
+    "--answer-timeout",
+    "--api-key",
     "--close-timeout",
     "--drain-timeout",
     "--presence-grace",
@@ -118,6 +120,21 @@ fn a_redis_url_that_cannot_be_used_is_refused_without_showing_it() {
     check_refused(&["--redis", "redis://localhost", "--redis-hold", "1ms"], &[], &["1ms", "100ms"]);
     check_refused(&["--redis", "redis://localhost", "--redis-prefix", "a{b"], &[], &["'{'"]);
     check_refused(&["--redis", "rediss://localhost", "--redis-ca", "/nowhere"], &[], &["/nowhere"]);
+}
+
+#[test]
+fn a_key_that_can_be_guessed_is_refused_without_showing_it() {
+    for key in ["too-short-secret"[..15].to_owned(), "secret with spaces in it".to_owned()] {
+        for (flags, environment) in
+            [(vec!["--api-key", &key], vec![]), (vec![], vec![("ROOMCAST_API_KEY", key.as_str())])]
+        {
+            check_refused(&flags, &environment, &["api-key 1"]);
+            let output = run_to_end(&flags, &environment);
+            assert!(!String::from_utf8_lossy(&output.stderr).contains(&key));
+        }
+    }
+    let output = run_to_end(&["--help"], &[("ROOMCAST_API_KEY", "secret-0123456789")]);
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("secret-"));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use mio::{Events, Poll, Token, Waker};
 use roomcast::{
-    Config, HostLoop, HostPublication, Notice, Now, Policy, RoomName, Server, UserId, hub::OpenPolicy,
+    Config, Error, HostLoop, HostPublication, Notice, Now, Policy, RoomName, Server, UserId, bus::Bus, hub::OpenPolicy,
     net::LISTENERS_MAX,
 };
 
@@ -40,11 +40,18 @@ impl Host {
     }
 
     pub fn with(config: Config, policy: Box<dyn Policy>, clock: fn() -> Now) -> Self {
+        Self::start(config, |config, host| Server::with_policy(config, HostLoop { clock, ..host }, policy))
+    }
+
+    pub fn with_bus(config: Config, bus: Box<dyn Bus>) -> Self {
+        Self::start(config, |config, host| Server::with_bus(config, host, Box::new(OpenPolicy), bus))
+    }
+
+    fn start(config: Config, server: impl FnOnce(Config, HostLoop) -> Result<Server, Error>) -> Self {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
-        let mut host = host_loop(&poll, &waker, tokens(&config));
-        host.clock = clock;
-        let server = Server::with_policy(config, host, policy).unwrap();
+        let host = host_loop(&poll, &waker, tokens(&config));
+        let server = server(config, host).unwrap();
         // So few that a turn never sees all events of a test with many sockets.
         Self { poll, events: Events::with_capacity(4), server, notices: Vec::new() }
     }
