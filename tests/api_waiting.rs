@@ -167,12 +167,19 @@ fn a_shutdown_waits_for_answers_and_takes_no_more_requests() {
     let (mut host, desk, address) = slow_host(|_| {});
     let mut waiting = ask(&mut host, &desk, address, "waits");
     waiting.send(&publish_request(r#"{"room":"lobby","text":"too late"}"#));
-    let mut begun = Raw::connect(address);
-    begun.send(&publish_request(r#"{"room":"lobby","text":"begun"}"#)[..100]);
-    host.turn_until("both are there", |host| sockets(host) == 2);
+    let request = publish_request(r#"{"room":"lobby","text":"begun"}"#);
+    let mut begun = [20, request.len() - 1].map(|bytes| {
+        let mut raw = Raw::connect(address);
+        raw.send(&request[..bytes]);
+        raw
+    });
+    let mut idle = Raw::connect(address);
+    idle.send(&publish_request("{"));
+    assert_eq!(host.serve(|| idle.response()).status, 400);
+    host.turn_until("all are there", |host| sockets(host) == 4);
     host.turn(LOOK);
     host.server.shutdown();
-    assert!(host.serve(|| begun.at_end()));
+    assert!(host.serve(|| begun.iter_mut().all(Raw::at_end) && idle.at_end()));
     assert!(!host.server.has_ended());
     desk.borrow_mut().answer(Outcome::Accepted(1));
     let (response, is_over) = host.serve(|| (waiting.response(), waiting.at_end()));
@@ -207,4 +214,25 @@ fn who_does_not_take_answers_is_not_asked_for_more() {
         }
     });
     assert!(desk.borrow().asked.is_empty());
+}
+
+#[test]
+fn an_answer_on_its_way_is_not_cut_off_by_a_shutdown() {
+    let (mut host, _desk, address) = slow_host(|_| {});
+    let mut raw = Raw::connect(address);
+    SockRef::from(&raw.stream).set_recv_buffer_size(4096).unwrap();
+    // Nobody reads the answers: the last one that was given waits.
+    let requests = publish_request("{").repeat(40_000);
+    let sent = host.serve(|| {
+        raw.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        requests.chunks(1000).take_while(|chunk| raw.try_send(chunk).is_ok()).count()
+    });
+    assert!(sent < requests.len() / 1000, "the server stops reading");
+    host.server.shutdown();
+    let answers = host.serve(|| raw.rest());
+    let answered = answers.windows(8).filter(|eight| *eight == b"HTTP/1.1").count();
+    assert_eq!(answered as u64, host.server.stats().net.answered);
+    assert!(answers.ends_with(b"}}\n"));
+    drop(raw);
+    host.turn_until("the end", |host| host.server.has_ended());
 }

@@ -44,19 +44,25 @@ impl Net {
     }
 
     pub(super) fn begin_closing(&mut self, slot: u32, phase: Phase, handler: &mut impl Handler) {
-        let connection = &mut self.connections[slot as usize];
+        let connection = &self.connections[slot as usize];
         let was_open = connection.is_open();
         let id = connection.id(slot);
+        self.enter_closing(slot, phase);
+        if was_open {
+            self.open -= 1;
+            handler.on_closed(id);
+        }
+    }
+
+    /// As [`Net::begin_closing`], for who is not open.
+    pub(super) fn enter_closing(&mut self, slot: u32, phase: Phase) {
+        let connection = &mut self.connections[slot as usize];
         // What the peer says from now on does not matter, but that it says something may (a Close, its end).
         connection.phase = phase;
         connection.since = self.tick;
         self.schedule(slot, self.tick.after(self.timing.close_timeout));
         self.queue_flush(slot);
         self.queue_if_readable(slot);
-        if was_open {
-            self.open -= 1;
-            handler.on_closed(id);
-        }
     }
 
     /// A connection has ended; it is freed at the end of a turn.

@@ -200,18 +200,22 @@ impl Net {
     /// Accepts nothing more: the listeners are closed, and so is who has not finished its request.
     pub fn stop_listening(&mut self) {
         self.listeners.clear();
+        let mut answered = Vec::new();
         for (slot, connection) in &mut self.connections {
-            if !matches!(connection.phase, Phase::Head(_) | Phase::Body(_) | Phase::Between(_)) {
-                continue;
+            match connection.phase {
+                // An answer is on its way, and would be lost if the connection were reset over what came behind its request.
+                Phase::Between(_) if connection.output.is_some() || connection.has_input() => {
+                    answered.push(slot as u32);
+                }
+                Phase::Head(_) | Phase::Body(_) | Phase::Between(_) => {
+                    connection.phase = Phase::Gone;
+                    self.gone.push(slot as u32);
+                }
+                _ => {}
             }
-            if connection.output.is_some() {
-                // The answer to the request before is on its way.
-                connection.phase = Phase::Flushing;
-                connection.since = self.tick;
-            } else {
-                connection.phase = Phase::Gone;
-                self.gone.push(slot as u32);
-            }
+        }
+        for slot in answered {
+            self.enter_closing(slot, Phase::Draining);
         }
     }
 
