@@ -65,6 +65,7 @@ impl Commander {
                 log::error!("the thread that publishes to redis ends: {error}");
                 break;
             }
+            self.masters.note(&events);
             self.turn(Instant::now());
         }
         self.desk.counters.publishing_up.store(false, Relaxed);

@@ -2,8 +2,8 @@
 //! connecting again.
 //!
 //! The loop contract in one sentence: *wait no longer than [`Link::timeout`], call [`Link::drive`], put what is to be said into
-//! [`Link::out`], call [`Link::flush`].* Sockets are edge-triggered; since every drive reads and every flush writes until
-//! the socket blocks, no event has to be remembered.
+//! [`Link::out`], call [`Link::flush`].* Events of its token go to [`Link::readiness`] first: sockets are edge-triggered. Since
+//! every flush writes until the socket blocks, nothing has to be remembered of room to write.
 
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use redis::Cmd;
 use super::fault::{Backoff, Complaints, Fault, Loss};
 use super::resolver::{Lookup, Place, Spot};
 use super::resp::{self, Value};
-use super::stream::Stream;
+use super::stream::{Readiness, Stream};
 use super::target::{Login, Node};
 
 /// How long it may take to find out where Redis is.
@@ -94,7 +94,7 @@ pub(super) struct Link {
     input: Vec<u8>,
     /// What a read goes into first: zeroed once, and what is kept of a read is no larger than what it brought.
     buffer: Box<[u8]>,
-    has_more: bool,
+    pub(super) readiness: Readiness,
     heard_at: Instant,
     pinged_at: Option<Instant>,
     lost: Option<Fault>,
@@ -117,7 +117,7 @@ impl Link {
             written: 0,
             input: Vec::new(),
             buffer: vec![0; READ_BYTES].into(),
-            has_more: false,
+            readiness: Readiness::Empty,
             heard_at: now,
             pinged_at: None,
             lost: None,
@@ -137,7 +137,8 @@ impl Link {
     }
 
     pub(super) fn timeout(&self, now: Instant) -> Duration {
-        if self.has_more || self.lost.is_some() {
+        let is_reading = matches!(self.phase, Phase::Greeting { .. } | Phase::Up { .. });
+        if is_reading && self.readiness != Readiness::Empty || self.lost.is_some() {
             return Duration::ZERO;
         }
         let due = match &self.phase {
@@ -311,25 +312,30 @@ impl Link {
         now: Instant,
         each: &mut dyn FnMut(&Bytes, Value<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.has_more = false;
         for _ in 0..READS_PER_DRIVE {
             let (Phase::Greeting { stream, .. } | Phase::Up { stream, .. }) = &mut self.phase else { return Ok(()) };
+            if self.readiness == Readiness::Empty {
+                break;
+            }
             match stream.read(&mut self.buffer) {
                 Ok(0) => return Err(Fault::lost("redis has closed the connection")),
                 Ok(bytes) => {
+                    self.readiness.read(stream, bytes, self.buffer.len());
                     // Bodies of messages keep the whole chunk, so it is no larger than what it holds.
                     self.input.reserve_exact(bytes);
                     self.input.extend_from_slice(&self.buffer[..bytes]);
                     self.heard_at = now;
                     self.pinged_at = None;
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.readiness = Readiness::Empty;
+                    break;
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             }
             self.hand_out(each)?;
         }
-        self.has_more = true;
         Ok(())
     }
 
@@ -392,7 +398,7 @@ impl Link {
         // What was torn stays torn; what was not answered its owner says again.
         self.out.clear();
         self.input = Vec::new();
-        (self.written, self.pinged_at, self.has_more) = (0, None, false);
+        (self.written, self.pinged_at, self.readiness) = (0, None, Readiness::Empty);
         let stood = was_up.map(|since| now.saturating_duration_since(since));
         self.phase = Phase::Waiting { until: now + self.backoff.next(stood) };
         let loss = if was_up.is_some() { Loss::Standing } else { Loss::Attempt };
@@ -414,10 +420,11 @@ fn is_pong(value: &Value<'_>) -> bool {
 mod tests {
     use std::fmt;
     use std::io;
-    use std::net::TcpListener;
+    use std::net::{Shutdown, SocketAddr, TcpListener};
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::sync::{Mutex, mpsc};
 
+    use mio::event::Event;
     use mio::{Events, Poll};
 
     use super::*;
@@ -475,5 +482,98 @@ mod tests {
         assert!(!matches!(link.phase, Phase::Finding { .. } | Phase::Waiting { .. }));
         assert_eq!(place.asked.load(SeqCst), 1);
         listener.accept().unwrap();
+    }
+
+    /// A place that is known.
+    struct Here(SocketAddr);
+
+    impl fmt::Display for Here {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.0.fmt(f)
+        }
+    }
+
+    impl Place for Here {
+        fn at_once(&self) -> Option<Spot> {
+            let node = Node { host: self.0.ip().to_string(), port: self.0.port() };
+            Some(Spot::Tcp { node, addresses: vec![self.0] })
+        }
+
+        fn find(&self) -> io::Result<Spot> {
+            unreachable!("it is known at once")
+        }
+    }
+
+    /// A link that may be driven without a thread, and what it hears.
+    struct Driven {
+        poll: Poll,
+        link: Link,
+        heard: Vec<i64>,
+    }
+
+    impl Driven {
+        fn new(place: SocketAddr) -> Self {
+            let poll = Poll::new().unwrap();
+            let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+            let berth = Berth { registry: poll.registry().try_clone().unwrap(), token: Token(1), waker, seed: 7 };
+            let link = Link::new(Arc::new(Here(place)), Arc::default(), "testing", berth);
+            Self { poll, link, heard: Vec::new() }
+        }
+
+        fn drive(&mut self) -> Option<Change> {
+            let Self { link, heard, .. } = self;
+            let change = link.drive(Instant::now(), &mut |_, value| {
+                let Value::Integer(number) = value else { panic!("{value:?}") };
+                heard.push(number);
+                Ok(())
+            });
+            link.flush();
+            change
+        }
+
+        /// The events up to one that is wanted, without driving the link.
+        fn wait(&mut self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+            let mut found = Vec::new();
+            while !found.iter().any(&wanted) {
+                let mut events = Events::with_capacity(8);
+                self.poll.poll(&mut events, Some(Duration::from_secs(60))).unwrap();
+                assert!(!events.is_empty(), "in time");
+                found.extend(events.iter().cloned());
+            }
+            found
+        }
+
+        fn note(&mut self, events: &[Event]) {
+            events.iter().for_each(|event| self.link.readiness.note(event));
+        }
+    }
+
+    #[test]
+    fn the_socket_is_read_when_an_event_says_so_and_then_to_its_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut driven = Driven::new(listener.local_addr().unwrap());
+        driven.drive();
+        let (mut redis, _) = listener.accept().unwrap();
+        driven.wait(Event::is_writable);
+        driven.drive();
+        redis.write_all(b"+OK\r\n+PONG\r\n").unwrap();
+        let events = driven.wait(Event::is_readable);
+        driven.note(&events);
+        assert_eq!(driven.drive(), Some(Change::Up));
+
+        redis.write_all(b":1\r\n").unwrap();
+        let events = driven.wait(Event::is_readable);
+        assert_eq!((driven.drive(), &*driven.heard), (None, [].as_slice()), "nobody has said that there is something");
+        driven.note(&events);
+        assert_eq!((driven.drive(), &*driven.heard), (None, [1].as_slice()));
+        assert_eq!(driven.link.readiness, Readiness::Empty, "a short read was the last");
+        assert!(driven.link.timeout(Instant::now()) > Duration::ZERO);
+
+        // The end comes with the last bytes, and no event comes behind it.
+        redis.write_all(b":2\r\n").unwrap();
+        redis.shutdown(Shutdown::Write).unwrap();
+        let events = driven.wait(Event::is_read_closed);
+        driven.note(&events);
+        assert_eq!((driven.drive(), &*driven.heard), (Some(Change::Down), [1, 2].as_slice()));
     }
 }

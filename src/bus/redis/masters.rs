@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Poll, Registry, Token, Waker};
+use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
 #[cfg(doc)]
@@ -139,6 +139,16 @@ impl<T: Default> Masters<T> {
 
     pub(super) fn is_any_up(&self) -> bool {
         self.all.iter().any(|(_, master)| master.link.is_up())
+    }
+
+    /// Takes note of what has happened to the links' sockets.
+    pub(super) fn note(&mut self, events: &Events) {
+        for event in events {
+            let key = event.token().0.checked_sub(FIRST);
+            if let Some(master) = key.and_then(|key| self.all.get_mut(key)) {
+                master.link.readiness.note(event);
+            }
+        }
     }
 
     pub(super) fn timeout(&self, now: Instant) -> Duration {

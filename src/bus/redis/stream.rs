@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::event::Source;
+use mio::event::{Event, Source};
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use rustls::pki_types::ServerName;
@@ -20,6 +20,36 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
     Unix(UnixStream),
+}
+
+/// Whether there is something to read. To ask the socket would cost a system call, which a thread that was woken for something
+/// else would make before it says what it was woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// Nothing has come since a read has emptied the socket.
+    Empty,
+    Readable,
+    /// The same, and behind it the end or an error: no other event will tell of it, so only a read that finds it is the last.
+    Ending,
+}
+
+impl Readiness {
+    /// Takes note of an event of the socket.
+    pub(super) fn note(&mut self, event: &Event) {
+        if event.is_read_closed() || event.is_error() {
+            *self = Self::Ending;
+        } else if event.is_readable() && *self == Self::Empty {
+            *self = Self::Readable;
+        }
+    }
+
+    /// A read has brought so many bytes of so many that it could have. If it is short the socket is empty, and what comes
+    /// later is another event; but TLS hands out one record at a time, whatever else it has.
+    pub(super) fn read(&mut self, stream: &Stream, bytes: usize, most: usize) {
+        if *self == Self::Readable && bytes < most && !matches!(stream, Stream::Tls(_)) {
+            *self = Self::Empty;
+        }
+    }
 }
 
 impl Stream {

@@ -128,6 +128,7 @@ impl Subscriber {
                 log::error!("the thread that subscribes to redis ends: {error}");
                 break;
             }
+            self.masters.note(&events);
             self.turn(Instant::now());
         }
         self.table.counters.subscribing_up.store(false, Relaxed);
