@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use redis::Cmd;
 
+use super::answers::Heard;
 use super::script::{Channels, Names};
 use crate::id::RoomName;
 
@@ -13,7 +14,7 @@ const CHANNELS_PER_COMMAND: usize = 512;
 /// What the loop wants. The number tells one opening of a room from another.
 #[derive(Debug)]
 pub(super) enum Wish {
-    Subscribe(RoomName, u32),
+    Subscribe(RoomName, u32, Heard),
     Unsubscribe(RoomName),
 }
 
@@ -49,7 +50,7 @@ impl Ear {
             }
             let Some(wish) = self.pending.pop_front() else { break };
             let (room, opening) = match wish {
-                Wish::Subscribe(room, opening) => (room, Some(opening)),
+                Wish::Subscribe(room, opening, _) => (room, Some(opening)),
                 Wish::Unsubscribe(room) => (room, None),
             };
             names.write_channel(&mut self.text, &room);

@@ -1,5 +1,6 @@
 //! The bus of several nodes; see [`RedisBus`].
 
+mod answers;
 mod cluster;
 mod commander;
 mod config;
@@ -213,7 +214,7 @@ impl RedisBus {
     fn order(&mut self, call: Call, pending: Pending) {
         self.last_id += 1;
         self.pending.insert(self.last_id, pending);
-        self.threads.orders.push(Order { id: self.last_id, call });
+        self.threads.orders.push(Order::new(self.last_id, call));
     }
 
     /// Whether no more publications and reads may be under way; what the bus asks for itself has bounds of its own.
@@ -222,9 +223,18 @@ impl RedisBus {
         self.pending.len().saturating_sub(own) >= self.pending_max
     }
 
+    /// Whether a turn has left something to the next. What comes behind a turn that was done wakes the loop, or need not.
+    fn has_more(&self) -> bool {
+        let Threads { news, replies, .. } = &self.threads;
+        self.news_left == 0 && !news.is_empty() || self.replies_left == 0 && !replies.is_empty()
+    }
+
     fn say(&mut self, saying: Saying) {
         let call = Call::Publish { publication: saying.publication.clone(), serial: saying.serial };
-        self.order(call, Pending::Saying(saying));
+        let copy = self.rooms.get(&saying.publication.room).and_then(Room::copies_to_come);
+        self.last_id += 1;
+        self.pending.insert(self.last_id, Pending::Saying(saying));
+        self.threads.orders.push(Order { id: self.last_id, call, copy });
     }
 
     fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
@@ -294,9 +304,10 @@ impl Bus for RedisBus {
         }
         self.openings = self.openings.wrapping_add(1);
         let opening = self.openings;
-        self.rooms.insert(name.clone(), Room::new(opening));
+        let room = Room::new(opening);
+        self.threads.wishes.push(Wish::Subscribe(name.clone(), opening, room.heard.clone()));
+        self.rooms.insert(name.clone(), room);
         self.presence.open(now.uptime, name, opening);
-        self.threads.wishes.push(Wish::Subscribe(name.clone(), opening));
         // Spread over time, so that rooms that were opened together are not compared together.
         let spread = Duration::from_millis(u64::from(opening.wrapping_mul(0x9e37_79b9)) % 30_000);
         let at = Tick::of(now).after(TOUCH_INTERVAL / 2 + spread);
@@ -365,7 +376,12 @@ impl Bus for RedisBus {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
-            if !self.take_action() && !self.take_batch() {
+            if self.take_action() {
+                continue;
+            }
+            // Before what has come is taken, however much that is: Redis works meanwhile.
+            self.threads.orders.flush();
+            if !self.take_batch() {
                 break;
             }
         }
@@ -380,7 +396,7 @@ impl Bus for RedisBus {
     }
 
     fn timeout(&self, now: Now) -> Option<Duration> {
-        if self.threads.have_something() {
+        if self.has_more() {
             return Some(Duration::ZERO);
         }
         let retry = self.threads.are_held_up().then_some(port::RETRY);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::{Events, Poll};
 
+use super::answers::Heard;
 use super::cluster;
 use super::ear::Ear;
 pub(super) use super::ear::Wish;
@@ -58,6 +59,7 @@ pub(super) enum News {
 
 struct Channel {
     opening: u32,
+    heard: Heard,
     /// Which part of a cluster has it.
     slot: u16,
     /// The master at which it is subscribed, or about to be.
@@ -199,10 +201,10 @@ impl Subscriber {
 impl Table {
     fn wish(&mut self, wish: Wish, masters: &mut Masters<Ear>) {
         match wish {
-            Wish::Subscribe(room, opening) => {
+            Wish::Subscribe(room, opening, heard) => {
                 self.names.write_channel(&mut self.text, &room);
                 let slot = if masters.is_cluster() { cluster::slot(&self.text) } else { 0 };
-                let channel = Channel { opening, slot, at: None, is_heard: false, epoch: None };
+                let channel = Channel { opening, heard, slot, at: None, is_heard: false, epoch: None };
                 self.channels.insert(room.clone(), channel);
                 self.settle(&room, masters);
             }
@@ -226,7 +228,11 @@ impl Table {
         (channel.at, channel.is_heard) = (None, false);
         if let Some(owner) = owner {
             channel.at = Some(owner);
-            masters.all[owner].load.pending.push_back(Wish::Subscribe(room.clone(), channel.opening));
+            masters.all[owner].load.pending.push_back(Wish::Subscribe(
+                room.clone(),
+                channel.opening,
+                channel.heard.clone(),
+            ));
         }
     }
 
@@ -350,6 +356,7 @@ impl Table {
             return self.hand_over(room, payload.len(), |room| Some(News::Share(room, share?)));
         }
         let Some((epoch, seq, body_at)) = script::arrival(payload) else { return self.complain(&room) };
+        known.heard.reach(seq);
         let epoch = match &known.epoch {
             Some(known) if known.as_str() == epoch => known.clone(),
             _ => {
