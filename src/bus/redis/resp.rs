@@ -6,6 +6,9 @@ const BULK_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// The longest line: a status, an error, a number.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
+/// What is looked at of a line that may be a short number: the mark, seven digits, less than the longest string has, and `\r`.
+const SHORT_BYTES_MAX: usize = 9;
+
 /// The most elements that a reply may still owe.
 const ELEMENTS_MAX: u64 = 1 << 24;
 
@@ -69,7 +72,7 @@ impl<'a> Iterator for Items<'a> {
         // It was seen to be complete together with the array; only an array within it has to be measured.
         let total = match head.kind {
             Kind::Bulk(length) => head.bytes + length + 2,
-            Kind::Array(_) => length(self.bytes).ok()??,
+            Kind::Array(_) => length(self.bytes, head).ok()??,
             Kind::Status | Kind::Error | Kind::Integer(_) | Kind::Nil => head.bytes,
         };
         let (whole, rest) = self.bytes.split_at_checked(total)?;
@@ -80,16 +83,15 @@ impl<'a> Iterator for Items<'a> {
 
 /// The value at the beginning of `bytes` and how many bytes it takes, or nothing if it is not complete.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Value<'_>, usize)>, Malformed> {
-    let Some(total) = length(bytes)? else { return Ok(None) };
     let Some(head) = Head::parse(bytes)? else { return Ok(None) };
+    let Some(total) = length(bytes, head)? else { return Ok(None) };
     Ok(Some((head.value(&bytes[..total]), total)))
 }
 
-/// The length of a whole value. Arrays are followed without recursion, so that no reply can exhaust the stack.
-fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+/// The length of the whole value that begins with `head`. Arrays are followed without recursion, so that no reply can exhaust the stack.
+fn length(bytes: &[u8], mut head: Head) -> Result<Option<usize>, Malformed> {
     let (mut at, mut owed) = (0, 1u64);
-    while owed > 0 {
-        let Some(head) = Head::parse(&bytes[at..])? else { return Ok(None) };
+    loop {
         at += head.bytes;
         owed -= 1;
         match head.kind {
@@ -106,8 +108,12 @@ fn length(bytes: &[u8]) -> Result<Option<usize>, Malformed> {
         if owed > ELEMENTS_MAX {
             return Err(Malformed);
         }
+        if owed == 0 {
+            return Ok(Some(at));
+        }
+        let Some(next) = Head::parse(&bytes[at..])? else { return Ok(None) };
+        head = next;
     }
-    Ok(Some(at))
 }
 
 #[derive(Clone, Copy)]
@@ -120,7 +126,21 @@ enum Kind {
     Nil,
 }
 
+impl Kind {
+    /// What a mark and a short number make, if that may be.
+    #[inline]
+    fn of_number(mark: u8, number: u32) -> Option<Self> {
+        match mark {
+            b'$' => Some(Self::Bulk(number as usize)),
+            b'*' if u64::from(number) <= ELEMENTS_MAX => Some(Self::Array(number as usize)),
+            b':' => Some(Self::Integer(number.into())),
+            _ => None,
+        }
+    }
+}
+
 /// The first line of a value.
+#[derive(Clone, Copy)]
 struct Head {
     kind: Kind,
     /// Its end included.
@@ -128,7 +148,20 @@ struct Head {
 }
 
 impl Head {
+    /// Always inlined: called for each of the four heads of a message, twice, it is a third of what reading a message takes.
+    #[inline(always)]
     fn parse(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+        if let Some((number, line_bytes)) = short_number(bytes)
+            && let Some(kind) = Kind::of_number(bytes[0], number)
+        {
+            return Ok(Some(Self { kind, bytes: line_bytes }));
+        }
+        Self::parse_any(bytes)
+    }
+
+    /// Whatever it is.
+    #[cold]
+    fn parse_any(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         let Some(mark) = bytes.first() else { return Ok(None) };
         if !b"+-:$*".contains(mark) {
             return Err(Malformed);
@@ -167,11 +200,26 @@ impl Head {
     }
 }
 
-fn integer(line: &[u8]) -> Result<i64, Malformed> {
-    // Nearly all are short lengths, three for each message: they are worth a way of their own.
-    if matches!(line.len(), 1..=9) && line.iter().all(u8::is_ascii_digit) {
-        return Ok(line.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')));
+/// The number of a line of a few digits behind its mark, and the bytes of the line. Nearly all lines are such lengths, four for each
+/// message: they are worth a way of their own, on which each byte is looked at once.
+#[inline]
+fn short_number(bytes: &[u8]) -> Option<(u32, usize)> {
+    let mut number = 0;
+    let mut at = 1;
+    while at < SHORT_BYTES_MAX {
+        let byte = *bytes.get(at)?;
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            let is_end = byte == b'\r' && at > 1 && bytes.get(at + 1) == Some(&b'\n');
+            return is_end.then_some((number, at + 2));
+        }
+        number = number * 10 + u32::from(digit);
+        at += 1;
     }
+    None
+}
+
+fn integer(line: &[u8]) -> Result<i64, Malformed> {
     std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(Malformed)
 }
 
@@ -184,7 +232,8 @@ fn count(line: &[u8], most: u64) -> Result<usize, Malformed> {
 mod tests {
     use super::*;
 
-    const STREAM: &[u8] = b"+OK\r\n-ERR no\r\n:-42\r\n$5\r\nhe\r\no\r\n$-1\r\n*-1\r\n$0\r\n\r\n*0\r\n\
+    const STREAM: &[u8] =
+        b"+OK\r\n-ERR no\r\n:-42\r\n:1234567\r\n:12345678\r\n$5\r\nhe\r\no\r\n$-1\r\n*-1\r\n$0\r\n\r\n*0\r\n\
         *3\r\n$7\r\nmessage\r\n$1\r\nc\r\n*2\r\n:1\r\n*1\r\n+deep\r\n";
 
     fn show(value: Value<'_>) -> String {
@@ -208,7 +257,8 @@ mod tests {
     #[test]
     fn a_stream_gives_the_same_values_wherever_it_is_cut() {
         let (all, used) = values(STREAM);
-        let expected = ["OK", "ERR no", "-42", "he\r\no", "nil", "nil", "", "[]", "[message c [1 [deep]]]"];
+        let expected =
+            ["OK", "ERR no", "-42", "1234567", "12345678", "he\r\no", "nil", "nil", "", "[]", "[message c [1 [deep]]]"];
         assert_eq!((all.as_slice(), used), (expected.map(str::to_owned).as_slice(), STREAM.len()));
         for cut in 0..=STREAM.len() {
             let (mut found, used) = values(&STREAM[..cut]);
@@ -223,6 +273,9 @@ mod tests {
         for bytes in [
             b"HTTP/1.1 400\r\n".as_slice(),
             b":x\r\n",
+            b":\r\n",
+            b"$1\rx",
+            b"=1\r\n",
             b":1\rx",
             b"$-2\r\n",
             b"$3\r\nabcde",
