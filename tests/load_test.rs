@@ -188,6 +188,7 @@ fn two_nodes_are_measured_through_a_redis_of_their_own() {
         ("16 rooms", "redis alone"),
         ("to the other node", "roomcast"),
         ("to the other node", "redis alone"),
+        ("the script", "redis alone"),
         ("to the same node", "roomcast"),
         ("to the same node", "without Redis"),
         ("listening", "roomcast"),

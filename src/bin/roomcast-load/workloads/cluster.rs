@@ -24,7 +24,7 @@ use crate::redis_server::{self, RedisServer};
 use crate::target::{Cores, Running};
 
 /// How many records it makes, for the progress bar.
-pub(super) const STEPS: u64 = 15;
+pub(super) const STEPS: u64 = 16;
 
 /// The target of rows that show what Redis does without a node.
 const ALONE: &str = "redis alone";

@@ -1,5 +1,5 @@
 //! From saying to hearing, one message under way at a time: back on the same node and on the other one, next to a bare
-//! PUBLISH through the same Redis and to a node without any. What is measured alternates from message to message.
+//! PUBLISH through the same Redis, to the script of the bus without a node, and to a node without any Redis. What is measured alternates from message to message.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,22 +7,29 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use redis::cmd;
+use roomcast::bus::PublishScript;
+use roomcast::publication::Publication;
+use roomcast::{Config, RoomName, UserId};
 
-use super::{ALONE, Cluster, FLAGS, metric};
+use super::{ALONE, Cluster, FLAGS, PREFIX, metric};
 use crate::error::LoadError;
 use crate::marker::Marker;
 use crate::record::{self, Record};
+use crate::redis_server::ask;
 use crate::target::Running;
 
 /// Messages of each kind a second.
 const PER_SECOND: u32 = 100;
 
-const KINDS: [Kind; 4] = [Kind::Back, Kind::Across, Kind::Bare, Kind::Local];
+const KINDS: [Kind; 5] = [Kind::Back, Kind::Across, Kind::Bare, Kind::Script, Kind::Local];
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The room, as a client calls it.
 const ROOM: &str = "latency";
+
+/// A room that no node has open.
+const SCRIPT_ROOM: &str = "latency-alone";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
@@ -32,6 +39,8 @@ enum Kind {
     Across,
     /// Published to Redis, heard from it.
     Bare,
+    /// The same by the script with which nodes publish.
+    Script,
     /// Said and heard on a node that has no Redis.
     Local,
 }
@@ -49,6 +58,13 @@ struct Lines {
     local: Line,
     publisher: Line,
     subscriber: Line,
+    script: Script,
+}
+
+/// The script of the bus, as Redis knows it.
+struct Script {
+    script: PublishScript,
+    sha: String,
 }
 
 pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
@@ -62,9 +78,11 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
         local: Line::join(&local)?,
         publisher: Line::connect(redis)?,
         subscriber: Line::connect(redis)?,
+        script: Script::load(cluster)?,
     };
-    lines.subscriber.say(&cmd("SUBSCRIBE").arg(ROOM).get_packed_command())?;
-    lines.subscriber.wait_for(b":1\r\n")?;
+    let channel = lines.script.channel()?;
+    lines.subscriber.say(&cmd("SUBSCRIBE").arg(ROOM).arg(channel).get_packed_command())?;
+    lines.subscriber.wait_for(b":2\r\n")?;
     let mut latency = KINDS.map(|_| record::latencies());
     let text_bytes = cluster.bench.text_bytes();
     // The first of each kind bring code and caches to life.
@@ -89,8 +107,8 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     keep(cluster, &latency, bus)
 }
 
-fn keep(cluster: &mut Cluster<'_, '_>, latency: &[Histogram<u64>; 4], bus_seconds: f64) -> Result<(), LoadError> {
-    let [back, across, bare, local] = latency;
+fn keep(cluster: &mut Cluster<'_, '_>, latency: &[Histogram<u64>; 5], bus_seconds: f64) -> Result<(), LoadError> {
+    let [back, across, bare, script, local] = latency;
     let p50 = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5) as f64;
     let fill = |record: &mut Record, histogram: &Histogram<u64>| {
         record.set_latency("", histogram);
@@ -101,6 +119,10 @@ fn keep(cluster: &mut Cluster<'_, '_>, latency: &[Histogram<u64>; 4], bus_second
         record.set("of_alone", p50(across) / p50(bare));
     })?;
     cluster.record_of(ALONE, "to the other node", |record| fill(record, bare))?;
+    cluster.record_of(ALONE, "the script", |record| {
+        fill(record, script);
+        record.set("of_alone", p50(script) / p50(bare));
+    })?;
     cluster.bench.record("to the same node", |record| {
         fill(record, back);
         record.set("of_alone", p50(back) / p50(bare));
@@ -114,9 +136,13 @@ impl Lines {
     fn measure(&mut self, kind: Kind, serial: u32, text_bytes: usize, node: &Running) -> Result<Duration, LoadError> {
         let text = Marker { serial, ..Marker::default() }.text(text_bytes);
         let needle = text.as_bytes();
-        let Self { first, second, local, publisher, subscriber } = self;
+        let Self { first, second, local, publisher, subscriber, script } = self;
         let bytes = match kind {
             Kind::Bare => cmd("PUBLISH").arg(ROOM).arg(&text).get_packed_command(),
+            Kind::Script => {
+                let words = script.call(serial, &text)?;
+                cmd(&words[0]).arg(&words[1..]).get_packed_command()
+            }
             Kind::Back | Kind::Across | Kind::Local => node.wire.chat(ROOM, &text),
         };
         let began = Instant::now();
@@ -136,11 +162,12 @@ impl Lines {
                 first.wait_for(needle)?;
                 Ok(took)
             }
-            Kind::Bare => {
+            Kind::Bare | Kind::Script => {
                 publisher.say(&bytes)?;
                 subscriber.wait_for(needle)?;
                 let took = began.elapsed();
-                publisher.wait_for(b":1\r\n")?;
+                // So many have heard it; of the script, that it was no double.
+                publisher.wait_for(if kind == Kind::Bare { b":1\r\n" } else { b":0\r\n" })?;
                 Ok(took)
             }
             Kind::Local => {
@@ -149,6 +176,33 @@ impl Lines {
                 Ok(began.elapsed())
             }
         }
+    }
+}
+
+impl Script {
+    fn load(cluster: &Cluster<'_, '_>) -> Result<Self, LoadError> {
+        let script = PublishScript::new(&Config::default(), PREFIX);
+        let sha = ask(&mut cluster.redis.connection()?, &["SCRIPT", "LOAD", &script.source()])?;
+        Ok(Self { script, sha })
+    }
+
+    /// The words that say something.
+    fn call(&mut self, serial: u32, text: &str) -> Result<Vec<String>, LoadError> {
+        let name = |error: roomcast::id::NameError| LoadError::Usage(error.to_string());
+        let publication = Publication {
+            room: RoomName::new(SCRIPT_ROOM).map_err(name)?,
+            user: UserId::new("alone").map_err(name)?,
+            id: Some(serial.to_string().into()),
+            body: format!(r#"{{"type":"chat","room":"{SCRIPT_ROOM}","userId":"alone","text":"{text}""#).into(),
+        };
+        Ok(self.script.call(&self.sha, publication))
+    }
+
+    /// Where it is heard: what the names of the room's keys begin with.
+    fn channel(&mut self) -> Result<String, LoadError> {
+        let words = self.call(0, "")?;
+        let channel = words.iter().find_map(|word| word.strip_suffix(":meta"));
+        channel.map(str::to_owned).ok_or_else(|| LoadError::Silence(format!("a key in {words:?}")))
     }
 }
 
