@@ -24,7 +24,7 @@ impl Heard {
         self.0.store(seq, Ordering::SeqCst);
     }
 
-    fn has_reached(&self, seq: u64) -> bool {
+    pub(super) fn has_reached(&self, seq: u64) -> bool {
         self.0.load(Ordering::SeqCst) >= seq
     }
 }

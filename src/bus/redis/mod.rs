@@ -414,3 +414,74 @@ impl Bus for RedisBus {
         self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.load(Relaxed));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use mio::{Poll, Token};
+
+    use super::commander::Reply;
+    use super::*;
+    use crate::inbox::{Inbox, InboxSender, inbox};
+
+    /// A bus that speaks to the test instead of its threads.
+    struct Bench {
+        bus: RedisBus,
+        orders: Inbox<Vec<Order>>,
+        replies: InboxSender<Vec<Reply>>,
+        _poll: Poll,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let poll = Poll::new().unwrap();
+            let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+            let redis = RedisConfig::new("redis://127.0.0.1:1");
+            let mut bus = RedisBus::new(&Config::default(), &redis, Arc::clone(&waker), 7).unwrap();
+            let (orders, orders_inbox) = inbox(8, Arc::clone(&waker));
+            let (replies, replies_inbox) = inbox(BATCHES_PER_TURN + 1, waker);
+            (bus.threads.orders, bus.threads.replies) = (port::Port::new(orders), replies_inbox);
+            let mut bench = Self { bus, orders: orders_inbox, replies, _poll: poll };
+            // The first beat.
+            bench.turn();
+            while bench.orders.pop().is_some() {}
+            bench
+        }
+
+        fn turn(&mut self) {
+            self.bus.handle_deadlines(Now::default());
+            while self.bus.poll_event().is_some() {}
+        }
+    }
+
+    #[test]
+    fn what_a_turn_has_left_wants_another_and_what_comes_unwoken_behind_it_does_not() {
+        let mut bench = Bench::new();
+        for _ in 0..=BATCHES_PER_TURN {
+            bench.replies.push(Vec::new()).unwrap();
+        }
+        bench.turn();
+        assert_eq!(bench.bus.timeout(Now::default()), Some(Duration::ZERO));
+        bench.turn();
+        bench.replies.push_unwoken(Vec::new()).unwrap();
+        assert_ne!(bench.bus.timeout(Now::default()), Some(Duration::ZERO));
+        bench.turn();
+        assert!(bench.replies.is_empty(), "the next turn takes it");
+    }
+
+    #[test]
+    fn what_is_asked_goes_over_before_what_has_come_is_taken() {
+        let mut bench = Bench::new();
+        let room = RoomName::new("lobby").unwrap();
+        bench.bus.read(Now::default(), Ticket(1), &room, ReadFrom::Newest(1), 1);
+        bench.turn();
+        let read = bench.orders.pop().and_then(|mut orders| orders.pop()).expect("the read");
+        bench.replies.push(vec![Reply { id: read.id, result: Err("no") }]).unwrap();
+        let publication =
+            Publication { room, user: UserId::new("ann").unwrap(), id: None, body: Bytes::from_static(b"{") };
+        bench.bus.handle_deadlines(Now::default());
+        bench.bus.publish(Now::default(), Ticket(2), publication);
+        assert!(matches!(bench.bus.poll_event(), Some(BusEvent::Page { .. })));
+        assert!(bench.orders.pop().is_some(), "not only at the end of the turn");
+    }
+}

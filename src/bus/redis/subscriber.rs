@@ -402,3 +402,40 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mio::{Token, Waker};
+
+    use super::*;
+    use crate::inbox::inbox;
+
+    #[test]
+    fn how_far_a_room_is_heard_is_known_before_the_loop_is_told() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (news, inbox) = inbox(4, waker);
+        let room = RoomName::new("lobby").unwrap();
+        let heard = Heard::default();
+        let channel = Channel { opening: 1, heard: heard.clone(), slot: 0, at: Some(0), is_heard: true, epoch: None };
+        let mut table = Table {
+            names: Names::new("roomcast"),
+            node: "node".to_owned(),
+            channels: HashMap::from([(room, channel)]),
+            lost: Vec::new(),
+            lost_until: Instant::now(),
+            news: Port::new(news),
+            backlog_bytes: 0,
+            gaps: HashSet::new(),
+            counters: Arc::default(),
+            text: String::new(),
+            complained_at: None,
+        };
+        let chunk = Bytes::from_static(b"e 7 {");
+        table.take_message(&chunk, b"roomcast:{lobby}", &chunk);
+        assert!(heard.has_reached(7) && !heard.has_reached(8));
+        assert!(inbox.is_empty());
+        table.flush();
+        assert_eq!(inbox.pop().map(|news| news.len()), Some(1));
+    }
+}
