@@ -1,0 +1,126 @@
+//! The way between a node and Redis when it is long, narrow or cut, and nodes that stand still: one order, nothing lost, nothing
+//! doubled, and no link given up that lives.
+
+#[path = "support/chat.rs"]
+mod chat_support;
+#[path = "support/nodes.rs"]
+mod nodes_support;
+#[path = "support/redis.rs"]
+mod redis_support;
+mod support;
+#[path = "support/talk.rs"]
+mod talk;
+#[path = "support/way.rs"]
+mod way;
+
+use std::thread;
+use std::time::Duration;
+
+use chat_support::{is, seqs};
+use nodes_support::{history, is_text, recv_long, say_and_see, wait_ready};
+use redis_support::{Redis, eventually};
+use serde_json::Value;
+use support::{Client, Server};
+use talk::talk_through;
+use way::{Course, Way};
+
+fn node_at(url: &str) -> Server {
+    let server = Server::spawn(&["--redis", url, "--message-rate", "0", "--history-messages", "100000", "--metrics"]);
+    wait_ready(&server);
+    server
+}
+
+/// How often a node has looked for messages that it took for missing.
+fn fills(server: &Server) -> f64 {
+    let name = "roomcast_redis_fills_total ";
+    let metrics = server.get("/metrics").text().to_owned();
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).expect("a count")
+}
+
+/// Waits until so many more messages were said in the lobby.
+fn grow(redis: &Redis, more: usize) {
+    let count = || redis.ask::<Option<usize>>(&["HGET", "roomcast:{lobby}:meta", "seq"]).unwrap_or(0);
+    let enough = count() + more;
+    eventually("the talk goes on", || count() >= enough);
+}
+
+/// Ten clients talk over two nodes, one of which is far from Redis; `disturb` changes the way meanwhile. Everybody sees one order, and
+/// no link is lost.
+fn talk_over(course: Course, disturb: impl FnOnce(&Redis, &Way)) {
+    let redis = Redis::start();
+    let way = Way::to(redis.port, course);
+    let servers = [node_at(&way.url()), node_at(&redis.url())];
+    let mut readers = servers.each_ref().map(Client::connect);
+    readers.iter_mut().for_each(|reader| drop(reader.join("lobby")));
+    talk_through(&servers, || disturb(&redis, &way));
+    let top = history(&servers[1], "lobby", 0).len() as u64;
+    let seen = readers.each_mut().map(|reader| {
+        let all = recv_long(reader, "the last message", |message| is(message, "chat") && message["seq"] == top);
+        assert_eq!(seqs(&all), (1..=top).collect::<Vec<_>>());
+        assert!(all.iter().all(|message| !is(message, "joined")), "nothing had to be given up");
+        all.into_iter().filter(|message| is(message, "chat")).collect::<Vec<Value>>()
+    });
+    assert!(seen[0] == seen[1], "both saw the same messages");
+    assert_eq!(way.made(), 2, "one connection to publish, and one to listen");
+    for server in &servers {
+        assert_eq!((server.log_lines("is lost"), fills(server)), (Vec::new(), 0.0), "there was nothing to doubt");
+    }
+}
+
+const FAR: Duration = Duration::from_millis(150);
+
+#[test]
+fn a_node_that_is_far_from_redis_sees_the_same_order_and_keeps_its_links() {
+    talk_over(Course { delay: FAR, ..Course::default() }, |redis, way| {
+        grow(redis, 300);
+        // Whatever is asked is answered within the two seconds after which a link counts as dead.
+        way.set(Course { delay: 4 * FAR, ..Course::default() });
+        grow(redis, 100);
+    });
+}
+
+#[test]
+fn bytes_that_trickle_in_are_put_together() {
+    let course = Course { delay: FAR, ..Course::default() };
+    talk_over(course, |redis, way| {
+        for piece_bytes in [1, 3, 7] {
+            way.set(Course { piece_bytes: Some(piece_bytes), ..course });
+            grow(redis, 20);
+        }
+    });
+}
+
+#[test]
+fn a_subscription_that_lags_behind_the_calls_has_nobody_doubt_it() {
+    // Longer than is waited for a message which an answer has overtaken.
+    let course = Course { delay: 4 * FAR, spares_calls: true, ..Course::default() };
+    talk_over(course, |redis, _| grow(redis, 300));
+}
+
+#[test]
+fn a_link_with_little_to_say_lives_as_long_as_its_pings_are_answered() {
+    let redis = Redis::start();
+    let way = Way::to(redis.port, Course::default());
+    let server = node_at(&way.url());
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    way.set(Course { delay: 4 * FAR, ..Course::default() });
+    // Longer than a link lives of which nothing is heard.
+    thread::sleep(Duration::from_millis(3500));
+    say_and_see(&mut ann, "lobby", "still here");
+    assert_eq!((way.made(), server.log_lines("is lost")), (2, Vec::new()));
+}
+
+#[test]
+fn a_link_whose_pings_are_answered_too_late_is_replaced() {
+    let redis = Redis::start();
+    let way = Way::to(redis.port, Course::default());
+    let server = node_at(&way.url());
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    way.set(Course { delay: Duration::from_millis(1500), ..Course::default() });
+    server.wait_for_log("no answer to PING");
+    way.set(Course::default());
+    ann.say("lobby", "again");
+    recv_long(&mut ann, "the message", |message| is_text(message, "again"));
+}
