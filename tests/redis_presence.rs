@@ -72,6 +72,19 @@ fn seen_by_newcomer(server: &Server, room: &str) -> BTreeSet<String> {
     seen
 }
 
+/// Ann on one node and Bob on another, who have been told of each other.
+fn pair(one: &Server, other: &Server) -> [Client; 2] {
+    let (mut ann, mut bob) = (join(one, "ann", "lobby"), Client::connect_as(other, "bob"));
+    // Nobody waits with a `joined` until the other nodes have heard of it.
+    if !users(&bob.join("lobby")).contains(&"ann") {
+        until(&mut bob, "ann", "online");
+    }
+    until(&mut ann, "bob", "online");
+    settle(&mut ann);
+    settle(&mut bob);
+    [ann, bob]
+}
+
 fn set(users: &[&str]) -> BTreeSet<String> {
     users.iter().map(|user| (*user).to_owned()).collect()
 }
@@ -296,9 +309,7 @@ fn a_redis_that_is_emptied_makes_nobody_absent() {
     let redis = Redis::start();
     let servers = nodes::<3>(&redis);
     let [a, b, c] = &servers;
-    let mut clients = [join(a, "ann", "lobby"), join(b, "bob", "lobby")];
-    until(&mut clients[0], "bob", "online");
-    clients.iter_mut().for_each(|client| drop(settle(client)));
+    let mut clients = pair(a, b);
     for _ in 0..2 {
         redis.ask::<String>(&["FLUSHALL"]);
         eventually("redis is told again", || redis.ask::<usize>(&["HLEN", "roomcast:{lobby}:nodes"]) == 2);
@@ -340,9 +351,7 @@ fn a_set_that_redis_has_lost_is_said_whole_with_the_next_change() {
 fn a_redis_that_is_away_for_longer_than_the_lease_makes_nobody_absent() {
     let redis = Redis::start();
     let servers = nodes::<2>(&redis);
-    let mut clients = [join(&servers[0], "ann", "lobby"), join(&servers[1], "bob", "lobby")];
-    until(&mut clients[0], "bob", "online");
-    clients.iter_mut().for_each(|client| drop(settle(client)));
+    let mut clients = pair(&servers[0], &servers[1]);
     redis.signal(Signal::STOP);
     // Longer than the lease, and than the links live without an answer.
     thread::sleep(Duration::from_secs(6));
@@ -364,11 +373,7 @@ fn a_redis_that_is_away_for_longer_than_the_lease_makes_nobody_absent() {
 fn a_node_that_stood_still_is_gone_and_comes_back() {
     let redis = Redis::start();
     let [a, b, c] = nodes(&redis);
-    let mut ann = join(&a, "ann", "lobby");
-    let mut bob = join(&b, "bob", "lobby");
-    until(&mut ann, "bob", "online");
-    settle(&mut ann);
-    settle(&mut bob);
+    let [mut ann, mut bob] = pair(&a, &b);
     for _ in 0..2 {
         a.signal(Signal::STOP);
         until(&mut bob, "ann", "offline");
