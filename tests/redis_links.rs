@@ -16,10 +16,10 @@ mod way;
 use std::thread;
 use std::time::Duration;
 
-use chat_support::{is, seqs};
+use chat_support::{chat, is, seqs};
 use nodes_support::{history, is_text, recv_long, say_and_see, wait_ready};
 use redis_support::{Redis, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Client, Server};
 use talk::talk_through;
 use way::{Course, Way};
@@ -123,4 +123,32 @@ fn a_link_whose_pings_are_answered_too_late_is_replaced() {
     way.set(Course::default());
     ann.say("lobby", "again");
     recv_long(&mut ann, "the message", |message| is_text(message, "again"));
+}
+
+#[test]
+fn what_somebody_typed_before_a_link_was_lost_is_not_said_afterwards() {
+    let redis = Redis::start();
+    let way = Way::to(redis.port, Course::default());
+    let servers = [node_at(&way.url()), node_at(&redis.url())];
+    let mut ann = Client::connect_as(&servers[0], "ann");
+    let mut bob = Client::connect_as(&servers[1], "bob");
+    ann.join("lobby");
+    bob.join("lobby");
+    let type_it = |client: &mut Client, status: &str| {
+        client.send_json(&json!({"type": "typing", "room": "lobby", "status": status}));
+    };
+    type_it(&mut ann, "start");
+    recv_long(&mut bob, "that she types", |message| is(message, "typing"));
+    way.set(Course { is_held: true, ..Course::default() });
+    type_it(&mut ann, "stop");
+    ann.send_json(&chat("lobby", "what she typed", "x"));
+    servers[0].wait_for_log("the link for publishing is lost");
+    // It is longer ago than receivers would have believed it.
+    thread::sleep(Duration::from_secs(2));
+    way.set(Course::default());
+    let seen = recv_long(&mut bob, "the message", |message| is_text(message, "what she typed"));
+    assert!(seen.iter().all(|message| !is(message, "typing")), "{seen:?}");
+    // And what she types now is.
+    type_it(&mut ann, "start");
+    recv_long(&mut bob, "that she types", |message| is(message, "typing"));
 }

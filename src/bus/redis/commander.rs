@@ -114,7 +114,7 @@ impl Commander {
         detours.expire(now, desk);
         for (_, Master { link, load: lane, .. }) in &mut masters.all {
             lane.expire(now, desk);
-            lane.fill(desk, link);
+            lane.fill(now, desk, link);
             link.flush();
         }
         desk.replies.flush(now);

@@ -16,6 +16,10 @@ use super::target::Node;
 /// Calls under way at once; the rest wait.
 const SENT_MAX: usize = 8192;
 
+/// How old it may be that somebody types: who still does says so again. Said when a lost link stands again, it would only show
+/// somebody typing who does not any more.
+const TYPING_MAX: Duration = Duration::from_secs(3);
+
 const LATE: &str = "redis has not answered in time; try again later";
 
 /// An order between its coming and its answer.
@@ -39,6 +43,11 @@ impl Waiting {
             Call::Publish { .. } | Call::Read { .. } | Call::Typing { .. } => Some(now + hold),
         };
         Self { order, slot, since: now, until, is_given_up: false, is_asking: false }
+    }
+
+    /// Whether it need not be said any more.
+    fn is_stale(&self, now: Instant) -> bool {
+        matches!(self.order.call, Call::Typing { .. }) && now >= self.since + TYPING_MAX
     }
 
     fn is_late(&self, now: Instant) -> bool {
@@ -153,7 +162,7 @@ impl Desk {
 
     fn give_up(&mut self, waiting: &Waiting, words: &'static str) {
         if !waiting.is_given_up {
-            if waiting.until.is_some() {
+            if waiting.until.is_some() && !matches!(waiting.order.call, Call::Typing { .. }) {
                 add(&self.counters.refused_total, 1);
             }
             self.replies.push(Reply { id: waiting.order.id, result: Err(words) });
@@ -235,7 +244,7 @@ impl Lane {
     }
 
     /// Sends as much as may be under way.
-    pub(super) fn fill(&mut self, desk: &mut Desk, link: &mut Link) {
+    pub(super) fn fill(&mut self, now: Instant, desk: &mut Desk, link: &mut Link) {
         if self.sent.is_empty() && !self.again.is_empty() {
             // Everything that met the empty cache is known now. A publication behind one of these may have been done in between,
             // if another node was quicker to load the script; all nodes see the same order all the same.
@@ -246,6 +255,10 @@ impl Lane {
         }
         while self.loads == 0 && self.again.is_empty() && self.sent.len() < SENT_MAX && link.can_send() {
             let Some(waiting) = self.waiting.pop_front() else { break };
+            if waiting.is_stale(now) {
+                desk.give_up(&waiting, LATE);
+                continue;
+            }
             if waiting.is_asking {
                 link.out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
                 self.sent.push_back(Sent::Asking);
