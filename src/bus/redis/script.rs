@@ -55,7 +55,8 @@ end
 /// KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id. Numbers are written by
 /// `string.format`: Lua would write large ones as 1e+15. All that can fail comes before `PUBLISH`, so that nothing is
 /// published that is not kept. The life of the keys is renewed at most every two minutes, which is less than [`SLACK`]: until
-/// `till` it need not be, which saves a tenth of Redis' time.
+/// `till` it need not be, which saves a tenth of Redis' time. A stream that is new, also where one was lost that the hash has
+/// outlived, has no life yet: `NOMKSTREAM` tells without a further call.
 const PUBLISH: &str = "
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line', 'till')
 local epoch, line, till = meta[1], meta[2], tonumber(meta[3] or 0)
@@ -72,7 +73,11 @@ end
 local seq = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'seq', 1))
 local now = clock()
 if ARGV[3] ~= '0' then
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], seq .. '-0', 'b', ARGV[2], 't', string.format('%.0f', now))
+  local stamp = string.format('%.0f', now)
+  if not redis.call('XADD', KEYS[2], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[3], seq .. '-0', 'b', ARGV[2], 't', stamp) then
+    redis.call('XADD', KEYS[2], seq .. '-0', 'b', ARGV[2], 't', stamp)
+    till = 0
+  end
 end
 if now >= till or till > now + 120000 then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
