@@ -13,15 +13,17 @@ mod talk;
 #[path = "support/way.rs"]
 mod way;
 
+use std::collections::BTreeSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chat_support::{chat, is, seqs};
 use nodes_support::{history, is_text, recv_long, say_and_see, wait_ready};
 use redis_support::{Redis, eventually};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{Client, Server};
-use talk::talk_through;
+use talk::{Said, check_all_kept, talk, talk_through};
 use way::{Course, Way};
 
 fn node_at(url: &str) -> Server {
@@ -151,4 +153,56 @@ fn what_somebody_typed_before_a_link_was_lost_is_not_said_afterwards() {
     // And what she types now is.
     type_it(&mut ann, "start");
     recv_long(&mut bob, "that she types", |message| is(message, "typing"));
+}
+
+/// How many subscriptions Redis has.
+fn listeners(redis: &Redis) -> usize {
+    redis.ask::<String>(&["CLIENT", "LIST", "TYPE", "pubsub"]).lines().count()
+}
+
+#[test]
+fn a_node_that_stood_still_until_redis_gave_it_up_catches_up_and_closes_nobody() {
+    let redis = Redis::start();
+    redis.ask::<String>(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 64kb 0 0"]);
+    let url = redis.url();
+    let flags = ["--redis", &url, "--message-rate", "0", "--history-messages", "100000"];
+    let impatient = ["--ping-interval", "1s", "--pong-timeout", "1s"];
+    let servers = [Server::spawn(&flags), Server::spawn(&[&flags[..], &impatient].concat())];
+    servers.iter().for_each(wait_ready);
+    let [mut reader, mut filler] = [("reader", 1), ("filler", 0)].map(|(user, at)| {
+        let mut client = Client::connect_as(&servers[at], user);
+        client.join("lobby");
+        client
+    });
+    let reading = thread::spawn(move || recv_long(&mut reader, "the end", |message| is_text(message, "the end")));
+    let mut filled = BTreeSet::new();
+    let mut fill = |text: &str| {
+        let id = format!("f{}", filled.len());
+        filler.send_json(&chat("lobby", text, &id));
+        recv_long(&mut filler, "the copy", |message| message["id"] == *id);
+        filled.insert(id);
+    };
+    let mut said = talk(&servers, &["lobby"; 2], || {
+        grow(&redis, 50);
+        servers[1].signal(Signal::STOP);
+        let stopped_at = Instant::now();
+        // What the kernel still takes for a process that stands still is some megabytes.
+        let text = "x".repeat(10_000);
+        while listeners(&redis) == 2 {
+            fill(&text);
+        }
+        // Longer than a peer may be silent.
+        thread::sleep(Duration::from_secs(3).saturating_sub(stopped_at.elapsed()));
+        servers[1].signal(Signal::CONT);
+        servers[1].wait_for_log("the link for subscribing is lost");
+        grow(&redis, 50);
+    });
+    fill("the end");
+    let (user, room) = ("filler".to_owned(), "lobby".to_owned());
+    said.push(Said { user, room, acknowledged: filled, top: 0, breaks: 0 });
+    check_all_kept(&servers, &said);
+    assert!(said.iter().all(|said| said.breaks == 0), "the epoch goes on");
+    let all = reading.join().expect("the end is read");
+    assert_eq!(seqs(&all), (1..=history(&servers[0], "lobby", 0).len() as u64).collect::<Vec<_>>());
+    assert!(all.iter().all(|message| message["recovered"] != false), "nothing had to be given up");
 }
