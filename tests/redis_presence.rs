@@ -1,6 +1,8 @@
 //! Who is present, over several nodes and one Redis: a user is online while any connection on any node is, whatever is killed,
 //! stopped, emptied or cut meanwhile.
 
+#[path = "support/attendance.rs"]
+mod attendance;
 #[path = "support/chat.rs"]
 mod chat_support;
 #[path = "support/nodes.rs"]
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use attendance::{join, pair, seen_by_newcomer, set, until};
 use chat_support::{presences, settle, users};
 use mio::{Events, Poll, Token, Waker};
 use nodes_support::wait_ready;
@@ -55,54 +58,6 @@ fn node_with(redis: &Redis, flags: &[&str]) -> Server {
 
 fn nodes<const N: usize>(redis: &Redis) -> [Server; N] {
     std::array::from_fn(|_| node_with(redis, &[]))
-}
-
-fn join(server: &Server, user: &str, room: &str) -> Client {
-    let mut client = Client::connect_as(server, user);
-    client.join(room);
-    client
-}
-
-/// Who is in the room, as a stranger is told who joins and leaves again.
-fn seen_by_newcomer(server: &Server, room: &str) -> BTreeSet<String> {
-    let joined = Client::connect_as(server, "newcomer").join(room);
-    let mut seen: BTreeSet<String> = users(&joined).into_iter().map(str::to_owned).collect();
-    assert_eq!(joined["count"], seen.len(), "{joined}");
-    seen.remove("newcomer");
-    seen
-}
-
-/// Ann on one node and Bob on another, who have been told of each other.
-fn pair(one: &Server, other: &Server) -> [Client; 2] {
-    let (mut ann, mut bob) = (join(one, "ann", "lobby"), Client::connect_as(other, "bob"));
-    // Nobody waits with a `joined` until the other nodes have heard of it.
-    if !users(&bob.join("lobby")).contains(&"ann") {
-        until(&mut bob, "ann", "online");
-    }
-    until(&mut ann, "bob", "online");
-    settle(&mut ann);
-    settle(&mut bob);
-    [ann, bob]
-}
-
-fn set(users: &[&str]) -> BTreeSet<String> {
-    users.iter().map(|user| (*user).to_owned()).collect()
-}
-
-/// All messages up to and including that a user came or went, however long it takes.
-fn until(client: &mut Client, user: &str, status: &str) -> Vec<Value> {
-    let deadline = Instant::now() + LONG;
-    let mut messages = Vec::new();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Some(message) = client.try_recv(left) else {
-            panic!("{user} was not told to be {status} within {LONG:?}; but {messages:?}");
-        };
-        messages.push(message);
-        if presences(&messages[messages.len() - 1..]) == [(user, status)] {
-            return messages;
-        }
-    }
 }
 
 /// Waits until every living node has beaten so often that the silent are known to be.

@@ -1,5 +1,7 @@
 //! A master, a replica and a sentinel: what a failover keeps is there exactly once, and what it loses is told.
 
+#[path = "support/attendance.rs"]
+mod attendance;
 #[path = "support/chat.rs"]
 mod chat_support;
 #[path = "support/nodes.rs"]
@@ -10,12 +12,17 @@ mod support;
 #[path = "support/talk.rs"]
 mod talk;
 
-use chat_support::{is, texts};
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use attendance::{join, pair, seen_by_newcomer, set, until};
+use chat_support::{is, presences, settle, texts};
 use nodes_support::{epoch, history, is_text, recv_long, say_and_see, wait_ready};
-use redis_support::{Redis, eventually};
+use redis_support::{Certificate, Redis, eventually, free_port};
 use rustix::process::Signal;
 use support::{Client, Server};
-use talk::{check_all_kept, counts, talk};
+use talk::{check_all_kept, check_lost_is_told, talk};
 
 const ROOMS: [&str; 2] = ["lobby"; 2];
 
@@ -93,15 +100,8 @@ fn all_links_follow_a_failover_that_was_asked_for() {
         eventually("all links have moved", || links(&trio.replica) == 4 && links(&trio.master) == 0);
         grow(&trio.replica, 200);
     });
-    // The old master goes on taking messages for a moment, which are lost; that is told.
-    for server in &servers {
-        let counts = counts(server, "lobby", &said);
-        assert!(counts.values().all(|count| *count == 1), "{counts:?}");
-        for said in &said {
-            let is_there = |id: &String| counts.contains_key(&(said.user.clone(), id.clone()));
-            assert!(said.breaks > 0 || said.acknowledged.iter().all(is_there), "{} was not told", said.user);
-        }
-    }
+    // The old master goes on taking messages for a moment, which are lost.
+    check_lost_is_told(&servers, &said);
 }
 
 #[test]
@@ -142,4 +142,81 @@ fn a_master_that_no_sentinel_knows_is_said_clearly() {
     server.wait_for_log("knows no master other");
     assert_eq!((server.get("/readyz").status, server.get("/healthz").status), (503, 200));
     assert_eq!(server.log_lines("the-secret"), [""; 0]);
+}
+
+/// A master and a replica that speak TLS alone with nodes and with each other, and a sentinel that does and wants a password.
+fn trio_with_tls(certificate: &Certificate) -> (Trio, String) {
+    let [master_port, replica_port, sentinel_port] = [(); 3].map(|()| free_port());
+    let master = Redis::with_tls(&["--save", "", "--tls-replication", "yes"], certificate, master_port);
+    let with_tls = |port, more: &[&str]| -> Vec<String> {
+        certificate.options(port).into_iter().chain(more.iter().map(|word| (*word).to_owned())).collect()
+    };
+    let words = with_tls(replica_port, &["--tls-replication", "yes"]);
+    let replica = Redis::replica_of(master_port, &words.iter().map(String::as_str).collect::<Vec<_>>());
+    let words = with_tls(sentinel_port, &["--tls-replication", "yes", "--requirepass", "the-secret"]);
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let sentinel = Redis::sentinel_of(&format!("127.0.0.1 {master_port}"), "main", 1, &words);
+    let url = format!("rediss+sentinel://localhost:{sentinel_port}/main?sentinel_password=the-secret");
+    (Trio { master, replica, sentinel }, url)
+}
+
+#[test]
+fn a_failover_by_tls_makes_nobody_absent_who_stays_and_keeps_nobody_who_goes() {
+    let certificate = Certificate::new();
+    let (mut trio, url) = trio_with_tls(&certificate);
+    let path = certificate.path();
+    let flags = ["--redis-ca", &path, "--presence-lease", "3s", "--presence-grace", "1s", "--redis"];
+    let servers = [(); 2].map(|()| Server::spawn(&[&flags[..], &[&url]].concat()));
+    servers.iter().for_each(wait_ready);
+    let mut clients = pair(&servers[0], &servers[1]);
+    let carl = join(&servers[1], "carl", "lobby");
+    clients.iter_mut().for_each(|client| drop(until(client, "carl", "online")));
+    trio.master.wait_until_replicated();
+    trio.master.kill();
+    drop(carl);
+    eventually("the replica is the master", || trio.replica.info("role").as_deref() == Some("master"));
+    servers.iter().for_each(wait_ready);
+    let expected = set(&["ann", "bob"]);
+    for client in &mut clients {
+        assert_eq!(presences(&until(client, "carl", "offline")), [("carl", "offline")]);
+    }
+    for server in &servers {
+        assert_eq!(seen_by_newcomer(server, "lobby"), expected);
+    }
+    // As long as a silent node would have lived.
+    let beats = || trio.replica.ask::<BTreeMap<String, String>>(&["HGETALL", "roomcast:nodes"]);
+    let numbers =
+        || -> Vec<u64> { beats().values().map(|beat| beat.split(' ').next().unwrap().parse().unwrap()).collect() };
+    let most = numbers().into_iter().max().unwrap() + 7;
+    eventually("all nodes beat on", || numbers().len() == 2 && numbers().iter().all(|beat| *beat >= most));
+    for client in &mut clients {
+        let seen = settle(client);
+        assert!(presences(&seen).iter().all(|(user, _)| *user == "newcomer"), "{seen:?}");
+    }
+
+    let stranger = Server::spawn(&[&flags[..], &[&url.replace("the-secret", "another-one")]].concat());
+    stranger.wait_for_log("WRONGPASS");
+    assert_eq!((stranger.get("/readyz").status, stranger.log_lines("another-one")), (503, Vec::new()));
+}
+
+#[test]
+fn links_do_not_chase_each_other_where_sentinels_call_one_server_by_different_names() {
+    let master = Redis::start();
+    let sentinels =
+        ["127.0.0.1", "localhost"].map(|host| Redis::sentinel_of(&format!("{host} {}", master.port), "main", 0, &[]));
+    let names = sentinels
+        .each_ref()
+        .map(|sentinel| sentinel.ask::<(String, u16)>(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]).0);
+    assert_ne!(names[0], names[1]);
+    let [one, other] = sentinels.each_ref().map(|sentinel| sentinel.port);
+    let server = Server::spawn(&["--redis", &format!("redis+sentinel://127.0.0.1:{one},127.0.0.1:{other}/main")]);
+    let moves = || server.log_lines("another link has found another master").len();
+    eventually("a link follows the other", || moves() > 0);
+    eventually("both links stand", || links(&master) == 2 && server.get("/readyz").status == 200);
+    // A link looks once a second at the latest: by then the other one would have followed it.
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!((moves(), links(&master)), (1, 2));
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    say_and_see(&mut ann, "lobby", "hello");
 }

@@ -114,12 +114,16 @@ impl Redis {
 
     /// A sentinel that fails over as soon as it may; it has found the master and `replicas` of it.
     pub fn sentinel(master: &Self, name: &str, replicas: usize) -> Self {
+        Self::sentinel_of(&format!("127.0.0.1 {}", master.port), name, replicas, &[])
+    }
+
+    /// The same of a master at a host and port, which it goes on calling like this.
+    pub fn sentinel_of(master: &str, name: &str, replicas: usize, options: &[&str]) -> Self {
         let text = format!(
-            "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 500\n\
-             sentinel failover-timeout {name} 2000\n",
-            master.port
+            "sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\nsentinel monitor {name} {master} 1\n\
+             sentinel down-after-milliseconds {name} 500\nsentinel failover-timeout {name} 2000\n"
         );
-        let sentinel = Self::with_file(Some(&text), &["--sentinel"]);
+        let sentinel = Self::with_file(Some(&text), &[&["--sentinel"], options].concat());
         eventually("the sentinel knows the replicas", || {
             let found: Vec<BTreeMap<String, String>> = sentinel.ask(&["SENTINEL", "REPLICAS", name]);
             found.len() == replicas && found.iter().all(|replica| replica["master-link-status"] == "ok")
@@ -129,8 +133,14 @@ impl Redis {
 
     /// A replica that has caught up.
     pub fn replica(master: &Self) -> Self {
-        let port = master.port.to_string();
-        let replica = Self::with(&["--save", "", "--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+        Self::replica_of(master.port, &[])
+    }
+
+    /// The same of a master at this port of its.
+    pub fn replica_of(port: u16, options: &[&str]) -> Self {
+        let port = port.to_string();
+        let own = ["--save", "", "--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"];
+        let replica = Self::with(&[&own[..], options].concat());
         eventually("the replica has caught up", || replica.info("master_link_status").as_deref() == Some("up"));
         replica
     }
@@ -190,7 +200,10 @@ impl Redis {
     }
 
     fn try_connection(&self) -> redis::RedisResult<Connection> {
-        Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(2))
+        let password = self.options.iter().skip_while(|option| *option != "--requirepass").nth(1);
+        let user = password.map(|password| format!(":{password}@")).unwrap_or_default();
+        Client::open(format!("redis://{user}127.0.0.1:{}", self.port))?
+            .get_connection_with_timeout(Duration::from_secs(2))
     }
 
     /// Asks it something.

@@ -144,6 +144,18 @@ pub fn check_all_kept(servers: &[Server], said: &[Said]) {
     }
 }
 
+/// Everything that is in history is there once, on every node; who was acknowledged something that is not was told that the epoch ended.
+pub fn check_lost_is_told(servers: &[Server], said: &[Said]) {
+    for (server, Said { user, room, acknowledged, breaks, .. }) in
+        servers.iter().flat_map(|server| said.iter().map(move |said| (server, said)))
+    {
+        let counts = counts(server, room, said);
+        assert!(counts.values().all(|count| *count == 1), "{counts:?}");
+        let is_there = |id: &String| counts.contains_key(&(user.clone(), id.clone()));
+        assert!(*breaks > 0 || acknowledged.iter().all(is_there), "{user} was not told");
+    }
+}
+
 /// Ten clients talk in one room while `disturb` is at work; every message acknowledged is then in history exactly once.
 pub fn talk_through(servers: &[Server], disturb: impl FnOnce()) {
     let said = talk(servers, &["lobby"; 5], disturb);

@@ -369,6 +369,7 @@ impl Link {
     /// Neither keepalive nor TCP_USER_TIMEOUT notices a process that is stopped: only an answer proves life.
     fn look_alive(&mut self, now: Instant) -> Result<(), Fault> {
         if matches!(self.phase, Phase::Up { moves, .. } if moves != self.place.moves()) {
+            self.place.follow();
             return Err(Fault::lost("another link has found another master"));
         }
         match self.pinged_at {

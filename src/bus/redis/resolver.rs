@@ -48,6 +48,9 @@ pub(super) trait Place: fmt::Display + Send + Sync {
     fn moves(&self) -> u64 {
         0
     }
+
+    /// A link gives itself up for a move: the next look-up leads where the place has moved to.
+    fn follow(&self) {}
 }
 
 impl Place for Node {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::inquiry;
 use super::resolver::{Place, Spot};
@@ -20,12 +20,27 @@ pub(super) struct Sentinels {
     /// Where a link has found the master last; only links and lookups look at it, so that the lock holds up no loop.
     seat: Mutex<Option<Node>>,
     moves: AtomicU64,
+    /// Whether the next look-up leads to the seat. Sentinels may call one server by different names: if each link went where
+    /// the sentinel sends it whose turn it is, they could chase each other for ever.
+    follows: AtomicBool,
 }
 
 impl Sentinels {
     /// `login` is for the sentinels, not for the master.
     pub(super) fn new(nodes: Vec<Node>, master: String, login: Login) -> Self {
-        Self { nodes, master, login, turn: AtomicUsize::new(0), seat: Mutex::new(None), moves: AtomicU64::new(0) }
+        Self {
+            nodes,
+            master,
+            login,
+            turn: AtomicUsize::new(0),
+            seat: Mutex::new(None),
+            moves: AtomicU64::new(0),
+            follows: AtomicBool::new(false),
+        }
+    }
+
+    fn seat(&self) -> MutexGuard<'_, Option<Node>> {
+        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask(&self, sentinel: &Node) -> io::Result<Node> {
@@ -55,6 +70,12 @@ impl Place for Sentinels {
     }
 
     fn find(&self) -> io::Result<Spot> {
+        if self.follows.swap(false, SeqCst) {
+            let seat = self.seat().clone();
+            if let Some(node) = seat {
+                return node.find();
+            }
+        }
         let first = self.turn.fetch_add(1, SeqCst);
         let mut result = Err(io::Error::other("there are no sentinels"));
         for i in 0..self.nodes.len() {
@@ -72,7 +93,7 @@ impl Place for Sentinels {
     }
 
     fn arrive(&self, node: &Node) -> u64 {
-        let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seat = self.seat();
         if seat.as_ref() != Some(node) {
             *seat = Some(node.clone());
             self.moves.fetch_add(1, SeqCst);
@@ -82,6 +103,10 @@ impl Place for Sentinels {
 
     fn moves(&self) -> u64 {
         self.moves.load(SeqCst)
+    }
+
+    fn follow(&self) {
+        self.follows.store(true, SeqCst);
     }
 }
 
@@ -98,5 +123,18 @@ mod tests {
         assert_ne!(sentinels.arrive(&node(2)), first);
         assert_ne!(sentinels.moves(), first);
         assert_eq!(sentinels.to_string(), "main of sentinels redis:26379");
+    }
+
+    #[test]
+    fn a_link_that_follows_another_asks_no_sentinel_once() {
+        let node = |port| Node { host: "127.0.0.1".to_owned(), port };
+        let sentinels = Sentinels::new(vec![node(1)], "main".to_owned(), Login::default());
+        sentinels.follow();
+        assert!(sentinels.find().is_err(), "nobody has arrived anywhere");
+        sentinels.arrive(&node(7));
+        assert!(sentinels.find().is_err());
+        sentinels.follow();
+        assert!(matches!(sentinels.find().unwrap(), Spot::Tcp { node: found, .. } if found == node(7)));
+        assert!(sentinels.find().is_err());
     }
 }
