@@ -1,5 +1,7 @@
 //! A Redis Cluster: one order of every room, wherever it is; slots that move and masters that go cost nobody else anything.
 
+#[path = "support/attendance.rs"]
+mod attendance;
 #[path = "support/chat.rs"]
 mod chat_support;
 #[path = "support/redis_cluster.rs"]
@@ -14,19 +16,21 @@ mod talk;
 
 use std::collections::BTreeMap;
 
-use chat_support::{chat, is, settle, texts};
+use attendance::{join, seen_by_newcomer, set, until};
+use chat_support::{chat, is, presences, settle, texts};
 use cluster_support::{RedisCluster, errors};
 use nodes_support::{epoch, history, is_text, recv_long, say_and_see, wait_ready};
 use redis_support::{Certificate, Redis, eventually, free_port};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::{Client, Server};
-use talk::{Said, check_all_kept, talk};
+use talk::{Said, check_all_kept, check_lost_is_told, talk};
 
 fn node(cluster: &RedisCluster) -> Server {
     let url = cluster.url();
     let flags = ["--message-rate", "0", "--history-messages", "100000", "--redis-hold", "60s"];
-    let server = Server::spawn(&[&["--redis", &url][..], &flags].concat());
+    let presence = ["--presence-lease", "3s", "--presence-grace", "1s"];
+    let server = Server::spawn(&[&["--redis", &url][..], &flags, &presence].concat());
     wait_ready(&server);
     server
 }
@@ -277,4 +281,115 @@ fn a_cluster_has_no_databases_but_the_first() {
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && words.contains("no databases but 0"), "{words}");
     assert!(!words.contains("the-secret"), "{words}");
+}
+
+#[test]
+fn users_of_a_killed_node_are_gone_from_the_rooms_of_all_masters_and_nobody_else() {
+    let cluster = RedisCluster::start();
+    let servers = [node(&cluster), node(&cluster), node(&cluster)];
+    let rooms = cluster.rooms();
+    let mut clients = ["ann", "bob", "carl"].map(|user| (user, Vec::new()));
+    for ((user, joined), server) in clients.iter_mut().zip(&servers) {
+        joined.extend(rooms.iter().map(|room| join(server, user, room)));
+    }
+    let everybody = set(&["ann", "bob", "carl"]);
+    for room in &rooms {
+        for server in &servers {
+            eventually("all nodes agree", || seen_by_newcomer(server, room) == everybody);
+        }
+    }
+    servers[0].signal(Signal::KILL);
+    for (_, joined) in &mut clients[1..] {
+        for client in joined {
+            let seen = until(client, "ann", "offline");
+            let gone =
+                presences(&seen).into_iter().filter(|(user, status)| *status == "offline" && *user != "newcomer");
+            assert_eq!(gone.collect::<Vec<_>>(), [("ann", "offline")]);
+        }
+    }
+    let late = node(&cluster);
+    for (server, room) in
+        [&servers[1], &late].into_iter().flat_map(|server| rooms.iter().map(move |room| (server, room)))
+    {
+        assert_eq!(seen_by_newcomer(server, room), set(&["bob", "carl"]));
+    }
+}
+
+#[test]
+fn who_comes_and_goes_while_a_slot_moves_is_told_once_it_has_and_nobody_is_absent_for_it() {
+    let cluster = RedisCluster::start();
+    let servers = [node(&cluster), node(&cluster)];
+    let [room, ..] = cluster.rooms();
+    let mut watchers = [join(&servers[0], "ann", &room), join(&servers[1], "bob", &room)];
+    let dora = join(&servers[0], "dora", &room);
+    for server in &servers {
+        eventually("all nodes agree", || seen_by_newcomer(server, &room) == set(&["ann", "bob", "dora"]));
+    }
+    watchers.iter_mut().for_each(|watcher| drop(settle(watcher)));
+    let slot = cluster.slot(&room).to_string();
+    let [source, target] = [&cluster.masters[0], &cluster.masters[1]];
+    let ids = [source, target].map(|master| master.ask::<String>(&["CLUSTER", "MYID"]));
+    target.ask::<String>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]);
+    source.ask::<String>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]);
+    // The hash of nodes goes first, so that no call for presence has all of its keys in one place.
+    let (key, port) = (format!("roomcast:{{{room}}}:nodes"), target.port.to_string());
+    source.ask::<String>(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
+    let waits = errors(source, "TRYAGAIN");
+    drop(dora);
+    let mut carl = Client::connect_as(&servers[1], "carl");
+    carl.send_json(&json!({"type": "join", "room": room}));
+    eventually("presence waits for the slot", || errors(source, "TRYAGAIN") > waits);
+    move_keys(&slot, source, target);
+    for master in [target, source, &cluster.masters[2]] {
+        master.ask::<String>(&["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]]);
+    }
+    recv_long(&mut carl, "that he is in", |message| is(message, "joined"));
+    // Each is on the other node than one of the two.
+    for watcher in &mut watchers {
+        let mut left = vec![("carl", "online"), ("dora", "offline")];
+        recv_long(watcher, "who came and who went", |message| {
+            for change in presences(std::slice::from_ref(message)) {
+                let before = left.len();
+                left.retain(|expected| *expected != change);
+                assert!(left.len() < before || change.0 == "newcomer", "{message}");
+            }
+            left.is_empty()
+        });
+    }
+    for server in &servers {
+        assert_eq!(seen_by_newcomer(server, &room), set(&["ann", "bob", "carl"]));
+    }
+}
+
+#[test]
+fn a_master_that_stands_still_until_its_replica_takes_over_loses_nothing_untold() {
+    let cluster = RedisCluster::start();
+    let replica = cluster.replica(0);
+    let servers = [node(&cluster), node(&cluster)];
+    let [room, other, _] = cluster.rooms();
+    let mut watchers = [join(&servers[0], "ann", &room), join(&servers[1], "bob", &room)];
+    let role = |redis: &Redis| redis.info("role").unwrap();
+    let said = talk(&servers, &[&room, &other], || {
+        grow(&cluster.masters[0], &room, 50);
+        // What is acknowledged from here on the replica does not have.
+        replica.signal(Signal::STOP);
+        cluster.masters[0].ask::<usize>(&["CLIENT", "KILL", "TYPE", "replica"]);
+        grow(&cluster.masters[0], &room, 50);
+        cluster.masters[0].signal(Signal::STOP);
+        replica.signal(Signal::CONT);
+        eventually("the replica has taken over", || role(&replica) == "master");
+        grow(&replica, &room, 50);
+        cluster.masters[0].signal(Signal::CONT);
+        eventually("the old master is a replica", || role(&cluster.masters[0]) == "slave");
+        grow(&replica, &room, 50);
+    });
+    check_lost_is_told(&servers, &said);
+    assert!(said.iter().filter(|said| said.room == *room).all(|said| said.breaks > 0), "something was lost");
+    assert!(said.iter().filter(|said| said.room == *other).all(|said| said.breaks == 0), "and nothing elsewhere");
+    for watcher in &mut watchers {
+        let seen = settle(watcher);
+        let absent =
+            presences(&seen).into_iter().find(|change| [("ann", "offline"), ("bob", "offline")].contains(change));
+        assert_eq!(absent, None);
+    }
 }
