@@ -43,8 +43,7 @@ local function begin(candidate)
 end
 ";
 
-/// What time it is, in Unix milliseconds. By Redis' clock and no other: a node whose clock is ahead would otherwise take
-/// everybody's history for too old.
+/// Unix milliseconds by Redis' clock and no other: a node whose own is ahead would take everybody's history for too old.
 const CLOCK: &str = "
 local function clock()
   local time = redis.call('TIME')
@@ -53,10 +52,9 @@ end
 ";
 
 /// KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id. Numbers are written by
-/// `string.format`: Lua would write large ones as 1e+15. All that can fail comes before `PUBLISH`, so that nothing is
-/// published that is not kept. The life of the keys is renewed at most every two minutes, which is less than [`SLACK`]: until
-/// `till` it need not be, which saves a tenth of Redis' time. A stream that is new, also where one was lost that the hash has
-/// outlived, has no life yet: `NOMKSTREAM` tells without a further call.
+/// `string.format`: Lua would write large ones as 1e+15. All that can fail comes before `PUBLISH`: nothing is published that is
+/// not kept. The life of keys is renewed after two minutes (less than [`SLACK`]), at `till`, which saves a tenth of Redis' time, and
+/// where the stream is new, perhaps because it alone was lost, and has no life yet: `NOMKSTREAM` tells without a further call.
 const PUBLISH: &str = "
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line', 'till')
 local epoch, line, till = meta[1], meta[2], tonumber(meta[3] or 0)
