@@ -38,7 +38,7 @@ pub struct LocalBus {
     bytes: usize,
     ids: usize,
     unique: Unique,
-    /// One entry for each room, which is forgotten only when that comes up.
+    /// One entry for each room that is watched.
     wheel: Wheel<u32>,
     events: VecDeque<BusEvent>,
 }
@@ -54,6 +54,9 @@ struct History {
     /// There only while an id is remembered.
     ids: Option<Box<Ids>>,
     is_open: bool,
+    /// Whether the wheel has an entry for it: all but those that are open and keep nothing, for which there is nothing to do. Only when
+    /// the entry comes up may the room be forgotten.
+    is_watched: bool,
 }
 
 #[derive(Debug, Default)]
@@ -135,7 +138,7 @@ impl LocalBus {
     }
 
     /// The key of a room, new or not.
-    fn room(&mut self, now: Now, name: &RoomName) -> u32 {
+    fn room(&mut self, name: &RoomName) -> u32 {
         if let Some(key) = self.find(name) {
             return key;
         }
@@ -146,16 +149,24 @@ impl LocalBus {
             messages: VecDeque::new(),
             ids: None,
             is_open: false,
+            is_watched: false,
         }) as u32;
         let rooms = &self.rooms;
         self.keys.insert(name.as_str(), key, |key| rooms[key as usize].name.as_str());
-        self.wheel.insert(Tick::of(now).after(Duration::from_secs(1)), key);
         key
+    }
+
+    /// Sees to it that a room is looked at soon.
+    fn watch(&mut self, now: Now, key: u32) {
+        if !std::mem::replace(&mut self.rooms[key as usize].is_watched, true) {
+            self.wheel.insert(Tick::of(now).after(Duration::from_secs(1)), key);
+        }
     }
 
     fn accept(&mut self, now: Now, publication: Publication) -> Outcome {
         let Publication { room: name, user, id, body } = publication;
-        let key = self.room(now, &name);
+        let key = self.room(&name);
+        self.watch(now, key);
         let room = &mut self.rooms[key as usize];
         let id = id.map(|id| (user, id));
         if let Some(seq) = id.as_ref().and_then(|id| room.ids.as_ref()?.seqs.get(id)) {
@@ -235,14 +246,15 @@ impl LocalBus {
 }
 
 impl Bus for LocalBus {
-    fn open(&mut self, now: Now, room: &RoomName) {
-        let key = self.room(now, room);
+    fn open(&mut self, _now: Now, room: &RoomName) {
+        let key = self.room(room);
         self.rooms[key as usize].is_open = true;
     }
 
-    fn close(&mut self, _now: Now, room: &RoomName) {
+    fn close(&mut self, now: Now, room: &RoomName) {
         if let Some(key) = self.find(room) {
             self.rooms[key as usize].is_open = false;
+            self.watch(now, key);
         }
     }
 
@@ -252,8 +264,11 @@ impl Bus for LocalBus {
     }
 
     fn read(&mut self, now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize) {
-        let key = self.room(now, room);
+        let key = self.room(room);
         self.trim(now, key);
+        if !self.rooms[key as usize].is_open {
+            self.watch(now, key);
+        }
         let page = Ok(self.rooms[key as usize].page(from, bytes_max));
         self.events.push_back(BusEvent::Page { ticket, page });
     }
@@ -270,7 +285,12 @@ impl Bus for LocalBus {
         for _ in 0..LOOKS_PER_TURN {
             let Some((_, key)) = self.wheel.pop(Tick::of(now)) else { break };
             if self.trim(now, key) {
-                self.rooms[key as usize].give_back();
+                let room = &mut self.rooms[key as usize];
+                room.give_back();
+                if room.messages.is_empty() && room.ids.is_none() {
+                    room.is_watched = false;
+                    continue;
+                }
                 self.wheel.insert(Tick::of(now).after(Duration::from_secs(10)), key);
             } else {
                 let room = self.rooms.remove(key as usize);
@@ -330,6 +350,22 @@ mod tests {
     fn a_room_without_messages_is_small() {
         let bytes = std::mem::size_of::<History>();
         assert!(bytes <= 104, "{bytes} bytes");
+    }
+
+    #[test]
+    fn an_open_room_that_keeps_nothing_wakes_nobody_and_is_forgotten_once_it_is_closed() {
+        let mut fixture = Fixture::new(|config| config.limits.history_messages_max = 0);
+        let room = RoomName::new("r").unwrap();
+        fixture.bus.open(at(1), &room);
+        fixture.read(1, "r", ReadFrom::Newest(0), 0);
+        assert_eq!(fixture.bus.timeout(at(1)), None);
+        fixture.publish(1, "r", None);
+        assert!(fixture.bus.timeout(at(1)).is_some());
+        fixture.bus.handle_deadlines(at(5));
+        assert_eq!((fixture.bus.timeout(at(5)), fixture.bus.rooms.len()), (None, 1));
+        fixture.bus.close(at(5), &room);
+        fixture.bus.handle_deadlines(at(9));
+        assert_eq!(fixture.bus.rooms.len(), 0);
     }
 
     #[test]
