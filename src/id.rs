@@ -115,6 +115,21 @@ name! {
     UserId
 }
 
+/// No name that [`check_name`] allows: nobody can join, publish or ask for it. It needs no escaping in JSON, nor as part of a Redis key.
+const MODERATION: &str = "%moderation";
+
+impl RoomName {
+    /// The room through which a host's commands about users reach all nodes.
+    pub(crate) fn moderation() -> Self {
+        Self(SmolStr::new_static(MODERATION))
+    }
+
+    /// Whether it is [`RoomName::moderation`].
+    pub(crate) fn is_moderation(&self) -> bool {
+        self.as_str() == MODERATION
+    }
+}
+
 /// Names one life of a room's history: the sequence numbers of two epochs have nothing to do with each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch(SmolStr);
@@ -188,6 +203,7 @@ mod tests {
             ("two words", Err(NameError::Character(' '))),
             ("a\"b", Err(NameError::Character('"'))),
             ("{tag}", Err(NameError::Character('{'))),
+            (MODERATION, Err(NameError::Character('%'))),
             (long.as_str(), Err(NameError::TooLong(129))),
         ] {
             assert_eq!(check_name(name), expected, "{name:?}");

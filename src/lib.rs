@@ -30,7 +30,7 @@ pub mod time;
 
 pub use config::Config;
 pub use error::Error;
-pub use hub::{HostPublication, Notice, Policy};
+pub use hub::{HostPublication, Moderation, Notice, Policy};
 pub use id::{ConnectionId, RoomName, UserId};
 pub use net::Listener;
 pub use server::{HostLoop, Remote, Server, Stats};

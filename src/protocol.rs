@@ -57,6 +57,8 @@ error_codes! {
     TooLarge "too_large" false,
     /// The policy does not allow it.
     Forbidden "forbidden" false,
+    /// The host took the connection out of the room; `left` follows.
+    Removed "removed" false,
     /// More messages than the rate limit allows; at most one such error a second.
     RateLimited "rate_limited" true,
     /// The room delivers as fast as it can; the message was not taken.
@@ -72,13 +74,16 @@ error_codes! {
 /// A code and a reason with which a connection is closed.
 ///
 /// 4000 to 4499: come back, with full jitter. 4500 to 4999: do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
     /// RFC 6455 section 7.4.
     pub code: u16,
-    /// At most 123 bytes.
-    pub reason: &'static str,
+    /// At most [`CLOSE_REASON_BYTES_MAX`] bytes.
+    pub reason: Cow<'static, str>,
 }
+
+/// The longest text of a [`CloseReason`]: the payload of a control frame but for the code (RFC 6455 section 5.5).
+pub const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 impl CloseReason {
     /// The server shuts down or restarts.
@@ -105,7 +110,7 @@ impl CloseReason {
     pub const STALLED_OFTEN: Self = Self::new(4502, "took no bytes for too long, three times in five minutes");
 
     const fn new(code: u16, reason: &'static str) -> Self {
-        Self { code, reason }
+        Self { code, reason: Cow::Borrowed(reason) }
     }
 }
 

@@ -4,6 +4,7 @@ mod api;
 mod clock;
 mod dispatch;
 mod metrics;
+mod moderation;
 mod remote;
 mod shutdown;
 mod site;
@@ -258,6 +259,7 @@ impl Server {
         net.handle_deadlines(&mut dispatch);
         self.hub.handle_deadlines(now);
         self.bus.handle_deadlines(now);
+        self.hub.handle_readiness(now, self.bus.is_ready());
         self.run_bus(now);
         self.answer_requests(now);
         self.deliver_own(now);
@@ -292,7 +294,7 @@ impl Server {
         self.hub.close(self.clock.resume(), connection, reason);
     }
 
-    /// Closes all connections of a user; says how many.
+    /// Closes all connections of a user on this node; says how many. For all nodes: [`Server::disconnect_user`].
     pub fn close_user(&mut self, user: &str, reason: CloseReason) -> usize {
         self.hub.close_user(self.clock.resume(), user, reason)
     }
@@ -343,6 +345,11 @@ impl Server {
                 Command::Publish(publication) => {
                     if let Err(error) = self.hub.publish_for_host(now, &publication) {
                         log::warn!("publication of another thread was dropped: {error}");
+                    }
+                }
+                Command::Moderate(moderation) => {
+                    if let Err(error) = self.hub.moderate_for_host(now, &moderation) {
+                        log::warn!("command of another thread was dropped: {error}");
                     }
                 }
                 Command::Close(connection, reason) => self.hub.close(now, connection, reason),

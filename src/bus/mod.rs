@@ -43,7 +43,8 @@ pub enum FigureKind {
 /// open, in the order of its number, once; a message with the id of an accepted one is a duplicate for as long as that one is in
 /// history, and at least for the dedupe window. The methods run on the loop: they must not block.
 pub trait Bus {
-    /// From now on the room's messages are to be delivered here.
+    /// From now on the room's messages are to be delivered here. One room, `%moderation`, is opened at the start and stays open: what the
+    /// hosts of all nodes want done about users is published there.
     fn open(&mut self, now: Now, room: &RoomName);
 
     /// The room's messages need not be delivered here any more.

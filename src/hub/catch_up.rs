@@ -90,7 +90,11 @@ impl Hub {
     }
 
     pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, &'static str>) {
-        let Some(Pending::Read { connection, room, bytes_max }) = self.pending.remove(&ticket) else { return };
+        let (connection, room, bytes_max) = match self.pending.remove(&ticket) {
+            Some(Pending::Read { connection, room, bytes_max }) => (connection, room, bytes_max),
+            Some(Pending::Moderation) => return self.handle_moderation_located(now, page.err()),
+            Some(Pending::Publication { .. }) | None => return,
+        };
         if bytes_max > 0
             && let Some(reader) = self.connections.get_mut(connection)
         {

@@ -234,6 +234,17 @@ impl Connections {
         ConnectionId { slot, generation }
     }
 
+    /// How many slots there are; some may be empty.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The connection in a slot, if it is a certain user's.
+    pub(super) fn of_user(&self, slot: u32, user: UserKey) -> Option<ConnectionId> {
+        let connection = self.slots.get(slot as usize)?.as_ref().filter(|connection| connection.user == user)?;
+        Some(ConnectionId { slot, generation: connection.generation })
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
         self.slots.iter().enumerate().filter_map(|(slot, connection)| {
             let connection = connection.as_ref()?;

@@ -25,7 +25,9 @@ impl Hub {
         match event {
             BusEvent::Published { ticket, outcome } => self.handle_published(now, ticket, outcome),
             BusEvent::Page { ticket, page } => self.handle_page(now, ticket, page),
+            BusEvent::Delivered { room, message } if room.is_moderation() => self.handle_command(now, &message),
             BusEvent::Delivered { room, message } => self.handle_delivered(now, &room, message),
+            BusEvent::EpochChanged { room, top, .. } if room.is_moderation() => self.handle_commands_lost(top),
             BusEvent::EpochChanged { room, epoch, top } => self.handle_epoch_changed(now, &room, epoch, top),
             BusEvent::Presence { room, change } => self.handle_presence_elsewhere(now, &room, &change),
             BusEvent::Typing { room, user, status } => self.handle_typing_elsewhere(now, &room, &user, status),

@@ -5,6 +5,7 @@
 //! [`Hub::flush_rooms`] for what rooms owe their members, [`Hub::poll_notice`] for the host. The loop contract in one
 //! sentence: *hand in what happened, then pull until nothing is left.*
 
+mod arrivals;
 mod attendance;
 mod budget;
 mod catch_up;
@@ -12,6 +13,7 @@ mod connection;
 mod delivery;
 mod flush;
 mod membership;
+mod moderation;
 mod notice;
 mod outbox;
 mod policy;
@@ -26,6 +28,7 @@ use std::collections::{HashMap, VecDeque};
 
 use slab::Slab;
 
+pub use self::moderation::Moderation;
 pub use self::notice::Notice;
 pub use self::outbox::Output;
 pub use self::policy::{Identity, OpenPolicy, Policy, Refusal, open_identity};
@@ -33,6 +36,7 @@ pub use self::publish::HostPublication;
 pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, Verdict};
+use self::moderation::Moderator;
 use self::notice::Notices;
 use self::outbox::Outbox;
 use self::presence::Due;
@@ -82,6 +86,7 @@ pub struct Hub {
     #[allow(clippy::vec_box, reason = "logs hold boxes, which go back and forth")]
     buffers: Vec<Box<LogBuffer>>,
     log_bytes: usize,
+    moderator: Moderator,
     notices: Notices,
     shares_presence: bool,
     is_draining: bool,
@@ -91,7 +96,7 @@ pub struct Hub {
 impl Hub {
     /// A hub without connections. `config` has been checked.
     pub fn new(config: &Config, policy: Box<dyn Policy>) -> Self {
-        Self {
+        let mut hub = Self {
             limits: config.limits.clone(),
             timing: config.timing.clone(),
             policy,
@@ -115,11 +120,14 @@ impl Hub {
             stalls: VecDeque::new(),
             buffers: Vec::new(),
             log_bytes: 0,
+            moderator: Moderator::default(),
             notices: Notices::new(config.notices, config.limits.notices_max),
             shares_presence: false,
             is_draining: false,
             stats: HubStats::default(),
-        }
+        };
+        hub.open_moderation();
+        hub
     }
 
     /// The policy, for the admission of requests.
@@ -153,6 +161,7 @@ impl Hub {
         };
         self.outbox.message(id, &mut connection, &welcome);
         self.connections.insert(id, connection);
+        self.moderator.arrivals.note(id.generation);
         self.notices.push(|| Notice::Connected { connection: id, user: user.clone() });
     }
 
@@ -240,11 +249,11 @@ impl Hub {
         }
     }
 
-    /// Closes all connections of a user; says how many.
+    /// Closes all connections of a user on this node; says how many. [`Moderation::Disconnect`] closes those of all nodes.
     pub fn close_user(&mut self, now: Now, user: &str, reason: CloseReason) -> usize {
         let Some(key) = self.users.find(user) else { return 0 };
         let ids: Vec<_> = self.connections.iter().filter(|(_, c)| c.user == key).map(|(id, _)| id).collect();
-        for id in &ids {
+        for (id, reason) in ids.iter().zip(std::iter::repeat_n(reason, ids.len())) {
             self.close(now, *id, reason);
         }
         ids.len()
@@ -282,7 +291,7 @@ impl Hub {
     /// Whether there is something to pull right now.
     pub fn has_work(&self) -> bool {
         let in_turn = [&self.dirty, &self.rounds].iter().any(|rooms| !rooms.is_empty());
-        let in_turn = in_turn || !self.drained.is_empty() || !self.resumed.is_empty();
+        let in_turn = in_turn || !self.drained.is_empty() || !self.resumed.is_empty() || self.moderator.has_work();
         in_turn || !self.outbox.is_empty() || !self.requests.is_empty()
     }
 
@@ -305,6 +314,7 @@ impl Hub {
     pub fn handle_deadlines(&mut self, now: Now) {
         self.resume_catch_ups(now);
         self.end_rests(now);
+        self.moderate(now);
         for _ in 0..LOOKS_PER_TURN {
             let Some((_, due)) = self.wheel.pop(Tick::of(now)) else { break };
             self.handle_due(now, due);

@@ -8,7 +8,7 @@ use crate::protocol::{self, CloseReason, ServerMessage};
 use super::connection::Connection;
 
 /// Something for one connection, in the order in which it was said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output<'a> {
     /// Whole frames for its own output.
     Frames(ConnectionId, &'a [u8]),

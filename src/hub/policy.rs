@@ -32,7 +32,7 @@ pub trait Policy {
         open_identity(request)
     }
 
-    /// Whether a user may join a room.
+    /// Whether a user may join a room; also one that was [taken out](crate::Server::kick) of it.
     ///
     /// # Errors
     /// The sentence of the `forbidden` error.

@@ -29,6 +29,8 @@ pub(super) enum Due {
     Grace { room: RoomRef, user: UserKey },
     /// A room may count its members.
     Members { room: RoomRef },
+    /// The place of the host's commands may be asked for again.
+    Moderation,
     /// A member that could not read history tries again.
     CatchUp { room: RoomRef, connection: ConnectionId },
 }
@@ -75,7 +77,7 @@ impl Hub {
         self.wheel.insert(until, Due::Grace { room, user });
     }
 
-    fn end_presence_here(&mut self, now: Now, index: u32, user: UserKey) {
+    pub(super) fn end_presence_here(&mut self, now: Now, index: u32, user: UserKey) {
         self.tell_elsewhere(index, user, PresenceStatus::Offline);
         let present = &mut self.rooms[index as usize].users;
         if present.get(user).is_some_and(|presence| presence.is_elsewhere) {
@@ -138,6 +140,7 @@ impl Hub {
                     self.count_members(now, room.index);
                 }
             }
+            Due::Moderation => self.locate_moderation(),
             Due::CatchUp { room, connection } => {
                 if self.find_room(room).is_some() {
                     self.retry_catch_up(now, room.index, connection);

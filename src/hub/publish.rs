@@ -29,6 +29,8 @@ pub(super) enum Pending {
     },
     /// A page for a member that catches up.
     Read { connection: ConnectionId, room: RoomRef, bytes_max: usize },
+    /// Where the order of the host's commands stands.
+    Moderation,
 }
 
 /// Commands whose answers are not notices. They count among the publications under way, so these bound both.

@@ -30,6 +30,8 @@ pub struct HubStats {
     pub fallbacks: u64,
     /// Connections closed because they took no bytes for too long.
     pub stalled: u64,
+    /// Connections closed, or taken out of a room, by commands of the host for all nodes.
+    pub moderated: u64,
     /// Messages refused by the rate limit.
     pub rate_limited: u64,
     /// `error` messages, for whatever reason.

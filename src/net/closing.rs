@@ -36,9 +36,10 @@ impl Net {
 
     pub(super) fn begin_close(&mut self, slot: u32, reason: CloseReason, phase: Phase, handler: &mut impl Handler) {
         let id = self.connections[slot as usize].id(slot);
-        log::debug!("connection {id}: closing with {} {}", reason.code, reason.reason);
+        let CloseReason { code, reason } = reason;
+        log::debug!("connection {id}: closing with {code} {reason}");
         let mut output = self.connections[slot as usize].output.take().unwrap_or_default();
-        output.append_close(reason.code, reason.reason);
+        output.append_close(code, &reason);
         self.connections[slot as usize].output = Some(output);
         self.begin_closing(slot, phase, handler);
     }

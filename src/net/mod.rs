@@ -85,7 +85,7 @@ pub trait Handler {
 }
 
 /// What is to become of a connection after a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It goes on.
     Continue,

@@ -129,6 +129,7 @@ fn list_hub(stats: HubStats) -> (Vec<Line>, Vec<Line>) {
         rests_cut,
         fallbacks,
         stalled,
+        moderated,
         rate_limited,
         errors,
     } = stats;
@@ -152,6 +153,7 @@ fn list_hub(stats: HubStats) -> (Vec<Line>, Vec<Line>) {
         ("room_rests_cut", "Rests that ended early or were not taken.", rests_cut),
         ("fallbacks", "Live members that fell back to history.", fallbacks),
         ("connections_stalled", "Connections closed because they took no bytes for too long.", stalled),
+        ("connections_moderated", "Connections closed, or taken out of a room, by commands for all nodes.", moderated),
         ("messages_rate_limited", "Messages refused by the rate limit.", rate_limited),
         ("errors", "Error messages to clients, for whatever reason.", errors),
     ];

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::error::Error;
-use crate::hub::HostPublication;
-use crate::id::ConnectionId;
+use crate::hub::{HostPublication, Moderation};
+use crate::id::{ConnectionId, RoomName, UserId};
 use crate::inbox::InboxSender;
 use crate::protocol::CloseReason;
 
@@ -13,6 +13,7 @@ use super::Stats;
 /// What another thread may ask of the server.
 pub(super) enum Command {
     Publish(HostPublication),
+    Moderate(Moderation),
     Close(ConnectionId, CloseReason),
     CloseUser(String, CloseReason),
     Stats(Box<dyn FnOnce(Stats) + Send>),
@@ -48,6 +49,24 @@ impl Remote {
         self.send(Command::Publish(publication))
     }
 
+    /// Closes all connections of a user on all nodes, as [`Server::disconnect_user`](super::Server::disconnect_user). What becomes of it is
+    /// told as for [`Remote::publish`].
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn disconnect_user(&self, user: UserId, reason: CloseReason) -> Result<(), Error> {
+        self.send(Command::Moderate(Moderation::Disconnect { user, reason }))
+    }
+
+    /// Takes all connections of a user out of a room on all nodes, as [`Server::kick`](super::Server::kick). What becomes of it is
+    /// told as for [`Remote::publish`].
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn kick(&self, room: RoomName, user: UserId) -> Result<(), Error> {
+        self.send(Command::Moderate(Moderation::Kick { room, user }))
+    }
+
     /// Closes a connection.
     ///
     /// # Errors
@@ -56,7 +75,7 @@ impl Remote {
         self.send(Command::Close(connection, reason))
     }
 
-    /// Closes all connections of a user.
+    /// Closes all connections of a user on this node.
     ///
     /// # Errors
     /// As [`Remote::publish`].

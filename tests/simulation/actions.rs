@@ -1,8 +1,9 @@
 //! What clients, sockets, the host and other nodes do, at random.
 
-use roomcast::hub::HostPublication;
+use roomcast::hub::{HostPublication, Moderation};
 use roomcast::id::{ConnectionId, UserId};
 use roomcast::protocol::{self, Chat, CloseReason};
+use roomcast::publication::Ticket;
 
 use super::chance::Chance;
 use super::seat::user_name;
@@ -37,6 +38,11 @@ pub(crate) enum Action {
     ChangeEpoch { room: usize },
     ForgetOldest { room: usize },
     LoseDelivery { room: usize },
+    Kick { room: usize, user: usize },
+    KickForSure { room: usize, user: usize },
+    CloseEverywhere { user: usize },
+    CommandElsewhere { room: usize, user: usize, age_millis: u64 },
+    LoseCommands,
     Wait { millis: u64 },
     Sicken,
     Settle,
@@ -48,8 +54,38 @@ impl Action {
         let chance = &mut world.chance;
         let seat = chance.index(world.settings.seats);
         let room = chance.index(world.settings.rooms);
-        let weights =
-            [60, 70, 20, 200, 10, 15, 5, 6, 30, 20, recovery * 2, 12, 8, 1, 250, 20, 30, 2, 2, 6, 4, 1, 2, 4, 12];
+        let weights = [
+            60,
+            70,
+            20,
+            200,
+            10,
+            15,
+            5,
+            6,
+            30,
+            20,
+            recovery * 2,
+            12,
+            8,
+            1,
+            250,
+            20,
+            30,
+            2,
+            2,
+            6,
+            4,
+            1,
+            2,
+            4,
+            12,
+            6,
+            1,
+            1,
+            4,
+            1,
+        ];
         match chance.weighted(&weights) {
             0 => Self::Connect { seat },
             1 => Self::Join { seat, room },
@@ -76,7 +112,15 @@ impl Action {
             22 => Self::Sicken,
             23 => Self::JoinAll { seat },
             // Some are never here.
-            _ => Self::MoveElsewhere { room, user: chance.index(world.settings.users + 2) },
+            24 => Self::MoveElsewhere { room, user: chance.index(world.settings.users + 2) },
+            25 => Self::Kick { room, user: chance.index(world.settings.users + 2) },
+            26 => Self::KickForSure { room, user: chance.index(world.settings.users) },
+            27 => Self::CloseEverywhere { user: chance.index(world.settings.users) },
+            28 => {
+                let age_millis = chance.pick(&[0, 0, 3000, 60_000, 3_600_000]);
+                Self::CommandElsewhere { room, user: chance.index(world.settings.users), age_millis }
+            }
+            _ => Self::LoseCommands,
         }
     }
 }
@@ -126,6 +170,20 @@ impl World {
             Action::LoseDelivery { room } => {
                 if self.settings.bus == BusKind::Lossy {
                     self.with_fake(|bus| bus.lose_delivery(&room_name(room)));
+                }
+            }
+            Action::Kick { room, user } => drop(self.kick(room, user)),
+            Action::KickForSure { room, user } => self.kick_for_sure(room, user),
+            Action::CloseEverywhere { user } => {
+                let user = UserId::new(&user_name(user)).expect("a user name");
+                let _ = self
+                    .hub
+                    .moderate_for_host(self.now, &Moderation::Disconnect { user, reason: CloseReason::EXPELLED });
+            }
+            Action::CommandElsewhere { room, user, age_millis } => self.command_elsewhere(room, user, age_millis),
+            Action::LoseCommands => {
+                if let Some(moderation) = self.moderation.clone() {
+                    self.with_fake(|bus| bus.change_epoch(&moderation, Vec::new()));
                 }
             }
             Action::Wait { millis } => self.advance_clock(millis),
@@ -302,6 +360,45 @@ impl World {
             HostPublication { room: room_name(room), user, name: Some("Host".to_owned()), text, data: None, id };
         // Refused when too many wait.
         let _ = self.hub.publish_for_host(self.now, &publication);
+    }
+
+    /// Refused when too many wait.
+    fn kick(&mut self, room: usize, user: usize) -> Option<Ticket> {
+        self.kicked.insert((room, user));
+        let kick =
+            Moderation::Kick { room: room_name(room), user: UserId::new(&user_name(user)).expect("a user name") };
+        self.hub.moderate_for_host(self.now, &kick).ok()
+    }
+
+    /// With nothing else in between: if the bus took the command, the user is out.
+    fn kick_for_sure(&mut self, room: usize, user: usize) {
+        let Some(ticket) = self.kick(room, user) else { return };
+        self.settle();
+        if !self.commands.contains(&ticket) {
+            return;
+        }
+        self.coverage.kicked_for_sure += 1;
+        // No grace is left to it, either.
+        self.lost.remove(&(room, user));
+        self.check_presence(room);
+        for (at, seat) in self.seats.iter().enumerate().filter(|(_, seat)| seat.user == user) {
+            assert!(!seat.views[room].is_in(), "seat {at} (u{user}) was kicked out of r{room} and is still in it");
+        }
+    }
+
+    /// Another node has somebody kicked, or closed, and may have said so long ago.
+    fn command_elsewhere(&mut self, room: usize, user: usize, age_millis: u64) {
+        let Some(moderation) = self.moderation.clone() else { return };
+        let (name, ts) = (user_name(user), self.now.unix_ms - age_millis);
+        let body = match self.chance.below(4) {
+            0 => format!(r#"{{"type":"disconnect","userId":"{name}","code":4600,"reason":"out","ts":{ts}"#),
+            1 => format!(r#"{{"type":"dance","userId":"{name}","ts":{ts}"#),
+            _ => {
+                self.kicked.insert((room, user));
+                format!(r#"{{"type":"kick","room":"r{room}","userId":"{name}","ts":{ts}"#)
+            }
+        };
+        self.with_fake(|bus| bus.publish_elsewhere(&moderation, body.into_bytes()));
     }
 
     /// The body of a message that another node has taken.

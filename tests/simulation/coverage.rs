@@ -45,4 +45,7 @@ coverage! {
     rests,
     rests_cut,
     elsewhere,
+    removed,
+    kicked_for_sure,
+    moderated,
 }

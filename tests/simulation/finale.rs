@@ -33,6 +33,8 @@ impl World {
             quiet_rounds = if is_idle && !self.hub.has_work() { quiet_rounds + 1 } else { 0 };
         }
         assert!(quiet_rounds == 12, "hub and bus do not come to rest");
+        self.in_grace.retain(|key, _| !self.kicked.contains(key));
+        self.kicked.clear();
         self.check_rest();
         self.coverage.levelled += 1;
         if let Some(bus) = self.bus.fake() {
@@ -88,7 +90,7 @@ impl World {
     }
 
     /// Members ⊆ online ⊆ members ∪ those in grace, at every member that can list them.
-    fn check_presence(&self, room: usize) {
+    pub(crate) fn check_presence(&self, room: usize) {
         let here = |seat: &&super::seat::Seat| seat.views[room].is_in();
         let members: BTreeSet<String> = self.seats.iter().filter(here).map(|seat| user_name(seat.user)).collect();
         // The end of a grace is noticed late, and big rooms count once a second.
@@ -149,6 +151,7 @@ impl World {
         self.hub.handle_bus_event(self.now, stray_answer());
         self.coverage.fallbacks += stats.fallbacks;
         self.coverage.rests += stats.rests;
+        self.coverage.moderated += stats.moderated;
         self.coverage.rests_cut += stats.rests_cut;
     }
 }

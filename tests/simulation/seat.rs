@@ -116,7 +116,7 @@ impl Seat {
                 view.on_any(kind)?;
                 self.on_joined(room, &message, truth, coverage)?;
             }
-            "left" => view.on_left(id.unwrap_or_default())?,
+            "left" => view.on_left(id)?,
             "presence" => {
                 view.on_any(kind)?;
                 view.on_presence(message["userId"].as_str().ok_or("no user")?, message["status"] == "online");
@@ -168,6 +168,13 @@ impl Seat {
         let is_temporary = message["temporary"] == true;
         if is_temporary != message["retryAfterMs"].is_u64() {
             return Err("temporary errors, and only those, say when to try again".to_owned());
+        }
+        if code == "removed" {
+            coverage.removed += 1;
+            let room = room_number(message["room"].as_str().ok_or("removed from no room")?);
+            self.views[room].on_removed()?;
+            // Copies that it was owed do not come any more.
+            self.unanswered.retain(|_, in_room| *in_room != room);
         }
         if let Some(id) = message["id"].as_str() {
             self.unanswered.remove(id);

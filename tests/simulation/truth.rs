@@ -39,6 +39,13 @@ pub(crate) struct Truth {
     rooms: Vec<RoomTruth>,
 }
 
+/// Where the host's commands about users go: a room that nobody can join.
+const MODERATION: &str = "%moderation";
+
+pub(crate) fn is_moderation(room: &RoomName) -> bool {
+    room.as_str() == MODERATION
+}
+
 /// The number of a room, from its name: `r0`, `r1` …
 pub(crate) fn room_number(name: &str) -> usize {
     name.strip_prefix('r').and_then(|number| number.parse().ok()).expect("rooms are named by number")

@@ -22,6 +22,8 @@ pub(crate) struct View {
     /// Who is online, while the room lists its users.
     pub(crate) users: Option<BTreeSet<String>>,
     pub(crate) count: usize,
+    /// It was told that it is taken out; `left` follows.
+    is_removed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +73,11 @@ impl View {
 
     /// Whether nothing is under way: no request unanswered, no hole unexplained.
     pub(crate) fn is_settled(&self) -> bool {
-        self.joins.is_empty() && self.leaves.is_empty() && self.provisional.is_empty() && !self.has_hole
+        self.joins.is_empty()
+            && self.leaves.is_empty()
+            && !self.is_removed
+            && self.provisional.is_empty()
+            && !self.has_hole
     }
 
     /// The last position up to which the client has everything.
@@ -194,7 +200,27 @@ impl View {
         }
     }
 
-    pub(crate) fn on_left(&mut self, id: &str) -> Checked {
+    pub(crate) fn on_removed(&mut self) -> Checked {
+        if self.is_removed {
+            return Err("removed twice".to_owned());
+        }
+        self.is_removed = true;
+        Ok(())
+    }
+
+    pub(crate) fn on_left(&mut self, id: Option<&str>) -> Checked {
+        if std::mem::take(&mut self.is_removed) {
+            // With the id of a leave that waited for what was owed.
+            let leaves = self.leaves.len();
+            self.leaves.retain(|leave| Some(leave.as_str()) != id);
+            self.leave_room();
+            return if leaves == self.leaves.len() + usize::from(id.is_some()) {
+                Ok(())
+            } else {
+                Err(format!("left to no leave: {id:?}"))
+            };
+        }
+        let id = id.ok_or("left unasked, and not removed")?;
         let Some(at) = self.leaves.iter().position(|leave| leave == id) else {
             return Err(format!("left to no leave: {id}"));
         };

@@ -9,7 +9,7 @@ use roomcast::bus::{Bus, LocalBus};
 use roomcast::hub::{Hub, OpenPolicy, Output};
 use roomcast::id::{ConnectionId, RoomName, UserId};
 use roomcast::protocol::PresenceStatus;
-use roomcast::publication::{BusEvent, BusRequest, PresenceChange, Ticket};
+use roomcast::publication::{BusEvent, BusRequest, Outcome, PresenceChange, Ticket};
 use roomcast::time::Now;
 
 use super::chance::Chance;
@@ -19,7 +19,7 @@ use super::seat::Seat;
 use super::settings::{BusKind, Settings};
 use super::trace::Trace;
 use super::transport::Link;
-use super::truth::{Truth, room_name, room_number};
+use super::truth::{Truth, is_moderation, room_name, room_number};
 
 /// Larger than any frame that these limits allow.
 pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024;
@@ -71,6 +71,12 @@ pub(crate) struct World {
     pub(crate) elsewhere: BTreeSet<(usize, String)>,
     /// Who is present here, as other nodes are told.
     pub(crate) shared: BTreeSet<(usize, String)>,
+    /// Who may have been kicked since the world was last at rest: whoever is in grace then is owed none.
+    pub(crate) kicked: BTreeSet<(usize, usize)>,
+    /// Commands of this node that the bus has taken.
+    pub(crate) commands: BTreeSet<Ticket>,
+    /// The room of commands, once the hub has opened it.
+    pub(crate) moderation: Option<RoomName>,
     pub(crate) texts: u64,
     /// The last chats with an id: who, where, and the id.
     pub(crate) said: Vec<(usize, usize, String)>,
@@ -109,6 +115,9 @@ impl World {
             in_grace: BTreeMap::new(),
             elsewhere: BTreeSet::new(),
             shared: BTreeSet::new(),
+            kicked: BTreeSet::new(),
+            commands: BTreeSet::new(),
+            moderation: None,
             texts: 0,
             said: Vec::new(),
             coverage: Coverage::default(),
@@ -151,6 +160,8 @@ impl World {
 
     /// Lets hub and bus talk until neither has anything to say.
     pub(crate) fn exchange(&mut self) {
+        let is_ready = !self.chance.one_in(200);
+        self.hub.handle_readiness(self.now, is_ready);
         if let Some(bus) = self.bus.fake() {
             bus.step();
         }
@@ -170,7 +181,11 @@ impl World {
                 | BusEvent::Typing { room, .. } => room.clone(),
             };
             self.publications -= usize::from(matches!(event, BusEvent::Published { .. }));
-            self.truth.observe(room_number(room.as_str()), &event);
+            if !is_moderation(&room) {
+                self.truth.observe(room_number(room.as_str()), &event);
+            } else if let BusEvent::Published { ticket, outcome: Outcome::Accepted(_) } = &event {
+                self.commands.insert(*ticket);
+            }
             self.hub.handle_bus_event(self.now, event);
         }
         panic!("hub and bus talk forever");
@@ -179,6 +194,12 @@ impl World {
     fn pass_on(&mut self, request: BusRequest) {
         let (now, bus) = (self.now, self.bus.bus());
         match request {
+            BusRequest::Open(room) if is_moderation(&room) => {
+                assert!(self.moderation.is_none(), "the room of commands is opened twice");
+                bus.open(now, &room);
+                self.moderation = Some(room);
+            }
+            BusRequest::Close(room) if is_moderation(&room) => panic!("the room of commands is closed"),
             BusRequest::Open(room) => {
                 self.truth.open(room_number(room.as_str()));
                 bus.open(now, &room);
@@ -209,7 +230,7 @@ impl World {
                 bus.publish(now, ticket, publication);
             }
             BusRequest::Read { ticket, room, from, bytes_max } => {
-                self.reads += 1;
+                self.reads += usize::from(!is_moderation(&room));
                 let known = self.tickets.insert(ticket, room.clone());
                 assert!(known.is_none(), "{ticket:?} is used twice");
                 bus.read(now, ticket, &room, from, bytes_max);
@@ -336,7 +357,9 @@ impl World {
         let most = limits.log_bytes_total_max + FRAME_BYTES_MAX;
         assert!(stats.log_bytes <= most, "{} bytes in logs exceed {most}", stats.log_bytes);
         // A room that rests is no work, but the hub must ask to be called again.
-        let rests = !self.hub.is_flushed() && !self.hub.has_work() && self.publications == 0;
+        // Commands wait for the answer to a question of their own; that wakes the loop.
+        let is_asked = self.publications > 0 || self.tickets.values().any(is_moderation);
+        let rests = !self.hub.is_flushed() && !self.hub.has_work() && !is_asked;
         assert!(!rests || self.hub.timeout(self.now).is_some(), "something is owed, and nothing would wake the loop");
         assert!(self.publications <= limits.publications_pending_max, "{} publications pending", self.publications);
         for (at, seat) in self.seats.iter().enumerate() {

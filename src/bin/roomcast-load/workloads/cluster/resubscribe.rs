@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Channels in one command of the bare subscriber, as many as the bus has in one.
 const CHANNELS_PER_COMMAND: usize = 512;
 
+/// Rooms that a node has open on its own: that of its host's commands.
+const OWN_ROOMS: usize = 1;
+
 /// When what was reached after a cut, in microseconds since the step before it.
 struct Times {
     link: u64,
@@ -33,6 +36,7 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     let mut crowd = cluster.crowd(&node)?;
     let clients = crowd.open(1, Ear::Counts)?;
     crowd.join(&vec![clients[0]; rooms], |nth| nth as u32)?;
+    let rooms = rooms + OWN_ROOMS;
     let mut connection = cluster.redis.connection()?;
     wait_until("all rooms to be joined", || {
         let pending = metric(node.address, "roomcast_redis_requests_pending")?;

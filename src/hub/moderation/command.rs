@@ -1,0 +1,155 @@
+//! What a host wants done about a user, and how nodes tell each other.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{RoomName, UserId};
+use crate::protocol::{CLOSE_REASON_BYTES_MAX, CloseReason};
+use crate::time::Now;
+
+/// The close codes that are the application's.
+const CODES: std::ops::RangeInclusive<u16> = 4000..=4999;
+
+/// No command is larger: names have a bound, and so has a reason, however much of it has to be escaped.
+const COMMAND_BYTES_MAX: usize = 2048;
+
+/// What a host wants done about a user, on all nodes; see [`Hub::moderate_for_host`](super::Hub::moderate_for_host).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moderation {
+    /// Close all connections of a user.
+    Disconnect {
+        /// Whose.
+        user: UserId,
+        /// With what; the code is one of 4000 to 4999, as for a [`CloseReason`] of ours.
+        reason: CloseReason,
+    },
+    /// Take all connections of a user out of a room; they go on in their other rooms.
+    Kick {
+        /// Out of which.
+        room: RoomName,
+        /// Whose.
+        user: UserId,
+    },
+}
+
+/// A command as nodes tell each other. A later version may have more kinds.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
+enum Command<'a> {
+    Disconnect {
+        user_id: Cow<'a, str>,
+        code: u16,
+        reason: Cow<'a, str>,
+        ts: u64,
+    },
+    Kick {
+        room: Cow<'a, str>,
+        user_id: Cow<'a, str>,
+        ts: u64,
+    },
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+impl Command<'_> {
+    /// JSON without its end: see [`Publication::body`](crate::publication::Publication::body).
+    fn body(&self) -> Bytes {
+        let mut body = serde_json::to_vec(self).expect("a command always serialises");
+        body.pop();
+        debug_assert!(body.len() < COMMAND_BYTES_MAX);
+        Bytes::from(body)
+    }
+}
+
+impl Moderation {
+    /// The command as it is published now.
+    pub(super) fn body(&self, now: Now) -> Bytes {
+        self.command(now).body()
+    }
+
+    fn command(&self, now: Now) -> Command<'_> {
+        let ts = now.unix_ms;
+        match self {
+            Self::Disconnect { user, reason } => {
+                let (user_id, text) = (user.as_str().into(), Cow::Borrowed(&*reason.reason));
+                Command::Disconnect { user_id, code: reason.code, reason: text, ts }
+            }
+            Self::Kick { room, user } => {
+                Command::Kick { room: room.as_str().into(), user_id: user.as_str().into(), ts }
+            }
+        }
+    }
+
+    pub(super) fn user(&self) -> &UserId {
+        match self {
+            Self::Disconnect { user, .. } | Self::Kick { user, .. } => user,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        let Self::Disconnect { reason: CloseReason { code, reason }, .. } = self else { return Ok(()) };
+        if !CODES.contains(code) {
+            return Err(format!("close code {code}; {} to {} are allowed", CODES.start(), CODES.end()));
+        }
+        let (bytes, most) = (reason.len(), CLOSE_REASON_BYTES_MAX);
+        if bytes > most { Err(format!("close reason of {bytes} bytes exceeds {most}")) } else { Ok(()) }
+    }
+
+    /// What another node wants done, and when it said so; or why nothing can be done.
+    pub(super) fn read(body: &[u8]) -> Result<(Self, u64), String> {
+        if body.len() >= COMMAND_BYTES_MAX {
+            return Err(format!("{} bytes; {COMMAND_BYTES_MAX} are allowed", body.len() + 1));
+        }
+        let text = [body, b"}"].concat();
+        let user = |text: &str| UserId::new(text).map_err(|error| error.to_string());
+        let (moderation, ts) = match serde_json::from_slice(&text).map_err(|error| error.to_string())? {
+            Command::Disconnect { user_id, code, reason, ts } => {
+                let reason = CloseReason { code, reason: reason.into_owned().into() };
+                (Self::Disconnect { user: user(&user_id)?, reason }, ts)
+            }
+            Command::Kick { room, user_id, ts } => {
+                let room = RoomName::new(&room).map_err(|error| error.to_string())?;
+                (Self::Kick { room, user: user(&user_id)? }, ts)
+            }
+            Command::Unknown => return Err("it is of a kind that this version does not know".to_owned()),
+        };
+        moderation.check()?;
+        Ok((moderation, ts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disconnect(user: &str, code: u16, reason: &str) -> Moderation {
+        let reason = CloseReason { code, reason: reason.to_owned().into() };
+        Moderation::Disconnect { user: UserId::new(user).unwrap(), reason }
+    }
+
+    #[test]
+    fn commands_are_json_and_come_back_as_they_were() {
+        let now = Now { unix_ms: 7, ..Now::default() };
+        let kick = Moderation::Kick { room: RoomName::new("a").unwrap(), user: UserId::new("ann").unwrap() };
+        let expected = r#"{"type":"kick","room":"a","userId":"ann","ts":7"#;
+        assert_eq!((kick.body(now), Moderation::read(expected.as_bytes())), (expected.into(), Ok((kick, 7))));
+        let disconnect = disconnect("ann", 4600, "said \"no\"");
+        let expected = r#"{"type":"disconnect","userId":"ann","code":4600,"reason":"said \"no\"","ts":7"#;
+        assert_eq!(
+            (disconnect.body(now), Moderation::read(expected.as_bytes())),
+            (expected.into(), Ok((disconnect, 7)))
+        );
+    }
+
+    #[test]
+    fn the_longest_command_is_within_the_bound() {
+        let longest = disconnect(&"u".repeat(128), 4999, &"\u{1}".repeat(CLOSE_REASON_BYTES_MAX));
+        let body = longest.body(Now { unix_ms: u64::MAX, ..Now::default() });
+        assert!(body.len() < COMMAND_BYTES_MAX, "{} bytes", body.len());
+        assert_eq!(Moderation::read(&body), Ok((longest, u64::MAX)));
+        let words = Moderation::read(&[b' '; COMMAND_BYTES_MAX]).unwrap_err();
+        assert_eq!(words, "2049 bytes; 2048 are allowed");
+    }
+}

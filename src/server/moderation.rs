@@ -1,0 +1,38 @@
+//! What the host may have done about a user on all nodes.
+
+use crate::error::Error;
+use crate::hub::Moderation;
+use crate::id::{RoomName, UserId};
+use crate::protocol::CloseReason;
+use crate::publication::Ticket;
+
+use super::Server;
+
+impl Server {
+    /// Closes all connections of a user on all nodes; [`Notice::Published`](crate::Notice::Published) tells whether the command was taken.
+    ///
+    /// Its code is one of 4000 to 4999; [`CloseReason::EXPELLED`] tells clients not to come back by themselves. It forbids nothing:
+    /// whether the user may come back is for [`Policy::admit`](crate::Policy::admit) to say. A node whose link to the others is cut carries
+    /// it out when it is back, up to ten minutes later, and then only on connections that were there at the time of the command.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if the code or the reason is out of its bounds, or the server is busy or shutting down.
+    pub fn disconnect_user(&mut self, user: &UserId, reason: CloseReason) -> Result<Ticket, Error> {
+        self.moderate(&Moderation::Disconnect { user: user.clone(), reason })
+    }
+
+    /// Takes all connections of a user out of a room on all nodes; they go on in their other rooms.
+    ///
+    /// Each is told by an `error` with the code `removed`, and by `left`. Otherwise as [`Server::disconnect_user`]: whether the user may
+    /// join again is for [`Policy::allow_join`](crate::Policy::allow_join) to say.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if the server is busy or shutting down.
+    pub fn kick(&mut self, room: &RoomName, user: &UserId) -> Result<Ticket, Error> {
+        self.moderate(&Moderation::Kick { room: room.clone(), user: user.clone() })
+    }
+
+    fn moderate(&mut self, moderation: &Moderation) -> Result<Ticket, Error> {
+        self.hub.moderate_for_host(self.clock.resume(), moderation)
+    }
+}
