@@ -47,6 +47,14 @@ impl Host {
         Self::start(config, |config, host| Server::with_bus(config, host, Box::new(OpenPolicy), bus))
     }
 
+    /// With a bus that wakes the loop.
+    pub fn over(config: Config, bus: impl FnOnce(&Config, Arc<Waker>) -> Box<dyn Bus>) -> Self {
+        Self::start(config, |config, host| {
+            let bus = bus(&config, Arc::clone(&host.waker));
+            Server::with_bus(config, host, Box::new(OpenPolicy), bus)
+        })
+    }
+
     fn start(config: Config, server: impl FnOnce(Config, HostLoop) -> Result<Server, Error>) -> Self {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
