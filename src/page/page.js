@@ -41,7 +41,7 @@
     chat.on('presence', here(presence));
     chat.on('members', here(members));
     chat.on('typing', here(typing));
-    chat.on('left', here(() => notice('You were taken out of this room.')));
+    chat.on('left', here(removed));
     chat.on('error', ({ code, message }) => notice(`The server says: ${message} (${code}).`, 'error'));
     chat.join(room, { history: HISTORY });
     chat.connect();
@@ -89,13 +89,27 @@
 
   function showRoom(name) {
     room = name;
+    allowWriting(true);
     $('room-name').textContent = name;
     const hash = `#${encodeURIComponent(name)}`;
     if (location.hash !== hash) history.replaceState(null, '', hash);
     showTitle();
   }
 
+  /** Not joined again by itself: whoever did this had a reason. */
+  function removed({ message }) {
+    allowWriting(false);
+    members({ count: 0, users: [] });
+    const again = action('Join again', () => chat.join(room, { history: HISTORY }));
+    notice(make('span', '', `You are not in this room any more: ${message}. `, again), 'removed');
+  }
+
+  function allowWriting(allowed) {
+    $('text').disabled = $('send').disabled = !allowed;
+  }
+
   function joined({ messages, replace, resumed }) {
+    allowWriting(true);
     log.setAttribute('aria-busy', 'true');
     if (replace) {
       clearLog();

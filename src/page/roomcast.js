@@ -14,7 +14,7 @@
 //   status   {status, retryAt?, code?, reason?}  status: connecting, online, offline (retryAt says until when), closed
 //   welcome  the server's message
 //   joined   {room, messages, replace, resumed, recovered?, epoch, seq}  replace: what was shown before no longer counts
-//   left     {room}                            the server took us out of the room
+//   left     {room, code, message}             the server took us out of the room (code: removed); it is joined again only if you join it
 //   chat     {room, userId, name?, text, data?, id?, ts, seq, own}       in order, without holes, each once
 //   sent     {room, id, seq}                   accepted; the 'chat' with the same id may come later, or never after a leave
 //   failed   {room, id, text, data, code, message}  given up
@@ -31,6 +31,7 @@
   const WELCOME_MS = 10_000; // from the attempt to `welcome`
   const PONG_MS = 10_000;
   const HOLE_MS = 10_000; // how long the server may take to explain a missing seq
+  const ORPHAN_MS = 10_000; // how long the server may take to answer for a room that it took us out of
   const TYPING_RENEW_MS = 3_000;
   const TYPING_EXPIRES_MS = 6_000;
   const REFUSALS_MAX = 20; // temporary errors for one message before it is given up
@@ -377,8 +378,11 @@
       const room = this.#rooms.get(name);
       if (!room) return;
       if (id?.startsWith('leave-')) return room.restart(); // ours, and we have joined anew since
-      this.#forget(name, 'left', 'the server took us out of the room');
-      this.#emit('left', { room: name });
+      const { code, message } = room.removal ?? { code: 'left', message: 'the server took us out of the room' };
+      this.#forget(name, code, message);
+      // What was accepted before has its copy dropped: nothing may come for it.
+      this.#timers.set('orphans', ORPHAN_MS, () => this.#failOrphans(() => true, code, message));
+      this.#emit('left', { room: name, code, message });
     }
 
     #onChat({ type, ...message }) {
@@ -449,6 +453,11 @@
 
     #onError({ type, ...error }) {
       const { code, message, temporary, id, retryAfterMs } = error;
+      if (code === 'removed') {
+        const out = this.#rooms.get(error.room);
+        if (out) out.removal = { code, message }; // `left` follows, and ends all
+        return;
+      }
       if (code === 'rate_limited') {
         // The server tells of one refusal a second and drops the rest in silence. What it had accepted, it knows by its id.
         this.#pacer.empty(Date.now());
@@ -479,6 +488,7 @@
     joinId = null; // of the join that is not answered yet
     provisional = null; // messages of which only `joined` will tell whether they follow what we have
     refusals = 0;
+    removal = null; // why the server is about to take us out
     users = null; // Map of userId, or null where the server does not list them
     typing = [];
     typingSentAt = -Infinity;

@@ -1,7 +1,7 @@
 // The page in a real Chromium against the real server. Each test has its own room or its own server.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { DEADLINE_MS, eventually, message, openTab, rename, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
+import { DEADLINE_MS, eventually, kick, message, openTab, rename, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
 
 let browser;
 let server;
@@ -72,6 +72,37 @@ test('two tabs on two nodes talk, and see each other come, type and go', async (
     assertNoComplaints(alice);
   } finally {
     await Promise.all(nodes.map((node) => node.stop()));
+    await redis.stop();
+  }
+});
+
+test('who is taken out of a room is told, cannot write, and may join again', async () => {
+  const redis = startRedis();
+  const node = await startServer({ flags: ['--redis', redis.url] });
+  try {
+    const alice = await openTab(context, node.url, { name: 'alice', room: 'court' });
+    const bob = await openTab(context, node.url, { name: 'bob', room: 'court' });
+    await say(alice, 'objection!');
+    await message(bob, 'objection!').waitFor();
+    kick(redis, 'court', 'alice');
+    await alice.locator('.notice[data-kind="removed"]', { hasText: 'not in this room any more' }).waitFor();
+    await bob.locator('.notice[data-kind="presence"]', { hasText: 'alice left' }).waitFor();
+    assert.ok(await alice.locator('#text').isDisabled() && await alice.locator('#send').isDisabled());
+    assert.equal(await alice.textContent('#members-count'), '0');
+    await say(bob, 'order!');
+    await screenshot(alice, 'taken-out');
+    // A new connection does not bring her back; she does.
+    await alice.evaluate(() => window.sockets.at(-1).close());
+    await eventually(() => alice.evaluate(() => window.sockets.length), (count) => count > 2, 'a new connection');
+    await state(alice, 'online');
+    assert.deepEqual(await texts(alice), ['objection!']);
+    await alice.getByText('Join again').click();
+    await message(alice, 'order!').waitFor();
+    await say(alice, 'I rest my case');
+    await message(bob, 'I rest my case').waitFor();
+    assertNoComplaints(alice, bob);
+  } finally {
+    await node.stop();
     await redis.stop();
   }
 });

@@ -477,6 +477,41 @@ test('leaving and joining again before the answers came keeps the two stays apar
   assert.equal(events.of('left').length, 1, 'the server took us out');
 });
 
+test('who is taken out of a room is out, is told why, and joins again only when asked to', () => {
+  const { chat, events, socket } = live();
+  chat.join('hall');
+  socket.says({ type: 'typing', room: 'lobby', userId: 'bob', status: 'start' });
+  const accepted = chat.say('lobby', 'its copy is dropped');
+  socket.says({ type: 'error', code: 'removed', message: 'out with you', temporary: false, room: 'lobby' });
+  socket.says({ type: 'left', room: 'lobby' });
+  assert.deepEqual(events.of('left'), [{ type: 'left', room: 'lobby', code: 'removed', message: 'out with you' }]);
+  assert.deepEqual([events.of('error'), events.of('typing').at(-1).userIds], [[], []]);
+  assert.throws(() => chat.say('lobby', 'hello'), { code: 'not_joined' });
+  socket.chat(1);
+  assert.deepEqual([events.of('chat'), events.of('failed')], [[], []]);
+  mock.timers.tick(10_000);
+  assert.deepEqual(events.of('failed').map(({ id, code }) => [id, code]), [[accepted, 'removed']]);
+
+  const next = comeBack(socket);
+  next.welcome();
+  assert.deepEqual(next.all('join').map(({ room }) => room), ['hall']);
+  chat.join('lobby', { history: 50 });
+  assert.equal(next.last('join').since, undefined, 'a new stay');
+  next.joined({ seq: 4 });
+  assert.deepEqual([events.of('joined').at(-1).replace, events.of('left').length], [true, 1]);
+});
+
+test('who is taken out while joining does not go on waiting', () => {
+  const { chat, events, socket } = live();
+  chat.join('hall');
+  socket.says({ type: 'error', code: 'removed', message: 'out', temporary: false, room: 'hall', id: socket.last('join').id });
+  socket.says({ type: 'left', room: 'hall' });
+  assert.deepEqual(events.of('left').map(({ room, code }) => [room, code]), [['hall', 'removed']]);
+  const next = comeBack(socket);
+  next.welcome();
+  assert.deepEqual(next.all('join').map(({ room }) => room), ['lobby']);
+});
+
 test('only the answer to the newest join counts', () => {
   const { chat, events, socket } = live();
   const stay = () => { chat.leave('lobby'); chat.join('lobby', { history: 1 }); return socket.last('join').id; };

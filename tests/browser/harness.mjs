@@ -1,6 +1,6 @@
 // What the browser tests stand on: the real server, a real Chromium, and waiting with a deadline instead of sleeping.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -65,6 +65,15 @@ export function startRedis() {
       rmSync(folder, { recursive: true });
     },
   };
+}
+
+/** Takes a user out of a room, as another node's host does: a command in the room of commands. */
+export function kick(redis, room, userId) {
+  const ask = (...words) => execFileSync('redis-cli', ['-s', redis.url.replace('unix://', ''), ...words]).toString().trim();
+  const channel = 'roomcast:{%moderation}';
+  const [epoch, seq] = [ask('HGET', `${channel}:meta`, 'epoch'), ask('HINCRBY', `${channel}:meta`, 'seq', '1')];
+  const body = JSON.stringify({ type: 'kick', room, userId, ts: Date.now() }).slice(0, -1);
+  ask('PUBLISH', channel, `${epoch} ${seq} ${body}`);
 }
 
 /** A Chromium with a fresh profile; Playwright removes the profile when it is closed. */
