@@ -78,6 +78,33 @@ fn what_is_published_into_an_empty_room_is_history() {
 }
 
 #[test]
+fn a_user_is_put_out_of_a_room_and_closed() {
+    let server = server_with(&[]);
+    let post = |path: &str, body: &serde_json::Value| {
+        let body = body.to_string();
+        let head = publish_head(body.len(), &[("Connection", "close")]).replace("/api/publish", path);
+        exchange(server.address(), &head, body.as_bytes())
+    };
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    let response = post("/api/kick", &json!({"room": "lobby", "userId": "ann"}));
+    assert_eq!((response.status, json_of(&response)), (200, json!({"userId": "ann"})));
+    assert_eq!(ann.recv_type("error")["code"], "removed");
+    assert_eq!(ann.recv_type("left")["room"], "lobby");
+    ann.join("lobby");
+    check_refused(&post("/api/kick", &json!({"userId": "ann"})), 400, "bad_message", &["kick without room"]);
+    check_refused(&post("/api/kick", &json!({"room": "lobby"})), 400, "bad_message", &["kick without userId"]);
+    check_refused(&post("/api/disconnect", &json!({"userId": "ann", "code": 1000})), 400, "bad_message", &["1000"]);
+    check_refused(&post("/api/disconnect", &json!({"userId": "ann", "code": "x"})), 400, "bad_message", &[]);
+    let response = post("/api/disconnect", &json!({"userId": "ann", "code": 4711, "reason": "enough"}));
+    assert_eq!(response.status, 200, "{response:?}");
+    assert_eq!(ann.expect_close(), 4711);
+    let mut ann = Client::connect_as(&server, "ann");
+    assert_eq!(post("/api/disconnect", &json!({"userId": "ann"})).status, 200);
+    assert_eq!(ann.expect_close(), 4500);
+}
+
+#[test]
 fn an_id_is_published_once() {
     let server = server_with(&[]);
     let mut ann = Client::connect(&server);

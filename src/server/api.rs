@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use crate::config::{API_KEY_BYTES_MIN, Config};
-use crate::hub::{HostPublication, Hub, Refused};
+use crate::hub::{HostPublication, Hub, Moderation, Refused};
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::net::{Answer, BodyRules, Reply, Response};
-use crate::protocol::{self, ErrorCode, Text, present};
+use crate::protocol::{self, CloseReason, ErrorCode, Text, present};
 use crate::publication::{Outcome, Ticket};
 use crate::time::Now;
 
@@ -22,7 +22,7 @@ use super::Server;
 pub(super) const PREFIX: &str = "/api/";
 
 /// Its paths, for who asks for another one.
-pub(super) const PATHS: &str = "/api/publish";
+pub(super) const PATHS: &str = "/api/publish, /api/kick and /api/disconnect";
 
 const MEDIA_TYPE: &str = "application/json";
 
@@ -55,6 +55,8 @@ type Command = fn(&mut Hub, Now, &str, &Bounds) -> Result<Begun, Refused>;
 fn command(path: &str) -> Option<Command> {
     match path {
         "/api/publish" => Some(publish),
+        "/api/kick" => Some(kick),
+        "/api/disconnect" => Some(disconnect),
         _ => None,
     }
 }
@@ -250,12 +252,9 @@ struct Published<'a> {
 }
 
 fn publish(hub: &mut Hub, now: Now, body: &str, bounds: &Bounds) -> Result<Begun, Refused> {
-    let bad = |words: String| (ErrorCode::BadMessage, words);
     let body: PublishBody<'_> = protocol::parse_object(body)?;
-    let room = body.room.ok_or_else(|| bad("publish without room".to_owned()))?;
-    let room = RoomName::new(&room).map_err(|error| bad(format!("room: {error}")))?;
-    let user = body.user_id.as_deref().unwrap_or(SPEAKER);
-    let user = UserId::new(user).map_err(|error| bad(format!("userId: {error}")))?;
+    let room = room_of("publish", body.room.as_deref())?;
+    let user = user_of("publish", Some(body.user_id.as_deref().unwrap_or(SPEAKER)))?;
     let data_bytes = body.data.map_or(0, |data| data.get().len());
     if data_bytes > bounds.data_bytes_max {
         let words = format!("data of {data_bytes} bytes exceeds {}", bounds.data_bytes_max);
@@ -273,6 +272,61 @@ fn publish(hub: &mut Hub, now: Now, body: &str, bounds: &Bounds) -> Result<Begun
     let room = publication.room;
     let done = move |Seq { seq, duplicate }| to_json(&Published { room: room.as_str(), seq, duplicate });
     Ok(Begun { ticket, done: Box::new(done) })
+}
+
+/// What `POST /api/kick` and `POST /api/disconnect` are sent.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModerationBody<'a> {
+    #[serde(borrow)]
+    room: Option<Text<'a>>,
+    #[serde(borrow)]
+    user_id: Option<Text<'a>>,
+    code: Option<u16>,
+    #[serde(borrow)]
+    reason: Option<Text<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Moderated<'a> {
+    user_id: &'a str,
+}
+
+fn kick(hub: &mut Hub, now: Now, body: &str, _bounds: &Bounds) -> Result<Begun, Refused> {
+    let body: ModerationBody<'_> = protocol::parse_object(body)?;
+    let room = room_of("kick", body.room.as_deref())?;
+    let user = user_of("kick", body.user_id.as_deref())?;
+    moderate(hub, now, &Moderation::Kick { room, user: user.clone() }, user)
+}
+
+fn disconnect(hub: &mut Hub, now: Now, body: &str, _bounds: &Bounds) -> Result<Begun, Refused> {
+    let body: ModerationBody<'_> = protocol::parse_object(body)?;
+    let user = user_of("disconnect", body.user_id.as_deref())?;
+    let mut reason = CloseReason::EXPELLED;
+    if let Some(code) = body.code {
+        reason.code = code;
+    }
+    if let Some(words) = body.reason.as_deref() {
+        reason.reason = words.to_owned().into();
+    }
+    moderate(hub, now, &Moderation::Disconnect { user: user.clone(), reason }, user)
+}
+
+fn moderate(hub: &mut Hub, now: Now, moderation: &Moderation, user: UserId) -> Result<Begun, Refused> {
+    let ticket = hub.moderate_for_request(now, moderation)?;
+    let done = move |_| to_json(&Moderated { user_id: user.as_str() });
+    Ok(Begun { ticket, done: Box::new(done) })
+}
+
+fn room_of(command: &str, room: Option<&str>) -> Result<RoomName, Refused> {
+    let room = room.ok_or_else(|| (ErrorCode::BadMessage, format!("{command} without room")))?;
+    RoomName::new(room).map_err(|error| (ErrorCode::BadMessage, format!("room: {error}")))
+}
+
+fn user_of(command: &str, user: Option<&str>) -> Result<UserId, Refused> {
+    let user = user.ok_or_else(|| (ErrorCode::BadMessage, format!("{command} without userId")))?;
+    UserId::new(user).map_err(|error| (ErrorCode::BadMessage, format!("userId: {error}")))
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Response> {
