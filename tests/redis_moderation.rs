@@ -6,18 +6,17 @@ mod chat_support;
 mod cluster_support;
 #[path = "support/nodes.rs"]
 mod nodes_support;
-#[path = "support/proxy.rs"]
-mod proxy;
 #[path = "support/redis.rs"]
 mod redis_support;
 mod support;
+#[path = "support/way.rs"]
+mod way_support;
 
 use std::time::Instant;
 
 use chat_support::{is, settle, texts};
 use cluster_support::RedisCluster;
 use nodes_support::{node_with, nodes, recv_long, say_and_see, wait_ready, wait_unready};
-use proxy::Proxy;
 use redis_support::{LONG, Redis, eventually};
 use roomcast::bus::{RedisBus, RedisConfig};
 use roomcast::protocol::CloseReason;
@@ -26,6 +25,7 @@ use roomcast::{Config, Error, Notice, RoomName, UserId};
 use serde_json::Value;
 use support::host::{Host, LOOK, config};
 use support::{Client, Server};
+use way_support::{Course, Way};
 
 /// A node of the test's own, which says what is to be done.
 struct Judge {
@@ -128,21 +128,21 @@ fn a_kick_and_a_disconnection_reach_all_nodes() {
 #[test]
 fn a_node_that_was_cut_carries_out_what_it_missed_on_those_who_were_there() {
     let redis = Redis::start();
-    let proxy = Proxy::to(redis.port);
-    let far = Server::spawn(&["--redis", &proxy.url(), "--message-rate", "0"]);
+    let way = Way::to(redis.port, Course::default());
+    let far = Server::spawn(&["--redis", &way.url(), "--message-rate", "0"]);
     let near = node_with(&redis, &[]);
     wait_ready(&far);
     let mut judge = Judge::at(&redis.url());
     let mut ann = join(&far, "ann", &["red", "blue"]);
     let mut cat = join(&far, "cat", &["red"]);
     let mut bob = join(&near, "ann", &["red"]);
-    proxy.cut();
+    way.cut();
     wait_unready(&far);
     judge.kick("red", "ann");
     judge.disconnect("cat");
     recv_removal(&mut bob, "red");
     assert!(settle(&mut ann).iter().all(|message| !is(message, "left")), "the node cannot know yet");
-    proxy.mend();
+    way.mend();
     recv_removal(&mut ann, "red");
     assert_eq!(cat.expect_close(), 4711);
     wait_ready(&far);
@@ -195,17 +195,17 @@ fn commands_are_live_without_history_and_readable_in_redis() {
 #[test]
 fn a_command_that_is_gone_is_owned_up_to() {
     let redis = Redis::start();
-    let proxy = Proxy::to(redis.port);
-    let far = Server::spawn(&["--redis", &proxy.url()]);
+    let way = Way::to(redis.port, Course::default());
+    let far = Server::spawn(&["--redis", &way.url()]);
     wait_ready(&far);
     let mut judge = Judge::at(&redis.url());
     let mut ann = join(&far, "ann", &["red"]);
     judge.kick("red", "nobody");
-    proxy.cut();
+    way.cut();
     wait_unready(&far);
     judge.kick("red", "ann");
     redis.ask::<u32>(&["XTRIM", "roomcast:{%moderation}:log", "MAXLEN", "0"]);
-    proxy.mend();
+    way.mend();
     far.wait_for_log("some may not have been carried out here");
     // It goes on with what is said from now on.
     judge.kick("red", "ann");

@@ -119,14 +119,8 @@ impl Hub {
     /// # Errors
     /// The code of the protocol, and what was found and what is allowed.
     pub fn moderate_for_request(&mut self, now: Now, moderation: &Moderation) -> Result<Ticket, Refused> {
-        if self.is_draining {
-            return Err((ErrorCode::ShuttingDown, "the server is shutting down".to_owned()));
-        }
+        self.check_can_publish()?;
         moderation.check().map_err(|words| (ErrorCode::BadMessage, words))?;
-        if self.publications_pending >= self.limits.publications_pending_max {
-            let words = format!("{} publications wait already", self.publications_pending);
-            return Err((ErrorCode::ServerBusy, words));
-        }
         let room = RoomName::moderation();
         let ticket =
             self.ticket(Pending::Publication { connection: None, name: room.clone(), id: None, reserved: None });

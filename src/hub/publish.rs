@@ -146,24 +146,30 @@ impl Hub {
         self.apart.answers.pop_front()
     }
 
+    /// Whether a publication of the host would be taken now.
+    pub(super) fn check_can_publish(&self) -> Result<(), Refused> {
+        if self.is_draining {
+            return Err((ErrorCode::ShuttingDown, "the server is shutting down".to_owned()));
+        }
+        if self.publications_pending >= self.limits.publications_pending_max {
+            let words = format!("{} publications wait already", self.publications_pending);
+            return Err((ErrorCode::ServerBusy, words));
+        }
+        Ok(())
+    }
+
     /// As [`Hub::publish_for_host`], for who passes a refusal on.
     ///
     /// # Errors
     /// The code of the protocol, and what was found and what is allowed.
     pub fn publish_for_request(&mut self, now: Now, publication: &HostPublication) -> Result<Ticket, Refused> {
-        if self.is_draining {
-            return Err((ErrorCode::ShuttingDown, "the server is shutting down".to_owned()));
-        }
+        self.check_can_publish()?;
         if publication.text.is_empty() {
             return Err((ErrorCode::BadMessage, "text is empty; at least one byte is needed".to_owned()));
         }
         if let Some(id) = publication.id.as_deref().filter(|id| !(1..=protocol::ID_BYTES_MAX).contains(&id.len())) {
             let most = protocol::ID_BYTES_MAX;
             return Err((ErrorCode::BadMessage, format!("id of {} bytes; 1 to {most} are allowed", id.len())));
-        }
-        if self.publications_pending >= self.limits.publications_pending_max {
-            let words = format!("{} publications wait already", self.publications_pending);
-            return Err((ErrorCode::ServerBusy, words));
         }
         let chat = Chat {
             room: publication.room.as_str(),

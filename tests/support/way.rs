@@ -28,6 +28,9 @@ const BETWEEN_PIECES: Duration = Duration::from_micros(100);
 struct State {
     course: Mutex<Course>,
     changed: Condvar,
+    /// What goes through, unless nothing may.
+    open: Mutex<Vec<Arc<Connection>>>,
+    is_cut: AtomicBool,
     /// How many connections were made.
     made: AtomicUsize,
     is_over: AtomicBool,
@@ -112,12 +115,18 @@ impl Way {
         thread::spawn(move || {
             for near in listener.incoming() {
                 let (true, Ok(near)) = (!shared.is_over.load(SeqCst), near) else { return };
+                // Whoever cuts waits for this, and ends what is begun here.
+                let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+                if shared.is_cut.load(SeqCst) {
+                    continue;
+                }
                 // Closed at once where nobody listens, as a network does that still carries the refusal.
                 let Ok(far) = TcpStream::connect(("127.0.0.1", port)) else { continue };
                 shared.made.fetch_add(1, SeqCst);
                 [&near, &far].into_iter().for_each(|end| end.set_nodelay(true).expect("set TCP_NODELAY"));
                 let [listens, has_ended] = [false, false].map(AtomicBool::new);
                 let connection = Arc::new(Connection { ends: [near, far], listens, has_ended });
+                open.push(Arc::clone(&connection));
                 for from in [0, 1] {
                     let (connection, state) = (Arc::clone(&connection), Arc::clone(&shared));
                     thread::spawn(move || connection.carry(from, &state));
@@ -138,6 +147,20 @@ impl Way {
     pub fn set(&self, course: Course) {
         *self.state.course() = course;
         self.state.changed.notify_all();
+    }
+
+    /// Ends all connections, and lets none begin.
+    pub fn cut(&self) {
+        let mut open = self.state.open.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state.is_cut.store(true, SeqCst);
+        for connection in open.drain(..) {
+            connection.ends.iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
+        }
+    }
+
+    /// Lets connections begin again.
+    pub fn mend(&self) {
+        self.state.is_cut.store(false, SeqCst);
     }
 
     /// How many connections were made so far.
