@@ -40,7 +40,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "ORIGIN", env = "ROOMCAST_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
 
-    /// A key, of 16 bytes at least, with which back-ends may publish over HTTP (POST /api/publish); repeat it to change keys one by
+    /// A key, of 16 bytes at least, with which back-ends may publish, kick and disconnect over HTTP (POST /api/publish …); repeat it to change keys one by
     /// one. Better set by the environment, which no list of processes shows. Without it there is no such API.
     #[arg(long, value_name = "KEY", env = "ROOMCAST_API_KEY", hide_env_values = true, value_delimiter = ',', value_parser = key)]
     api_key: Vec<ApiKey>,
