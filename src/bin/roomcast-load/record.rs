@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::target::FLOOR;
+
 /// One measurement of one target.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Record {
@@ -15,6 +17,10 @@ pub(crate) struct Record {
     pub(crate) round: u32,
     /// Figures by name; the unit is the name's last word.
     pub(crate) values: BTreeMap<String, f64>,
+    /// Of a median over rounds: figures divided by those that the floor had in the same step and round, the median of that. Servers and
+    /// machine are as they are for a while; what was measured a moment apart can be compared, medians of rounds less so.
+    #[serde(skip)]
+    pub(crate) times_floor: BTreeMap<String, f64>,
     /// Latency in microseconds at fractions of all deliveries, for the plot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) latency_curve: Vec<(f64, f64)>,
@@ -94,16 +100,25 @@ pub(crate) fn medians(records: &[Record]) -> Vec<Record> {
             None => groups.push(vec![record]),
         }
     }
-    groups.iter().map(|group| median_of(group)).collect()
+    let floor_of = |record: &Record| {
+        let is_floor = |floor: &&Record| {
+            let place = |record: &Record| (record.workload.clone(), record.step.clone(), record.round);
+            floor.target == FLOOR && place(floor) == place(record)
+        };
+        records.iter().find(is_floor)
+    };
+    groups.iter().map(|group| median_of(group, floor_of)).collect()
 }
 
-fn median_of(group: &[&Record]) -> Record {
+fn median_of<'a>(group: &[&Record], floor_of: impl Fn(&Record) -> Option<&'a Record>) -> Record {
     let mut median = group[group.len() / 2].clone();
+    let pairs: Vec<_> = group.iter().filter_map(|record| Some((*record, floor_of(record)?))).collect();
     for (name, value) in &mut median.values {
-        let mut values: Vec<f64> = group.iter().filter_map(|record| record.get(name)).collect();
-        values.sort_by(f64::total_cmp);
-        let middle = values.len() / 2;
-        *value = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        *value = middle(group.iter().filter_map(|record| record.get(name))).unwrap_or(*value);
+        let ratios = pairs.iter().filter_map(|(record, floor)| Some(record.get(name)? / floor.get(name)?));
+        if let Some(ratio) = middle(ratios.filter(|ratio| ratio.is_finite())) {
+            median.times_floor.insert(name.clone(), ratio);
+        }
     }
     for record in group {
         for remark in &record.remarks {
@@ -113,6 +128,14 @@ fn median_of(group: &[&Record]) -> Record {
         }
     }
     median
+}
+
+/// The median, if there is anything.
+fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    Some(if values.len() % 2 == 1 { values[middle] } else { (values[middle.checked_sub(1)?] + values[middle]) / 2.0 })
 }
 
 #[cfg(test)]
@@ -130,6 +153,22 @@ mod tests {
         let medians = medians(&all);
         let found: Vec<_> = medians.iter().map(|record| (record.step.as_str(), record.get("x").unwrap())).collect();
         assert_eq!(found, [("b", 2.0), ("a", 15.0)]);
+    }
+
+    #[test]
+    fn the_floor_is_compared_with_in_each_round() {
+        let record = |target: &str, round: u32, value: f64| {
+            let mut record = Record { target: target.to_owned(), round, ..Record::default() };
+            record.set("x", value);
+            record
+        };
+        // A slow round between two fast ones, and one for which the floor is missing.
+        let (ours, floors) = ([10.0, 21.0, 12.0, 99.0], [10.0, 20.0, 10.0]);
+        let ours = ours.iter().zip(1..).map(|(value, round)| record("ours", round, *value));
+        let floors = floors.iter().zip(1..).map(|(value, round)| record(FLOOR, round, *value));
+        let medians = medians(&ours.chain(floors).collect::<Vec<_>>());
+        assert_eq!(medians[0].get("x"), Some(16.5));
+        assert_eq!(medians[0].times_floor["x"], 1.05);
     }
 
     #[test]

@@ -72,8 +72,8 @@ fn page(facts: &[(&str, String)], records: &[Record], medians: &[Record]) -> io:
     }
     out += "</dl>\n<p class=\"faint\">Compare figures within this page only. The floor is no server: a bare sender that writes \
             the same bytes to as many sockets and does nothing else. “×floor” is a server’s figure divided by the floor’s in \
-            the same step. Where several servers were measured, the best is <span class=\"best\">marked</span>; figures are \
-            medians of all rounds, curves are of one round.</p>\n";
+            the same step and round. Where several servers were measured, the best is <span class=\"best\">marked</span>; figures, \
+            ratios too, are medians of all rounds, curves are of one round.</p>\n";
     for table in summary::tables(medians) {
         out += &format!("<section>\n<h2>{}</h2>\n<p>{}</p>\n", escaped(&table.workload), escaped(table.explanation));
         push_table(&mut out, &table);

@@ -50,7 +50,7 @@ struct Column<'a> {
 #[derive(Clone, Copy, Debug)]
 enum Source<'a> {
     Value(&'a str),
-    /// The value divided by the floor's in the same step, in closed loops.
+    /// The value divided by the floor's in the same step and round, in closed loops.
     TimesFloorClosed(&'a str),
     /// The same in open loops.
     TimesFloorOpen(&'a str),
@@ -231,7 +231,7 @@ pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str>
 
 fn table(workload: &str, records: &[&Record]) -> Table {
     let mut columns = columns_of(workload, records);
-    columns.retain(|column| records.iter().any(|record| figure(column, record, records).is_some()));
+    columns.retain(|column| records.iter().any(|record| figure(column, record).is_some()));
     let mut rows = Vec::new();
     let mut notes: Vec<String> = Vec::new();
     for step in distinct(records.iter().map(|record| record.step.as_str())) {
@@ -239,7 +239,7 @@ fn table(workload: &str, records: &[&Record]) -> Table {
         let best: Vec<_> = columns.iter().map(|column| best(column, &of_step)).collect();
         for (nth, record) in of_step.iter().enumerate() {
             let cell = |(column, best): (&Column<'_>, &Option<f64>)| {
-                let Some(value) = figure(column, record, &of_step) else { return Cell::default() };
+                let Some(value) = figure(column, record) else { return Cell::default() };
                 Cell { text: column.format.write(value), is_best: record.target != FLOOR && *best == Some(value) }
             };
             let mut number = |remark: &String| {
@@ -263,8 +263,8 @@ fn table(workload: &str, records: &[&Record]) -> Table {
     Table { workload: workload.to_owned(), explanation, headings, rows, notes }
 }
 
-/// What stands in a column for a record, the other records of its step being known.
-fn figure(column: &Column<'_>, record: &Record, records: &[&Record]) -> Option<f64> {
+/// What stands in a column for a record.
+fn figure(column: &Column<'_>, record: &Record) -> Option<f64> {
     let name = match column.source {
         Source::Value(name) => return record.get(name),
         Source::TimesFloorClosed(name) if !record.is_open_loop() => name,
@@ -274,8 +274,7 @@ fn figure(column: &Column<'_>, record: &Record, records: &[&Record]) -> Option<f
     if record.target == FLOOR {
         return None;
     }
-    let floor = records.iter().find(|floor| floor.target == FLOOR && floor.step == record.step)?;
-    Some(record.get(name)? / floor.get(name)?).filter(|ratio| ratio.is_finite())
+    record.times_floor.get(name).copied()
 }
 
 /// The best figure of a step's servers, if there are several to choose from.
@@ -284,8 +283,7 @@ fn best(column: &Column<'_>, of_step: &[&Record]) -> Option<f64> {
         // In an open loop everybody delivers what is offered.
         record.target != FLOOR && !(column.better == Better::Higher && record.is_open_loop())
     };
-    let figures: Vec<f64> =
-        of_step.iter().filter(is_rated).filter_map(|record| figure(column, record, of_step)).collect();
+    let figures: Vec<f64> = of_step.iter().filter(is_rated).filter_map(|record| figure(column, record)).collect();
     if figures.len() < 2 {
         return None;
     }
@@ -330,6 +328,7 @@ pub(crate) fn short(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::medians;
 
     fn record(step: &str, target: &str, values: &[(&str, f64)]) -> Record {
         let mut record = Record {
@@ -378,12 +377,12 @@ mod tests {
     fn rows_are_by_step_and_compare_with_the_floor_of_the_same_step() {
         let closed = |rate, cpu| [("deliveries_per_s", rate), ("cpu_per_delivery_us", cpu), ("p99_ms", 1.0)];
         let open = |p99| [("offered_per_s", 100.0), ("deliveries_per_s", 1e5), ("p99_ms", p99)];
-        let all = [
+        let all = medians(&[
             record("window 1", "roomcast", &closed(9e5, 1.1)),
             record("100 messages/s", "roomcast", &open(3.0)),
             record("window 1", "floor", &closed(1e6, 1.0)),
             record("100 messages/s", "floor", &open(2.0)),
-        ];
+        ]);
         let [table] = &tables(&all)[..] else { panic!("there is one workload") };
         let order: Vec<_> =
             table.rows.iter().map(|row| (row.step.as_str(), row.target.as_str(), row.begins_step)).collect();
