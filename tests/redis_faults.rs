@@ -205,6 +205,27 @@ fn without_history_only_an_interruption_that_missed_something_ends_the_epoch() {
 }
 
 #[test]
+fn what_could_not_be_kept_is_refused_and_can_be_said_again() {
+    let redis = Redis::start();
+    let mut node = Node::start(&redis, &Config::default(), 1);
+    node.open();
+    for seq in 1..=5 {
+        let ticket = node.publish("m");
+        assert_eq!(node.outcome(ticket), Outcome::Accepted(seq));
+    }
+    // The count is behind the stream, which takes nothing twice.
+    redis.ask::<u32>(&["HSET", "roomcast:{lobby}:meta", "seq", "3"]);
+    for _ in 4..=5 {
+        let ticket = node.publish_as(Some("7"), "again");
+        assert!(matches!(node.outcome(ticket), Outcome::Refused(_)));
+    }
+    let ticket = node.publish_as(Some("7"), "again");
+    assert_eq!(node.outcome(ticket), Outcome::Accepted(6), "nothing that was refused is known");
+    node.until("all messages", |node| (node.delivered().len() >= 6).then_some(()));
+    assert_eq!((node.delivered(), node.epochs()), ((1..=6).collect(), Vec::new()));
+}
+
+#[test]
 fn epochs_that_end_together_are_logged_together() {
     const JOINED: usize = 50;
     // And that of the host's commands.

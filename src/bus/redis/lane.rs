@@ -390,8 +390,8 @@ mod tests {
     fn only_what_redis_has_newly_numbered_and_is_heard_here_waits_for_its_copy() {
         let (mut desk, mut poll, inbox) = desk();
         let now = Instant::now();
-        let numbered = b"*3\r\n$1\r\ne\r\n$1\r\n7\r\n:0\r\n".as_slice();
-        let double = b"*3\r\n$1\r\ne\r\n$1\r\n7\r\n:1\r\n".as_slice();
+        let numbered = b"$3\r\ne 7\r\n".as_slice();
+        let double = b"$9\r\ne 7 known\r\n".as_slice();
         for (reply, copy, wakes) in [
             (numbered, Some(Heard::default()), false),
             (double, Some(Heard::default()), true),

@@ -5,6 +5,7 @@
 //! (string: `line seq`) and the channel `roomcast:{lobby}`. A *line* is a run of numbers without repetition: it goes on when the
 //! epoch is renewed, so that an id that was accepted before a renewal still counts.
 
+mod names;
 mod presence;
 
 use std::fmt::Write;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::Cmd;
 
+pub(super) use self::names::Names;
 pub(super) use self::presence::{PresenceCall, PresenceDone, is_share, share, typing};
 use super::cluster;
 use super::resp::Value;
@@ -51,30 +53,39 @@ local function clock()
 end
 ";
 
-/// KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id. Numbers are written by
-/// `string.format`: Lua would write large ones as 1e+15. All that can fail comes before `PUBLISH`: nothing is published that is
-/// not kept. The life of keys is renewed after two minutes (less than [`SLACK`]), at `till`, which saves a tenth of Redis' time, and
-/// where the stream is new, perhaps because it alone was lost, and has no life yet: `NOMKSTREAM` tells without a further call.
+/// KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id. Returns `epoch seq`, with `known` behind
+/// it if the id was: one string costs Redis less than a list. Numbers are written by `string.format`: Lua would write large ones as
+/// 1e+15. All that can fail comes before `PUBLISH`: nothing is published that is not kept; and what could not be kept is not known,
+/// so that it can be tried again. The life of keys is renewed after two minutes (less than [`SLACK`]), at `till`, which saves a tenth of
+/// Redis' time, and where the stream is new, perhaps because it alone was lost, and has no life yet: `NOMKSTREAM` tells without a
+/// further call.
 const PUBLISH: &str = "
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line', 'till')
-local epoch, line, till = meta[1], meta[2], tonumber(meta[3] or 0)
-if epoch then
-  local known = redis.call('GET', KEYS[3])
-  if known then
-    local of, number = string.match(known, '^(%S+) (%d+)$')
-    if of == line then return {epoch, number, 1} end
-  end
-else
-  begin(ARGV[1])
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line', 'seq', 'till')
+local epoch, line, last, till = meta[1], meta[2], meta[3], tonumber(meta[4] or 0)
+if not epoch then
+  last = begin(ARGV[1])
   epoch, line = ARGV[1], ARGV[1]
 end
-local seq = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'seq', 1))
+local seq = string.format('%.0f', last + 1)
+local mark = line .. ' ' .. seq
+local known = redis.call('SET', KEYS[3], mark, 'NX', 'GET', 'PX', ARGV[5])
+if known then
+  local of, number = string.match(known, '^(%S+) (%d+)$')
+  if of == line then return epoch .. ' ' .. number .. ' known' end
+  redis.call('SET', KEYS[3], mark, 'PX', ARGV[5])
+end
+redis.call('HSET', KEYS[1], 'seq', seq)
 local now = clock()
 if ARGV[3] ~= '0' then
   local stamp = string.format('%.0f', now)
-  if not redis.call('XADD', KEYS[2], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[3], seq .. '-0', 'b', ARGV[2], 't', stamp) then
-    redis.call('XADD', KEYS[2], seq .. '-0', 'b', ARGV[2], 't', stamp)
+  local kept = redis.pcall('XADD', KEYS[2], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[3], seq .. '-0', 'b', ARGV[2], 't', stamp)
+  if not kept then
+    kept = redis.pcall('XADD', KEYS[2], seq .. '-0', 'b', ARGV[2], 't', stamp)
     till = 0
+  end
+  if type(kept) == 'table' then
+    redis.call('DEL', KEYS[3])
+    return kept
   end
 end
 if now >= till or till > now + 120000 then
@@ -82,9 +93,8 @@ if now >= till or till > now + 120000 then
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
   redis.call('HSET', KEYS[1], 'till', string.format('%.0f', now + 120000))
 end
-redis.call('SET', KEYS[3], line .. ' ' .. seq, 'PX', ARGV[5])
 redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), epoch .. ' ' .. seq .. ' ' .. ARGV[2])
-return {epoch, seq, 0}
+return epoch .. ' ' .. seq
 ";
 
 /// KEYS meta, log; ARGV candidate epoch, life of keys, first number (negative: so many newest), most bytes, age (empty: any).
@@ -351,42 +361,6 @@ impl Packer {
     }
 }
 
-/// How a room is called in Redis.
-#[derive(Clone, Debug)]
-pub(super) struct Names {
-    prefix: String,
-}
-
-impl Names {
-    pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: format!("{prefix}:{{") }
-    }
-
-    fn write_key(&self, text: &mut String, room: &RoomName, key: &str) {
-        self.write_channel(text, room);
-        text.push(':');
-        text.push_str(key);
-    }
-
-    fn write_nodes_key(&self, text: &mut String) {
-        text.clear();
-        text.push_str(self.prefix.trim_end_matches('{'));
-        text.push_str("nodes");
-    }
-
-    pub(super) fn write_channel(&self, text: &mut String, room: &RoomName) {
-        text.clear();
-        text.push_str(&self.prefix);
-        text.push_str(room.as_str());
-        text.push('}');
-    }
-
-    /// The room of a channel.
-    pub(super) fn room<'a>(&self, channel: &'a [u8]) -> Option<&'a str> {
-        std::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?.strip_suffix('}')
-    }
-}
-
 /// Reads the answer to a call.
 pub(super) fn done(call: &Call, value: Value<'_>) -> Option<Done> {
     if let Call::Presence(call) = call {
@@ -395,19 +369,21 @@ pub(super) fn done(call: &Call, value: Value<'_>) -> Option<Done> {
     if let Call::Typing { .. } = call {
         return value.number().map(|_| Done::Typing);
     }
+    if let Call::Publish { .. } = call {
+        let mut words = value.text()?.split(' ');
+        let (epoch, seq) = (Epoch::new(words.next()?), words.next()?.parse().ok()?);
+        return Some(Done::Published { epoch, seq, duplicate: words.next() == Some("known") });
+    }
     let mut items = value.items()?;
     let epoch = Epoch::new(items.next()?.text()?);
-    let number = items.next()?.number()?;
-    let flag = items.next()?.number()? == 1;
-    if let Call::Publish { .. } = call {
-        return Some(Done::Published { epoch, seq: number, duplicate: flag });
-    }
+    let top = items.next()?.number()?;
+    let complete = items.next()?.number()? == 1;
     let mut messages = Vec::new();
     while let Some(seq) = items.next() {
         let body = Bytes::copy_from_slice(items.next()?.bytes()?);
         messages.push(Numbered { seq: seq.number()?, body });
     }
-    Some(Done::Read(Extract { epoch, top: number, complete: flag, messages }))
+    Some(Done::Read(Extract { epoch, top, complete, messages }))
 }
 
 /// Reads what was published on a room's channel: the epoch's text, the number, and where the body begins.

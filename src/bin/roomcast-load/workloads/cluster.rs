@@ -4,6 +4,7 @@
 mod alone;
 mod latency;
 mod listen;
+mod own_bus;
 mod publish;
 mod quiet;
 mod resubscribe;
@@ -24,7 +25,7 @@ use crate::redis_server::{self, RedisServer};
 use crate::target::{Cores, Running};
 
 /// How many records it makes, for the progress bar.
-pub(super) const STEPS: u64 = 16;
+pub(super) const STEPS: u64 = 17;
 
 /// The target of rows that show what Redis does without a node.
 const ALONE: &str = "redis alone";

@@ -128,12 +128,12 @@ impl Alone {
                 continue;
             }
             let bytes = stream.read(&mut chunk)?;
-            // An answer is an array with one epoch and two numbers, in none of which there is either of these.
+            // An answer is a string of an epoch and a number, in neither of which there is either of these.
             if bytes == 0 || chunk[..bytes].contains(&b'-') {
                 let words = String::from_utf8_lossy(&chunk[..bytes.min(200)]).into_owned();
                 return Err(LoadError::Silence(format!("redis to publish; it said {words:?}")));
             }
-            answered += memchr::memchr_iter(b'*', &chunk[..bytes]).count() as u32;
+            answered += memchr::memchr_iter(b'$', &chunk[..bytes]).count() as u32;
         }
         Ok(began.elapsed())
     }

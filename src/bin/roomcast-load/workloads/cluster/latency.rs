@@ -1,17 +1,20 @@
-//! From saying to hearing, one message under way at a time: back on the same node and on the other one, next to a bare
-//! PUBLISH through the same Redis, to the script of the bus without a node, and to a node without any Redis. What is measured alternates from message to message.
+//! From saying to hearing, one message under way at a time: through a bus alone, back on the same node and on the other one; next
+//! to a bare PUBLISH through the same Redis, to the script of the bus without a node, and to a node without any Redis. What is
+//! measured alternates from message to message.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use redis::cmd;
 use roomcast::bus::PublishScript;
+use roomcast::id::NameError;
 use roomcast::publication::Publication;
 use roomcast::{Config, RoomName, UserId};
 
-use super::{ALONE, Cluster, FLAGS, PREFIX, metric};
+use super::own_bus::OwnBus;
+use super::{ALONE, Cluster, FLAGS, PREFIX};
 use crate::error::LoadError;
 use crate::marker::Marker;
 use crate::record::{self, Record};
@@ -21,15 +24,16 @@ use crate::target::Running;
 /// Messages of each kind a second.
 const PER_SECOND: u32 = 100;
 
-const KINDS: [Kind; 5] = [Kind::Back, Kind::Across, Kind::Bare, Kind::Script, Kind::Local];
+const KINDS: [Kind; 6] = [Kind::Back, Kind::Across, Kind::Bare, Kind::Script, Kind::Bus, Kind::Local];
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The room, as a client calls it.
 const ROOM: &str = "latency";
 
-/// A room that no node has open.
+/// Rooms that no node has open.
 const SCRIPT_ROOM: &str = "latency-alone";
+const BUS_ROOM: &str = "latency-bus";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
@@ -41,6 +45,8 @@ enum Kind {
     Bare,
     /// The same by the script with which nodes publish.
     Script,
+    /// Published by a bus without a node, and delivered by it.
+    Bus,
     /// Said and heard on a node that has no Redis.
     Local,
 }
@@ -59,12 +65,15 @@ struct Lines {
     publisher: Line,
     subscriber: Line,
     script: Script,
+    bus: OwnBus,
+    user: UserId,
 }
 
 /// The script of the bus, as Redis knows it.
 struct Script {
     script: PublishScript,
     sha: String,
+    said: u64,
 }
 
 pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
@@ -79,6 +88,8 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
         publisher: Line::connect(redis)?,
         subscriber: Line::connect(redis)?,
         script: Script::load(cluster)?,
+        bus: OwnBus::start(cluster, RoomName::new(BUS_ROOM).map_err(name)?)?,
+        user: UserId::new("alone").map_err(name)?,
     };
     let channel = lines.script.channel()?;
     lines.subscriber.say(&cmd("SUBSCRIBE").arg(ROOM).arg(channel).get_packed_command())?;
@@ -86,12 +97,9 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     let mut latency = KINDS.map(|_| record::latencies());
     let text_bytes = cluster.bench.text_bytes();
     // The first of each kind bring code and caches to life.
-    for serial in 0..40 {
+    for serial in 0..8 * KINDS.len() as u32 {
         lines.measure(KINDS[serial as usize % KINDS.len()], serial, text_bytes, &local)?;
     }
-    let (sum, count) = ("roomcast_redis_echo_seconds_total", "roomcast_redis_echoes_total");
-    let echoes = |name| metric(first.address, name);
-    let before = (echoes(sum)?, echoes(count)?);
     let began = Instant::now();
     for nth in 0.. {
         let due = began + Duration::from_secs(1) * nth / (PER_SECOND * KINDS.len() as u32);
@@ -103,31 +111,26 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
         let took = lines.measure(KINDS[which], 1000 + nth, text_bytes, &local)?;
         latency[which].saturating_record((took.as_nanos() as u64).div_ceil(1000).max(1));
     }
-    let bus = (echoes(sum)? - before.0) / (echoes(count)? - before.1);
-    keep(cluster, &latency, bus)
+    keep(cluster, &latency)
 }
 
-fn keep(cluster: &mut Cluster<'_, '_>, latency: &[Histogram<u64>; 5], bus_seconds: f64) -> Result<(), LoadError> {
-    let [back, across, bare, script, local] = latency;
-    let p50 = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5) as f64;
+fn keep(cluster: &mut Cluster<'_, '_>, latency: &[Histogram<u64>; KINDS.len()]) -> Result<(), LoadError> {
+    let [back, across, bare, script, bus, local] = latency;
     let fill = |record: &mut Record, histogram: &Histogram<u64>| {
         record.set_latency("", histogram);
         record.latency_curve = record::curve(histogram);
     };
-    cluster.bench.record("to the other node", |record| {
-        fill(record, across);
-        record.set("of_alone", p50(across) / p50(bare));
-    })?;
-    cluster.record_of(ALONE, "to the other node", |record| fill(record, bare))?;
-    cluster.record_of(ALONE, "the script", |record| {
-        fill(record, script);
-        record.set("of_alone", p50(script) / p50(bare));
-    })?;
-    cluster.bench.record("to the same node", |record| {
-        fill(record, back);
-        record.set("of_alone", p50(back) / p50(bare));
-        record.set("bus_mean_ms", bus_seconds * 1e3).set("bus_of_alone", bus_seconds * 1e6 / bare.mean());
-    })?;
+    let compare = |record: &mut Record, histogram: &Histogram<u64>| {
+        let p50 = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.5) as f64;
+        fill(record, histogram);
+        record.set("of_alone", p50(histogram) / p50(bare));
+    };
+    let bus_step = "a message, the bus alone";
+    cluster.bench.record(bus_step, |record| compare(record, bus))?;
+    cluster.record_of(ALONE, bus_step, |record| fill(record, bare))?;
+    cluster.record_of(ALONE, "the script", |record| compare(record, script))?;
+    cluster.bench.record("to the other node", |record| compare(record, across))?;
+    cluster.bench.record("to the same node", |record| compare(record, back))?;
     cluster.record_of("without Redis", "to the same node", |record| fill(record, local))
 }
 
@@ -136,13 +139,14 @@ impl Lines {
     fn measure(&mut self, kind: Kind, serial: u32, text_bytes: usize, node: &Running) -> Result<Duration, LoadError> {
         let text = Marker { serial, ..Marker::default() }.text(text_bytes);
         let needle = text.as_bytes();
-        let Self { first, second, local, publisher, subscriber, script } = self;
+        let Self { first, second, local, publisher, subscriber, script, bus, user } = self;
         let bytes = match kind {
             Kind::Bare => cmd("PUBLISH").arg(ROOM).arg(&text).get_packed_command(),
             Kind::Script => {
                 let words = script.call(serial, &text)?;
                 cmd(&words[0]).arg(&words[1..]).get_packed_command()
             }
+            Kind::Bus => Vec::new(),
             Kind::Back | Kind::Across | Kind::Local => node.wire.chat(ROOM, &text),
         };
         let began = Instant::now();
@@ -166,9 +170,13 @@ impl Lines {
                 publisher.say(&bytes)?;
                 subscriber.wait_for(needle)?;
                 let took = began.elapsed();
-                // So many have heard it; of the script, that it was no double.
-                publisher.wait_for(if kind == Kind::Bare { b":1\r\n" } else { b":0\r\n" })?;
+                // So many have heard it; of the script, the number that it has given: it was no double.
+                publisher.wait_for(&if kind == Kind::Bare { b":1\r\n".to_vec() } else { script.answer() })?;
                 Ok(took)
+            }
+            Kind::Bus => {
+                bus.publish(user, &text)?;
+                Ok(began.elapsed())
             }
             Kind::Local => {
                 local.say(&bytes)?;
@@ -179,16 +187,19 @@ impl Lines {
     }
 }
 
+fn name(error: NameError) -> LoadError {
+    LoadError::Usage(error.to_string())
+}
+
 impl Script {
     fn load(cluster: &Cluster<'_, '_>) -> Result<Self, LoadError> {
         let script = PublishScript::new(&Config::default(), PREFIX);
         let sha = ask(&mut cluster.redis.connection()?, &["SCRIPT", "LOAD", &script.source()])?;
-        Ok(Self { script, sha })
+        Ok(Self { script, sha, said: 0 })
     }
 
     /// The words that say something.
     fn call(&mut self, serial: u32, text: &str) -> Result<Vec<String>, LoadError> {
-        let name = |error: roomcast::id::NameError| LoadError::Usage(error.to_string());
         let publication = Publication {
             room: RoomName::new(SCRIPT_ROOM).map_err(name)?,
             user: UserId::new("alone").map_err(name)?,
@@ -196,6 +207,12 @@ impl Script {
             body: format!(r#"{{"type":"chat","room":"{SCRIPT_ROOM}","userId":"alone","text":"{text}""#).into(),
         };
         Ok(self.script.call(&self.sha, publication))
+    }
+
+    /// How the answer to the next one ends.
+    fn answer(&mut self) -> Vec<u8> {
+        self.said += 1;
+        format!(" {}\r\n", self.said).into_bytes()
     }
 
     /// Where it is heard: what the names of the room's keys begin with.
@@ -236,7 +253,10 @@ impl Line {
                 self.unread.drain(..at + words.len());
                 return Ok(());
             }
-            let bytes = self.stream.read(&mut chunk)?;
+            let bytes = self.stream.read(&mut chunk).map_err(|error| match error.kind() {
+                ErrorKind::WouldBlock => LoadError::Silence(String::from_utf8_lossy(words).into_owned()),
+                _ => error.into(),
+            })?;
             if bytes == 0 {
                 return Err(LoadError::Gone { count: 1, why: "closed by the other end".to_owned() });
             }

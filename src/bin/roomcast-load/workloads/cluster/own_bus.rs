@@ -1,0 +1,83 @@
+//! A bus in this process, without a node around it: from publishing to the loop that is told.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token, Waker};
+use roomcast::bus::{Bus, RedisBus, RedisConfig};
+use roomcast::publication::{BusEvent, Publication, ReadFrom, Ticket};
+use roomcast::{Config, Now, RoomName, UserId};
+
+use super::latency::PATIENCE;
+use super::{Cluster, PREFIX};
+use crate::error::LoadError;
+
+/// What no node's bus draws its names from.
+const SEED: u64 = 0x0b05;
+
+/// See the [module](self).
+pub(super) struct OwnBus {
+    poll: Poll,
+    events: Events,
+    bus: RedisBus,
+    room: RoomName,
+    began: Instant,
+    last_ticket: u64,
+}
+
+impl OwnBus {
+    /// A bus whose room stands.
+    pub(super) fn start(cluster: &Cluster<'_, '_>, room: RoomName) -> Result<Self, LoadError> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0))?);
+        let mut redis = RedisConfig::new(&cluster.redis.url());
+        PREFIX.clone_into(&mut redis.prefix);
+        let bus = RedisBus::new(&Config::default(), &redis, waker, SEED)
+            .map_err(|error| LoadError::Usage(error.to_string()))?;
+        let events = Events::with_capacity(4);
+        let mut own = Self { poll, events, bus, room, began: Instant::now(), last_ticket: 0 };
+        own.until("the bus to connect", |own| own.bus.is_ready())?;
+        let (now, ticket) = (own.now(), own.next_ticket());
+        own.bus.open(now, &own.room);
+        own.bus.read(now, ticket, &own.room, ReadFrom::Newest(0), 0);
+        own.hear("the room's history", |event| matches!(event, BusEvent::Page { .. }))?;
+        Ok(own)
+    }
+
+    /// Publishes, and waits until the message is delivered.
+    pub(super) fn publish(&mut self, user: &UserId, body: &str) -> Result<(), LoadError> {
+        let (now, ticket) = (self.now(), self.next_ticket());
+        let (room, user, bytes) = (self.room.clone(), user.clone(), body.to_owned().into());
+        let publication = Publication { room, user, id: None, body: bytes };
+        self.bus.publish(now, ticket, publication);
+        let is_it = |event: &BusEvent| matches!(event, BusEvent::Delivered { message, .. } if message.body == body);
+        self.hear("a message", is_it)
+    }
+
+    fn now(&self) -> Now {
+        Now { uptime: self.began.elapsed(), unix_ms: 0 }
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.last_ticket += 1;
+        Ticket(self.last_ticket)
+    }
+
+    fn hear(&mut self, what: &str, is_it: impl Fn(&BusEvent) -> bool) -> Result<(), LoadError> {
+        self.until(what, |own| std::iter::from_fn(|| own.bus.poll_event()).any(|event| is_it(&event)))
+    }
+
+    /// Turns until something is so.
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) -> Result<(), LoadError> {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so(self) {
+            if Instant::now() > deadline {
+                return Err(LoadError::Silence(what.to_owned()));
+            }
+            let timeout = self.bus.timeout(self.now()).unwrap_or(PATIENCE).min(Duration::from_millis(20));
+            self.poll.poll(&mut self.events, Some(timeout))?;
+            self.bus.handle_deadlines(self.now());
+        }
+        Ok(())
+    }
+}
