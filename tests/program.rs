@@ -118,6 +118,8 @@ fn a_redis_url_that_cannot_be_used_is_refused_without_showing_it() {
         assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"));
     }
     check_refused(&["--redis", "redis://localhost", "--redis-hold", "1ms"], &[], &["1ms", "100ms"]);
+    let hasty = ["--redis", "redis://localhost", "--api-key", "0123456789abcdef", "--answer-timeout", "10s"];
+    check_refused(&hasty, &[], &["answer timeout is 10s", "more than redis hold, 10s"]);
     check_refused(&["--redis", "redis://localhost", "--redis-prefix", "a{b"], &[], &["'{'"]);
     check_refused(&["--redis", "rediss://localhost", "--redis-ca", "/nowhere"], &[], &["/nowhere"]);
 }

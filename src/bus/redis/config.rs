@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::error::Error;
 use crate::id::check_name;
 
@@ -19,7 +20,8 @@ pub struct RedisConfig {
     pub url: String,
     /// What all keys and channels begin with; servers with different ones do not know of each other.
     pub prefix: String,
-    /// How long a publication or a read waits for Redis before it is refused (`unavailable`, temporary).
+    /// How long a publication or a read waits for Redis before it is refused (`unavailable`, temporary): 100 ms to 60 s, with API keys
+    /// less than [`Timing::answer_timeout`](crate::config::Timing::answer_timeout).
     pub hold: Duration,
     /// How long a node may be silent before its users count as gone on the others: 3 s to 5 min.
     pub lease: Duration,
@@ -34,11 +36,19 @@ impl RedisConfig {
         Self { url: url.to_owned(), prefix: "roomcast".to_owned(), hold, lease, ca: None }
     }
 
-    /// Whether everything is within its bounds.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// Whether everything is within its bounds, and fits what else was set.
+    pub(super) fn check(&self, config: &Config) -> Result<(), Error> {
         check_name(&self.prefix).map_err(|error| Error::Config(format!("redis prefix: {error}")))?;
         within("redis hold", self.hold, Duration::from_millis(100)..=Duration::from_secs(60))?;
-        within("presence lease", self.lease, Duration::from_secs(3)..=Duration::from_secs(300))
+        within("presence lease", self.lease, Duration::from_secs(3)..=Duration::from_secs(300))?;
+        let answer_timeout = config.timing.answer_timeout;
+        if !config.api_keys.is_empty() && answer_timeout <= self.hold {
+            // A back-end would be told of a failure before the message is given up.
+            let words =
+                format!("answer timeout is {answer_timeout:?}; more than redis hold, {:?}, is allowed", self.hold);
+            return Err(Error::Config(words));
+        }
+        Ok(())
     }
 }
 

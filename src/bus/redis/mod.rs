@@ -179,7 +179,7 @@ impl RedisBus {
     /// started. A Redis that does not answer is no error: it may come.
     pub fn new(config: &Config, redis: &RedisConfig, waker: Arc<Waker>, seed: u64) -> Result<Self, Error> {
         let target = Target::parse(&redis.url, redis.ca.as_deref())?;
-        redis.check()?;
+        redis.check(config)?;
         let node = Unique::new(seed ^ 2).epoch().as_str().to_owned();
         log::info!("redis at {target}: this is node {node}, prefix {}", redis.prefix);
         let counters = Arc::new(Counters::default());
