@@ -18,13 +18,16 @@ const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     words: String,
-    /// Whether somebody has to mend the settings.
-    is_refusal: bool,
+    /// What somebody has to mend, if it is the settings.
+    advice: Option<&'static str>,
 }
+
+const LOGIN: &str = "check user, password and database of --redis, and the user's ACL";
+const PROTECTED: &str = "give that Redis a password (requirepass), or set its protected-mode to no";
 
 impl Fault {
     pub(super) fn lost(words: impl Into<String>) -> Self {
-        Self { words: words.into(), is_refusal: false }
+        Self { words: words.into(), advice: None }
     }
 
     /// From an error reply.
@@ -32,10 +35,15 @@ impl Fault {
         let words = String::from_utf8_lossy(text);
         // A server that does not know a command repeats its arguments, and those of AUTH are not for the log.
         let words = words.split(", with args").next().unwrap_or_default().to_owned();
-        let is_refusal = ["NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index"]
+        if words.starts_with("DENIED") {
+            // Protected mode explains itself at length; the first sentence says it.
+            let words = words.split(". ").next().unwrap_or_default().to_owned();
+            return Self { words, advice: Some(PROTECTED) };
+        }
+        let is_login = ["NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index"]
             .iter()
             .any(|prefix| words.starts_with(prefix));
-        Self { words, is_refusal }
+        Self { words, advice: is_login.then_some(LOGIN) }
     }
 }
 
@@ -71,11 +79,8 @@ impl Complaints {
             return;
         }
         let words = &fault.words;
-        if fault.is_refusal {
-            log::error!(
-                "redis at {place} refuses the link for {purpose}: {words}; check user, password and database of --redis, \
-                 and the user's ACL"
-            );
+        if let Some(advice) = fault.advice {
+            log::error!("redis at {place} refuses the link for {purpose}: {words}; {advice}");
         } else if loss == Loss::Standing {
             log::warn!("redis at {place}: the link for {purpose} is lost: {words}; connecting again");
         } else {
@@ -108,5 +113,23 @@ impl Backoff {
         self.chance ^= self.chance >> 7;
         self.chance ^= self.chance << 17;
         most.mul_f64((self.chance >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_to_mend_the_settings_is_told_which() {
+        let denied = Fault::reply(
+            b"DENIED Redis is running in protected mode because no password is set. In this mode connections are only \
+              accepted from the loopback interface. If you want to connect from external computers, read on.",
+        );
+        assert_eq!(denied.to_string(), "DENIED Redis is running in protected mode because no password is set");
+        assert_eq!(denied.advice, Some(PROTECTED));
+        let wrong = Fault::reply(b"WRONGPASS invalid username-password pair or user is disabled.");
+        assert_eq!(wrong.advice, Some(LOGIN));
+        assert_eq!(Fault::reply(b"LOADING Redis is loading the dataset in memory").advice, None);
     }
 }
