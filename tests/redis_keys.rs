@@ -61,7 +61,7 @@ fn names(words: &[String]) -> &[String] {
         "SUBSCRIBE" | "UNSUBSCRIBE" | "DEL" => &words[1..],
         "HGET" | "HMGET" | "HSET" | "HDEL" | "HLEN" | "HGETALL" | "HINCRBY" | "GET" | "SET" | "PEXPIRE" | "PUBLISH"
         | "XADD" | "XRANGE" | "XREVRANGE" | "XTRIM" => &words[1..2],
-        "PING" | "CLIENT" | "SCRIPT" | "TIME" | "MONITOR" => &[],
+        "PING" | "INFO" | "CLIENT" | "SCRIPT" | "TIME" | "MONITOR" => &[],
         other => panic!("{other} is not known here: {words:?}"),
     }
 }

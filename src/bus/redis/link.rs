@@ -13,7 +13,7 @@ use bytes::Bytes;
 use mio::{Registry, Token, Waker};
 use redis::Cmd;
 
-use super::fault::{Backoff, Complaints, Fault, Loss};
+use super::fault::{Backoff, Complaints, Fault, Loss, check_version};
 use super::resolver::{Lookup, Place, Spot};
 use super::resp::{self, Value};
 use super::stream::{Readiness, Stream};
@@ -268,7 +268,7 @@ impl Link {
             return;
         };
         let before = self.out.len();
-        let mut replies = 2;
+        let mut replies = 3;
         let mut command = Cmd::new();
         if let Some(password) = &self.login.password {
             command.arg("AUTH").arg(self.login.username.as_ref()).arg(password).write_packed_command(&mut self.out);
@@ -284,10 +284,10 @@ impl Link {
             command.arg("ROLE").write_packed_command(&mut self.out);
             replies += 1;
         }
-        command.clear();
-        command.arg("CLIENT").arg("SETNAME").arg("roomcast").write_packed_command(&mut self.out);
-        command.clear();
-        command.arg("PING").write_packed_command(&mut self.out);
+        for words in [&["CLIENT", "SETNAME", "roomcast"][..], &["INFO", "server"], &["PING"]] {
+            command.clear();
+            command.arg(words).write_packed_command(&mut self.out);
+        }
         debug_assert!(before == 0, "something was said before the login");
         self.heard_at = now;
         self.phase = Phase::Greeting { stream, until: now + CONNECT_MAX, replies };
@@ -349,12 +349,13 @@ impl Link {
                 Phase::Greeting { replies, .. } => {
                     *replies = replies.saturating_sub(1);
                     match value {
-                        // Whoever may not set a name, or ask for the role, may still do the rest.
+                        // Whoever may not set a name, or ask for role and version, may still do the rest.
                         Value::Error(text) if !text.starts_with(b"NOPERM") => return Err(Fault::reply(text)),
                         // Of the replies only that to ROLE is an array.
                         Value::Array(role) if role.clone().next() != Some(Value::Bulk(b"master")) => {
                             return Err(Fault::lost("the server is not a master now"));
                         }
+                        Value::Bulk(info) => check_version(info)?,
                         _ => {}
                     }
                 }
@@ -557,7 +558,7 @@ mod tests {
         let (mut redis, _) = listener.accept().unwrap();
         driven.wait(Event::is_writable);
         driven.drive();
-        redis.write_all(b"+OK\r\n+PONG\r\n").unwrap();
+        redis.write_all(b"+OK\r\n$8\r\n# Server\r\n+PONG\r\n").unwrap();
         let events = driven.wait(Event::is_readable);
         driven.note(&events);
         assert_eq!(driven.drive(), Some(Change::Up));
