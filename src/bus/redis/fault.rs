@@ -30,6 +30,11 @@ impl Fault {
         Self { words: words.into(), advice: None }
     }
 
+    /// What no further attempt mends.
+    pub(super) fn refusal(words: String, advice: &'static str) -> Self {
+        Self { words, advice: Some(advice) }
+    }
+
     /// From an error reply.
     pub(super) fn reply(text: &[u8]) -> Self {
         let words = String::from_utf8_lossy(text);
@@ -38,27 +43,12 @@ impl Fault {
         if words.starts_with("DENIED") {
             // Protected mode explains itself at length; the first sentence says it.
             let words = words.split(". ").next().unwrap_or_default().to_owned();
-            return Self { words, advice: Some(PROTECTED) };
+            return Self::refusal(words, PROTECTED);
         }
         let is_login = ["NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index"]
             .iter()
             .any(|prefix| words.starts_with(prefix));
         Self { words, advice: is_login.then_some(LOGIN) }
-    }
-}
-
-/// What the scripts need is in Redis, and in what speaks like it, from this version on.
-const MAJOR_MIN: u32 = 7;
-
-/// Reads the answer to `INFO server`; who does not tell its version may be new enough.
-pub(super) fn check_version(info: &[u8]) -> Result<(), Fault> {
-    let info = String::from_utf8_lossy(info);
-    let Some(version) = info.lines().find_map(|line| line.strip_prefix("redis_version:")) else { return Ok(()) };
-    match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
-        Some(major) if major < MAJOR_MIN => {
-            Err(Fault { words: format!("it is version {version}"), advice: Some("7.0 or newer is needed") })
-        }
-        _ => Ok(()),
     }
 }
 
@@ -146,14 +136,5 @@ mod tests {
         let wrong = Fault::reply(b"WRONGPASS invalid username-password pair or user is disabled.");
         assert_eq!(wrong.advice, Some(LOGIN));
         assert_eq!(Fault::reply(b"LOADING Redis is loading the dataset in memory").advice, None);
-    }
-
-    #[test]
-    fn an_older_redis_is_refused_and_its_version_said() {
-        let old = check_version(b"# Server\r\nredis_version:6.0.16\r\nredis_mode:standalone\r\n").unwrap_err();
-        assert_eq!((&*old.words, old.advice), ("it is version 6.0.16", Some("7.0 or newer is needed")));
-        for new in ["# Server\r\nredis_version:7.0.15\r\n", "redis_version:10.1.0", "redis_version:unstable", ""] {
-            assert_eq!(check_version(new.as_bytes()), Ok(()), "{new}");
-        }
     }
 }

@@ -13,7 +13,8 @@ use bytes::Bytes;
 use mio::{Registry, Token, Waker};
 use redis::Cmd;
 
-use super::fault::{Backoff, Complaints, Fault, Loss, check_version};
+use super::fault::{Backoff, Complaints, Fault, Loss};
+use super::greeting::Greeting;
 use super::resolver::{Lookup, Place, Spot};
 use super::resp::{self, Value};
 use super::stream::{Readiness, Stream};
@@ -57,7 +58,7 @@ enum Phase {
     Greeting {
         stream: Stream,
         until: Instant,
-        replies: usize,
+        greeting: Greeting,
     },
     /// `moves` is [`Place::moves`] when it arrived.
     Up {
@@ -226,7 +227,7 @@ impl Link {
         }
         self.read(now, each)?;
         match &self.phase {
-            Phase::Greeting { replies: 0, .. } => {
+            Phase::Greeting { greeting, .. } if greeting.is_over() => {
                 self.arrive(now);
                 return Ok(Some(Change::Up));
             }
@@ -262,35 +263,14 @@ impl Link {
         Ok(Phase::Connecting { stream, until: now + CONNECT_MAX })
     }
 
-    /// Logs in, in one write. PING is the last: while Redis loads its data, it alone is refused.
     fn greet(&mut self, now: Instant) {
         let Phase::Connecting { stream, .. } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) else {
             return;
         };
-        let before = self.out.len();
-        let mut replies = 3;
-        let mut command = Cmd::new();
-        if let Some(password) = &self.login.password {
-            command.arg("AUTH").arg(self.login.username.as_ref()).arg(password).write_packed_command(&mut self.out);
-            replies += 1;
-        }
-        if self.login.database != 0 {
-            command.clear();
-            command.arg("SELECT").arg(self.login.database).write_packed_command(&mut self.out);
-            replies += 1;
-        }
-        if self.place.is_of_master() {
-            command.clear();
-            command.arg("ROLE").write_packed_command(&mut self.out);
-            replies += 1;
-        }
-        for words in [&["CLIENT", "SETNAME", "roomcast"][..], &["INFO", "server"], &["PING"]] {
-            command.clear();
-            command.arg(words).write_packed_command(&mut self.out);
-        }
-        debug_assert!(before == 0, "something was said before the login");
+        debug_assert!(self.out.is_empty(), "something was said before the login");
+        let greeting = Greeting::write(&self.login, self.place.is_of_master(), &mut self.out);
         self.heard_at = now;
-        self.phase = Phase::Greeting { stream, until: now + CONNECT_MAX, replies };
+        self.phase = Phase::Greeting { stream, until: now + CONNECT_MAX, greeting };
     }
 
     fn arrive(&mut self, now: Instant) {
@@ -346,19 +326,7 @@ impl Link {
         while let Some((value, used)) = resp::parse(&chunk[at..]).map_err(|error| Fault::lost(error.to_string()))? {
             at += used;
             match &mut self.phase {
-                Phase::Greeting { replies, .. } => {
-                    *replies = replies.saturating_sub(1);
-                    match value {
-                        // Whoever may not set a name, or ask for role and version, may still do the rest.
-                        Value::Error(text) if !text.starts_with(b"NOPERM") => return Err(Fault::reply(text)),
-                        // Of the replies only that to ROLE is an array.
-                        Value::Array(role) if role.clone().next() != Some(Value::Bulk(b"master")) => {
-                            return Err(Fault::lost("the server is not a master now"));
-                        }
-                        Value::Bulk(info) => check_version(info)?,
-                        _ => {}
-                    }
-                }
+                Phase::Greeting { greeting, .. } => greeting.take(&value)?,
                 _ if is_pong(&value) => {}
                 _ => each(&chunk, value)?,
             }

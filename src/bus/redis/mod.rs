@@ -8,6 +8,7 @@ mod detour;
 mod ear;
 mod events;
 mod fault;
+mod greeting;
 mod inquiry;
 mod lane;
 mod link;

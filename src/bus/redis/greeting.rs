@@ -1,0 +1,114 @@
+//! The first words on a connection to Redis, in one write, and whether what is answered to them will do.
+
+use redis::Cmd;
+
+use super::fault::Fault;
+use super::resp::Value;
+use super::target::Login;
+
+/// The scripts need what is in Redis, and in what speaks like it, from this version on.
+const MAJOR_MIN: u32 = 7;
+
+/// See the [module](self).
+pub(super) struct Greeting {
+    /// How many answers are to come.
+    left: usize,
+}
+
+impl Greeting {
+    /// Writes it. PING is the last: while Redis loads its data, it alone is refused.
+    pub(super) fn write(login: &Login, asks_for_role: bool, out: &mut Vec<u8>) -> Self {
+        let mut greeting = Self { left: 0 };
+        let mut say = |words: &[&[u8]]| {
+            Cmd::new().arg(words).write_packed_command(out);
+            greeting.left += 1;
+        };
+        if let Some(password) = &login.password {
+            match &login.username {
+                Some(username) => say(&[b"AUTH", username.as_bytes(), password.as_bytes()]),
+                None => say(&[b"AUTH", password.as_bytes()]),
+            }
+        }
+        if login.database != 0 {
+            say(&[b"SELECT", login.database.to_string().as_bytes()]);
+        }
+        if asks_for_role {
+            say(&[b"ROLE"]);
+        }
+        say(&[b"CLIENT", b"SETNAME", b"roomcast"]);
+        say(&[b"INFO", b"server"]);
+        say(&[b"PING"]);
+        greeting
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Takes the next answer.
+    pub(super) fn take(&mut self, answer: &Value<'_>) -> Result<(), Fault> {
+        self.left = self.left.saturating_sub(1);
+        match answer {
+            // Whoever may not set a name, or ask for role and version, may still do the rest.
+            Value::Error(text) if !text.starts_with(b"NOPERM") => Err(Fault::reply(text)),
+            // Of the answers only that to ROLE is an array,
+            Value::Array(role) if role.clone().next() != Some(Value::Bulk(b"master")) => {
+                Err(Fault::lost("the server is not a master now"))
+            }
+            // and only that to INFO a text.
+            Value::Bulk(info) => check_version(&String::from_utf8_lossy(info)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Looks for the version; who does not tell it may be new enough.
+fn check_version(info: &str) -> Result<(), Fault> {
+    let Some(version) = info.lines().find_map(|line| line.strip_prefix("redis_version:")) else { return Ok(()) };
+    match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major < MAJOR_MIN => {
+            Err(Fault::refusal(format!("it is version {version}"), "7.0 or newer is needed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resp;
+    use super::*;
+
+    /// What becomes of a greeting that is answered like this.
+    fn take(answers: &[u8]) -> Result<bool, String> {
+        let mut greeting = Greeting::write(&Login::default(), true, &mut Vec::new());
+        let mut at = 0;
+        while let Some((answer, bytes)) = resp::parse(&answers[at..]).unwrap() {
+            greeting.take(&answer).map_err(|fault| fault.to_string())?;
+            at += bytes;
+        }
+        Ok(greeting.is_over())
+    }
+
+    #[test]
+    fn it_is_over_with_the_last_answer_whatever_may_not_be_asked() {
+        assert_eq!(take(b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n"), Ok(false));
+        assert_eq!(take(b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n+PONG\r\n"), Ok(true));
+        assert_eq!(take(b"-NOPERM a\r\n-NOPERM b\r\n-NOPERM c\r\n+PONG\r\n"), Ok(true));
+    }
+
+    #[test]
+    fn a_replica_and_a_redis_that_loads_will_not_do() {
+        assert_eq!(take(b"*1\r\n$5\r\nslave\r\n").unwrap_err(), "the server is not a master now");
+        let loading = b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n-LOADING x\r\n";
+        assert_eq!(take(loading).unwrap_err(), "LOADING x");
+    }
+
+    #[test]
+    fn an_older_redis_will_not_do_and_its_version_is_said() {
+        let old = check_version("# Server\r\nredis_version:6.0.16\r\nredis_mode:standalone\r\n");
+        assert_eq!(old, Err(Fault::refusal("it is version 6.0.16".to_owned(), "7.0 or newer is needed")));
+        for new in ["# Server\r\nredis_version:7.0.15\r\n", "redis_version:10.1.0", "redis_version:unstable", ""] {
+            assert_eq!(check_version(new), Ok(()), "{new}");
+        }
+    }
+}
