@@ -64,7 +64,7 @@ fn new_server(poll: &Poll, connections: usize) -> Result<Server, Box<dyn Error>>
     let other = Poll::new()?;
     let waker = Arc::new(Waker::new(other.registry(), Token(0))?);
     let host = HostLoop { registry: poll.registry().try_clone()?, tokens, waker, clock: Now::system, seed: 1 };
-    Ok(Server::new(config, host)?)
+    Ok(Server::builder(config, host).build()?)
 }
 
 /// A guest connects and joins a room, as one would over a socket.
@@ -74,7 +74,7 @@ fn connect(server: &mut Server, room: &str) -> Result<(), Box<dyn Error>> {
         .to_vec();
     input.extend(masked_text(&format!(r#"{{"type":"join","room":"{room}"}}"#)));
     server.connect_in_memory(&input)?;
-    server.end_turn();
+    server.turn();
     Ok(())
 }
 
@@ -91,7 +91,7 @@ fn masked_text(text: &str) -> Vec<u8> {
 /// Turns until there is nothing to do but wait.
 fn rest(server: &mut Server) {
     while server.timeout() == Some(Duration::ZERO) {
-        server.end_turn();
+        server.turn();
     }
 }
 

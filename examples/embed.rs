@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         clock: Now::system,
         seed: Now::system().unix_ms,
     };
-    let mut server = Server::new(config, host)?;
+    let mut server = Server::builder(config, host).build()?;
     println!("chat on http://{}", server.listen(chat_address)?);
     println!("udp on {}", udp.local_addr()?);
 
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         if is_udp_ready {
             is_udp_ready = !take_datagrams(&udp, &mut server)?;
         }
-        server.end_turn();
+        server.turn();
         while let Some(notice) = server.poll_notice() {
             print_notice(&notice);
         }

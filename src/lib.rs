@@ -33,5 +33,5 @@ pub use error::Error;
 pub use hub::{HostPublication, Moderation, Notice, Policy};
 pub use id::{ConnectionId, RoomName, UserId};
 pub use net::Listener;
-pub use server::{HostLoop, Remote, Server, Stats};
+pub use server::{HostLoop, Remote, Server, ServerBuilder, Stats};
 pub use time::Now;

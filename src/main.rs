@@ -62,7 +62,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
                 token => log::error!("event for {token:?}, which nobody owns"),
             }
         }
-        server.end_turn();
+        server.turn();
     }
     Ok(())
 }
@@ -81,11 +81,11 @@ fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<
     #[cfg(feature = "redis")]
     if let Some(redis) = flags.redis() {
         let bus = roomcast::bus::RedisBus::new(&config, &redis, Arc::clone(&host.waker), host.seed)?;
-        return Ok(Server::with_bus(config, host, Box::new(roomcast::hub::OpenPolicy), Box::new(bus))?);
+        return Ok(Server::builder(config, host).bus(bus).build()?);
     }
     #[cfg(not(feature = "redis"))]
     let _ = flags;
-    Ok(Server::new(config, host)?)
+    Ok(Server::builder(config, host).build()?)
 }
 
 /// A number that no other run has: the standard library draws the keys of its hash maps from the system.

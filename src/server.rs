@@ -1,6 +1,7 @@
 //! The server: the order of one turn. The only file that knows hub, net and bus together.
 
 mod api;
+mod builder;
 mod clock;
 mod dispatch;
 mod metrics;
@@ -21,6 +22,7 @@ use mio::{Registry, Token, Waker};
 
 use self::api::Api;
 pub use self::api::ApiStats;
+pub use self::builder::ServerBuilder;
 use self::clock::Clock;
 use self::dispatch::Dispatch;
 use self::metrics::{Scrape, TurnTimes};
@@ -28,12 +30,12 @@ use self::remote::Command;
 pub use self::remote::Remote;
 use self::shutdown::Life;
 use self::site::Site;
-use crate::bus::{Bus, LocalBus};
+use crate::bus::Bus;
 use crate::config::Config;
 use crate::error::Error;
-use crate::hub::{HostPublication, Hub, HubStats, Notice, OpenPolicy, Output, Policy};
+use crate::hub::{HostPublication, Hub, HubStats, Notice, Output};
 use crate::id::{ConnectionId, Unique};
-use crate::inbox::{Inbox, InboxSender, inbox};
+use crate::inbox::{Inbox, InboxSender};
 use crate::net::{ListenAddress, Listener, Net, NetStats};
 use crate::protocol::CloseReason;
 use crate::publication::{BusRequest, Ticket};
@@ -71,7 +73,7 @@ pub struct Stats {
 
 /// A chat server that lives in somebody's poll loop.
 ///
-/// The loop contract in one sentence: *feed every event that it [owns](Server::owns), call [`Server::end_turn`] once, sleep no longer
+/// The loop contract in one sentence: *feed every event that it [owns](Server::owns), call [`Server::turn`] once, sleep no longer
 /// than [`Server::timeout`].*
 ///
 /// ```no_run
@@ -88,7 +90,7 @@ pub struct Stats {
 ///     clock: Now::system,
 ///     seed: 7, // in earnest: different for every run
 /// };
-/// let mut server = Server::new(Config::default(), host)?;
+/// let mut server = Server::builder(Config::default(), host).build()?;
 /// println!("listening on {}", server.listen("127.0.0.1:0".parse()?)?);
 /// let mut events = Events::with_capacity(1024);
 /// while !server.has_ended() {
@@ -102,7 +104,7 @@ pub struct Stats {
 ///             server.handle_event(event);
 ///         }
 ///     }
-///     server.end_turn();
+///     server.turn();
 ///     while let Some(notice) = server.poll_notice() {
 ///         println!("{notice:?}");
 ///     }
@@ -133,52 +135,6 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// A server that keeps its history in memory and lets everybody in.
-    ///
-    /// # Errors
-    /// [`Error::Config`] and [`Error::Tokens`].
-    pub fn new(config: Config, host: HostLoop) -> Result<Self, Error> {
-        Self::with_policy(config, host, Box::new(OpenPolicy))
-    }
-
-    /// A server that keeps its history in memory and asks `policy` who may do what.
-    ///
-    /// # Errors
-    /// As [`Server::new`].
-    pub fn with_policy(config: Config, host: HostLoop, policy: Box<dyn Policy>) -> Result<Self, Error> {
-        config.check()?;
-        let bus = LocalBus::new(&config, host.seed);
-        Self::with_bus(config, host, policy, Box::new(bus))
-    }
-
-    /// A server with a bus of the host's own.
-    ///
-    /// # Errors
-    /// As [`Server::new`].
-    pub fn with_bus(config: Config, host: HostLoop, policy: Box<dyn Policy>, bus: Box<dyn Bus>) -> Result<Self, Error> {
-        config.check()?;
-        let (sender, inbox) = inbox(config.limits.inbox_messages_max, host.waker);
-        let mut hub = Hub::new(&config, policy);
-        if bus.shares_presence() {
-            hub.share_presence();
-        }
-        Ok(Self {
-            hub,
-            net: Net::new(&config, host.registry, host.tokens)?,
-            bus,
-            site: Site::new(&config)?,
-            api: Api::new(&config),
-            clock: Clock::new(host.clock),
-            names: Unique::new(host.seed ^ 1),
-            sender,
-            inbox,
-            turn_times: config.metrics.then(TurnTimes::default),
-            config,
-            life: Life::Running,
-            turns: 0,
-        })
-    }
-
     /// Listens on a TCP address; port 0 lets the system choose one. Says which address it became.
     ///
     /// # Errors
@@ -224,7 +180,7 @@ impl Server {
         self.net.owns(token)
     }
 
-    /// Takes note of an event; nothing else happens before [`Server::end_turn`].
+    /// Takes note of an event; nothing else happens before [`Server::turn`].
     pub fn handle_event(&mut self, event: &Event) {
         self.net.handle_event(event);
     }
@@ -245,7 +201,7 @@ impl Server {
     }
 
     /// Does a turn's work: inbox, reads, deadlines, bus, own output, rooms, and frees who has gone.
-    pub fn end_turn(&mut self) {
+    pub fn turn(&mut self) {
         if let Some(times) = &mut self.turn_times {
             times.begin_turn(clock::processor_time());
         }
@@ -292,11 +248,6 @@ impl Server {
     /// Closes a connection; a stale id closes nothing.
     pub fn close(&mut self, connection: ConnectionId, reason: CloseReason) {
         self.hub.close(self.clock.resume(), connection, reason);
-    }
-
-    /// Closes all connections of a user on this node; says how many. For all nodes: [`Server::disconnect_user`].
-    pub fn close_user(&mut self, user: &str, reason: CloseReason) -> usize {
-        self.hub.close_user(self.clock.resume(), user, reason)
     }
 
     /// A handle for other threads.
@@ -353,9 +304,6 @@ impl Server {
                     }
                 }
                 Command::Close(connection, reason) => self.hub.close(now, connection, reason),
-                Command::CloseUser(user, reason) => {
-                    self.hub.close_user(now, &user, reason);
-                }
                 Command::Stats(tell) => tell(self.stats()),
                 Command::Shutdown => self.shutdown(),
             }

@@ -63,7 +63,7 @@ fn slow_host(change: impl FnOnce(&mut Config)) -> (Host, Rc<RefCell<Desk>>, Sock
     config.api_keys = vec![ApiKey::new(KEY)];
     change(&mut config);
     let desk = Rc::new(RefCell::new(Desk::default()));
-    let mut host = Host::with_bus(config, Box::new(SlowBus(Rc::clone(&desk))));
+    let mut host = Host::with_bus(config, SlowBus(Rc::clone(&desk)));
     let address = host.listen();
     (host, desk, address)
 }

@@ -192,7 +192,7 @@ fn other_threads_publish_close_and_count() {
         ann.join("lobby");
         remote.publish(publication("from afar", None)).unwrap();
         assert_eq!(ann.recv_type("chat")["text"], "from afar");
-        remote.close_user("ann", CloseReason::EXPELLED).unwrap();
+        remote.disconnect_user(UserId::new("ann").unwrap(), CloseReason::EXPELLED).unwrap();
         assert_eq!(ann.expect_close(), 4500);
         let (sender, receiver) = mpsc::channel();
         remote.stats(move |stats| sender.send((stats, thread::current().id())).unwrap()).unwrap();
@@ -256,7 +256,7 @@ impl Policy for Doorkeeper {
 
 #[test]
 fn the_hosts_policy_decides_who_may_do_what() {
-    let mut host = Host::with(config(), Box::new(Doorkeeper), Now::system);
+    let mut host = Host::with(config(), Doorkeeper, Now::system);
     let address = host.listen();
     host.serve(move || {
         let mut stranger = std::net::TcpStream::connect(address).unwrap();
@@ -324,12 +324,12 @@ impl<T: Read + Write> ReadWrite for T {}
 fn what_cannot_be_used_is_refused_with_numbers() {
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
-    let error = Server::new(config(), host_loop(&poll, &waker, 10..20)).unwrap_err();
+    let error = Server::builder(config(), host_loop(&poll, &waker, 10..20)).build().unwrap_err();
     assert!(matches!(error, Error::Tokens { found: 10, needed: 50 }), "{error}");
-    assert!(Server::new(config(), host_loop(&poll, &waker, 10..59)).is_err());
-    assert!(Server::new(config(), host_loop(&poll, &waker, 10..60)).is_ok());
+    assert!(Server::builder(config(), host_loop(&poll, &waker, 10..59)).build().is_err());
+    assert!(Server::builder(config(), host_loop(&poll, &waker, 10..60)).build().is_ok());
     let mut bad = config();
     bad.limits.users_listed_max = 201;
-    let error = Server::new(bad, host_loop(&poll, &waker, 10..100)).unwrap_err();
+    let error = Server::builder(bad, host_loop(&poll, &waker, 10..100)).build().unwrap_err();
     assert_eq!(error.to_string(), "big-room is 201; 1 to 200 are allowed");
 }

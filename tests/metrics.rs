@@ -217,7 +217,7 @@ impl Policy for Sleepy {
 fn what_others_do_with_the_processor_in_a_turn_is_not_counted() {
     let mut config = host::config();
     config.metrics = true;
-    let mut host = Host::with(config, Box::new(Sleepy), Now::system);
+    let mut host = Host::with(config, Sleepy, Now::system);
     let address = host.listen();
     host.serve(|| {
         Connect::to(address).connect().join("lobby");

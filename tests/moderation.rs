@@ -120,7 +120,7 @@ impl Policy for Keeper {
 
 #[test]
 fn the_policy_says_who_may_come_back() {
-    let mut host = Host::with(config(), Box::new(Keeper), Now::system);
+    let mut host = Host::with(config(), Keeper, Now::system);
     serve(&mut host, |address, remote| {
         let mut ann = join(address, "ann", &["blue"]);
         remote.kick(room("blue"), user("ann")).unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use roomcast::hub::OpenPolicy;
 use roomcast::protocol::CloseReason;
-use roomcast::{Config, Now};
+use roomcast::{Config, Now, UserId};
 use rustix::process::{Pid, Signal, kill_process};
 use support::host::{Example, Host, LOOK, config};
 use support::{Connect, PING, PONG, Raw, TEXT, frame, upgrade_request, wait_until};
@@ -25,7 +25,7 @@ fn pass(time: Duration) {
 
 /// A host whose clock stands still unless the thread of the test lets time [`pass`].
 fn host(config: Config) -> Host {
-    Host::with(config, Box::new(OpenPolicy), || Now { uptime: UPTIME.get(), unix_ms: 0 })
+    Host::with(config, OpenPolicy, || Now { uptime: UPTIME.get(), unix_ms: 0 })
 }
 
 /// Lets time pass in steps in which the host keeps running.
@@ -113,7 +113,7 @@ fn who_is_closed_right_after_a_pause_is_soon_offline() {
         (join("ann"), join("bob"))
     });
     pass(HOUR);
-    assert_eq!(host.server.close_user("ann", CloseReason::EXPELLED), 1);
+    host.server.disconnect_user(&UserId::new("ann").unwrap(), CloseReason::EXPELLED).unwrap();
     live(&mut host, Duration::from_secs(10));
     let offline = host.serve(|| bob.recv_until(|message| message["status"] == "offline").pop().unwrap());
     assert_eq!(offline["userId"], "ann");

@@ -39,7 +39,7 @@ impl Judge {
 
     fn with(url: &str, config: Config) -> Self {
         let redis = RedisConfig::new(url);
-        Self { host: Host::over(config, |config, waker| Box::new(RedisBus::new(config, &redis, waker, 77).unwrap())) }
+        Self { host: Host::over(config, |config, waker| RedisBus::new(config, &redis, waker, 77).unwrap()) }
     }
 
     fn kick(&mut self, room: &str, user: &str) {

@@ -37,7 +37,7 @@ fn drive(mut poll: Poll, mut server: roomcast::Server) {
         for event in events.iter().filter(|event| event.token() != Token(0)) {
             server.handle_event(event);
         }
-        server.end_turn();
+        server.turn();
     }
 }
 
@@ -149,7 +149,7 @@ fn names_reach_the_other_nodes() {
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
     let bus = RedisBus::new(&config, &RedisConfig::new(&redis.url()), Arc::clone(&waker), 1).unwrap();
     let host = host_loop(&poll, &waker, tokens(&config));
-    let mut server = roomcast::Server::with_bus(config, host, Box::new(Namer), Box::new(bus)).unwrap();
+    let mut server = roomcast::Server::builder(config, host).policy(Namer).bus(bus).build().unwrap();
     let address = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let remote = server.remote();
     thread::scope(|scope| {

@@ -582,7 +582,7 @@ fn thirty_messages(percent: u32) -> (u64, Vec<u64>) {
     CLOCK.set((Duration::from_secs(5), Duration::ZERO));
     let mut config = host::config();
     config.limits.room_share_percent = percent;
-    let mut host = Host::with(config, Box::new(OpenPolicy), ticking);
+    let mut host = Host::with(config, OpenPolicy, ticking);
     let address = host.listen();
     let mut member = host.serve(|| {
         let mut raw = Raw::open(address, "/ws");
@@ -616,7 +616,7 @@ fn the_loop_sleeps_while_a_room_rests() {
     CLOCK.set((Duration::from_secs(5), Duration::ZERO));
     let mut config = host::config();
     config.limits.room_share_percent = 1;
-    let mut host = Host::with(config, Box::new(OpenPolicy), ticking);
+    let mut host = Host::with(config, OpenPolicy, ticking);
     let address = host.listen();
     let mut member = host.serve(|| {
         let mut raw = Raw::open(address, "/ws");

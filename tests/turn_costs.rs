@@ -45,7 +45,7 @@ fn host(members: u32) -> Host {
     limits.message_rate = 0;
     // A full history, so that it does not grow while it is measured.
     limits.history_messages_max = 10;
-    Host::with(config, Box::new(OpenPolicy), standstill)
+    Host::with(config, OpenPolicy, standstill)
 }
 
 /// Members of one user, so that the room has one presence to tell.

@@ -249,16 +249,6 @@ impl Hub {
         }
     }
 
-    /// Closes all connections of a user on this node; says how many. [`Moderation::Disconnect`] closes those of all nodes.
-    pub fn close_user(&mut self, now: Now, user: &str, reason: CloseReason) -> usize {
-        let Some(key) = self.users.find(user) else { return 0 };
-        let ids: Vec<_> = self.connections.iter().filter(|(_, c)| c.user == key).map(|(id, _)| id).collect();
-        for (id, reason) in ids.iter().zip(std::iter::repeat_n(reason, ids.len())) {
-            self.close(now, *id, reason);
-        }
-        ids.len()
-    }
-
     /// A connection took no bytes for longer than it may.
     pub fn handle_stalled(&mut self, now: Now, id: ConnectionId) {
         const MEMORY_MILLIS: u64 = 5 * 60 * 1000;

@@ -15,7 +15,6 @@ pub(super) enum Command {
     Publish(HostPublication),
     Moderate(Moderation),
     Close(ConnectionId, CloseReason),
-    CloseUser(String, CloseReason),
     Stats(Box<dyn FnOnce(Stats) + Send>),
     Shutdown,
 }
@@ -73,14 +72,6 @@ impl Remote {
     /// As [`Remote::publish`].
     pub fn close(&self, connection: ConnectionId, reason: CloseReason) -> Result<(), Error> {
         self.send(Command::Close(connection, reason))
-    }
-
-    /// Closes all connections of a user on this node.
-    ///
-    /// # Errors
-    /// As [`Remote::publish`].
-    pub fn close_user(&self, user: &str, reason: CloseReason) -> Result<(), Error> {
-        self.send(Command::CloseUser(user.to_owned(), reason))
     }
 
     /// Has `tell` called with the server's counts, on the server's thread.

@@ -30,7 +30,7 @@ pub(crate) enum Action {
     Recover { seat: usize },
     Disconnect { seat: usize },
     Stalled { seat: usize },
-    CloseUser { user: usize },
+    Close { seat: usize },
     Flush { sends_max: u32 },
     HostChat { room: usize },
     Elsewhere { room: usize, messages: usize },
@@ -100,7 +100,7 @@ impl Action {
             10 => Self::Recover { seat },
             11 => Self::Disconnect { seat },
             12 => Self::Stalled { seat },
-            13 => Self::CloseUser { user: chance.index(world.settings.users) },
+            13 => Self::Close { seat },
             14 => Self::Flush { sends_max: chance.pick(&[1, 1, 2, 3, 8, 64, 1000]) },
             15 => Self::HostChat { room },
             16 => Self::Elsewhere { room, messages: chance.pick(&[1, 1, 3, 20, 60]) },
@@ -155,8 +155,10 @@ impl World {
                     self.hub.handle_stalled(self.now, link.id);
                 }
             }
-            Action::CloseUser { user } => {
-                self.hub.close_user(self.now, &user_name(user), CloseReason::CLOSED);
+            Action::Close { seat } => {
+                if let Some(link) = &self.seats[seat].link {
+                    self.hub.close(self.now, link.id, CloseReason::CLOSED);
+                }
             }
             Action::Flush { sends_max } => {
                 self.drain();

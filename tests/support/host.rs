@@ -36,22 +36,22 @@ pub struct Host {
 
 impl Host {
     pub fn new(config: Config) -> Self {
-        Self::with(config, Box::new(OpenPolicy), Now::system)
+        Self::with(config, OpenPolicy, Now::system)
     }
 
-    pub fn with(config: Config, policy: Box<dyn Policy>, clock: fn() -> Now) -> Self {
-        Self::start(config, |config, host| Server::with_policy(config, HostLoop { clock, ..host }, policy))
+    pub fn with(config: Config, policy: impl Policy + 'static, clock: fn() -> Now) -> Self {
+        Self::start(config, |config, host| Server::builder(config, HostLoop { clock, ..host }).policy(policy).build())
     }
 
-    pub fn with_bus(config: Config, bus: Box<dyn Bus>) -> Self {
-        Self::start(config, |config, host| Server::with_bus(config, host, Box::new(OpenPolicy), bus))
+    pub fn with_bus(config: Config, bus: impl Bus + 'static) -> Self {
+        Self::start(config, |config, host| Server::builder(config, host).bus(bus).build())
     }
 
     /// With a bus that wakes the loop.
-    pub fn over(config: Config, bus: impl FnOnce(&Config, Arc<Waker>) -> Box<dyn Bus>) -> Self {
+    pub fn over<B: Bus + 'static>(config: Config, bus: impl FnOnce(&Config, Arc<Waker>) -> B) -> Self {
         Self::start(config, |config, host| {
             let bus = bus(&config, Arc::clone(&host.waker));
-            Server::with_bus(config, host, Box::new(OpenPolicy), bus)
+            Server::builder(config, host).bus(bus).build()
         })
     }
 
@@ -83,7 +83,7 @@ impl Host {
                 }
             }
         }
-        self.server.end_turn();
+        self.server.turn();
         is_own
     }
 
