@@ -2,7 +2,7 @@
 //! broadcast to a thousand and to a hundred thousand.
 //!
 //! `cargo bench --features in-memory --bench million`. The connections, members and rooms are the server's own; only the
-//! system calls are left out, and the kernel's memory, for which see BENCHMARKING.md.
+//! system calls are left out, and the kernel's memory, for which see docs/benchmarks.md.
 
 use std::error::Error;
 use std::fs;

@@ -1,4 +1,4 @@
-//! What lies in Redis, as somebody sees it who looks: names that can be read, and none that README does not explain.
+//! What lies in Redis, as somebody sees it who looks: names that can be read, and none that docs/redis.md does not explain.
 
 #[path = "support/attendance.rs"]
 mod attendance;
@@ -20,10 +20,10 @@ use nodes_support::{is_text, node_with, recv_long};
 use redis_support::{LONG, Redis, eventually};
 use serde_json::json;
 
-/// The names in README's table of keys and channels.
+/// The keys and channels in the table of docs/redis.md.
 fn documented() -> Vec<String> {
-    let readme = include_str!("../README.md");
-    let rows = readme.lines().skip_while(|line| !line.starts_with("| key or channel |")).skip(2);
+    let page = include_str!("../docs/redis.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| key or channel |")).skip(2);
     let names = rows.map_while(|row| Some(row.strip_prefix("| `")?.split_once('`')?.0.to_owned()));
     names.collect()
 }
@@ -101,7 +101,7 @@ fn all_keys_and_channels_can_be_read_and_are_explained() {
             let is_plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
             assert!(name.bytes().all(is_plain) && !name.contains('\\'), "it cannot be read: {line}");
             let found = documented.iter().find(|documented| is_called(name, documented));
-            seen.extend(Some(found.unwrap_or_else(|| panic!("README does not know {name}: {line}"))));
+            seen.extend(Some(found.unwrap_or_else(|| panic!("docs/redis.md does not know {name}: {line}"))));
         }
     }
     assert_eq!(seen.len(), documented.len(), "not all of {documented:?} were used: {seen:?}");

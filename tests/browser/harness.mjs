@@ -48,11 +48,11 @@ export async function startServer({ port = 0, flags = [] } = {}) {
 }
 
 /** Starts a Redis that keeps nothing, with a socket in a folder of its own. */
-export function startRedis() {
+export function startRedis({ flags = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'roomcast-redis-'));
   const path = join(folder, 'redis.sock');
-  const flags = ['--port', '0', '--unixsocket', path, '--save', '', '--dir', folder];
-  const child = spawn('redis-server', flags, { stdio: 'ignore' });
+  const ours = ['--port', '0', '--unixsocket', path, '--save', '', '--dir', folder];
+  const child = spawn('redis-server', [...flags, ...ours], { stdio: 'ignore' });
   const exited = new Promise((resolve) => {
     child.once('exit', resolve);
     child.once('error', resolve);
