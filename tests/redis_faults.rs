@@ -1,5 +1,5 @@
 //! Redis and what happens on the way to it, at their worst: clocks that differ, copies that never come, answers that are
-//! older than what is known, another version beside ours.
+//! older than what is known.
 
 #[path = "support/bus.rs"]
 mod bus_support;
@@ -18,6 +18,7 @@ use chat_support::{is, seqs};
 use nodes_support::{history, node_with, nodes, recv_long, say_and_see};
 use redis_support::{Redis, eventually};
 use roomcast::Config;
+use roomcast::bus::PublishScript;
 use roomcast::publication::{Outcome, ReadFrom};
 use support::Client;
 
@@ -276,57 +277,6 @@ fn what_a_later_version_says_on_a_channel_is_ignored_quietly() {
     assert!((1..=1 + began.elapsed().as_secs() as usize).contains(&warnings), "{warnings} warnings");
 }
 
-const OLDER_PUBLISH: &str = include_str!("older/publish.lua");
-const OLDER_READ: &str = include_str!("older/read.lua");
-
-/// Publishes as an older node does; returns the number, and whether the id was known.
-fn publish_as_older(redis: &Redis, id: &str, body: &str) -> (u64, bool) {
-    let keys = ["roomcast:{lobby}:meta", "roomcast:{lobby}:log", &format!("roomcast:{{lobby}}:id:{id}")];
-    let arguments = ["older1", body, &unix_ms().to_string(), "1000", "3900000", "3600000"];
-    let (_, seq, duplicate) =
-        redis.ask::<(String, u64, u32)>(&[&["EVAL", OLDER_PUBLISH, "3"], &keys[..], &arguments[..]].concat());
-    (seq, duplicate == 1)
-}
-
-#[test]
-fn an_older_version_may_publish_beside_this_one() {
-    let redis = Redis::start();
-    let config = Config::default();
-    let [mut node, mut other] = [1, 2].map(|seed| Node::start(&redis, &config, seed));
-    // The older one begins the room.
-    assert_eq!(publish_as_older(&redis, "ann x", "older x"), (1, false));
-    node.open();
-    other.open();
-    let tickets: Vec<_> = (0..100)
-        .map(|i| {
-            let ticket = node.publish_as(Some(&i.to_string()), &format!("present {i}"));
-            node.turn();
-            publish_as_older(&redis, &format!("bob {i}"), &format!("older {i}"));
-            ticket
-        })
-        .collect();
-    for ticket in tickets {
-        assert!(matches!(node.outcome(ticket), Outcome::Accepted(_)));
-    }
-    for node in [&mut node, &mut other] {
-        node.until("all messages", |node| (node.delivered().len() >= 200).then_some(()));
-        assert_eq!((node.delivered(), node.epochs()), ((2..=201).collect(), Vec::new()));
-        assert_eq!((node.stats().fills_total, node.stats().epochs_total), (0, 0), "there was nothing to doubt");
-    }
-    assert!(node.messages() == other.messages());
-    // Either knows what the other has accepted.
-    let again = node.publish_as(Some("x"), "present x");
-    assert_eq!(node.outcome(again), Outcome::Duplicate(1));
-    assert!(publish_as_older(&redis, "ann 7", "older 7").1);
-    // And reads it.
-    let page = node.read(ReadFrom::After(1), 1_000_000);
-    assert_eq!((page.messages.iter().collect::<Vec<_>>(), page.complete), (node.messages(), true));
-    let keys = ["2", "roomcast:{lobby}:meta", "roomcast:{lobby}:log"];
-    let arguments = ["older2", "3900000", "1", "1000000", "1"];
-    let found: Vec<redis::Value> = redis.ask(&[&["EVAL", OLDER_READ], &keys[..], &arguments[..]].concat());
-    assert_eq!(found.len(), 3 + 2 * 201);
-}
-
 #[test]
 fn a_subscription_that_redis_gives_up_for_its_slowness_misses_nothing() {
     const BURST: u64 = 500;
@@ -338,18 +288,19 @@ fn a_subscription_that_redis_gives_up_for_its_slowness_misses_nothing() {
     ann.join("lobby");
     say_and_see(&mut ann, "lobby", "before");
     redis.ask::<String>(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 64kb 0 0"]);
-    // Redis writes nothing out before a script is over: what it says in one exceeds the limit, however fast the nodes are.
+    // Redis writes nothing before a script is over, so the messages of one script exceed the limit, however fast the nodes are.
+    let publish = PublishScript::new(&Config::default(), "roomcast").source();
     let burst = format!(
-        "local function publish(KEYS, ARGV)\n{OLDER_PUBLISH}\nend
+        "local function publish(KEYS, ARGV)\n{publish}\nend
         for i = 1, tonumber(ARGV[1]) do
           local body = string.format(ARGV[2], i)
-          publish({{KEYS[1], KEYS[2], KEYS[2] .. i}}, {{'older1', body, ARGV[3], '100000', '3900000', '3600000'}})
+          publish({{KEYS[1], KEYS[2], KEYS[2] .. i}}, {{'burst', body, '100000', '3900000', '3600000'}})
         end"
     );
     let text = "x".repeat(400);
     let body = format!(r#"{{"type":"chat","room":"lobby","userId":"eve","text":"%d {text}","ts":1"#);
     let keys = ["2", "roomcast:{lobby}:meta", "roomcast:{lobby}:log"];
-    redis.ask::<()>(&[&["EVAL", &burst], &keys[..], &[&BURST.to_string(), &body, &unix_ms().to_string()]].concat());
+    redis.ask::<()>(&[&["EVAL", &burst], &keys[..], &[&BURST.to_string(), &body]].concat());
     for server in &servers {
         server.wait_for_log("the link for subscribing is lost");
     }
