@@ -8,7 +8,10 @@ use std::time::Duration;
 
 pub use self::local::LocalBus;
 #[cfg(feature = "redis")]
-pub use self::redis::{PublishScript, RedisBus, RedisConfig, RedisStats, RedisWatch};
+#[doc(hidden)]
+pub use self::redis::PublishScript;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisWatch};
 use crate::id::{RoomName, UserId};
 use crate::protocol::TypingStatus;
 use crate::publication::{BusEvent, PresenceChange, Publication, ReadFrom, Ticket};
