@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use super::answers::Heard;
-use super::detour::Detours;
 use super::lane::{Desk, Lane, Waiting};
 use super::link::Change;
 use super::masters::{Master, Masters};
+use super::paused::PausedSlots;
 use super::port::RETRY;
 use super::script::{Call, Done};
 use super::stats::add;
@@ -52,14 +52,14 @@ pub(super) struct Reply {
 pub(super) struct Commander {
     poll: Poll,
     masters: Masters<Lane>,
-    detours: Detours,
+    paused: PausedSlots,
     orders: Inbox<Vec<Order>>,
     desk: Desk,
 }
 
 impl Commander {
     pub(super) fn new(poll: Poll, masters: Masters<Lane>, orders: Inbox<Vec<Order>>, desk: Desk) -> Self {
-        Self { poll, masters, detours: Detours::default(), orders, desk }
+        Self { poll, masters, paused: PausedSlots::default(), orders, desk }
     }
 
     /// The thread's life: until the bus is dropped, and what it asked last is done.
@@ -96,10 +96,10 @@ impl Commander {
 
     fn timeout(&self, now: Instant) -> Duration {
         let mut timeout = self.masters.timeout(now);
-        if !self.detours.is_empty() || self.masters.all.iter().any(|(_, master)| !master.load.is_empty()) {
+        if !self.paused.is_empty() || self.masters.all.iter().any(|(_, master)| !master.load.is_empty()) {
             timeout = timeout.min(EXPIRY_INTERVAL);
         }
-        let rests = [self.desk.replies.timeout(now), self.detours.timeout(now)];
+        let rests = [self.desk.replies.timeout(now), self.paused.timeout(now)];
         rests.into_iter().flatten().fold(timeout, Duration::min)
     }
 
@@ -110,8 +110,8 @@ impl Commander {
         }
         self.drive(now);
         self.direct(now);
-        let Self { masters, detours, desk, .. } = self;
-        detours.expire(now, desk);
+        let Self { masters, paused, desk, .. } = self;
+        paused.expire(now, desk);
         for (_, Master { link, load: lane, .. }) in &mut masters.all {
             lane.expire(now, desk);
             lane.fill(now, desk, link);
@@ -123,11 +123,11 @@ impl Commander {
     fn accept(&mut self, now: Instant, order: Order) {
         let slot = if self.masters.is_cluster() { self.desk.packer.slot(&order.call) } else { 0 };
         let waiting = Waiting::new(order, slot, now, self.desk.hold);
-        self.detours.accept(now, waiting, &mut self.masters);
+        self.paused.accept(now, waiting, &mut self.masters);
     }
 
     fn drive(&mut self, now: Instant) {
-        let Self { masters, detours, desk, .. } = self;
+        let Self { masters, paused, desk, .. } = self;
         let mut is_any_down = false;
         for (_, Master { link, load: lane, node }) in &mut masters.all {
             match link.drive(now, &mut |_, value| lane.take((now, node.as_ref()), desk, value)) {
@@ -142,20 +142,20 @@ impl Commander {
         }
         desk.counters.publishing_up.store(masters.is_any_up(), Relaxed);
         if is_any_down && masters.is_cluster() {
-            detours.sweep(now, masters);
+            paused.pause_misplaced(now, masters);
         }
     }
 
     /// Has calls of a cluster go where they belong.
     fn direct(&mut self, now: Instant) {
-        let Self { masters, detours, desk, .. } = self;
+        let Self { masters, paused, desk, .. } = self;
         for (waiting, redirect) in desk.turned.drain(..) {
-            detours.turn(now, waiting, redirect, masters);
+            paused.turn(now, waiting, redirect, masters);
         }
         if masters.follow(now, Lane::is_empty).is_some_and(|changed| !changed.is_empty()) {
-            detours.sweep(now, masters);
+            paused.pause_misplaced(now, masters);
         }
-        detours.release(now, masters);
+        paused.release(now, masters);
     }
 }
 
