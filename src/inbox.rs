@@ -57,35 +57,20 @@ impl<T> InboxSender<T> {
     /// # Errors
     /// [`PushError`]; the message is lost then, so keep a copy if it matters.
     pub fn push(&self, message: T) -> Result<(), PushError> {
-        self.push_unwoken(message)?;
+        if self.shared.closed.load(Ordering::Acquire) {
+            return Err(PushError::Closed);
+        }
+        self.shared.queue.push(message).map_err(|_| PushError::Full)?;
         self.wake();
         Ok(())
     }
 
-    /// Puts a message in that is found when the loop is woken for something else. Should that not happen in time, the caller is
-    /// to [`InboxSender::wake`] it.
-    ///
-    /// # Errors
-    /// As [`InboxSender::push`].
-    pub fn push_unwoken(&self, message: T) -> Result<(), PushError> {
-        if self.shared.closed.load(Ordering::Acquire) {
-            return Err(PushError::Closed);
-        }
-        self.shared.queue.push(message).map_err(|_| PushError::Full)
-    }
-
-    /// Wakes the loop unless a wake is already under way.
-    pub fn wake(&self) {
+    fn wake(&self) {
         // Only who sets the flag pays for the system call. The loop clears it before it drains, so a message that is
         // pushed after the drain has begun causes another wake.
         if !self.shared.woken.swap(true, Ordering::AcqRel) && self.shared.waker.wake().is_err() {
             self.shared.woken.store(false, Ordering::Release);
         }
-    }
-
-    /// Whether the loop has taken everything.
-    pub fn is_empty(&self) -> bool {
-        self.shared.queue.is_empty()
     }
 
     /// Whether a message would be taken now. Who is the only sender can rely on it for the next [`InboxSender::push`].

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-use super::answers::Heard;
 use super::lane::{Desk, Lane, Waiting};
 use super::link::Change;
 use super::masters::{Master, Masters};
@@ -30,15 +29,6 @@ pub(super) struct Order {
     /// Grows from order to order.
     pub(super) id: u64,
     pub(super) call: Call,
-    /// Of a publication whose copy is going to come back over the subscription: how far its room is heard.
-    pub(super) copy: Option<Heard>,
-}
-
-impl Order {
-    /// Whose answer is all that comes of it.
-    pub(super) fn new(id: u64, call: Call) -> Self {
-        Self { id, call, copy: None }
-    }
 }
 
 /// What became of an order. Every order is answered once.
@@ -99,8 +89,10 @@ impl Commander {
         if !self.paused.is_empty() || self.masters.all.iter().any(|(_, master)| !master.load.is_empty()) {
             timeout = timeout.min(EXPIRY_INTERVAL);
         }
-        let rests = [self.desk.replies.timeout(now), self.paused.timeout(now)];
-        rests.into_iter().flatten().fold(timeout, Duration::min)
+        if !self.desk.replies.is_empty() {
+            timeout = timeout.min(RETRY);
+        }
+        self.paused.timeout(now).map_or(timeout, |at| timeout.min(at))
     }
 
     fn turn(&mut self, now: Instant) {
@@ -117,7 +109,7 @@ impl Commander {
             lane.fill(now, desk, link);
             link.flush();
         }
-        desk.replies.flush(now);
+        desk.replies.flush();
     }
 
     fn accept(&mut self, now: Instant, order: Order) {
@@ -168,8 +160,8 @@ mod tests {
 
     use mio::{Token, Waker};
 
-    use super::super::answers::Answers;
     use super::super::masters::Harbour;
+    use super::super::port::Port;
     use super::super::resolver::{Place, Spot};
     use super::super::script::{Channels, Names, Packer};
     use super::super::stats::Counters;
@@ -215,11 +207,11 @@ mod tests {
         let (replies, replies_inbox) = inbox(4, loop_waker);
         let counters = Arc::new(Counters::default());
         let packer = Packer::new(&Config::default(), Names::new("roomcast"), Channels::Everywhere, "node".to_owned());
-        let desk = Desk::new(packer, Duration::from_millis(200), Answers::new(replies), Arc::clone(&counters));
+        let desk = Desk::new(packer, Duration::from_millis(200), Port::new(replies), Arc::clone(&counters));
         let commander = Commander::new(poll, masters, orders_inbox, desk);
         let room = RoomName::new("lobby").unwrap();
         let call = Call::Read { room, from: ReadFrom::Newest(1), bytes_max: 1 };
-        orders.push(vec![Order::new(1, call)]).unwrap();
+        orders.push(vec![Order { id: 1, call }]).unwrap();
         let (ended, end) = mpsc::channel();
         thread::spawn(move || {
             commander.run();

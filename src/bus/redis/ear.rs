@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use redis::Cmd;
 
-use super::answers::Heard;
 use super::script::{Channels, Names};
 use crate::id::RoomName;
 
@@ -14,7 +13,7 @@ const CHANNELS_PER_COMMAND: usize = 512;
 /// What the loop wants. The number tells one opening of a room from another.
 #[derive(Debug)]
 pub(super) enum Wish {
-    Subscribe(RoomName, u32, Heard),
+    Subscribe(RoomName, u32),
     Unsubscribe(RoomName),
 }
 
@@ -50,7 +49,7 @@ impl Ear {
             }
             let Some(wish) = self.pending.pop_front() else { break };
             let (room, opening) = match wish {
-                Wish::Subscribe(room, opening, _) => (room, Some(opening)),
+                Wish::Subscribe(room, opening) => (room, Some(opening)),
                 Wish::Unsubscribe(room) => (room, None),
             };
             names.write_channel(&mut self.text, &room);

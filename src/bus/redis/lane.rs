@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::answers::Answers;
 use super::commander::{Order, Reply};
 use super::fault::Fault;
 use super::link::Link;
+use super::port::Port;
 use super::resp::Value;
 use super::script::{Call, Done, Packer, Script, done};
 use super::stats::{Counters, add, add_time};
@@ -129,7 +129,7 @@ fn remedy(error: &[u8], from: Option<&Node>) -> Remedy {
 pub(super) struct Desk {
     pub(super) packer: Packer,
     pub(super) hold: Duration,
-    pub(super) replies: Answers,
+    pub(super) replies: Port<Reply>,
     pub(super) counters: Arc<Counters>,
     complained_at: Option<Instant>,
     /// What has to go somewhere else.
@@ -137,19 +137,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(packer: Packer, hold: Duration, replies: Answers, counters: Arc<Counters>) -> Self {
+    pub(super) fn new(packer: Packer, hold: Duration, replies: Port<Reply>, counters: Arc<Counters>) -> Self {
         Self { packer, hold, replies, counters, complained_at: None, turned: Vec::new() }
-    }
-
-    fn answer(&mut self, order: Order, done: Done) {
-        let Order { id, copy, .. } = order;
-        match (&done, copy) {
-            // A double has had its copy long ago.
-            (&Done::Published { seq, duplicate: false, .. }, Some(heard)) => {
-                self.replies.push_for_copy(Reply { id, result: Ok(done) }, heard, seq);
-            }
-            _ => self.replies.push(Reply { id, result: Ok(done) }),
-        }
     }
 
     fn refuse(&mut self, now: Instant, waiting: &Waiting, text: &[u8]) {
@@ -299,7 +288,7 @@ impl Lane {
             add_time(publish_micros_total, publish_micros_max, now.saturating_duration_since(waiting.since));
         }
         if !waiting.is_given_up {
-            desk.answer(waiting.order, done);
+            desk.replies.push(Reply { id: waiting.order.id, result: Ok(done) });
         }
         Ok(())
     }
@@ -344,17 +333,7 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use mio::{Events, Poll, Token, Waker};
-
-    use super::super::answers::Heard;
-    use super::super::resp;
-    use super::super::script::{Channels, Names};
     use super::*;
-    use crate::config::Config;
-    use crate::id::{RoomName, UserId};
-    use crate::inbox::{Inbox, inbox};
-    use crate::publication::Publication;
 
     #[test]
     fn errors_of_a_cluster_say_whither() {
@@ -375,46 +354,5 @@ mod tests {
         }
         assert!(matches!(remedy(b"MOVED 7 10.0.0.2:6379", None), Remedy::Refuse));
         assert!(matches!(remedy(b"TRYAGAIN x", None), Remedy::Reconnect));
-    }
-
-    /// A desk whose replies wake this poll, and where they arrive.
-    fn desk() -> (Desk, Poll, Inbox<Vec<Reply>>) {
-        let poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (sender, inbox) = inbox(4, waker);
-        let packer = Packer::new(&Config::default(), Names::new("roomcast"), Channels::Everywhere, "node".to_owned());
-        (Desk::new(packer, Duration::from_secs(5), Answers::new(sender), Arc::default()), poll, inbox)
-    }
-
-    #[test]
-    fn only_what_redis_has_newly_numbered_and_is_heard_here_waits_for_its_copy() {
-        let (mut desk, mut poll, inbox) = desk();
-        let now = Instant::now();
-        let numbered = b"$3\r\ne 7\r\n".as_slice();
-        let double = b"$9\r\ne 7 known\r\n".as_slice();
-        for (reply, copy, wakes) in [
-            (numbered, Some(Heard::default()), false),
-            (double, Some(Heard::default()), true),
-            (b"-OOM no\r\n", Some(Heard::default()), true),
-            (numbered, None, true),
-        ] {
-            let publication = Publication {
-                room: RoomName::new("lobby").unwrap(),
-                user: UserId::new("ann").unwrap(),
-                id: None,
-                body: Bytes::from_static(b"{"),
-            };
-            let order = Order { id: 1, call: Call::Publish { publication, serial: 1 }, copy };
-            let mut lane = Lane::default();
-            lane.sent.push_back(Sent::Call(Waiting::new(order, 0, now, desk.hold)));
-            let (value, _) = resp::parse(reply).unwrap().unwrap();
-            lane.take((now, None), &mut desk, value).unwrap();
-            desk.replies.flush(now);
-            let mut events = Events::with_capacity(4);
-            poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
-            assert_eq!(!events.is_empty(), wakes, "{}", String::from_utf8_lossy(reply));
-            inbox.begin_drain();
-            assert_eq!(inbox.pop().map(|batch| batch.len()), Some(1));
-        }
     }
 }

@@ -1,6 +1,5 @@
 //! The bus of several nodes; see [`RedisBus`].
 
-mod answers;
 mod cluster;
 mod commander;
 mod config;
@@ -215,7 +214,7 @@ impl RedisBus {
     fn order(&mut self, call: Call, pending: Pending) {
         self.last_id += 1;
         self.pending.insert(self.last_id, pending);
-        self.threads.orders.push(Order::new(self.last_id, call));
+        self.threads.orders.push(Order { id: self.last_id, call });
     }
 
     /// Whether no more publications and reads may be under way; what the bus asks for itself has bounds of its own.
@@ -224,7 +223,7 @@ impl RedisBus {
         self.pending.len().saturating_sub(own) >= self.pending_max
     }
 
-    /// Whether a turn has left something to the next. What comes behind a turn that was done wakes the loop, or need not.
+    /// Whether a turn has left something to the next. What comes behind a turn that was done wakes the loop.
     fn has_more(&self) -> bool {
         let Threads { news, replies, .. } = &self.threads;
         self.news_left == 0 && !news.is_empty() || self.replies_left == 0 && !replies.is_empty()
@@ -232,10 +231,7 @@ impl RedisBus {
 
     fn say(&mut self, saying: Saying) {
         let call = Call::Publish { publication: saying.publication.clone(), serial: saying.serial };
-        let copy = self.rooms.get(&saying.publication.room).and_then(Room::copies_to_come);
-        self.last_id += 1;
-        self.pending.insert(self.last_id, Pending::Saying(saying));
-        self.threads.orders.push(Order { id: self.last_id, call, copy });
+        self.order(call, Pending::Saying(saying));
     }
 
     fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
@@ -306,7 +302,7 @@ impl Bus for RedisBus {
         self.openings = self.openings.wrapping_add(1);
         let opening = self.openings;
         let room = Room::new(opening);
-        self.threads.wishes.push(Wish::Subscribe(name.clone(), opening, room.heard.clone()));
+        self.threads.wishes.push(Wish::Subscribe(name.clone(), opening));
         self.rooms.insert(name.clone(), room);
         self.presence.open(now.uptime, name, opening);
         // Spread over time, so that rooms that were opened together are not compared together.
@@ -456,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_turn_has_left_wants_another_and_what_comes_unwoken_behind_it_does_not() {
+    fn what_a_turn_has_left_wants_another_and_what_comes_behind_it_does_not() {
         let mut bench = Bench::new();
         for _ in 0..=BATCHES_PER_TURN {
             bench.replies.push(Vec::new()).unwrap();
@@ -464,10 +460,10 @@ mod tests {
         bench.turn();
         assert_eq!(bench.bus.timeout(Now::default()), Some(Duration::ZERO));
         bench.turn();
-        bench.replies.push_unwoken(Vec::new()).unwrap();
+        bench.replies.push(Vec::new()).unwrap();
         assert_ne!(bench.bus.timeout(Now::default()), Some(Duration::ZERO));
         bench.turn();
-        assert!(bench.replies.is_empty(), "the next turn takes it");
+        assert!(bench.bus.threads.replies.is_empty(), "the next turn takes it");
     }
 
     #[test]

@@ -186,7 +186,7 @@ mod tests {
 
         fn call(&self, id: u64) -> Waiting {
             let call = Call::Ask { room: RoomName::new("lobby").unwrap(), question: Question::Position };
-            Waiting::new(Order::new(id, call), SLOT, self.now, Duration::ZERO)
+            Waiting::new(Order { id, call }, SLOT, self.now, Duration::ZERO)
         }
 
         fn turn(&mut self, id: u64, redirect: &Redirect) {

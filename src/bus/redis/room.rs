@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::answers::Heard;
 use super::sequence::Sequence;
 use crate::id::Epoch;
 use crate::publication::{Publication, ReadFrom, Ticket};
@@ -12,8 +11,6 @@ use crate::publication::{Publication, ReadFrom, Ticket};
 pub(super) struct Room {
     /// Tells it from an earlier or later room of the same name.
     pub(super) opening: u32,
-    /// How far the subscriber has heard it.
-    pub(super) heard: Heard,
     /// Since when the hub does not want it any more.
     pub(super) closed_at: Option<Duration>,
     pub(super) is_subscribed: bool,
@@ -38,7 +35,6 @@ impl Room {
     pub(super) fn new(opening: u32) -> Self {
         Self {
             opening,
-            heard: Heard::default(),
             closed_at: None,
             is_subscribed: false,
             was_subscribed: false,
@@ -54,11 +50,6 @@ impl Room {
     /// Whether nothing of the room is missed behind a page that is read now, or it is noticed.
     pub(super) fn may_be_read(&self) -> bool {
         self.is_subscribed || self.sequence.is_known()
-    }
-
-    /// How far it is heard, if the answer to what is published in it now is going to wait for its copy.
-    pub(super) fn copies_to_come(&self) -> Option<Heard> {
-        (self.is_open() && self.is_subscribed && self.sequence.is_known()).then(|| self.heard.clone())
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -94,26 +85,4 @@ pub(super) struct Saying {
     pub(super) serial: u64,
     /// When it was said.
     pub(super) at: Duration,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn copies_come_to_an_open_room_that_is_subscribed_and_known() {
-        let ready = || {
-            let mut room = Room::new(1);
-            room.is_subscribed = true;
-            room.sequence.observe(&Epoch::new("e"), 7, None, &mut Vec::new());
-            room
-        };
-        assert!(ready().copies_to_come().is_some());
-        let unsubscribed = Room { is_subscribed: false, ..ready() };
-        let closed = Room { closed_at: Some(Duration::ZERO), ..ready() };
-        let unknown = Room { sequence: Sequence::new(), ..ready() };
-        for room in [unsubscribed, closed, unknown] {
-            assert!(room.copies_to_come().is_none(), "{room:?}");
-        }
-    }
 }

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mio::{Events, Poll};
 
-use super::answers::Heard;
 use super::cluster;
 use super::ear::Ear;
 pub(super) use super::ear::Wish;
@@ -59,7 +58,6 @@ pub(super) enum News {
 
 struct Channel {
     opening: u32,
-    heard: Heard,
     /// Which part of a cluster has it.
     slot: u16,
     /// The master at which it is subscribed, or about to be.
@@ -201,10 +199,10 @@ impl Subscriber {
 impl Table {
     fn wish(&mut self, wish: Wish, masters: &mut Masters<Ear>) {
         match wish {
-            Wish::Subscribe(room, opening, heard) => {
+            Wish::Subscribe(room, opening) => {
                 self.names.write_channel(&mut self.text, &room);
                 let slot = if masters.is_cluster() { cluster::slot(&self.text) } else { 0 };
-                let channel = Channel { opening, heard, slot, at: None, is_heard: false, epoch: None };
+                let channel = Channel { opening, slot, at: None, is_heard: false, epoch: None };
                 self.channels.insert(room.clone(), channel);
                 self.settle(&room, masters);
             }
@@ -228,11 +226,7 @@ impl Table {
         (channel.at, channel.is_heard) = (None, false);
         if let Some(owner) = owner {
             channel.at = Some(owner);
-            masters.all[owner].load.pending.push_back(Wish::Subscribe(
-                room.clone(),
-                channel.opening,
-                channel.heard.clone(),
-            ));
+            masters.all[owner].load.pending.push_back(Wish::Subscribe(room.clone(), channel.opening));
         }
     }
 
@@ -356,7 +350,6 @@ impl Table {
             return self.hand_over(room, payload.len(), |room| Some(News::Share(room, share?)));
         }
         let Some((epoch, seq, body_at)) = script::arrival(payload) else { return self.complain(&room) };
-        known.heard.reach(seq);
         let epoch = match &known.epoch {
             Some(known) if known.as_str() == epoch => known.clone(),
             _ => {
@@ -400,42 +393,5 @@ impl Table {
             self.gaps.drain().for_each(|room| self.news.push(News::Gap(room)));
             self.news.flush();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use mio::{Token, Waker};
-
-    use super::*;
-    use crate::inbox::inbox;
-
-    #[test]
-    fn how_far_a_room_is_heard_is_known_before_the_loop_is_told() {
-        let poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (news, inbox) = inbox(4, waker);
-        let room = RoomName::new("lobby").unwrap();
-        let heard = Heard::default();
-        let channel = Channel { opening: 1, heard: heard.clone(), slot: 0, at: Some(0), is_heard: true, epoch: None };
-        let mut table = Table {
-            names: Names::new("roomcast"),
-            node: "node".to_owned(),
-            channels: HashMap::from([(room, channel)]),
-            lost: Vec::new(),
-            lost_until: Instant::now(),
-            news: Port::new(news),
-            backlog_bytes: 0,
-            gaps: HashSet::new(),
-            counters: Arc::default(),
-            text: String::new(),
-            complained_at: None,
-        };
-        let chunk = Bytes::from_static(b"e 7 {");
-        table.take_message(&chunk, b"roomcast:{lobby}", &chunk);
-        assert!(heard.has_reached(7) && !heard.has_reached(8));
-        assert!(inbox.is_empty());
-        table.flush();
-        assert_eq!(inbox.pop().map(|news| news.len()), Some(1));
     }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use mio::{Poll, Token, Waker};
 
 use super::RedisConfig;
-use super::answers::Answers;
 use super::commander::{Commander, FAREWELL_MAX, Order, Reply};
 use super::lane::Desk;
 use super::masters::{Harbour, Masters};
@@ -64,7 +63,7 @@ impl Threads {
         let (replies, replies_inbox) = inbox(BATCHES_MAX, Arc::clone(&waker));
         let harbour = Harbour::new(&target, "publishing", (&poll, &commander_waker), seed)?;
         let masters = Masters::new(target.site.clone(), harbour)?;
-        let desk = Desk::new(packer, redis.hold, Answers::new(replies), Arc::clone(counters));
+        let desk = Desk::new(packer, redis.hold, Port::new(replies), Arc::clone(counters));
         let commander = Commander::new(poll, masters, orders_inbox, desk);
 
         let poll = Poll::new()?;
@@ -112,7 +111,7 @@ impl Threads {
 impl Drop for Threads {
     fn drop(&mut self) {
         let is_up = self.counters.publishing_up.load(Relaxed);
-        self.orders.push(Order::new(u64::MAX, Call::Presence(PresenceCall::Beat(Beat::farewell()))));
+        self.orders.push(Order { id: u64::MAX, call: Call::Presence(PresenceCall::Beat(Beat::farewell())) });
         self.orders.flush();
         self.counters.stop.store(true, Relaxed);
         self.wakers.iter().for_each(|waker| {
