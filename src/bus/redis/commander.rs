@@ -158,6 +158,7 @@ mod tests {
     use std::sync::{Arc, Barrier, mpsc};
     use std::thread;
 
+    use fastrand::Rng;
     use mio::{Token, Waker};
 
     use super::super::masters::Harbour;
@@ -201,7 +202,7 @@ mod tests {
         let place = Arc::new(Nowhere(Barrier::new(2)));
         let site = Site::One(Arc::clone(&place) as Arc<dyn Place>);
         let target = Target { site: site.clone(), login: Arc::default() };
-        let harbour = Harbour::new(&target, "testing", (&poll, &waker), 7).unwrap();
+        let harbour = Harbour::new(&target, "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
         let masters = Masters::new(site, harbour).unwrap();
         let (orders, orders_inbox) = inbox(4, Arc::clone(&waker));
         let (replies, replies_inbox) = inbox(4, loop_waker);

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 use super::resolver::Place;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
@@ -98,12 +100,12 @@ impl Complaints {
 /// How long to wait before the next attempt, with full jitter: nodes that lost the same Redis do not come back in step.
 pub(super) struct Backoff {
     failures: u32,
-    chance: u64,
+    random: Rng,
 }
 
 impl Backoff {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { failures: 0, chance: seed | 1 }
+    pub(super) fn new(random: Rng) -> Self {
+        Self { failures: 0, random }
     }
 
     /// After an attempt that failed, or a link that stood for so long.
@@ -113,11 +115,7 @@ impl Backoff {
         }
         let most = (BACKOFF_MIN * (1 << self.failures.min(10))).min(BACKOFF_MAX);
         self.failures += 1;
-        // Xorshift (Marsaglia 2003).
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        most.mul_f64((self.chance >> 11) as f64 / (1u64 << 53) as f64)
+        most.mul_f64(self.random.f64())
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fastrand::Rng;
 use mio::{Registry, Token, Waker};
 use redis::Cmd;
 
@@ -73,7 +74,7 @@ pub(super) struct Berth {
     pub(super) registry: Registry,
     pub(super) token: Token,
     pub(super) waker: Arc<Waker>,
-    pub(super) seed: u64,
+    pub(super) random: Rng,
 }
 
 /// See the [module](self).
@@ -123,7 +124,7 @@ impl Link {
             pinged_at: None,
             lost: None,
             attempts: 0,
-            backoff: Backoff::new(berth.seed),
+            backoff: Backoff::new(berth.random.clone()),
             complaints: Complaints::default(),
             berth,
         }
@@ -428,7 +429,8 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (tell, told) = mpsc::channel();
         let place = Arc::new(Slow { asked: AtomicUsize::new(0), told: Mutex::new(told) });
-        let berth = Berth { registry: poll.registry().try_clone().unwrap(), token: Token(1), waker, seed: 7 };
+        let berth =
+            Berth { registry: poll.registry().try_clone().unwrap(), token: Token(1), waker, random: Rng::with_seed(7) };
         let mut link = Link::new(Arc::clone(&place) as Arc<dyn Place>, Arc::default(), "testing", berth);
         let mut nothing = |_: &Bytes, _: Value<'_>| Ok(());
         let mut now = Instant::now();
@@ -485,7 +487,12 @@ mod tests {
         fn new(place: SocketAddr) -> Self {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-            let berth = Berth { registry: poll.registry().try_clone().unwrap(), token: Token(1), waker, seed: 7 };
+            let berth = Berth {
+                registry: poll.registry().try_clone().unwrap(),
+                token: Token(1),
+                waker,
+                random: Rng::with_seed(7),
+            };
             let link = Link::new(Arc::new(Here(place)), Arc::default(), "testing", berth);
             Self { poll, link, heard: Vec::new() }
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
@@ -32,7 +33,7 @@ pub(super) struct Master<T> {
 pub(super) struct Harbour {
     registry: Registry,
     waker: Arc<Waker>,
-    seed: u64,
+    random: Rng,
     purpose: &'static str,
     login: Arc<Login>,
 }
@@ -42,16 +43,15 @@ impl Harbour {
         target: &Target,
         purpose: &'static str,
         (poll, waker): (&Poll, &Arc<Waker>),
-        seed: u64,
+        random: Rng,
     ) -> io::Result<Self> {
         let (registry, waker) = (poll.registry().try_clone()?, Arc::clone(waker));
-        Ok(Self { registry, waker, seed, purpose, login: Arc::clone(&target.login) })
+        Ok(Self { registry, waker, random, purpose, login: Arc::clone(&target.login) })
     }
 
     fn link(&mut self, place: Arc<dyn Place>, key: usize) -> io::Result<Link> {
-        self.seed = self.seed.rotate_left(7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let (registry, waker) = (self.registry.try_clone()?, Arc::clone(&self.waker));
-        let berth = Berth { registry, token: Token(FIRST + key), waker, seed: self.seed };
+        let berth = Berth { registry, token: Token(FIRST + key), waker, random: self.random.fork() };
         Ok(Link::new(place, Arc::clone(&self.login), self.purpose, berth))
     }
 }
@@ -226,7 +226,7 @@ mod tests {
         let site = Site::Cluster(Arc::new(Cluster::new(Vec::new(), Arc::default())));
         let target = Target { site: site.clone(), login: Arc::default() };
         let [mut one, mut other] = [1, 2].map(|seed| {
-            let harbour = Harbour::new(&target, "testing", (&poll, &waker), seed).unwrap();
+            let harbour = Harbour::new(&target, "testing", (&poll, &waker), Rng::with_seed(seed)).unwrap();
             Masters::<()>::new(site.clone(), harbour).unwrap()
         });
         let now = Instant::now();

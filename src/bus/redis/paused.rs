@@ -140,6 +140,7 @@ impl PausedSlot {
 mod tests {
     use std::sync::Arc;
 
+    use fastrand::Rng;
     use mio::{Poll, Token, Waker};
 
     use super::super::cluster::Cluster;
@@ -171,7 +172,7 @@ mod tests {
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
             let site = Site::Cluster(Arc::new(Cluster::new(Vec::new(), Arc::default())));
             let target = Target { site: site.clone(), login: Arc::default() };
-            let harbour = Harbour::new(&target, "testing", (&poll, &waker), 7).unwrap();
+            let harbour = Harbour::new(&target, "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
             let mut masters = Masters::new(site, harbour).unwrap();
             assert_eq!((masters.at(&node(1)), masters.at(&node(2))), (Some(0), Some(1)));
             masters.moved(SLOT, &node(1));

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use fastrand::Rng;
 use mio::{Poll, Token, Waker};
 
 use super::RedisConfig;
@@ -55,13 +56,14 @@ impl Threads {
             Site::One(_) => Channels::Everywhere,
             Site::Cluster(_) => Channels::OfSlots,
         };
+        let mut random = Rng::with_seed(seed);
         let packer = Packer::new(config, names.clone(), channels, node.clone());
 
         let poll = Poll::new()?;
         let commander_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (orders, orders_inbox) = inbox(BATCHES_MAX, Arc::clone(&commander_waker));
         let (replies, replies_inbox) = inbox(BATCHES_MAX, Arc::clone(&waker));
-        let harbour = Harbour::new(&target, "publishing", (&poll, &commander_waker), seed)?;
+        let harbour = Harbour::new(&target, "publishing", (&poll, &commander_waker), random.fork())?;
         let masters = Masters::new(target.site.clone(), harbour)?;
         let desk = Desk::new(packer, redis.hold, Port::new(replies), Arc::clone(counters));
         let commander = Commander::new(poll, masters, orders_inbox, desk);
@@ -70,7 +72,7 @@ impl Threads {
         let subscriber_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (wishes, wishes_inbox) = inbox(BATCHES_MAX, Arc::clone(&subscriber_waker));
         let (news, news_inbox) = inbox(NEWS_BATCHES_MAX, waker);
-        let harbour = Harbour::new(&target, "subscribing", (&poll, &subscriber_waker), seed.rotate_left(32))?;
+        let harbour = Harbour::new(&target, "subscribing", (&poll, &subscriber_waker), random)?;
         let masters = Masters::new(target.site, harbour)?;
         let out = (Port::new(news), Arc::clone(counters));
         let subscriber = Subscriber::new(poll, masters, wishes_inbox, (names, node), out);
