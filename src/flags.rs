@@ -70,10 +70,6 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SIZE", value_parser = size, env = "ROOMCAST_DATA_BYTES", help_heading = "Limits")]
     data_bytes: Option<usize>,
 
-    /// Most fragments of an inbound message; beyond them the connection ends (1009).
-    #[arg(long, value_name = "N", default_value_t = Limits::default().fragments_max, env = "ROOMCAST_FRAGMENTS", help_heading = "Limits")]
-    fragments: u32,
-
     /// Largest HTTP head; beyond it 431.
     #[arg(long, value_name = "SIZE", default_value = "8KiB", value_parser = size, env = "ROOMCAST_HEAD_BYTES", help_heading = "Limits")]
     head_bytes: usize,
@@ -102,10 +98,6 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "N", default_value_t = Limits::default().users_listed_max, env = "ROOMCAST_BIG_ROOM", help_heading = "Limits")]
     big_room: u32,
 
-    /// Most publications, and most reads of history, that wait for the bus; beyond them server_busy.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().publications_pending_max, env = "ROOMCAST_PUBLICATIONS_PENDING", help_heading = "Limits")]
-    publications_pending: usize,
-
     /// Messages of history a room; 0 keeps none.
     #[arg(long, value_name = "N", default_value_t = Limits::default().history_messages_max, env = "ROOMCAST_HISTORY_MESSAGES", help_heading = "History")]
     history_messages: u32,
@@ -121,10 +113,6 @@ pub(crate) struct Flags {
     /// Least time for which the id of a message is remembered, so that sending it again doubles nothing.
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = duration, env = "ROOMCAST_DEDUPE_WINDOW", help_heading = "History")]
     dedupe_window: Duration,
-
-    /// Most remembered ids of all rooms; beyond them messages with an id are refused (unavailable).
-    #[arg(long, value_name = "N", default_value_t = Limits::default().dedupe_ids_max, env = "ROOMCAST_DEDUPE_IDS", help_heading = "History")]
-    dedupe_ids: usize,
 
     /// The Redis that makes all nodes that name it one server: redis://[[user]:password@]host[:port][/db], rediss:// for
     /// TLS, unix:///path; redis+sentinel://[[user]:password@]host:port[,host:port…]/master-name[/db] for what sentinels watch
@@ -180,10 +168,6 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = duration, env = "ROOMCAST_ANSWER_TIMEOUT", help_heading = "Timing")]
     answer_timeout: Duration,
 
-    /// How long a closing connection may take to say goodbye.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, env = "ROOMCAST_CLOSE_TIMEOUT", help_heading = "Timing")]
-    close_timeout: Duration,
-
     /// How long a shutdown waits for clients to take what they are owed.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration, env = "ROOMCAST_DRAIN_TIMEOUT", help_heading = "Timing")]
     drain_timeout: Duration,
@@ -191,39 +175,6 @@ pub(crate) struct Flags {
     /// How long a user who lost the connection still counts as present.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, env = "ROOMCAST_PRESENCE_GRACE", help_heading = "Timing")]
     presence_grace: Duration,
-
-    /// Least time between two counts of a big room's members.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration, env = "ROOMCAST_MEMBERS_INTERVAL", help_heading = "Timing")]
-    members_interval: Duration,
-
-    /// How long accepting pauses when the system is out of descriptors or memory.
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration, env = "ROOMCAST_ACCEPT_PAUSE", help_heading = "Timing")]
-    accept_pause: Duration,
-
-    /// Connections accepted in a turn of the loop.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().accepts_per_turn, env = "ROOMCAST_ACCEPTS_PER_TURN", help_heading = "Budgets of a turn")]
-    accepts_per_turn: u32,
-
-    /// Reads of sockets in a turn.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().reads_per_turn, env = "ROOMCAST_READS_PER_TURN", help_heading = "Budgets of a turn")]
-    reads_per_turn: u32,
-
-    /// Messages taken from one connection in a turn.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().messages_per_read, env = "ROOMCAST_MESSAGES_PER_READ", help_heading = "Budgets of a turn")]
-    messages_per_read: u32,
-
-    /// Sends of room logs in a turn.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().sends_per_turn, env = "ROOMCAST_SENDS_PER_TURN", help_heading = "Budgets of a turn")]
-    sends_per_turn: u32,
-
-    /// How long sends of room logs may take in a turn. Sends to thousands of sockets that are in no cache take twice as long as
-    /// others; then there are fewer of them in a turn, so that nobody else waits longer.
-    #[arg(long, value_name = "DURATION", default_value = "300us", value_parser = duration, env = "ROOMCAST_SEND_TIME_PER_TURN", help_heading = "Budgets of a turn")]
-    send_time_per_turn: Duration,
-
-    /// Connections told to go in a turn of a shutdown.
-    #[arg(long, value_name = "N", default_value_t = Limits::default().closes_per_turn, env = "ROOMCAST_CLOSES_PER_TURN", help_heading = "Budgets of a turn")]
-    closes_per_turn: u32,
 
     /// How much of the loop one room may take, 1% to 100%. Below 100% a room that was sent to its members rests before it is
     /// sent again: with 50% as long as that took, with 67% half as long; a second at most. What is said meanwhile goes out together, in
@@ -292,7 +243,6 @@ impl Flags {
         limits.message_burst = self.message_burst;
         limits.message_bytes_max = self.message_bytes;
         limits.data_bytes_max = self.data_bytes.unwrap_or(limits.data_bytes_max.min(self.message_bytes));
-        limits.fragments_max = self.fragments;
         limits.head_bytes_max = self.head_bytes;
         limits.output_bytes_max = self.output_bytes;
         limits.log_bytes_max = self.log_bytes;
@@ -300,16 +250,8 @@ impl Flags {
         limits.rooms_max = self.max_rooms;
         limits.rooms_per_connection_max = self.rooms_per_connection;
         limits.users_listed_max = self.big_room;
-        limits.publications_pending_max = self.publications_pending;
         limits.history_messages_max = self.history_messages;
         limits.history_bytes_max = self.history_bytes;
-        limits.dedupe_ids_max = self.dedupe_ids;
-        limits.accepts_per_turn = self.accepts_per_turn;
-        limits.reads_per_turn = self.reads_per_turn;
-        limits.messages_per_read = self.messages_per_read;
-        limits.sends_per_turn = self.sends_per_turn;
-        limits.send_time_per_turn = self.send_time_per_turn;
-        limits.closes_per_turn = self.closes_per_turn;
         limits.room_share_percent = self.room_share;
         self.set_timing(&mut config.timing);
         config
@@ -334,11 +276,8 @@ impl Flags {
         timing.stall_timeout = self.stall_timeout;
         timing.handshake_timeout = self.handshake_timeout;
         timing.answer_timeout = self.answer_timeout;
-        timing.close_timeout = self.close_timeout;
         timing.drain_timeout = self.drain_timeout;
         timing.presence_grace = self.presence_grace;
-        timing.members_interval = self.members_interval;
-        timing.accept_pause = self.accept_pause;
     }
 }
 

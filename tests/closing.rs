@@ -3,18 +3,23 @@
 mod support;
 
 use std::{
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     os::unix::net::UnixStream,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 use socket2::SockRef;
+use support::host::{self, Host};
 use support::{CLOSE, Client, Frame, PING, Raw, Server, TEXT, close_frame, frame, upgrade_request};
 
 /// A connection that has been welcomed.
 fn open(server: &Server, user_id: &str) -> Raw {
-    let mut raw = Raw::open(server.address(), &format!("/ws?userId={user_id}"));
+    open_at(server.address(), user_id)
+}
+
+fn open_at(address: SocketAddr, user_id: &str) -> Raw {
+    let mut raw = Raw::open(address, &format!("/ws?userId={user_id}"));
     assert_eq!(raw.json()["type"], "welcome");
     raw
 }
@@ -120,32 +125,43 @@ fn check_unanswered(mut raw: Raw, code: u16) {
     let start = Instant::now();
     assert_eq!(raw.expect_close(), code);
     assert!(raw.at_end());
-    // The default is 5 s; the wheel of the deadlines is as coarse as a second, and the machine may be busy.
+    // The default of 5 s would be too late; the timer wheel is as coarse as a second, and the machine may be busy.
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+}
+
+/// Runs a client against a server that waits for the answer to a Close for a second.
+fn with_short_close_timeout(client: impl FnOnce(SocketAddr) + Send) {
+    let mut config = host::config();
+    config.timing.close_timeout = Duration::from_secs(1);
+    let mut host = Host::new(config);
+    let address = host.listen();
+    host.serve(|| client(address));
 }
 
 #[test]
 fn a_peer_that_never_answers_a_close_is_cut_off() {
-    let server = Server::spawn(&["--close-timeout", "1s"]);
-    let mut raw = open(&server, "alice");
-    raw.send(&frame(support::BINARY, true, b"x"));
-    check_unanswered(raw, 1003);
-    let mut raw = open(&server, "alice");
-    raw.send(&frame(9, false, b""));
-    check_unanswered(raw, 1002);
+    with_short_close_timeout(|address| {
+        let mut raw = open_at(address, "alice");
+        raw.send(&frame(support::BINARY, true, b"x"));
+        check_unanswered(raw, 1003);
+        let mut raw = open_at(address, "alice");
+        raw.send(&frame(9, false, b""));
+        check_unanswered(raw, 1002);
+    });
 }
 
 #[test]
 fn a_peer_that_sends_on_instead_of_answering_a_close_is_cut_off() {
-    let server = Server::spawn(&["--close-timeout", "1s"]);
-    let mut raw = open(&server, "alice");
-    raw.send(&frame(support::BINARY, true, b"x"));
-    assert_eq!(raw.expect_close(), 1003);
-    let deadline = Instant::now() + support::PATIENCE;
-    while raw.try_send(&frame(TEXT, true, br#"{"type":"ping"}"#)).is_ok() {
-        assert!(Instant::now() < deadline, "it may send for ever");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    with_short_close_timeout(|address| {
+        let mut raw = open_at(address, "alice");
+        raw.send(&frame(support::BINARY, true, b"x"));
+        assert_eq!(raw.expect_close(), 1003);
+        let deadline = Instant::now() + support::PATIENCE;
+        while raw.try_send(&frame(TEXT, true, br#"{"type":"ping"}"#)).is_ok() {
+            assert!(Instant::now() < deadline, "it may send for ever");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
 }
 
 /// The users that a `joined` tells.

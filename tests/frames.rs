@@ -2,12 +2,13 @@
 
 mod support;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::host::{self, Host};
 use support::{
-    BINARY, CLOSE, CONTINUATION, Client, PATIENCE, PING, PONG, Raw, Server, TEXT, close_frame, frame, frame_of,
-    wait_until,
+    BINARY, CLOSE, CONTINUATION, Client, Connect, PATIENCE, PING, PONG, Raw, Server, TEXT, close_frame, frame,
+    frame_of, wait_until,
 };
 
 /// The largest message that the servers of this file accept.
@@ -310,37 +311,45 @@ fn a_ping_is_answered_even_when_a_backlog_fills_the_socket() {
     }
 }
 
+/// Sends garbage until the connection ends.
+fn send_garbage(mut raw: Raw) {
+    let garbage: Vec<u8> = (0..65_536u32).map(|index| (index * 31 + index / 251) as u8).collect();
+    let deadline = Instant::now() + PATIENCE;
+    while raw.try_send(&garbage).is_ok() {
+        assert!(Instant::now() < deadline, "the server reads garbage for ever");
+    }
+}
+
 #[test]
 fn garbage_without_end_hurts_nobody() {
-    let server = Server::spawn(&["--message-rate", "0", "--close-timeout", "1s"]);
-    let address = server.address();
-    let vandals: Vec<_> = (0..4)
-        .map(|number| {
-            std::thread::spawn(move || {
+    let mut config = host::config();
+    config.limits.message_rate = 0;
+    config.timing.close_timeout = Duration::from_secs(1);
+    let mut host = Host::new(config);
+    let address = host.listen();
+    host.serve(|| {
+        let vandals: Vec<_> = (0..4)
+            .map(|number| {
                 // Half of them send garbage instead of a request, the others instead of frames.
-                let mut raw = if number % 2 == 0 { Raw::connect(address) } else { Raw::open(address, "/ws") };
-                let garbage: Vec<u8> = (0..65_536u32).map(|index| (index * 31 + index / 251) as u8).collect();
-                let deadline = Instant::now() + PATIENCE;
-                while raw.try_send(&garbage).is_ok() {
-                    assert!(Instant::now() < deadline, "the server reads garbage for ever");
-                }
+                let connect = move || if number % 2 == 0 { Raw::connect(address) } else { Raw::open(address, "/ws") };
+                std::thread::spawn(move || send_garbage(connect()))
             })
-        })
-        .collect();
-    let mut alice = Client::connect_as(&server, "alice");
-    let mut bob = Client::connect_as(&server, "bob");
-    alice.join("lobby");
-    bob.join("lobby");
-    let mut rounds = 0;
-    wait_until("the vandals are cut off", || {
-        rounds += 1;
-        alice.say("lobby", &format!("round {rounds}"));
-        assert_eq!(bob.recv_type("chat")["text"], format!("round {rounds}"));
-        vandals.iter().all(std::thread::JoinHandle::is_finished)
+            .collect();
+        let mut alice = Connect::to(address).user("alice").connect();
+        let mut bob = Connect::to(address).user("bob").connect();
+        alice.join("lobby");
+        bob.join("lobby");
+        let mut rounds = 0;
+        wait_until("the vandals are cut off", || {
+            rounds += 1;
+            alice.say("lobby", &format!("round {rounds}"));
+            assert_eq!(bob.recv_type("chat")["text"], format!("round {rounds}"));
+            vandals.iter().all(std::thread::JoinHandle::is_finished)
+        });
+        for vandal in vandals {
+            vandal.join().expect("a vandal is cut off");
+        }
     });
-    for vandal in vandals {
-        vandal.join().expect("a vandal is cut off");
-    }
 }
 
 #[test]

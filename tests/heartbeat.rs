@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -11,9 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use roomcast::config::Timing;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use support::{CLOSE, Client, PATIENCE, PING, PONG, Raw, Server, TEXT, frame, wait_until};
+use support::host::{self, Host};
+use support::{CLOSE, Client, Connect, PATIENCE, PING, PONG, Raw, Server, TEXT, frame, wait_until};
 
 /// How much later than due a deadline may strike: the wheel is as coarse as a second; the rest is for a busy machine.
 const TOLERANCE: Duration = Duration::from_secs(4);
@@ -64,25 +67,33 @@ fn a_client_that_does_not_answer_is_closed_4001() {
     assert!(raw.at_end());
 }
 
+/// A server in this process whose closing connections have half a second to say goodbye.
+fn host_with_short_close_timeout(change: impl FnOnce(&mut Timing)) -> (Host, SocketAddr) {
+    let mut config = host::config();
+    config.limits.message_rate = 0;
+    config.timing.close_timeout = Duration::from_millis(500);
+    config.timing.presence_grace = Duration::from_millis(200);
+    change(&mut config.timing);
+    let mut host = Host::new(config);
+    let address = host.listen();
+    (host, address)
+}
+
 #[test]
 fn a_client_that_has_fallen_silent_leaves_its_rooms() {
-    let server = Server::spawn(&[
-        "--ping-interval",
-        "500ms",
-        "--pong-timeout",
-        "500ms",
-        "--close-timeout",
-        "500ms",
-        "--presence-grace",
-        "200ms",
-    ]);
-    let mut silent = Client::connect_as(&server, "silent");
-    silent.join("lobby");
-    let mut bob = Client::connect_as(&server, "bob");
-    bob.join("lobby");
-    // The socket stays open, but nothing reads it, so that not even the Close is answered.
-    let seen = bob.recv_until(|message| message["status"] == "offline");
-    assert_eq!(seen.last().map(|message| &message["userId"]), Some(&json!("silent")));
+    let (mut host, address) = host_with_short_close_timeout(|timing| {
+        timing.ping_interval = Duration::from_millis(500);
+        timing.pong_timeout = Duration::from_millis(500);
+    });
+    host.serve(|| {
+        let mut silent = Connect::to(address).user("silent").connect();
+        silent.join("lobby");
+        let mut bob = Connect::to(address).user("bob").connect();
+        bob.join("lobby");
+        // The socket stays open, but nothing reads it, so that not even the Close is answered.
+        let seen = bob.recv_until(|message| message["status"] == "offline");
+        assert_eq!(seen.last().map(|message| &message["userId"]), Some(&json!("silent")));
+    });
 }
 
 #[test]
@@ -250,27 +261,28 @@ fn a_pause_before_the_request_is_complete_does_not_use_up_its_time() {
 
 #[test]
 fn a_client_that_makes_no_progress_is_closed_4002() {
-    let flags = ["--stall-timeout", "1s", "--close-timeout", "1s", "--presence-grace", "200ms", "--message-rate", "0"];
-    let server = Server::spawn(&flags);
-    let mut slow = Client::build(&server).small_receive_buffer().user("slow").connect();
-    slow.join("lobby");
-    let mut talker = Client::connect_as(&server, "talker");
-    talker.join("lobby");
-    let text = "x".repeat(16_000);
-    for number in 1..=40 {
-        talker.say("lobby", &text);
-        assert_eq!(talker.recv_type("chat")["seq"], number);
-    }
-    let seen = talker.recv_until(|message| message["status"] == "offline");
-    assert_eq!(seen.last().map(|message| &message["userId"]), Some(&json!("slow")));
-    let deadline = Instant::now() + PATIENCE;
-    let end = loop {
-        match slow.recv_frame(deadline).expect("the end of the connection") {
-            Ok(tungstenite::Message::Close(frame)) => break frame.map(|frame| u16::from(frame.code)),
-            Ok(_) => {}
-            // A peer that reads nothing may be past being told; then the stream just ends.
-            Err(_) => break None,
+    let (mut host, address) = host_with_short_close_timeout(|timing| timing.stall_timeout = Duration::from_secs(1));
+    host.serve(|| {
+        let mut slow = Connect::to(address).small_receive_buffer().user("slow").connect();
+        slow.join("lobby");
+        let mut talker = Connect::to(address).user("talker").connect();
+        talker.join("lobby");
+        let text = "x".repeat(16_000);
+        for number in 1..=40 {
+            talker.say("lobby", &text);
+            assert_eq!(talker.recv_type("chat")["seq"], number);
         }
-    };
-    assert!(matches!(end, None | Some(4002)), "{end:?}");
+        let seen = talker.recv_until(|message| message["status"] == "offline");
+        assert_eq!(seen.last().map(|message| &message["userId"]), Some(&json!("slow")));
+        let deadline = Instant::now() + PATIENCE;
+        let end = loop {
+            match slow.recv_frame(deadline).expect("the end of the connection") {
+                Ok(tungstenite::Message::Close(frame)) => break frame.map(|frame| u16::from(frame.code)),
+                Ok(_) => {}
+                // A peer that reads nothing may be past being told; then the stream just ends.
+                Err(_) => break None,
+            }
+        };
+        assert!(matches!(end, None | Some(4002)), "{end:?}");
+    });
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use chat_support::{is, presences, settle, users};
 use serde_json::{Value, json};
-use support::{Client, Server};
+use support::host::{self, Host};
+use support::{Client, Connect, Server};
 
 fn presence(user: &str, status: &str) -> Value {
     json!({"type": "presence", "room": "lobby", "userId": user, "status": status})
@@ -60,26 +61,34 @@ fn a_reload_is_no_absence_and_an_absence_is_told_after_the_grace() {
 
 #[test]
 fn big_rooms_count_and_small_ones_name() {
-    let server = Server::spawn(&["--presence-grace", "0s", "--big-room", "4", "--members-interval", "0s"]);
-    let mut ann = Client::connect_as(&server, "ann");
-    ann.join("lobby");
-    let mut others: Vec<_> = (1..=4).map(|i| Client::connect_as(&server, &format!("user-{i}"))).collect();
-    for other in &mut others {
-        other.join("lobby");
-    }
-    ann.recv_until(|message| *message == json!({"type": "members", "room": "lobby", "count": 5}));
-    let mut late = Client::connect_as(&server, "late");
-    let joined = late.join("lobby");
-    assert_eq!((&joined["count"], &joined["users"]), (&json!(5), &Value::Null));
-    late.close();
-    while others.len() > 1 {
+    let mut config = host::config();
+    config.limits.users_listed_max = 4;
+    config.timing.presence_grace = Duration::ZERO;
+    config.timing.members_interval = Duration::ZERO;
+    let mut host = Host::new(config);
+    let address = host.listen();
+    host.serve(|| {
+        let connect = |user: &str| Connect::to(address).user(user).connect();
+        let mut ann = connect("ann");
+        ann.join("lobby");
+        let mut others: Vec<_> = (1..=4).map(|i| connect(&format!("user-{i}"))).collect();
+        for other in &mut others {
+            other.join("lobby");
+        }
+        ann.recv_until(|message| *message == json!({"type": "members", "room": "lobby", "count": 5}));
+        let mut late = connect("late");
+        let joined = late.join("lobby");
+        assert_eq!((&joined["count"], &joined["users"]), (&json!(5), &Value::Null));
+        late.close();
+        while others.len() > 1 {
+            others.pop().unwrap().close();
+        }
+        let listed = ann.recv_until(|message| message["type"] == "members" && message["users"].is_array());
+        let last = listed.last().unwrap();
+        assert_eq!(last["count"], last["users"].as_array().unwrap().len());
         others.pop().unwrap().close();
-    }
-    let listed = ann.recv_until(|message| message["type"] == "members" && message["users"].is_array());
-    let last = listed.last().unwrap();
-    assert_eq!(last["count"], last["users"].as_array().unwrap().len());
-    others.pop().unwrap().close();
-    ann.recv_until(|message| *message == presence("user-1", "offline"));
+        ann.recv_until(|message| *message == presence("user-1", "offline"));
+    });
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::json;
 use support::{Client, Raw, Server, request, roomcast, upgrade_request};
 
 /// Every flag of the program.
-const FLAGS: [&str; 32] = [
+const FLAGS: [&str; 31] = [
     "--listen",
     "--allow-origin",
     "--message-rate",
@@ -35,7 +35,6 @@ const FLAGS: [&str; 32] = [
     "--handshake-timeout",
     "--answer-timeout",
     "--api-key",
-    "--close-timeout",
     "--drain-timeout",
     "--presence-grace",
     "--presence-lease",

@@ -13,14 +13,7 @@ use support::{Raw, Stream, close_frame, upgrade_request};
 /// Sends of room logs in a turn, from `Limits::sends_per_turn`.
 const SENDS_PER_TURN: usize = 64;
 
-const FLAGS: [&str; 4] = [
-    "--message-rate=0",
-    // Under a tracer sends take long.
-    "--send-time-per-turn=1s",
-    // Full after the first messages, so that it does not grow, and with it the heap, while it is measured.
-    "--history-messages=10",
-    "--ping-interval=1h",
-];
+const TCP: &str = "127.0.0.1:0";
 
 fn tcp(traced: &Traced) -> Raw<TcpStream> {
     Raw::connect(traced.server.address())
@@ -103,7 +96,7 @@ fn check_one_by_one<S: Stream>(traced: Traced, mut members: Vec<Raw<S>>) {
 #[test]
 fn a_message_costs_one_wait_one_read_and_one_send_a_member() {
     for count in [1, 10, 100] {
-        let traced = Traced::spawn(&FLAGS);
+        let traced = Traced::spawn(TCP);
         let members = members(count, || tcp(&traced));
         check_one_by_one(traced, members);
     }
@@ -112,9 +105,9 @@ fn a_message_costs_one_wait_one_read_and_one_send_a_member() {
 #[test]
 fn over_unix_sockets_it_costs_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    let listen = format!("--listen=unix:{}", folder.path().join("socket").display());
+    let listen = format!("unix:{}", folder.path().join("socket").display());
     for count in [1, 10, 100] {
-        let traced = Traced::spawn(&[&FLAGS[..], &[&listen]].concat());
+        let traced = Traced::spawn(&listen);
         let members = members(count, || unix(&traced));
         check_one_by_one(traced, members);
     }
@@ -124,8 +117,8 @@ fn over_unix_sockets_it_costs_the_same() {
 fn a_unix_socket_is_watched_for_room_only_while_it_refuses_bytes() {
     const MESSAGES: usize = 40;
     let folder = tempfile::tempdir().unwrap();
-    let listen = format!("--listen=unix:{}", folder.path().join("socket").display());
-    let traced = Traced::spawn(&[&FLAGS[..], &[&listen]].concat());
+    let listen = format!("unix:{}", folder.path().join("socket").display());
+    let traced = Traced::spawn(&listen);
     let mut members = members(2, || unix(&traced));
     let [talker, reader] = &mut members[..] else { unreachable!("there are two") };
     // More than a socket takes, and less than would have to be read from history again.
@@ -153,7 +146,7 @@ fn a_unix_socket_is_watched_for_room_only_while_it_refuses_bytes() {
 fn fifty_messages_in_one_segment_are_one_read_and_one_send_a_member() {
     const MESSAGES: usize = 50;
     const MEMBERS: usize = 10;
-    let traced = Traced::spawn(&FLAGS);
+    let traced = Traced::spawn(TCP);
     let mut members = members(MEMBERS, || tcp(&traced));
     mark(&mut members[0], "mark-begin");
     chat(&mut members, MESSAGES);
@@ -169,7 +162,7 @@ fn fifty_messages_in_one_segment_are_one_read_and_one_send_a_member() {
 
 #[test]
 fn a_connection_costs_these_calls_and_no_others() {
-    let traced = Traced::spawn(&FLAGS);
+    let traced = Traced::spawn(TCP);
     // Its first turn looks for who may have come before the listener was polled.
     traced.wait_asleep();
     // Number 0 says goodbye, number 1 joins and hangs up, number 2 asks for a page.
@@ -200,7 +193,7 @@ fn a_connection_costs_these_calls_and_no_others() {
 
 #[test]
 fn an_idle_server_sleeps_without_a_timeout() {
-    let traced = Traced::spawn(&FLAGS);
+    let traced = Traced::spawn(TCP);
     traced.wait_asleep();
     let trace = traced.end();
     let calls = trace.calls();

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::{Arc, mpsc},
     thread,
@@ -139,6 +139,13 @@ pub fn publication(text: &str, id: Option<&str>) -> HostPublication {
     }
 }
 
+/// The path of an example, which `cargo test` builds beside the program.
+pub fn example(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_roomcast")).with_file_name("examples").join(name);
+    assert!(path.exists(), "`cargo test --test …` does not build it: run `cargo build --example {name}`");
+    path
+}
+
 /// The embedding example as a process, with the lines that it prints.
 pub struct Example {
     pub child: Child,
@@ -147,9 +154,7 @@ pub struct Example {
 
 impl Example {
     pub fn spawn() -> Self {
-        let path = Path::new(env!("CARGO_BIN_EXE_roomcast")).with_file_name("examples").join("embed");
-        assert!(path.exists(), "`cargo test --test …` does not build it: run `cargo build --example embed`");
-        let mut command = program(&path);
+        let mut command = program(&example("embed"));
         let mut child = command.args(["127.0.0.1:0"; 2]).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();

@@ -1,4 +1,6 @@
-//! The program under `strace`: every system call that it makes, in order.
+//! A server under `strace`: every system call that it makes, in order.
+//!
+//! It is the example `tuned`, whose turns end after a number of sends, however long sends take under a tracer.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,6 +8,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::host::example;
 use super::raw::{Raw, Stream, TEXT, frame_of};
 use super::server::{Server, program};
 use super::wait_until;
@@ -85,27 +88,21 @@ pub struct Traced {
 }
 
 impl Traced {
-    /// Starts the server under `strace`.
+    /// Starts the server under `strace`; it listens on one address, `127.0.0.1:0` or `unix:/path`.
     ///
     /// # Panics
     /// Where there is no `strace` or it may not trace: what these tests are for cannot be known then.
-    pub fn spawn(flags: &[&str]) -> Self {
+    pub fn spawn(listen: &str) -> Self {
         if let Err(error) = Command::new("strace").arg("--version").output() {
             assert_eq!(error.kind(), ErrorKind::NotFound, "cannot run strace: {error}");
             panic!("strace is not installed: `apt-get install strace`, or let scripts/test do it");
         }
         let folder = TempDir::new().expect("a folder for the trace");
         let mut command = program(Path::new("strace"));
-        // Under a tracer on a busy machine it may be late; that it says so is no call that we count.
-        command.env("RUST_LOG", "info,roomcast::server::clock=error");
         // As a grandchild, so that the child is the server itself.
         command.args(["--daemonize=grandchild", "--follow-forks", "-s", STRING_BYTES, "-o"]);
         let path = folder.path().join("trace");
-        command.arg(&path).arg(env!("CARGO_BIN_EXE_roomcast"));
-        if !flags.iter().any(|flag| flag.starts_with("--listen")) {
-            command.args(["--listen", "127.0.0.1:0"]);
-        }
-        command.args(flags);
+        command.arg(&path).arg(example("tuned")).arg(listen);
         let server = Server::spawn_command(command, 1);
         // Where it must not trace, strace says so and lets the server run.
         let is_traced = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0);

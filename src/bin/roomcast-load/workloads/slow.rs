@@ -18,7 +18,7 @@ const TEXT_BYTES: usize = 1024;
 const SLOW_BYTES_PER_SECOND: usize = 64 * 1024;
 
 /// Short, so that the end of the silent is seen; and enough history for the slow to read on.
-const FLAGS: &str = "--stall-timeout 3s --close-timeout 1s --history-messages 20000";
+const FLAGS: &str = "--stall-timeout 3s --history-messages 20000";
 
 /// What the system keeps for a slow reader; healthy ones have its defaults.
 const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
@@ -56,9 +56,9 @@ fn silent(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         machine::forget_peak(pid)?;
     }
     others.iter().for_each(|client| crowd.set_ear(*client, Ear::Deaf));
-    // The sockets are full after about a second; the stall is noticed three later, and the end is a second after that.
+    // The sockets are full after about a second; the stall is noticed three later, and they are cut five after that.
     let group = Group { members: MEMBERS - SLOW, ..group };
-    let duration = Duration::from_secs(if bench.flags.quick { 6 } else { 12 });
+    let duration = Duration::from_secs(if bench.flags.quick { 11 } else { 16 });
     let conversation = conversation(bench, &group, running.pid);
     let during = Conversation { warm_up: Duration::ZERO, duration, ..conversation }.run(&mut crowd)?;
     let memory = running.pid.and_then(Memory::of);
