@@ -35,3 +35,12 @@ pub use id::{ConnectionId, RoomName, UserId};
 pub use net::Listener;
 pub use server::{HostLoop, Remote, Server, ServerBuilder, Stats};
 pub use time::Now;
+
+/// The Rust blocks of the pages are doctests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/embedding.md")]
+    struct Embedding;
+}
