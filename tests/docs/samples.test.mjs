@@ -171,7 +171,7 @@ async function say(tab, text) {
 }
 
 function bodyHas(tab, text) {
-  return eventually(() => tab.textContent('body'), (body) => body.includes(text), `the page shows ${text}`);
+  return eventually(() => tab.innerText('body'), (body) => body.includes(text), `the page shows ${text}`);
 }
 
 /** How each kind of block is run. */
