@@ -431,7 +431,7 @@ fn requests_are_counted_by_what_became_of_them() {
     publish(server.address(), &body);
     publish(server.address(), &json!({"room": "lobby"}));
     exchange(server.address(), &request("GET", "/api/publish", &[]), b"");
-    let counts = ["accepted", "duplicates", "refused", "postponed"];
+    let counts = ["accepted", "duplicates", "rejected", "rejected_temporary"];
     let counts = counts.map(|name| metric(&server, &format!("roomcast_api_{name}_total")));
     assert_eq!(counts, [1, 2, 2, 0]);
 }

@@ -163,16 +163,16 @@ fn counts_move_with_a_chat() {
     bob.recv_type("chat");
     let after = scrape(&server);
     for (gauge, expected) in
-        [("connections", 2.0), ("users", 2.0), ("rooms", 1.0), ("websockets", 2.0), ("log_bytes", 0.0)]
+        [("connections", 2.0), ("users", 2.0), ("rooms", 1.0), ("websockets", 2.0), ("room_log_bytes", 0.0)]
     {
         assert_eq!(value(&after, &format!("roomcast_{gauge}")), expected, "{gauge}");
     }
     let moved = |from: &Families, name: &str| value(&after, name) - value(from, name);
     assert_eq!(moved(&joined, "roomcast_messages_received"), 2.0);
     assert_eq!(moved(&joined, "roomcast_messages_delivered"), 1.0);
-    assert_eq!(moved(&before, "roomcast_requests_upgraded"), 2.0);
+    assert_eq!(moved(&before, "roomcast_http_upgrades"), 2.0);
     // The scrape of before is answered, that of the two joined and this one is being.
-    assert!(moved(&before, "roomcast_requests_answered") >= 1.0);
+    assert!(moved(&before, "roomcast_http_responses") >= 1.0);
     assert!(moved(&joined, "roomcast_room_sends") >= 2.0);
     let (sent, appended) = ("roomcast_room_sent_bytes", "roomcast_room_appended_bytes");
     assert!(moved(&joined, appended) > 50.0 && moved(&joined, sent) >= 2.0 * moved(&joined, appended));

@@ -34,7 +34,7 @@ fn node_at(url: &str) -> Server {
 
 /// How often a node has looked for messages that it took for missing.
 fn fills(server: &Server) -> f64 {
-    let name = "roomcast_redis_fills_total ";
+    let name = "roomcast_redis_gap_reads_total ";
     let metrics = server.get("/metrics").text().to_owned();
     metrics.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).expect("a count")
 }

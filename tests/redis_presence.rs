@@ -364,9 +364,9 @@ fn two_thousand_arrivals_on_one_node_are_a_few_messages_on_another() {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("roomcast_{name} ")).map(str::to_owned));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).parse::<f64>().expect("a number") as usize
     };
-    let shares = figure(&b, "redis_shares_received_total");
+    let shares = figure(&b, "redis_presence_updates_received_total");
     assert!(shares <= 20 * (seconds + 2), "{shares} shares in {seconds} s");
-    assert_eq!((figure(&b, "redis_users_elsewhere"), figure(&b, "redis_nodes")), (USERS, 2));
+    assert_eq!((figure(&b, "redis_remote_users"), figure(&b, "redis_nodes")), (USERS, 2));
     let joined = Client::connect_as(&b, "late").join("lobby");
     assert_eq!((joined["count"].as_u64(), joined["users"].is_null()), (Some(USERS as u64 + 1), true));
     // They all go at once.

@@ -27,7 +27,7 @@ struct Cost {
     allocations: usize,
     allocated_bytes: usize,
     appended_bytes: u64,
-    torn_bytes: u64,
+    partial_frame_bytes: u64,
     /// In all turns but the first of each broadcast: these do nothing but send.
     allocations_of_later_turns: usize,
 }
@@ -108,7 +108,7 @@ fn measure(count: u32) -> Cost {
         allocations: change.allocations + change.reallocations,
         allocated_bytes: change.bytes_allocated,
         appended_bytes: after.hub.appended_bytes - before.hub.appended_bytes,
-        torn_bytes: after.net.torn_bytes - before.net.torn_bytes,
+        partial_frame_bytes: after.net.partial_frame_bytes - before.net.partial_frame_bytes,
         allocations_of_later_turns,
     }
 }
@@ -155,7 +155,7 @@ fn check_bundling_over_unix_sockets(path: &Path) {
 #[test]
 fn a_broadcast_over_sockets_costs_the_same_for_ten_members_and_for_a_thousand() {
     let of_ten = measure(10);
-    assert_eq!((of_ten.torn_bytes, of_ten.allocations_of_later_turns), (0, 0), "{of_ten:?}");
+    assert_eq!((of_ten.partial_frame_bytes, of_ten.allocations_of_later_turns), (0, 0), "{of_ten:?}");
     assert!(of_ten.appended_bytes > 0 && of_ten.allocations > 0, "{of_ten:?}");
     for members in [100, 1_000] {
         assert_eq!(measure(members), of_ten, "{members} members");

@@ -19,20 +19,20 @@ use crate::time::Now;
 
 /// Something that a bus counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Figure {
+pub struct Metric {
     /// Its name, in snake case, with the unit last.
     pub name: &'static str,
     /// What it is, in a sentence.
     pub help: &'static str,
     /// How it moves.
-    pub kind: FigureKind,
+    pub kind: MetricKind,
     /// Its value, as of now.
     pub value: f64,
 }
 
-/// How a [`Figure`] moves.
+/// How a [`Metric`] moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FigureKind {
+pub enum MetricKind {
     /// Up and down.
     Gauge,
     /// Only up.
@@ -78,7 +78,7 @@ pub trait Bus {
     fn poll_event(&mut self) -> Option<BusEvent>;
 
     /// What it counts, for monitoring.
-    fn figures(&self) -> Vec<Figure> {
+    fn metrics(&self) -> Vec<Metric> {
         Vec::new()
     }
 

@@ -186,7 +186,7 @@ impl Net {
                 return self.tick.after(Duration::ZERO);
             }
             if self.tick >= due {
-                self.stats.no_pongs += 1;
+                self.stats.heartbeat_timeouts += 1;
                 let id = connection.id(slot);
                 self.close(id, CloseReason::NO_PONG, handler);
             }

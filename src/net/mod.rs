@@ -112,9 +112,9 @@ pub struct NetStats {
     /// Bytes received.
     pub received_bytes: u64,
     /// Bytes of torn frames that were copied to the front of an own output.
-    pub torn_bytes: u64,
+    pub partial_frame_bytes: u64,
     /// Connections closed because no answer came to a ping.
-    pub no_pongs: u64,
+    pub heartbeat_timeouts: u64,
 }
 
 /// See the [module](self).

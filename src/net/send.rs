@@ -53,7 +53,7 @@ impl Net {
         self.note_full(slot);
         if bytes < boundary {
             let rest = &frames[bytes..boundary];
-            self.stats.torn_bytes += rest.len() as u64;
+            self.stats.partial_frame_bytes += rest.len() as u64;
             self.append_output(slot, rest);
         }
         boundary

@@ -44,9 +44,9 @@ pub struct ApiStats {
     /// Done before, under the same id.
     pub duplicates: u64,
     /// Not to be done, however often they are sent: a key, a path or a body that is not as it must be.
-    pub refused: u64,
+    pub rejected: u64,
     /// Not done; they may be sent again.
-    pub postponed: u64,
+    pub rejected_temporary: u64,
 }
 
 /// A command from its body to where it is under way.
@@ -124,7 +124,7 @@ impl Api {
         match self.check_head(request) {
             Ok(()) => Answer::ReadBody(BodyRules { bytes_max: self.body_bytes_max, refuse }),
             Err(response) => {
-                self.stats.refused += 1;
+                self.stats.rejected += 1;
                 Answer::Respond(response)
             }
         }
@@ -203,7 +203,7 @@ impl Api {
     }
 
     fn complain(&mut self, code: ErrorCode, words: &str) -> Response {
-        let counter = if code.is_temporary() { &mut self.stats.postponed } else { &mut self.stats.refused };
+        let counter = if code.is_temporary() { &mut self.stats.rejected_temporary } else { &mut self.stats.rejected };
         *counter += 1;
         complaint(status(code), code.as_str(), words, code.is_temporary())
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::api::Api;
 use super::clock::Clock;
 use super::metrics::TurnTimes;
-use super::shutdown::Life;
+use super::shutdown::ShutdownState;
 use super::site::Site;
 use super::{HostLoop, Server};
 use crate::bus::{Bus, LocalBus};
@@ -69,7 +69,7 @@ impl ServerBuilder {
             inbox,
             turn_times: config.metrics.then(TurnTimes::default),
             config,
-            life: Life::Running,
+            shutdown_state: ShutdownState::Running,
             turns: 0,
         })
     }

@@ -8,8 +8,8 @@ use crate::protocol::CloseReason;
 use crate::time::Now;
 
 use super::api::{self, Api};
-use super::metrics::Scrape;
-use super::site::{Condition, Site};
+use super::metrics::MetricsSnapshot;
+use super::site::{RequestContext, Site};
 
 pub(super) struct Dispatch<'a> {
     pub(super) now: Now,
@@ -20,7 +20,7 @@ pub(super) struct Dispatch<'a> {
     pub(super) is_draining: bool,
     pub(super) bus: &'a dyn Bus,
     /// What `/metrics` tells, if there is such a path.
-    pub(super) scrape: Option<Scrape>,
+    pub(super) metrics: Option<MetricsSnapshot>,
     /// Whose request is being upgraded.
     pub(super) admitted: Option<Identity>,
 }
@@ -30,14 +30,14 @@ impl Handler for Dispatch<'_> {
         if request.uri().path().starts_with(api::PREFIX) {
             return self.api.answer_head(request);
         }
-        let condition = Condition {
+        let context = RequestContext {
             is_draining: self.is_draining,
             is_bus_ready: self.bus.is_ready(),
             is_full,
             has_api: self.api.is_on(),
-            scrape: self.scrape.clone().map(|scrape| Scrape { bus: self.bus.figures(), ..scrape }),
+            metrics: self.metrics.clone().map(|metrics| MetricsSnapshot { bus: self.bus.metrics(), ..metrics }),
         };
-        let (answer, identity) = self.site.answer(request, &condition, self.hub.policy_mut());
+        let (answer, identity) = self.site.answer(request, &context, self.hub.policy_mut());
         self.admitted = identity;
         answer
     }

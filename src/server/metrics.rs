@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::{ApiStats, Stats};
-use crate::bus::{Figure, FigureKind};
+use crate::bus::{Metric, MetricKind};
 use crate::hub::HubStats;
 use crate::net::NetStats;
 
@@ -48,15 +48,15 @@ impl TurnTimes {
 
 /// Everything that is exported, as of one moment.
 #[derive(Clone, Debug)]
-pub(super) struct Scrape {
+pub(super) struct MetricsSnapshot {
     pub(super) stats: Stats,
     /// What the bus counts.
-    pub(super) bus: Vec<Figure>,
+    pub(super) bus: Vec<Metric>,
     /// Unless nobody measures them.
     pub(super) turn_times: Option<TurnTimes>,
 }
 
-impl Scrape {
+impl MetricsSnapshot {
     /// The text; see [`MEDIA_TYPE`].
     pub(super) fn text(&self) -> String {
         let mut registry = Registry::with_prefix("roomcast");
@@ -67,7 +67,7 @@ impl Scrape {
     }
 }
 
-impl Collector for Scrape {
+impl Collector for MetricsSnapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (gauges, counters) = list(&self.stats);
         for (name, help, value) in gauges {
@@ -78,20 +78,20 @@ impl Collector for Scrape {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(metric)?;
         }
-        for Figure { name, help, kind, value } in &self.bus {
+        for Metric { name, help, kind, value } in &self.bus {
             match kind {
-                FigureKind::Gauge => {
+                MetricKind::Gauge => {
                     let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
                     ConstGauge::new(*value).encode(metric)?;
                 }
-                FigureKind::Counter => {
+                MetricKind::Counter => {
                     let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
                     ConstCounter::new(*value).encode(metric)?;
                 }
             }
         }
         let Some(TurnTimes { counts, sum, .. }) = self.turn_times else { return Ok(()) };
-        let help = "Processor time that the loop's thread used in a turn.";
+        let help = "CPU time that the loop's thread used in a turn.";
         let mut metric = encoder.encode_descriptor("turn_cpu_seconds", help, None, MetricType::Histogram)?;
         let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6).chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(counts).collect();
@@ -110,7 +110,7 @@ fn list(stats: &Stats) -> (Vec<Line>, Vec<Line>) {
     gauges.extend(gauges_of_net);
     counters.extend(counters_of_net);
     counters.extend(list_api(api));
-    counters.push(("turns", "Turns of the loop.", turns));
+    counters.push(("turns", "Turns of the event loop.", turns));
     (gauges, counters)
 }
 
@@ -134,58 +134,83 @@ fn list_hub(stats: HubStats) -> (Vec<Line>, Vec<Line>) {
         errors,
     } = stats;
     let gauges = vec![
-        ("connections", "Connections that were welcomed and have not gone.", connections as u64),
+        ("connections", "Connections that were welcomed and are still there.", connections as u64),
         (
             "users",
-            "Distinct users of these connections, of those in grace, and of those who are in these rooms on other nodes.",
+            "Distinct users: connected, within their grace period, or present on another node in a room that is open here.",
             users as u64,
         ),
-        ("rooms", "Rooms that something holds.", rooms as u64),
-        ("log_bytes", "Bytes in the logs of all rooms.", log_bytes as u64),
+        ("rooms", "Rooms that are held in memory.", rooms as u64),
+        ("room_log_bytes", "Bytes held in the fan-out logs of all rooms.", log_bytes as u64),
     ];
     let counters = vec![
-        ("messages_received", "Messages of clients, of any type.", messages_received),
-        ("messages_delivered", "Chat messages delivered to rooms.", messages_delivered),
-        ("room_sends", "Sends of a room's log to a member.", sends),
-        ("room_sent_bytes", "Bytes taken by these sends.", sent_bytes),
-        ("room_appended_bytes", "Bytes appended to the logs of rooms.", appended_bytes),
+        ("messages_received", "Messages received from clients, of any type.", messages_received),
+        ("messages_delivered", "Chat messages delivered to rooms, each counted once.", messages_delivered),
+        ("room_sends", "Writes of a room log to a member.", sends),
+        ("room_sent_bytes", "Bytes that sockets took in these writes.", sent_bytes),
+        (
+            "room_appended_bytes",
+            "Bytes appended to room logs, counted once however many members a room has.",
+            appended_bytes,
+        ),
         ("room_rests", "Rests of rooms that had taken their share of the loop.", rests),
         ("room_rests_cut", "Rests that ended early or were not taken.", rests_cut),
-        ("fallbacks", "Live members that fell back to history.", fallbacks),
-        ("connections_stalled", "Connections closed because they took no bytes for too long.", stalled),
-        ("connections_moderated", "Connections closed, or taken out of a room, by commands for all nodes.", moderated),
+        ("member_fallbacks", "Times a slow member fell back from the room log to reading history.", fallbacks),
+        ("stall_timeouts", "Connections closed because they took no bytes within --stall-timeout.", stalled),
+        ("connections_moderated", "Connections that a moderation command closed or removed from a room.", moderated),
         ("messages_rate_limited", "Messages refused by the rate limit.", rate_limited),
-        ("errors", "Error messages to clients, for whatever reason.", errors),
+        ("error_messages", "Error messages sent to clients.", errors),
     ];
     (gauges, counters)
 }
 
 fn list_net(stats: NetStats) -> (Vec<Line>, Vec<Line>) {
-    let NetStats { sockets, open, accepted, upgraded, answered, accept_pauses, received_bytes, torn_bytes, no_pongs } =
-        stats;
+    let NetStats {
+        sockets,
+        open,
+        accepted,
+        upgraded,
+        answered,
+        accept_pauses,
+        received_bytes,
+        partial_frame_bytes,
+        heartbeat_timeouts,
+    } = stats;
     let gauges = vec![
-        ("sockets", "Sockets that were accepted and not yet closed.", sockets as u64),
-        ("websockets", "Of these, WebSockets that are not closing.", open as u64),
+        ("sockets", "Sockets that were accepted and are not closed yet.", sockets as u64),
+        ("websockets", "Open WebSockets, without those that are closing.", open as u64),
     ];
     let counters = vec![
         ("sockets_accepted", "Sockets accepted.", accepted),
-        ("requests_upgraded", "Requests upgraded to a WebSocket.", upgraded),
-        ("requests_answered", "Requests answered otherwise, or not at all in time.", answered),
-        ("accept_pauses", "Times accepting paused because the system was out of something.", accept_pauses),
-        ("received_bytes", "Bytes received.", received_bytes),
-        ("torn_bytes", "Bytes of torn frames that were copied.", torn_bytes),
-        ("connections_unanswering", "Connections closed because no answer came to a ping.", no_pongs),
+        ("http_upgrades", "HTTP requests upgraded to a WebSocket.", upgraded),
+        ("http_responses", "HTTP requests answered without an upgrade, timeouts included.", answered),
+        (
+            "accept_pauses",
+            "Times that accepting paused because the system was out of file descriptors or memory.",
+            accept_pauses,
+        ),
+        ("received_bytes", "Bytes received from sockets.", received_bytes),
+        ("partial_frame_bytes", "Bytes copied because a socket took only part of a frame.", partial_frame_bytes),
+        (
+            "heartbeat_timeouts",
+            "Connections closed because no answer to a ping came within --pong-timeout.",
+            heartbeat_timeouts,
+        ),
     ];
     (gauges, counters)
 }
 
 fn list_api(stats: ApiStats) -> Vec<Line> {
-    let ApiStats { accepted, duplicates, refused, postponed } = stats;
+    let ApiStats { accepted, duplicates, rejected, rejected_temporary } = stats;
     vec![
-        ("api_accepted", "Requests of the HTTP API that were done.", accepted),
-        ("api_duplicates", "Requests of the HTTP API that had been done before.", duplicates),
-        ("api_refused", "Requests of the HTTP API that were not as they must be.", refused),
-        ("api_postponed", "Requests of the HTTP API that were not done and may be sent again.", postponed),
+        ("api_accepted", "HTTP API requests that were carried out.", accepted),
+        ("api_duplicates", "HTTP API requests that repeated the id of an earlier one.", duplicates),
+        ("api_rejected", "HTTP API requests rejected for good: wrong key, path or body.", rejected),
+        (
+            "api_rejected_temporary",
+            "HTTP API requests rejected for now; the caller may send them again.",
+            rejected_temporary,
+        ),
     ]
 }
 
@@ -203,7 +228,7 @@ mod tests {
             times.end_turn(used);
         }
         assert_eq!(times.counts, [2, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1]);
-        let text = Scrape { stats: Stats::default(), bus: Vec::new(), turn_times: Some(times) }.text();
+        let text = MetricsSnapshot { stats: Stats::default(), bus: Vec::new(), turn_times: Some(times) }.text();
         for line in [
             "roomcast_turn_cpu_seconds_bucket{le=\"0.001\"} 4\n",
             "roomcast_turn_cpu_seconds_bucket{le=\"0.05\"} 6\n",

@@ -9,7 +9,7 @@ use super::Server;
 
 /// How far a shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Life {
+pub(super) enum ShutdownState {
     Running,
     /// Nothing new is taken; what was taken is answered and delivered.
     Flushing {
@@ -26,36 +26,36 @@ impl Server {
     /// Begins to end: accepts nothing more, refuses publications, delivers what was taken, tells everybody to come back
     /// (1001), and waits for at most `--drain-timeout` until they have gone. Turn on until [`Server::has_ended`].
     pub fn shutdown(&mut self) {
-        if self.life != Life::Running {
+        if self.shutdown_state != ShutdownState::Running {
             return;
         }
         log::info!("shutting down");
         self.net.stop_listening();
         self.hub.start_draining();
         let until = self.clock.resume().uptime + self.config.timing.drain_timeout;
-        self.life = Life::Flushing { until };
+        self.shutdown_state = ShutdownState::Flushing { until };
     }
 
     /// Whether [`Server::shutdown`] was called.
     pub fn is_shutting_down(&self) -> bool {
-        self.life != Life::Running
+        self.shutdown_state != ShutdownState::Running
     }
 
     /// Whether the shutdown is complete.
     pub fn has_ended(&self) -> bool {
-        self.life == Life::Ended
+        self.shutdown_state == ShutdownState::Ended
     }
 
     pub(super) fn advance_shutdown(&mut self, now: Now) {
-        match self.life {
-            Life::Running | Life::Ended => {}
-            Life::Flushing { until } => {
+        match self.shutdown_state {
+            ShutdownState::Running | ShutdownState::Ended => {}
+            ShutdownState::Flushing { until } => {
                 if self.hub.is_flushed() || now.uptime >= until {
-                    self.life = Life::Closing { until };
+                    self.shutdown_state = ShutdownState::Closing { until };
                     self.advance_shutdown(now);
                 }
             }
-            Life::Closing { until } => {
+            ShutdownState::Closing { until } => {
                 // In batches, so that the rest of the host's loop goes on.
                 for id in self.hub.connections(self.config.limits.closes_per_turn as usize) {
                     self.hub.close(now, id, CloseReason::GOING_AWAY);
@@ -63,7 +63,7 @@ impl Server {
                 let stats = self.net.stats();
                 if (stats.sockets == 0 && !self.hub.has_work()) || now.uptime >= until {
                     log::info!("shut down; {} connections were cut", stats.sockets);
-                    self.life = Life::Ended;
+                    self.shutdown_state = ShutdownState::Ended;
                 }
             }
         }

@@ -13,7 +13,7 @@ use crate::net::{Answer, Handshake, OriginPolicy, Response, method_not_allowed};
 use crate::protocol::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 
 use super::api;
-use super::metrics::{MEDIA_TYPE, Scrape};
+use super::metrics::{MEDIA_TYPE, MetricsSnapshot};
 
 const PAGE: &str = include_str!("../page/index.html");
 const STYLE: &str = include_str!("../page/page.css");
@@ -25,14 +25,14 @@ const WARNED_MAX: usize = 64;
 
 /// What a server can do for a request at the moment.
 #[derive(Clone, Debug)]
-pub(super) struct Condition {
+pub(super) struct RequestContext {
     pub(super) is_draining: bool,
     pub(super) is_bus_ready: bool,
     /// Whether there are as many WebSockets as allowed.
     pub(super) is_full: bool,
     pub(super) has_api: bool,
     /// What `/metrics` tells, if there is such a path.
-    pub(super) scrape: Option<Scrape>,
+    pub(super) metrics: Option<MetricsSnapshot>,
 }
 
 pub(super) struct Site {
@@ -62,23 +62,23 @@ impl Site {
     pub(super) fn answer(
         &mut self,
         request: &Request<()>,
-        condition: &Condition,
+        context: &RequestContext,
         policy: &mut dyn Policy,
     ) -> (Answer, Option<Identity>) {
         let path = request.uri().path();
         if path == "/ws" {
-            return match self.open(request, condition, policy) {
+            return match self.open(request, context, policy) {
                 Ok((handshake, identity)) => (Answer::Upgrade(handshake), Some(identity)),
                 Err(response) => (Answer::Respond(response), None),
             };
         }
-        let response = match (path, &condition.scrape) {
+        let response = match (path, &context.metrics) {
             ("/", _) => self.page(),
             ("/roomcast.js", _) => client(),
             ("/healthz", _) => Response::text(StatusCode::OK, "ok"),
-            ("/readyz", _) => readiness(condition),
-            ("/metrics", Some(scrape)) => metrics(scrape),
-            _ => return (Answer::Respond(not_found(path, condition)), None),
+            ("/readyz", _) => readiness(context),
+            ("/metrics", Some(metrics)) => metrics_page(metrics),
+            _ => return (Answer::Respond(not_found(path, context)), None),
         };
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             return (Answer::Respond(method_not_allowed(request, "GET, HEAD")), None);
@@ -96,14 +96,14 @@ impl Site {
     fn open(
         &mut self,
         request: &Request<()>,
-        condition: &Condition,
+        context: &RequestContext,
         policy: &mut dyn Policy,
     ) -> Result<(Handshake, Identity), Response> {
         let handshake = Handshake::check(request)?;
-        if condition.is_draining {
+        if context.is_draining {
             return Err(unavailable("the server is shutting down"));
         }
-        if condition.is_full {
+        if context.is_full {
             return Err(unavailable("the server has as many connections as it may"));
         }
         self.check_origin(request.headers())?;
@@ -144,22 +144,22 @@ fn client() -> Response {
         .with("Cross-Origin-Resource-Policy", "cross-origin")
 }
 
-fn not_found(path: &str, condition: &Condition) -> Response {
+fn not_found(path: &str, context: &RequestContext) -> Response {
     let mut paths = vec!["/", "/ws", "/roomcast.js", "/healthz", "/readyz"];
-    paths.extend(condition.scrape.is_some().then_some("/metrics"));
-    paths.extend(condition.has_api.then_some(api::PATHS));
+    paths.extend(context.metrics.is_some().then_some("/metrics"));
+    paths.extend(context.has_api.then_some(api::PATHS));
     Response::text(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {}", paths.join(", ")))
 }
 
-fn metrics(scrape: &Scrape) -> Response {
-    Response::new(StatusCode::OK, MEDIA_TYPE, scrape.text().into_bytes()).with("Cache-Control", "no-store")
+fn metrics_page(metrics: &MetricsSnapshot) -> Response {
+    Response::new(StatusCode::OK, MEDIA_TYPE, metrics.text().into_bytes()).with("Cache-Control", "no-store")
 }
 
-fn readiness(condition: &Condition) -> Response {
-    match condition {
-        Condition { is_draining: true, .. } => unavailable("shutting down"),
-        Condition { is_bus_ready: false, .. } => unavailable("the bus is not ready"),
-        Condition { .. } => Response::text(StatusCode::OK, "ready"),
+fn readiness(context: &RequestContext) -> Response {
+    match context {
+        RequestContext { is_draining: true, .. } => unavailable("shutting down"),
+        RequestContext { is_bus_ready: false, .. } => unavailable("the bus is not ready"),
+        RequestContext { .. } => Response::text(StatusCode::OK, "ready"),
     }
 }
 

@@ -50,7 +50,7 @@ pub use self::stats::{RedisStats, RedisWatch};
 use self::subscriber::Wish;
 use self::target::Target;
 use self::threads::Threads;
-use super::{Bus, Figure};
+use super::{Bus, Metric};
 use crate::config::Config;
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
@@ -288,8 +288,8 @@ impl RedisBus {
 }
 
 impl Bus for RedisBus {
-    fn figures(&self) -> Vec<Figure> {
-        self.watch().stats().figures()
+    fn metrics(&self) -> Vec<Metric> {
+        self.watch().stats().metrics()
     }
 
     fn open(&mut self, now: Now, name: &RoomName) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::bus::{Figure, FigureKind};
+use crate::bus::{Metric, MetricKind};
 
 /// Counts of a [`RedisBus`](super::RedisBus) since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,49 +54,93 @@ pub struct RedisStats {
 
 impl RedisStats {
     /// The same, to be exported.
-    pub(super) fn figures(self) -> Vec<Figure> {
-        let gauge = |name, help, value: f64| Figure { name, help, kind: FigureKind::Gauge, value };
-        let counter = |name, help, value: u64| Figure { name, help, kind: FigureKind::Counter, value: value as f64 };
+    pub(super) fn metrics(self) -> Vec<Metric> {
+        let gauge = |name, help, value: f64| Metric { name, help, kind: MetricKind::Gauge, value };
+        let counter = |name, help, value: u64| Metric { name, help, kind: MetricKind::Counter, value: value as f64 };
         let seconds =
-            |name, help, micros: u64| Figure { name, help, kind: FigureKind::Counter, value: micros as f64 / 1e6 };
+            |name, help, micros: u64| Metric { name, help, kind: MetricKind::Counter, value: micros as f64 / 1e6 };
         let is = |up: bool| if up { 1.0 } else { 0.0 };
         vec![
-            gauge("redis_publishing_up", "Whether the link that publishes stands.", is(self.publishing_up)),
-            gauge("redis_subscribing_up", "Whether the link that subscribes stands.", is(self.subscribing_up)),
-            gauge("redis_requests_pending", "Requests that wait for an answer.", self.requests_pending as f64),
             gauge(
-                "redis_publish_seconds_max",
-                "The longest that a publication took from the queue to the answer.",
+                "redis_publisher_up",
+                "Whether the connection that publishes is up (1) or not (0).",
+                is(self.publishing_up),
+            ),
+            gauge(
+                "redis_subscriber_up",
+                "Whether the connection that subscribes is up (1) or not (0).",
+                is(self.subscribing_up),
+            ),
+            gauge(
+                "redis_requests_pending",
+                "Requests that wait for an answer from Redis.",
+                self.requests_pending as f64,
+            ),
+            gauge(
+                "redis_publish_max_seconds",
+                "Longest time from queueing a publication to its answer, since the start.",
                 self.publish_micros_max as f64 / 1e6,
             ),
             gauge(
-                "redis_echo_seconds_max",
-                "The longest that an own message took from publishing to delivery.",
+                "redis_own_delivery_max_seconds",
+                "Longest time from publishing a message to its delivery here, since the start.",
                 self.echo_micros_max as f64 / 1e6,
             ),
-            counter("redis_reconnects", "Times a link was lost.", self.reconnects_total),
-            counter("redis_publications", "Publications that were numbered.", self.published_total),
-            seconds("redis_publish_seconds", "How long they took to be answered, added up.", self.publish_micros_total),
-            counter("redis_refusals", "Publications and reads that were given up or refused.", self.refused_total),
-            counter("redis_deliveries", "Messages delivered to rooms here.", self.delivered_total),
-            counter("redis_echoes", "Own messages that came back.", self.echoes_total),
-            seconds("redis_echo_seconds", "How long they took from publishing, added up.", self.echo_micros_total),
-            counter("redis_fills", "Reads that looked for what was missing.", self.fills_total),
-            counter("redis_epochs", "Open rooms that began a new epoch.", self.epochs_total),
+            counter("redis_reconnects", "Times a connection to Redis was lost.", self.reconnects_total),
             counter(
-                "redis_drops",
-                "Messages dropped because the loop was behind, to be read again.",
+                "redis_publications",
+                "Publications that Redis accepted, without duplicates.",
+                self.published_total,
+            ),
+            seconds(
+                "redis_publish_seconds",
+                "Time from queueing a publication to its answer, summed over all publications.",
+                self.publish_micros_total,
+            ),
+            counter(
+                "redis_failed_requests",
+                "Publications and reads that timed out or that Redis refused.",
+                self.refused_total,
+            ),
+            counter("redis_deliveries", "Messages delivered to rooms on this node.", self.delivered_total),
+            counter(
+                "redis_own_deliveries",
+                "Messages that this node published and received back over its subscription.",
+                self.echoes_total,
+            ),
+            seconds(
+                "redis_own_delivery_seconds",
+                "Time from publishing a message to its delivery here, summed over all such messages.",
+                self.echo_micros_total,
+            ),
+            counter(
+                "redis_gap_reads",
+                "Reads of history that fill a gap, or check that there is none.",
+                self.fills_total,
+            ),
+            counter("redis_epoch_changes", "Times an open room began a new epoch.", self.epochs_total),
+            counter(
+                "redis_messages_dropped",
+                "Messages dropped because the event loop was behind; they are read again.",
                 self.dropped_total,
             ),
-            gauge("redis_nodes", "Nodes that live, this one included.", self.nodes_alive as f64),
+            gauge("redis_nodes", "Nodes that are alive, this one included.", self.nodes_alive as f64),
             gauge(
-                "redis_users_elsewhere",
-                "Users on other nodes in rooms open here, once a node and room.",
+                "redis_remote_users",
+                "Users present on other nodes in rooms that are open here, counted once for each node and room.",
                 self.users_elsewhere as f64,
             ),
-            counter("redis_shares_sent", "Times the others were told who came and went here.", self.shares_sent_total),
-            counter("redis_shares_received", "Times another node told it.", self.shares_received_total),
-            counter("redis_repairs", "Rooms of which Redis did not have who is present here.", self.repairs_total),
+            counter("redis_presence_updates_sent", "Presence updates sent to other nodes.", self.shares_sent_total),
+            counter(
+                "redis_presence_updates_received",
+                "Presence updates received from other nodes.",
+                self.shares_received_total,
+            ),
+            counter(
+                "redis_presence_repairs",
+                "Rooms whose presence in Redis was wrong and was written again.",
+                self.repairs_total,
+            ),
         ]
     }
 }

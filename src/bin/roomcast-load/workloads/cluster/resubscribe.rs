@@ -93,7 +93,7 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool, LoadError>) ->
 }
 
 fn cut(connection: &mut Connection, node: &Running, rooms: usize) -> Result<Times, LoadError> {
-    let fills = || metric(node.address, "roomcast_redis_fills_total");
+    let fills = || metric(node.address, "roomcast_redis_gap_reads_total");
     let before = (fills()?, script_micros(connection)?);
     let began = Instant::now();
     let _: u64 = ask(connection, &["CLIENT", "KILL", "TYPE", "pubsub"])?;

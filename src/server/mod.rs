@@ -1,4 +1,4 @@
-//! The server: the order of one turn. The only file that knows hub, net and bus together.
+//! The server: hub, net and bus joined to one thing that a host's loop drives. Only this module knows all three.
 
 mod api;
 mod builder;
@@ -9,6 +9,7 @@ mod moderation;
 mod remote;
 mod shutdown;
 mod site;
+mod turn;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,20 +26,20 @@ pub use self::api::ApiStats;
 pub use self::builder::ServerBuilder;
 use self::clock::Clock;
 use self::dispatch::Dispatch;
-use self::metrics::{Scrape, TurnTimes};
+use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::remote::Command;
 pub use self::remote::Remote;
-use self::shutdown::Life;
+use self::shutdown::ShutdownState;
 use self::site::Site;
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::error::Error;
-use crate::hub::{HostPublication, Hub, HubStats, Notice, Output};
+use crate::hub::{HostPublication, Hub, HubStats, Notice};
 use crate::id::{ConnectionId, Unique};
 use crate::inbox::{Inbox, InboxSender};
 use crate::net::{ListenAddress, Listener, Net, NetStats};
 use crate::protocol::CloseReason;
-use crate::publication::{BusRequest, Ticket};
+use crate::publication::Ticket;
 use crate::time::Now;
 
 /// What the program that polls lends to the server.
@@ -122,7 +123,7 @@ pub struct Server {
     sender: InboxSender<Command>,
     inbox: Inbox<Command>,
     config: Config,
-    life: Life,
+    shutdown_state: ShutdownState,
     turns: u64,
     /// Measured if anybody wants [`Config::metrics`].
     turn_times: Option<TurnTimes>,
@@ -130,7 +131,10 @@ pub struct Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("life", &self.life).field("stats", &self.stats()).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("shutdown_state", &self.shutdown_state)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
     }
 }
 
@@ -187,49 +191,23 @@ impl Server {
 
     /// How long the host may sleep: nothing at all while something is unfinished, for ever if nothing can become due.
     pub fn timeout(&self) -> Option<Duration> {
-        if self.net.has_work() || self.hub.has_work() || !self.inbox.is_empty() || self.life == Life::Ended {
+        if self.net.has_work()
+            || self.hub.has_work()
+            || !self.inbox.is_empty()
+            || self.shutdown_state == ShutdownState::Ended
+        {
             return Some(Duration::ZERO);
         }
         let now = self.clock.now();
-        let life = match self.life {
+        let shutdown = match self.shutdown_state {
             // The shutdown was begun between two turns.
-            Life::Flushing { .. } if self.hub.is_flushed() => Some(Duration::ZERO),
-            Life::Flushing { until } | Life::Closing { until } => Some(until.saturating_sub(now.uptime)),
-            Life::Running | Life::Ended => None,
+            ShutdownState::Flushing { .. } if self.hub.is_flushed() => Some(Duration::ZERO),
+            ShutdownState::Flushing { until } | ShutdownState::Closing { until } => {
+                Some(until.saturating_sub(now.uptime))
+            }
+            ShutdownState::Running | ShutdownState::Ended => None,
         };
-        [self.net.timeout(now), self.hub.timeout(now), self.bus.timeout(now), life].into_iter().flatten().min()
-    }
-
-    /// Does a turn's work: inbox, reads, deadlines, bus, own output, rooms, and frees who has gone.
-    pub fn turn(&mut self) {
-        if let Some(times) = &mut self.turn_times {
-            times.begin_turn(clock::processor_time());
-        }
-        let now = self.clock.begin_turn();
-        self.turns += 1;
-        self.net.begin_turn(now);
-        self.take_commands(now);
-        self.net.accept();
-        let (net, mut dispatch) = self.dispatch(now);
-        net.read(&mut dispatch);
-        net.handle_deadlines(&mut dispatch);
-        self.hub.handle_deadlines(now);
-        self.bus.handle_deadlines(now);
-        self.hub.handle_readiness(now, self.bus.is_ready());
-        self.run_bus(now);
-        self.answer_requests(now);
-        self.deliver_own(now);
-        let (net, clock) = (&mut self.net, &mut self.clock);
-        let sends_max = self.config.limits.sends_per_turn;
-        self.hub.flush_rooms(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot, frames));
-        self.net.free();
-        // Behind the freeing, which nothing else may follow: nobody would wake the loop to see that all have gone.
-        self.advance_shutdown(now);
-        let timeout = self.timeout();
-        self.clock.end_turn(timeout);
-        if let Some(times) = &mut self.turn_times {
-            times.end_turn(clock::processor_time());
-        }
+        [self.net.timeout(now), self.hub.timeout(now), self.bus.timeout(now), shutdown].into_iter().flatten().min()
     }
 
     /// The next thing that the host is told, if it [wants](Config::notices) to be.
@@ -263,96 +241,27 @@ impl Server {
     /// What [`Config::metrics`] has `/metrics` answer, for a host that exports it in its own way: [`Server::stats`] as OpenMetrics
     /// text. If that is off, there is no histogram of turns in it.
     pub fn metrics(&self) -> String {
-        Scrape { bus: self.bus.figures(), ..self.scrape() }.text()
+        MetricsSnapshot { bus: self.bus.metrics(), ..self.metrics_snapshot() }.text()
     }
 
-    fn scrape(&self) -> Scrape {
-        Scrape { stats: self.stats(), bus: Vec::new(), turn_times: self.turn_times }
+    fn metrics_snapshot(&self) -> MetricsSnapshot {
+        MetricsSnapshot { stats: self.stats(), bus: Vec::new(), turn_times: self.turn_times }
     }
 
     /// The net, and everything else as what the net tells its findings to.
     fn dispatch(&mut self, now: Now) -> (&mut Net, Dispatch<'_>) {
-        let scrape = self.config.metrics.then(|| self.scrape());
+        let metrics = self.config.metrics.then(|| self.metrics_snapshot());
         let dispatch = Dispatch {
             now,
-            scrape,
+            metrics,
             hub: &mut self.hub,
             site: &mut self.site,
             api: &mut self.api,
             names: &mut self.names,
-            is_draining: self.life != Life::Running,
+            is_draining: self.shutdown_state != ShutdownState::Running,
             bus: &*self.bus,
             admitted: None,
         };
         (&mut self.net, dispatch)
-    }
-
-    fn take_commands(&mut self, now: Now) {
-        self.inbox.begin_drain();
-        // No more than the queue holds: a producer that never rests must not hold up the loop.
-        for _ in 0..self.config.limits.inbox_messages_max {
-            let Some(command) = self.inbox.pop() else { break };
-            match command {
-                Command::Publish(publication) => {
-                    if let Err(error) = self.hub.publish_for_host(now, &publication) {
-                        log::warn!("publication of another thread was dropped: {error}");
-                    }
-                }
-                Command::Moderate(moderation) => {
-                    if let Err(error) = self.hub.moderate_for_host(now, &moderation) {
-                        log::warn!("command of another thread was dropped: {error}");
-                    }
-                }
-                Command::Close(connection, reason) => self.hub.close(now, connection, reason),
-                Command::Stats(tell) => tell(self.stats()),
-                Command::Shutdown => self.shutdown(),
-            }
-        }
-    }
-
-    /// Carries requests to the bus and events to the hub, until neither has any.
-    fn run_bus(&mut self, now: Now) {
-        loop {
-            if let Some(request) = self.hub.poll_bus_request() {
-                match request {
-                    BusRequest::Open(room) => self.bus.open(now, &room),
-                    BusRequest::Close(room) => self.bus.close(now, &room),
-                    BusRequest::Publish { ticket, publication } => self.bus.publish(now, ticket, publication),
-                    BusRequest::Read { ticket, room, from, bytes_max } => {
-                        self.bus.read(now, ticket, &room, from, bytes_max);
-                    }
-                    BusRequest::Presence { room, change } => self.bus.announce(now, &room, change),
-                    BusRequest::Typing { room, user, status } => self.bus.pass_typing(now, &room, user, status),
-                }
-            } else if let Some(event) = self.bus.poll_event() {
-                self.hub.handle_bus_event(now, event);
-            } else {
-                return;
-            }
-        }
-    }
-
-    /// Puts what the hub has for single connections into their own output, and writes it.
-    fn deliver_own(&mut self, now: Now) {
-        let mut closes = Vec::new();
-        let mut overflown = Vec::new();
-        let net = &mut self.net;
-        self.hub.drain_output(|output| match output {
-            Output::Frames(id, frames) => {
-                if !net.queue(id, frames) {
-                    overflown.push(id);
-                }
-            }
-            Output::Close(id, reason) => closes.push((id, reason)),
-        });
-        for id in overflown {
-            self.hub.disconnect(now, id);
-            closes.push((id, CloseReason::STALLED));
-        }
-        let (net, mut dispatch) = self.dispatch(now);
-        for (id, reason) in closes {
-            net.close(id, reason, &mut dispatch);
-        }
-        net.flush(&mut dispatch);
     }
 }

@@ -1,0 +1,111 @@
+//! One turn: what it does, in which order.
+
+use super::remote::Command;
+use super::{Server, clock};
+use crate::hub::Output;
+use crate::protocol::CloseReason;
+use crate::publication::BusRequest;
+use crate::time::Now;
+
+impl Server {
+    /// Does a turn's work: inbox, reads, deadlines, bus, own output, rooms, and frees who has gone.
+    pub fn turn(&mut self) {
+        if let Some(times) = &mut self.turn_times {
+            times.begin_turn(clock::processor_time());
+        }
+        let now = self.clock.begin_turn();
+        self.turns += 1;
+        self.net.begin_turn(now);
+        self.take_commands(now);
+        self.net.accept();
+        let (net, mut dispatch) = self.dispatch(now);
+        net.read(&mut dispatch);
+        net.handle_deadlines(&mut dispatch);
+        self.hub.handle_deadlines(now);
+        self.bus.handle_deadlines(now);
+        self.hub.handle_readiness(now, self.bus.is_ready());
+        self.run_bus(now);
+        self.answer_requests(now);
+        self.deliver_own(now);
+        let (net, clock) = (&mut self.net, &mut self.clock);
+        let sends_max = self.config.limits.sends_per_turn;
+        self.hub.flush_rooms(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot, frames));
+        self.net.free();
+        // Behind the freeing, which nothing else may follow: nobody would wake the loop to see that all have gone.
+        self.advance_shutdown(now);
+        let timeout = self.timeout();
+        self.clock.end_turn(timeout);
+        if let Some(times) = &mut self.turn_times {
+            times.end_turn(clock::processor_time());
+        }
+    }
+
+    fn take_commands(&mut self, now: Now) {
+        self.inbox.begin_drain();
+        // No more than the queue holds: a producer that never rests must not hold up the loop.
+        for _ in 0..self.config.limits.inbox_messages_max {
+            let Some(command) = self.inbox.pop() else { break };
+            match command {
+                Command::Publish(publication) => {
+                    if let Err(error) = self.hub.publish_for_host(now, &publication) {
+                        log::warn!("publication of another thread was dropped: {error}");
+                    }
+                }
+                Command::Moderate(moderation) => {
+                    if let Err(error) = self.hub.moderate_for_host(now, &moderation) {
+                        log::warn!("command of another thread was dropped: {error}");
+                    }
+                }
+                Command::Close(connection, reason) => self.hub.close(now, connection, reason),
+                Command::Stats(tell) => tell(self.stats()),
+                Command::Shutdown => self.shutdown(),
+            }
+        }
+    }
+
+    /// Carries requests to the bus and events to the hub, until neither has any.
+    fn run_bus(&mut self, now: Now) {
+        loop {
+            if let Some(request) = self.hub.poll_bus_request() {
+                match request {
+                    BusRequest::Open(room) => self.bus.open(now, &room),
+                    BusRequest::Close(room) => self.bus.close(now, &room),
+                    BusRequest::Publish { ticket, publication } => self.bus.publish(now, ticket, publication),
+                    BusRequest::Read { ticket, room, from, bytes_max } => {
+                        self.bus.read(now, ticket, &room, from, bytes_max);
+                    }
+                    BusRequest::Presence { room, change } => self.bus.announce(now, &room, change),
+                    BusRequest::Typing { room, user, status } => self.bus.pass_typing(now, &room, user, status),
+                }
+            } else if let Some(event) = self.bus.poll_event() {
+                self.hub.handle_bus_event(now, event);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Puts what the hub has for single connections into their own output, and writes it.
+    fn deliver_own(&mut self, now: Now) {
+        let mut closes = Vec::new();
+        let mut overflown = Vec::new();
+        let net = &mut self.net;
+        self.hub.drain_output(|output| match output {
+            Output::Frames(id, frames) => {
+                if !net.queue(id, frames) {
+                    overflown.push(id);
+                }
+            }
+            Output::Close(id, reason) => closes.push((id, reason)),
+        });
+        for id in overflown {
+            self.hub.disconnect(now, id);
+            closes.push((id, CloseReason::STALLED));
+        }
+        let (net, mut dispatch) = self.dispatch(now);
+        for (id, reason) in closes {
+            net.close(id, reason, &mut dispatch);
+        }
+        net.flush(&mut dispatch);
+    }
+}
