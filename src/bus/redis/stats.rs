@@ -55,21 +55,20 @@ pub struct RedisStats {
 impl RedisStats {
     /// The same, to be exported.
     pub(super) fn metrics(self) -> Vec<Metric> {
-        let gauge = |name, help, value: f64| Metric { name, help, kind: MetricKind::Gauge, value };
-        let counter = |name, help, value: u64| Metric { name, help, kind: MetricKind::Counter, value: value as f64 };
-        let seconds =
-            |name, help, micros: u64| Metric { name, help, kind: MetricKind::Counter, value: micros as f64 / 1e6 };
-        let is = |up: bool| if up { 1.0 } else { 0.0 };
+        [self.request_metrics(), self.delivery_metrics(), self.presence_metrics()].concat()
+    }
+
+    fn request_metrics(self) -> Vec<Metric> {
         vec![
             gauge(
                 "redis_publisher_up",
                 "Whether the connection that publishes is up (1) or not (0).",
-                is(self.publishing_up),
+                f64::from(u8::from(self.publishing_up)),
             ),
             gauge(
                 "redis_subscriber_up",
                 "Whether the connection that subscribes is up (1) or not (0).",
-                is(self.subscribing_up),
+                f64::from(u8::from(self.subscribing_up)),
             ),
             gauge(
                 "redis_requests_pending",
@@ -80,11 +79,6 @@ impl RedisStats {
                 "redis_publish_max_seconds",
                 "Longest time from queueing a publication to its answer, since the start.",
                 self.publish_micros_max as f64 / 1e6,
-            ),
-            gauge(
-                "redis_own_delivery_max_seconds",
-                "Longest time from publishing a message to its delivery here, since the start.",
-                self.echo_micros_max as f64 / 1e6,
             ),
             counter("redis_reconnects", "Times a connection to Redis was lost.", self.reconnects_total),
             counter(
@@ -102,6 +96,11 @@ impl RedisStats {
                 "Publications and reads that timed out or that Redis refused.",
                 self.refused_total,
             ),
+        ]
+    }
+
+    fn delivery_metrics(self) -> Vec<Metric> {
+        vec![
             counter("redis_deliveries", "Messages delivered to rooms on this node.", self.delivered_total),
             counter(
                 "redis_own_deliveries",
@@ -112,6 +111,11 @@ impl RedisStats {
                 "redis_own_delivery_seconds",
                 "Time from publishing a message to its delivery here, summed over all such messages.",
                 self.echo_micros_total,
+            ),
+            gauge(
+                "redis_own_delivery_max_seconds",
+                "Longest time from publishing a message to its delivery here, since the start.",
+                self.echo_micros_max as f64 / 1e6,
             ),
             counter(
                 "redis_gap_reads",
@@ -124,6 +128,11 @@ impl RedisStats {
                 "Messages dropped because the event loop was behind; they are read again.",
                 self.dropped_total,
             ),
+        ]
+    }
+
+    fn presence_metrics(self) -> Vec<Metric> {
+        vec![
             gauge("redis_nodes", "Nodes that are alive, this one included.", self.nodes_alive as f64),
             gauge(
                 "redis_remote_users",
@@ -143,6 +152,18 @@ impl RedisStats {
             ),
         ]
     }
+}
+
+fn gauge(name: &'static str, help: &'static str, value: f64) -> Metric {
+    Metric { name, help, kind: MetricKind::Gauge, value }
+}
+
+fn counter(name: &'static str, help: &'static str, value: u64) -> Metric {
+    Metric { name, help, kind: MetricKind::Counter, value: value as f64 }
+}
+
+fn seconds(name: &'static str, help: &'static str, micros: u64) -> Metric {
+    Metric { name, help, kind: MetricKind::Counter, value: micros as f64 / 1e6 }
 }
 
 macro_rules! counters {
