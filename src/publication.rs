@@ -103,8 +103,10 @@ pub enum BusRequest {
 /// What became of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was given this number and is or will be delivered.
+    /// It was given this number, and has been delivered as such where its room is open.
     Accepted(u64),
+    /// It was given this number. Its copy has not been delivered here, or nobody can tell whether it was; it may come later.
+    AcceptedUnseen(u64),
     /// Its id was accepted before, with this number.
     Duplicate(u64),
     /// It was not taken, for this reason; the sender may try again.

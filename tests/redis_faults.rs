@@ -38,7 +38,7 @@ fn a_node_whose_clock_is_wrong_takes_nobodys_history() {
     });
     for node in [&mut slow, &mut right, &mut fast] {
         let ticket = node.publish("m");
-        assert!(matches!(node.outcome(ticket), Outcome::Accepted(_)));
+        assert!(matches!(node.outcome(ticket), Outcome::AcceptedUnseen(_)));
     }
     for node in [&mut fast, &mut right, &mut slow] {
         let page = node.read(ReadFrom::Newest(10), 1000);
@@ -52,7 +52,7 @@ fn keys_live_longer_than_history_whoever_uses_the_room_and_are_renewed_in_time()
     let mut node = Node::start(&redis, &Config::default(), 1);
     let mut publish = || {
         let ticket = node.publish("m");
-        assert!(matches!(node.outcome(ticket), Outcome::Accepted(_)));
+        assert!(matches!(node.outcome(ticket), Outcome::AcceptedUnseen(_)));
     };
     let keys = ["roomcast:{lobby}:meta", "roomcast:{lobby}:log"];
     let lives = || keys.map(|key| redis.ask::<i64>(&["PTTL", key]));
@@ -121,7 +121,7 @@ fn a_copy_that_never_comes_has_the_room_compared() {
     foretell(&redis, &mut node, 2);
     assert_eq!(say_unheard(&redis, "m"), 2);
     let ticket = node.publish("m");
-    assert_eq!(node.outcome(ticket), Outcome::Accepted(2));
+    assert_eq!(node.outcome(ticket), Outcome::AcceptedUnseen(2));
     // Long before the next comparison would be due.
     node.until("the message", |node| (node.delivered() == [1, 2]).then_some(()));
     assert!(node.uptime() < Duration::from_secs(18), "{:?}", node.uptime());

@@ -221,6 +221,7 @@ impl Hub {
                 self.acknowledge(connection, name, id, seq, false);
             }
             Outcome::Accepted(_) => {}
+            Outcome::AcceptedUnseen(seq) => self.acknowledge(connection, name, id, seq, false),
             Outcome::Duplicate(seq) => self.acknowledge(connection, name, id, seq, true),
             Outcome::Refused(words) => {
                 let complaint = Complaint::new(ErrorCode::Unavailable, words);

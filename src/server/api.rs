@@ -193,7 +193,7 @@ impl Api {
     fn answer(&mut self, ticket: Ticket, outcome: &Outcome) -> Option<(ConnectionId, Response)> {
         let Waiting { connection, done } = self.waiting.remove(&ticket)?;
         let seq = match *outcome {
-            Outcome::Accepted(seq) => Seq { seq, duplicate: false },
+            Outcome::Accepted(seq) | Outcome::AcceptedUnseen(seq) => Seq { seq, duplicate: false },
             Outcome::Duplicate(seq) => Seq { seq, duplicate: true },
             Outcome::Refused(words) => return Some((connection, self.complain(ErrorCode::Unavailable, words))),
         };

@@ -50,6 +50,10 @@ impl Node {
         self.uptime
     }
 
+    pub fn is_ready(&self) -> bool {
+        self.bus.is_ready()
+    }
+
     pub fn stats(&self) -> RedisStats {
         self.bus.watch().stats()
     }

@@ -13,6 +13,7 @@ use super::link::Change;
 use super::masters::{Master, Masters};
 use super::paused::PausedSlots;
 use super::port::RETRY;
+use super::run_id::RunId;
 use super::script::{Call, Done};
 use super::stats::add;
 use crate::inbox::Inbox;
@@ -123,7 +124,10 @@ impl Commander {
         let mut is_any_down = false;
         for (_, Master { link, load: lane, node }) in &mut masters.all {
             match link.drive(now, &mut |_, value| lane.take((now, node.as_ref()), desk, value)) {
-                Some(Change::Up) => lane.load(desk, &mut link.out),
+                Some(Change::Up) => {
+                    let run_id = link.run().map_or(RunId::UNKNOWN, |(run_id, _)| run_id);
+                    lane.begin(run_id, desk, &mut link.out);
+                }
                 Some(Change::Down) => {
                     is_any_down = true;
                     add(&desk.counters.reconnects_total, 1);
@@ -164,7 +168,7 @@ mod tests {
     use super::super::masters::Harbour;
     use super::super::port::Port;
     use super::super::resolver::{Place, Spot};
-    use super::super::script::{Channels, Names, Packer};
+    use super::super::script::{Channels, Names, Packer, Unconfirmed};
     use super::super::stats::Counters;
     use super::super::target::{Site, Target};
     use super::*;
@@ -211,7 +215,8 @@ mod tests {
         let desk = Desk::new(packer, Duration::from_millis(200), Port::new(replies), Arc::clone(&counters));
         let commander = Commander::new(poll, masters, orders_inbox, desk);
         let room = RoomName::new("lobby").unwrap();
-        let call = Call::Read { room, from: ReadFrom::Newest(1), bytes_max: 1 };
+        let unconfirmed = Unconfirmed::Tell;
+        let call = Call::Read { room, from: ReadFrom::Newest(1), bytes_max: 1, unconfirmed };
         orders.push(vec![Order { id: 1, call }]).unwrap();
         let (ended, end) = mpsc::channel();
         thread::spawn(move || {

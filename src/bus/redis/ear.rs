@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use redis::Cmd;
 
+use super::run_id::RunId;
 use super::script::{Channels, Names};
 use crate::id::RoomName;
 
@@ -24,6 +25,8 @@ pub(super) struct Ear {
     /// What Redis has yet to acknowledge, in order: a subscription has its opening. Since an end of a subscription that nobody
     /// asked for looks like one that was, this is looked through and not only taken from.
     pub(super) asked: VecDeque<(RoomName, Option<u32>)>,
+    /// Which life of Redis tells.
+    pub(super) run_id: RunId,
     text: String,
 }
 

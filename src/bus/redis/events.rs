@@ -5,7 +5,7 @@ mod presence;
 use super::commander::Reply;
 use super::room::{Echo, Saying, WaitingRead};
 use super::script::{Call, Done};
-use super::sequence::{Extract, Question, Sequence, Step};
+use super::sequence::{Extract, Question, Sequence, Standing, Step};
 use super::stats::{add, add_time};
 use super::subscriber::News;
 use super::{Due, ECHO_MAX, Pending, QUESTIONS_MAX, RedisBus, TELL_INTERVAL, WATCH_INTERVAL};
@@ -76,7 +76,9 @@ impl RedisBus {
         match self.pending.remove(&id) {
             Some(Pending::Saying(saying)) => self.take_published(saying, result),
             Some(Pending::Read { room, opening, read, reached }) => match result {
-                Ok(Done::Read(extract)) if is_behind(&extract, reached.as_ref()) => {
+                Ok(Done::Read(extract))
+                    if is_behind(&extract, reached.as_ref()) || self.is_doubtful(&room, &extract) =>
+                {
                     self.put_off(read, (&room, opening), extract);
                 }
                 Ok(Done::Read(extract)) => self.take_page(&read, (&room, opening), extract),
@@ -92,7 +94,8 @@ impl RedisBus {
     }
 
     /// A publication was numbered. Its sender is told once its copy was delivered here: what the hub says about the number
-    /// is then said about the epoch that it knows, and who sees the copy needs no `ack` beside it.
+    /// is then said about the epoch that it knows, and who sees the copy needs no `ack` beside it. The copy is recognised by epoch, number
+    /// and run of Redis together: a Redis that comes back with less than it had gives the same numbers out again in the same epoch.
     fn take_published(&mut self, saying: Saying, result: Result<Done, &'static str>) {
         let ticket = saying.ticket;
         let outcome = match result {
@@ -100,7 +103,7 @@ impl RedisBus {
             Ok(Done::Published { seq, duplicate: true, .. }) if saying.publication.id.is_some() => {
                 Outcome::Duplicate(seq)
             }
-            Ok(Done::Published { epoch, seq, duplicate }) => {
+            Ok(Done::Published { run_id, epoch, seq, duplicate }) => {
                 let name = saying.publication.room.clone();
                 let room = self.rooms.get_mut(&name).filter(|room| room.is_open());
                 if let Some(room) = room
@@ -108,11 +111,15 @@ impl RedisBus {
                 {
                     let since = self.now.uptime;
                     let is_strange = epoch != known_epoch;
-                    room.echoes.push_back(Echo { epoch: epoch.clone(), known_epoch, seq, saying, since });
+                    room.echoes.push_back(Echo { run_id, epoch: epoch.clone(), known_epoch, seq, saying, since });
                     self.with_sequence(&name, |sequence, steps| {
                         if !duplicate {
                             // All before it may be missing, it itself is going to arrive.
-                            sequence.observe(&epoch, seq.saturating_sub(1), None, steps);
+                            let top = seq.saturating_sub(1);
+                            sequence.observe(Standing { run_id, epoch, top, print: None }, steps);
+                            if sequence.run_id() != Some(run_id) {
+                                sequence.check_run();
+                            }
                         } else if is_strange {
                             // Where the new epoch stands its number does not tell: much may have been said since.
                             sequence.wonder();
@@ -123,7 +130,7 @@ impl RedisBus {
                     }
                     return;
                 }
-                Outcome::Accepted(seq)
+                Outcome::AcceptedUnseen(seq)
             }
             Ok(_) => unreachable!("a publication is answered like a publication"),
             Err(words) => Outcome::Refused(words),
@@ -131,8 +138,16 @@ impl RedisBus {
         self.events.push_back(BusEvent::Published { ticket, outcome });
     }
 
-    /// Redis has less than it had when the read was sent, so it has lost messages. To read again at once would show the same, over and
-    /// over; the question that is asked instead ends the epoch, and the read is sent again after a while.
+    /// Whether a page may not be shown yet: it belongs to a run of Redis in which nobody has confirmed the epoch, or in which this node
+    /// has not compared it with what was delivered here.
+    fn is_doubtful(&self, name: &RoomName, extract: &Extract) -> bool {
+        let run_id = self.rooms.get(name).and_then(|room| room.sequence.run_id());
+        !extract.is_confirmed || run_id.is_some_and(|run_id| run_id != extract.standing.run_id)
+    }
+
+    /// Redis has less than it had when the read was sent, so it has lost messages, or it is not known yet whether it has. To read again at
+    /// once would show the same, over and over; the question that is asked instead confirms or ends the epoch, and the read is sent again
+    /// after a while.
     fn put_off(&mut self, read: WaitingRead, (name, opening): (&RoomName, u32), extract: Extract) {
         let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else {
             return self.take_page(&read, (name, opening), extract);
@@ -144,20 +159,19 @@ impl RedisBus {
 
     fn take_page(&mut self, read: &WaitingRead, (name, opening): (&RoomName, u32), extract: Extract) {
         let WaitingRead { ticket, bytes_max, .. } = *read;
+        let standing = extract.standing.clone();
         let mut page = cut(extract, bytes_max);
         let room = self.rooms.get(name).filter(|room| room.opening == opening);
         let Some(room) = room else {
             // The hub has closed the room, or never opened it.
             return self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
         };
-        let (epoch, top) = (page.epoch.clone(), page.top);
-        let last = page.messages.last().filter(|last| last.seq == top).map(|last| last.body.clone());
         if !room.sequence.is_known() {
             // The hub learns from the page where the room stands; what goes on from there comes behind it.
             self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
-            return self.with_sequence(name, |sequence, steps| sequence.observe(&epoch, top, last.as_deref(), steps));
+            return self.with_sequence(name, |sequence, steps| sequence.observe(standing, steps));
         }
-        self.with_sequence(name, |sequence, steps| sequence.observe(&epoch, top, last.as_deref(), steps));
+        self.with_sequence(name, |sequence, steps| sequence.observe(standing, steps));
         let delivered = self.rooms.get(name).map_or(0, |room| room.sequence.delivered());
         if page.top < delivered {
             // The page is older than what has arrived since.
@@ -173,8 +187,11 @@ impl RedisBus {
             match result {
                 Ok(Done::Read(extract)) => {
                     self.with_sequence(name, |sequence, steps| sequence.answer(extract, steps));
-                    if self.rooms.get(name).is_some_and(|room| room.sequence.awaits()) {
+                    let sequence = self.rooms.get(name).map(|room| &room.sequence);
+                    if sequence.is_some_and(Sequence::awaits) {
                         self.watch_room(name);
+                    } else if sequence.is_some_and(Sequence::is_level) {
+                        self.release_reads(name);
                     }
                 }
                 Ok(_) | Err(_) => {
@@ -226,7 +243,7 @@ impl RedisBus {
             let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
             // It was lost on the way, and others may have been: nothing else might look for them for as long as the room is quiet.
             room.sequence.wonder();
-            self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome: Outcome::Accepted(seq) });
+            self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome: Outcome::AcceptedUnseen(seq) });
         }
         let hold = self.hold;
         for read in room.reads.extract_if(.., |read| now >= read.since + hold) {
@@ -289,7 +306,7 @@ impl RedisBus {
                 again.extend(room.echoes.pop_front().map(|echo| echo.saying));
                 continue;
             }
-            if echo.seq > room.sequence.delivered() {
+            if echo.seq > room.sequence.delivered() || room.sequence.run_id() != Some(echo.run_id) {
                 break;
             }
             let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
@@ -318,7 +335,7 @@ impl RedisBus {
         let Some(question) = room.sequence.poll_question() else { return };
         let opening = room.opening;
         match &question {
-            Question::Position => {}
+            Question::Position | Question::Confirm(..) => {}
             Question::Since(_) => add(&self.counters.fills_total, 1),
             Question::Renew(epoch) => {
                 log::debug!("room {name}: history does not continue what was delivered; epoch {epoch:?} has to end");
@@ -332,12 +349,12 @@ impl RedisBus {
 
 /// Whether Redis stands before what was known of the same epoch when it was asked.
 fn is_behind(extract: &Extract, reached: Option<&(Epoch, u64)>) -> bool {
-    reached.is_some_and(|(epoch, delivered)| *epoch == extract.epoch && extract.top < *delivered)
+    reached.is_some_and(|(epoch, delivered)| *epoch == extract.standing.epoch && extract.standing.top < *delivered)
 }
 
 /// A page of no more than it may weigh; its first message is given whatever it weighs.
 fn cut(extract: Extract, bytes_max: usize) -> Page {
-    let Extract { epoch, top, mut complete, mut messages } = extract;
+    let Extract { standing: Standing { epoch, top, .. }, mut complete, mut messages, .. } = extract;
     let mut bytes = 0;
     let fits = messages.iter().take_while(|message| {
         bytes += message.body.len();

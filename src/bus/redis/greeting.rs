@@ -4,6 +4,7 @@ use redis::Cmd;
 
 use super::fault::Fault;
 use super::resp::Value;
+use super::run_id::RunId;
 use super::target::Login;
 
 /// The scripts need what is in Redis, and in what speaks like it, from this version on.
@@ -13,12 +14,13 @@ const MAJOR_MIN: u32 = 7;
 pub(super) struct Greeting {
     /// How many answers are to come.
     left: usize,
+    run_id: RunId,
 }
 
 impl Greeting {
     /// Writes it. PING is the last: while Redis loads its data, it alone is refused.
     pub(super) fn write(login: &Login, asks_for_role: bool, out: &mut Vec<u8>) -> Self {
-        let mut greeting = Self { left: 0 };
+        let mut greeting = Self { left: 0, run_id: RunId::UNKNOWN };
         let mut say = |words: &[&[u8]]| {
             Cmd::new().arg(words).write_packed_command(out);
             greeting.left += 1;
@@ -45,6 +47,11 @@ impl Greeting {
         self.left == 0
     }
 
+    /// Which life of Redis this is, as far as it has told.
+    pub(super) fn run_id(&self) -> RunId {
+        self.run_id
+    }
+
     /// Takes the next answer.
     pub(super) fn take(&mut self, answer: &Value<'_>) -> Result<(), Fault> {
         self.left = self.left.saturating_sub(1);
@@ -56,7 +63,11 @@ impl Greeting {
                 Err(Fault::lost("the server is not a master now"))
             }
             // and only that to INFO a text.
-            Value::Bulk(info) => check_version(&String::from_utf8_lossy(info)),
+            Value::Bulk(info) => {
+                let info = String::from_utf8_lossy(info);
+                self.run_id = RunId::read(&info);
+                check_version(&info)
+            }
             _ => Ok(()),
         }
     }

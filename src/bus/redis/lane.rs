@@ -9,7 +9,8 @@ use super::fault::Fault;
 use super::link::Link;
 use super::port::Port;
 use super::resp::Value;
-use super::script::{Call, Done, Packer, Script, done};
+use super::run_id::RunId;
+use super::script::{Call, Done, Packer, Script, Server, done};
 use super::stats::{Counters, add, add_time};
 use super::target::Node;
 
@@ -19,6 +20,10 @@ const SENT_MAX: usize = 8192;
 /// How old it may be that somebody types: who still does says so again. Said when a lost link stands again, it would only show
 /// somebody typing who does not any more.
 const TYPING_MAX: Duration = Duration::from_secs(3);
+
+/// How long a link has stood when the other nodes are taken to have connected again, too, and to have confirmed the epochs of the rooms
+/// that they have open. What nobody has confirmed until then is renewed.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 const LATE: &str = "redis has not answered in time; try again later";
 
@@ -178,6 +183,8 @@ pub(super) struct Lane {
     /// What met an empty script cache, until all that was sent is answered.
     again: VecDeque<Waiting>,
     loads: usize,
+    /// Which life of Redis answers.
+    run_id: RunId,
 }
 
 impl Lane {
@@ -211,7 +218,13 @@ impl Lane {
         self.waiting.iter().chain(&self.again).chain(sent).map(|waiting| (waiting.slot, waiting.is_asking))
     }
 
-    pub(super) fn load(&mut self, desk: &mut Desk, out: &mut Vec<u8>) {
+    /// The link stands.
+    pub(super) fn begin(&mut self, run_id: RunId, desk: &mut Desk, out: &mut Vec<u8>) {
+        self.run_id = run_id;
+        self.load(desk, out);
+    }
+
+    fn load(&mut self, desk: &mut Desk, out: &mut Vec<u8>) {
         for script in Script::ALL {
             desk.packer.load(script, out);
             self.sent.push_back(Sent::Load(script));
@@ -242,6 +255,7 @@ impl Lane {
             }
             self.load(desk, &mut link.out);
         }
+        let is_settled = link.run().is_some_and(|(_, since)| now.saturating_duration_since(since) >= SETTLED_AFTER);
         while self.loads == 0 && self.again.is_empty() && self.sent.len() < SENT_MAX && link.can_send() {
             let Some(waiting) = self.waiting.pop_front() else { break };
             if waiting.is_stale(now) {
@@ -252,7 +266,8 @@ impl Lane {
                 link.out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
                 self.sent.push_back(Sent::Asking);
             }
-            desk.packer.pack(&waiting.order.call, &mut link.out);
+            let server = Server { run_id: self.run_id, is_settled };
+            desk.packer.pack(&waiting.order.call, server, &mut link.out);
             self.sent.push_back(Sent::Call(waiting));
         }
     }
@@ -278,7 +293,7 @@ impl Lane {
         if let Value::Error(text) = value {
             return self.take_error((now, from), desk, waiting, text);
         }
-        let Some(done) = done(&waiting.order.call, value) else {
+        let Some(done) = done(&waiting.order.call, self.run_id, value) else {
             self.sent.push_front(Sent::Call(waiting));
             return Err(Fault::lost("redis gives an answer to something else"));
         };

@@ -18,6 +18,7 @@ use super::fault::{Backoff, Complaints, Fault, Loss};
 use super::greeting::Greeting;
 use super::resolver::{Lookup, Place, Spot};
 use super::resp::{self, Value};
+use super::run_id::RunId;
 use super::stream::{Readiness, Stream};
 use super::target::{Login, Node};
 
@@ -66,6 +67,7 @@ enum Phase {
         stream: Stream,
         since: Instant,
         moves: u64,
+        run_id: RunId,
     },
 }
 
@@ -132,6 +134,14 @@ impl Link {
 
     pub(super) fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Up { .. })
+    }
+
+    /// Which life of Redis it is connected to, and since when.
+    pub(super) fn run(&self) -> Option<(RunId, Instant)> {
+        match self.phase {
+            Phase::Up { run_id, since, .. } => Some((run_id, since)),
+            _ => None,
+        }
     }
 
     pub(super) fn can_send(&self) -> bool {
@@ -276,8 +286,10 @@ impl Link {
 
     fn arrive(&mut self, now: Instant) {
         let moves = self.node.as_ref().map_or(0, |node| self.place.arrive(node));
-        if let Phase::Greeting { stream, .. } = std::mem::replace(&mut self.phase, Phase::Waiting { until: now }) {
-            self.phase = Phase::Up { stream, since: now, moves };
+        if let Phase::Greeting { stream, greeting, .. } =
+            std::mem::replace(&mut self.phase, Phase::Waiting { until: now })
+        {
+            self.phase = Phase::Up { stream, since: now, moves, run_id: greeting.run_id() };
         }
         self.complaints = Complaints::default();
         match &self.node {

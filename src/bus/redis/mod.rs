@@ -20,6 +20,7 @@ mod resolver;
 mod resp;
 mod room;
 mod roster;
+mod run_id;
 mod script;
 mod sentinel;
 mod sequence;
@@ -44,7 +45,7 @@ use self::nodes::{NodeId, Nodes};
 use self::presence::Presence;
 pub use self::probe::PublishScript;
 use self::room::{Room, Saying, WaitingRead};
-use self::script::Call;
+use self::script::{Call, Unconfirmed};
 use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
 use self::subscriber::Wish;
@@ -235,8 +236,11 @@ impl RedisBus {
     }
 
     fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
-        let call = Call::Read { room: room.clone(), from: read.from, bytes_max: read.bytes_max };
         let reached = self.rooms.get(room).and_then(|room| room.sequence.reached());
+        // Where something was delivered it is for the sequence to compare.
+        let is_first = self.rooms.contains_key(room) && reached.is_none();
+        let unconfirmed = if is_first { Unconfirmed::Renew } else { Unconfirmed::Tell };
+        let call = Call::Read { room: room.clone(), from: read.from, bytes_max: read.bytes_max, unconfirmed };
         self.order(call, Pending::Read { room: room.clone(), opening, read: *read, reached });
     }
 
@@ -278,7 +282,7 @@ impl RedisBus {
         self.presence.forget(name);
         self.threads.wishes.push(Wish::Unsubscribe(name.clone()));
         for echo in room.echoes {
-            let (ticket, outcome) = (echo.saying.ticket, Outcome::Accepted(echo.seq));
+            let (ticket, outcome) = (echo.saying.ticket, Outcome::AcceptedUnseen(echo.seq));
             self.events.push_back(BusEvent::Published { ticket, outcome });
         }
         for read in room.reads {

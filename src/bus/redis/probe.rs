@@ -1,7 +1,8 @@
 //! What the bus asks of Redis for a publication, for whoever measures what Redis alone makes of that work.
 
 use super::resp;
-use super::script::{Call, Channels, Names, Packer, Script};
+use super::run_id::RunId;
+use super::script::{Call, Channels, Names, Packer, Script, Server};
 use crate::config::Config;
 use crate::publication::Publication;
 
@@ -27,7 +28,8 @@ impl PublishScript {
     pub fn call(&mut self, sha: &str, publication: Publication) -> Vec<String> {
         self.packer.loaded(Script::Publish, sha);
         let mut packed = Vec::new();
-        self.packer.pack(&Call::Publish { publication, serial: 0 }, &mut packed);
+        let server = Server { run_id: RunId::UNKNOWN, is_settled: true };
+        self.packer.pack(&Call::Publish { publication, serial: 0 }, server, &mut packed);
         // What was packed a line ago is a whole array of strings.
         let parsed = resp::parse(&packed).ok().flatten();
         let words = parsed.and_then(|(value, _)| value.items()).into_iter().flatten();

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::run_id::RunId;
 use super::sequence::Sequence;
 use crate::id::Epoch;
 use crate::publication::{Publication, ReadFrom, Ticket};
@@ -67,6 +68,7 @@ pub(super) struct WaitingRead {
 
 #[derive(Debug)]
 pub(super) struct Echo {
+    pub(super) run_id: RunId,
     pub(super) epoch: Epoch,
     /// The epoch of the room as it was known here when the answer came. While it is still that one, the echo's own is yet to
     /// be heard of.

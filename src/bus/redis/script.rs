@@ -1,9 +1,24 @@
 //! What Redis does for a room in one atomic step each, how it is asked, and what it answers.
 //!
-//! Keys of the room `lobby`, all in one slot of a cluster: `roomcast:{lobby}:meta` (hash: `epoch`, `line`, `seq`, `till`),
+//! Keys of the room `lobby`, all in one slot of a cluster: `roomcast:{lobby}:meta` (hash: `epoch`, `line`, `seq`, `till`, `run`, `last`),
 //! `roomcast:{lobby}:log` (stream with ids `seq-0`, fields `b` body and `t` Unix milliseconds), `roomcast:{lobby}:id:<user> <id>`
 //! (string: `line seq`) and the channel `roomcast:{lobby}`. A *line* is a run of numbers without repetition: it goes on when the
 //! epoch is renewed, so that an id that was accepted before a renewal still counts.
+//!
+//! **After Redis has started again**, or a replica has taken over, it may lack its newest messages and give their numbers out again.
+//! So an epoch belongs to one run of Redis: `run` is the beginning of its `run_id`, given by the node, since a script cannot ask for
+//! it cheaply. Scripts that read say whether `run` is the present one. If not, the epoch is *unconfirmed*:
+//!
+//! - A node that has the room open compares the end of the last message that was delivered to it with what Redis has under that
+//!   number. If they are equal, nothing that it delivered is lost; it confirms the epoch (`CONFIRM`), and nobody is told anything.
+//!   Otherwise, and where there is nothing to compare, it renews it (`RENEW`), and all members are told `recovered: false`.
+//! - A node that opens a room and finds its epoch unconfirmed waits until its link has stood for two seconds, so that nodes which
+//!   have the room open can confirm it, and then renews it with the read. Nobody can confirm a room that was open nowhere: a client that
+//!   resumes there is told `recovered: false` once after each restart or failover.
+//!
+//! The end of the newest message is in the stream, or in `last` (`seq end`) once there is no stream to hold it: without history, and
+//! when its last message has become too old. So quiet rooms, and rooms without history in which nothing is said while Redis is away,
+//! are confirmed, too. What is published is not checked: that would cost every message what only a restart needs.
 
 mod names;
 mod presence;
@@ -18,7 +33,8 @@ pub(super) use self::names::Names;
 pub(super) use self::presence::{PresenceCall, PresenceDone, is_share, share, typing};
 use super::cluster;
 use super::resp::Value;
-use super::sequence::{Extract, Question};
+use super::run_id::RunId;
+use super::sequence::{Extract, Question, Standing, fingerprint};
 use super::share::Wish;
 use crate::config::Config;
 use crate::id::{Epoch, RoomName, UserId};
@@ -37,11 +53,38 @@ const FILL_BYTES_MAX: usize = 256 * 1024;
 /// Begins a room that is not there: with the number at which its stream ends, should only the hash have been lost.
 /// An id that is not larger than the last one would be refused by `XADD`, *after* the counter was increased.
 const BEGIN: &str = "
-local function begin(candidate)
+local function begin(candidate, run)
   local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
   local seq = last and string.match(last[1], '^%d+') or '0'
-  redis.call('HSET', KEYS[1], 'epoch', candidate, 'line', candidate, 'seq', seq)
+  redis.call('HSET', KEYS[1], 'epoch', candidate, 'line', candidate, 'seq', seq, 'run', run)
   return seq
+end
+";
+
+/// Where a room stands, as the first items of an answer: epoch, top, whether what follows reaches up to it, whether the epoch is
+/// confirmed in this run, and the end of message `top`, if it is known.
+const STAND: &str = "
+local function stand(candidate, run)
+  local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'run', 'last')
+  local epoch, top, known, last = meta[1], meta[2], meta[3], meta[4]
+  if not epoch then epoch, top, known = candidate, begin(candidate, run), run end
+  local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+  local ending = ''
+  if newest and newest[1] == top .. '-0' then
+    ending = string.sub(newest[2][2], -32)
+  elseif last and string.sub(last, 1, #top + 1) == top .. ' ' then
+    ending = string.sub(last, #top + 2)
+  end
+  return {epoch, top, 1, known == run and 1 or 0, ending}, newest
+end
+local function renew(found, candidate, run)
+  redis.call('HSET', KEYS[1], 'epoch', candidate, 'run', run)
+  redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), candidate .. ' ' .. found[2] .. ' ')
+  found[1], found[4] = candidate, 1
+end
+local function live(life)
+  redis.call('PEXPIRE', KEYS[1], life)
+  redis.call('PEXPIRE', KEYS[2], life)
 end
 ";
 
@@ -53,7 +96,7 @@ local function clock()
 end
 ";
 
-/// KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id. Returns `epoch seq`, with `known` behind
+/// KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id, run. Returns `epoch seq`, with `known` behind
 /// it if the id was: one string costs Redis less than a list. Numbers are written by `string.format`: Lua would write large ones as
 /// 1e+15. All that can fail comes before `PUBLISH`: nothing is published that is not kept; and what could not be kept is not known,
 /// so that it can be tried again. The life of keys is renewed after two minutes (less than [`SLACK`]), at `till`, which saves a tenth of
@@ -63,7 +106,7 @@ const PUBLISH: &str = "
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line', 'seq', 'till')
 local epoch, line, last, till = meta[1], meta[2], meta[3], tonumber(meta[4] or 0)
 if not epoch then
-  last = begin(ARGV[1])
+  last = begin(ARGV[1], ARGV[6])
   epoch, line = ARGV[1], ARGV[1]
 end
 local seq = string.format('%.0f', last + 1)
@@ -87,6 +130,8 @@ if ARGV[3] ~= '0' then
     redis.call('DEL', KEYS[3])
     return kept
   end
+else
+  redis.call('HSET', KEYS[1], 'last', seq .. ' ' .. string.sub(ARGV[2], -32))
 end
 if now >= till or till > now + 120000 then
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
@@ -97,18 +142,19 @@ redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), epoch .. ' ' .. seq .. ' ' .. 
 return epoch .. ' ' .. seq
 ";
 
-/// KEYS meta, log; ARGV candidate epoch, life of keys, first number (negative: so many newest), most bytes, age (empty: any).
-/// Returns epoch, top, whether the messages reach up to it, and number and body of each; at least two, if there are so many. What
-/// is older than the age is cut off the stream for good, so that each message is looked at once for it.
+/// KEYS meta, log; ARGV candidate epoch, run, life of keys, first number (negative: so many newest), most bytes, age (empty: any),
+/// `1` if an unconfirmed epoch is to be renewed. Returns how the room stands, and number and body of each message; at least two, if there
+/// are so many. What is older than the age is cut off the stream for good, so that each message is looked at once for it.
 const READ: &str = "
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
-local epoch, top = meta[1], meta[2]
-if not epoch then epoch, top = ARGV[1], begin(ARGV[1]) end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-local found, bytes, most, age = {epoch, top, 1}, 0, tonumber(ARGV[4]), tonumber(ARGV[5])
+local found, newest = stand(ARGV[1], ARGV[2])
+if found[4] == 0 and ARGV[7] == '1' then renew(found, ARGV[1], ARGV[2]) end
+live(ARGV[3])
+local top, bytes, most, age = found[2], 0, tonumber(ARGV[5]), tonumber(ARGV[6])
 if most == 0 then return found end
 local oldest = age and clock() - age
+if oldest and newest and tonumber(newest[2][4]) < oldest then
+  redis.call('HSET', KEYS[1], 'last', top .. ' ' .. found[5])
+end
 while oldest do
   local entries, young = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 64), nil
   for i = 1, #entries do
@@ -119,14 +165,14 @@ while oldest do
   redis.call('XTRIM', KEYS[2], 'MINID', from)
   if young then break end
 end
-local first = tonumber(ARGV[3])
+local first = tonumber(ARGV[4])
 if first < 0 then first = math.max(tonumber(top) + first + 1, 1) end
 while true do
   local entries = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', first), '+', 'COUNT', 64)
   for i = 1, #entries do
     local body = entries[i][2][2]
     bytes = bytes + #body
-    if bytes > most and #found > 5 then found[3] = 0 return found end
+    if bytes > most and #found > 7 then found[3] = 0 return found end
     found[#found + 1] = string.match(entries[i][1], '^%d+')
     found[#found + 1] = body
   end
@@ -135,20 +181,24 @@ while true do
 end
 ";
 
-/// KEYS meta, log; ARGV candidate epoch, life of keys, the epoch that is to end. Tells everybody by a message without body.
+/// KEYS meta, log; ARGV candidate epoch, run, life of keys, the epoch that is to end. Tells everybody by a message without body.
 const RENEW: &str = "
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq')
-local epoch, top = meta[1], meta[2]
-if not epoch then
-  epoch, top = ARGV[1], begin(ARGV[1])
-elseif epoch == ARGV[3] then
-  epoch = ARGV[1]
-  redis.call('HSET', KEYS[1], 'epoch', epoch)
-  redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), epoch .. ' ' .. top .. ' ')
+local found = stand(ARGV[1], ARGV[2])
+if found[1] == ARGV[4] then renew(found, ARGV[1], ARGV[2]) end
+live(ARGV[3])
+return found
+";
+
+/// KEYS meta, log; ARGV candidate epoch, run, life of keys, the epoch that is confirmed, the run in which it was compared. If that is not
+/// the present one, it stays unconfirmed.
+const CONFIRM: &str = "
+local found = stand(ARGV[1], ARGV[2])
+if found[1] == ARGV[4] and ARGV[5] == ARGV[2] then
+  redis.call('HSET', KEYS[1], 'run', ARGV[2])
+  found[4] = 1
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-return {epoch, top, 1}
+live(ARGV[3])
+return found
 ";
 
 /// Who hears what is published.
@@ -167,6 +217,7 @@ pub(super) enum Script {
     Publish,
     Read,
     Renew,
+    Confirm,
     Share,
     Who,
     Beat,
@@ -174,15 +225,15 @@ pub(super) enum Script {
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Publish, Self::Read, Self::Renew, Self::Share, Self::Who, Self::Beat, Self::Typing];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Publish, Self::Read, Self::Renew, Self::Confirm, Self::Share, Self::Who, Self::Beat, Self::Typing];
 
     pub(super) fn source(self, channels: Channels) -> String {
-        let of_room = |body: &str| format!("{BEGIN}{CLOCK}{body}");
         let source = match self {
-            Self::Publish => of_room(PUBLISH),
-            Self::Read => of_room(READ),
-            Self::Renew => of_room(RENEW),
+            Self::Publish => format!("{BEGIN}{CLOCK}{PUBLISH}"),
+            Self::Read => format!("{BEGIN}{STAND}{CLOCK}{READ}"),
+            Self::Renew => format!("{BEGIN}{STAND}{RENEW}"),
+            Self::Confirm => format!("{BEGIN}{STAND}{CONFIRM}"),
             Self::Share => presence::SHARE.to_owned(),
             Self::Who => presence::WHO.to_owned(),
             Self::Beat => presence::BEAT.to_owned(),
@@ -195,11 +246,28 @@ impl Script {
     }
 }
 
+/// What a read does with an epoch that is not confirmed in the present run of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unconfirmed {
+    /// It says so.
+    Tell,
+    /// It renews it, once every node has had time to confirm it.
+    Renew,
+}
+
+/// What is known of the server that a call is packed for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Server {
+    pub(super) run_id: RunId,
+    /// Whether other nodes have had time to confirm epochs in this run.
+    pub(super) is_settled: bool,
+}
+
 /// What Redis is to do.
 #[derive(Clone, Debug)]
 pub(super) enum Call {
     Publish { publication: Publication, serial: u64 },
-    Read { room: RoomName, from: ReadFrom, bytes_max: usize },
+    Read { room: RoomName, from: ReadFrom, bytes_max: usize, unconfirmed: Unconfirmed },
     Ask { room: RoomName, question: Question },
     Presence(PresenceCall),
     Typing { room: RoomName, user: UserId, status: TypingStatus },
@@ -210,6 +278,7 @@ impl Call {
         match self {
             Self::Publish { .. } => Script::Publish,
             Self::Ask { question: Question::Renew(_), .. } => Script::Renew,
+            Self::Ask { question: Question::Confirm(..), .. } => Script::Confirm,
             Self::Read { .. } | Self::Ask { .. } => Script::Read,
             Self::Presence(PresenceCall::Room(_, Wish::Share { .. })) => Script::Share,
             Self::Presence(PresenceCall::Room(_, Wish::Who { .. })) => Script::Who,
@@ -242,7 +311,7 @@ impl Call {
 /// What Redis has done.
 #[derive(Clone, Debug)]
 pub(super) enum Done {
-    Published { epoch: Epoch, seq: u64, duplicate: bool },
+    Published { run_id: RunId, epoch: Epoch, seq: u64, duplicate: bool },
     Read(Extract),
     Presence(PresenceDone),
     Typing,
@@ -302,7 +371,7 @@ impl Packer {
 
     /// Appends a call. Nothing is said twice with the same candidate for an epoch: the first attempt may have begun the room,
     /// and Redis may have lost it since.
-    pub(super) fn pack(&mut self, call: &Call, out: &mut Vec<u8>) {
+    pub(super) fn pack(&mut self, call: &Call, server: Server, out: &mut Vec<u8>) {
         if let Call::Presence(presence) = call {
             return self.pack_presence(presence, call.script() as usize, out);
         }
@@ -330,39 +399,46 @@ impl Packer {
         self.text.clear();
         let _ = write!(self.text, "{}{:x}", self.node, self.attempts);
         self.command.arg(&self.text);
+        self.text.clear();
+        let _ = write!(self.text, "{}", server.run_id);
         match call {
             Call::Publish { publication, .. } => {
                 let id_life = match publication.id {
                     Some(_) => self.id_life,
                     None => OWN_ID_AGE.as_millis() as u64,
                 };
-                self.command.arg(&*publication.body).arg(self.messages_max).arg(self.life).arg(id_life);
+                self.command.arg(&*publication.body).arg(self.messages_max).arg(self.life).arg(id_life).arg(&self.text);
             }
-            Call::Read { from, bytes_max, .. } => {
+            Call::Read { from, bytes_max, unconfirmed, .. } => {
                 let (first, most) = match from {
                     ReadFrom::After(seq) => (i64::try_from(*seq).unwrap_or(i64::MAX).saturating_add(1), *bytes_max),
                     ReadFrom::Newest(0) => (1, 0),
                     ReadFrom::Newest(count) => (-i64::from(*count), *bytes_max),
                 };
-                self.command.arg(self.life).arg(first).arg(most).arg(self.history_age_millis);
+                let renews = *unconfirmed == Unconfirmed::Renew && server.is_settled;
+                self.command.arg(&self.text).arg(self.life).arg(first).arg(most);
+                self.command.arg(self.history_age_millis).arg(u8::from(renews));
             }
-            Call::Ask { question: Question::Position, .. } => {
-                self.command.arg(self.life).arg(1).arg(0).arg("");
-            }
-            Call::Ask { question: Question::Since(first), .. } => {
-                self.command.arg(self.life).arg(*first).arg(FILL_BYTES_MAX).arg("");
-            }
-            Call::Ask { question: Question::Renew(epoch), .. } => {
-                self.command.arg(self.life).arg(epoch.as_str());
-            }
+            Call::Ask { question, .. } => self.pack_question(question),
             Call::Presence(_) | Call::Typing { .. } => {}
         }
         self.command.write_packed_command(out);
     }
+
+    /// The arguments of a question behind the candidate; the run is in `text`.
+    fn pack_question(&mut self, question: &Question) {
+        self.command.arg(&self.text).arg(self.life);
+        match question {
+            Question::Position => self.command.arg(1).arg(0).arg("").arg(0),
+            Question::Since(first) => self.command.arg(*first).arg(FILL_BYTES_MAX).arg("").arg(0),
+            Question::Renew(epoch) => self.command.arg(epoch.as_str()),
+            Question::Confirm(epoch, run_id) => self.command.arg(epoch.as_str()).arg(run_id.to_string()),
+        };
+    }
 }
 
-/// Reads the answer to a call.
-pub(super) fn done(call: &Call, value: Value<'_>) -> Option<Done> {
+/// Reads the answer to a call, which this run of Redis has given.
+pub(super) fn done(call: &Call, run_id: RunId, value: Value<'_>) -> Option<Done> {
     if let Call::Presence(call) = call {
         return presence::done(call, value).map(Done::Presence);
     }
@@ -372,18 +448,22 @@ pub(super) fn done(call: &Call, value: Value<'_>) -> Option<Done> {
     if let Call::Publish { .. } = call {
         let mut words = value.text()?.split(' ');
         let (epoch, seq) = (Epoch::new(words.next()?), words.next()?.parse().ok()?);
-        return Some(Done::Published { epoch, seq, duplicate: words.next() == Some("known") });
+        return Some(Done::Published { run_id, epoch, seq, duplicate: words.next() == Some("known") });
     }
     let mut items = value.items()?;
     let epoch = Epoch::new(items.next()?.text()?);
     let top = items.next()?.number()?;
     let complete = items.next()?.number()? == 1;
+    let is_confirmed = items.next()?.number()? == 1;
+    let ending = items.next()?.bytes()?;
+    let print = (!ending.is_empty()).then(|| fingerprint(ending));
     let mut messages = Vec::new();
     while let Some(seq) = items.next() {
         let body = Bytes::copy_from_slice(items.next()?.bytes()?);
         messages.push(Numbered { seq: seq.number()?, body });
     }
-    Some(Done::Read(Extract { epoch, top, complete, messages }))
+    let standing = Standing { run_id, epoch, top, print };
+    Some(Done::Read(Extract { standing, is_confirmed, complete, messages }))
 }
 
 /// Reads what was published on a room's channel: the epoch's text, the number, and where the body begins.
@@ -410,16 +490,17 @@ mod tests {
             body: Bytes::from_static(b"{\r\n"),
         };
         let mut out = Vec::new();
-        packer.pack(&Call::Publish { publication, serial: 9 }, &mut out);
+        let server = Server { run_id: RunId::new(7), is_settled: true };
+        packer.pack(&Call::Publish { publication, serial: 9 }, server, &mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn a_publication_names_its_keys_readably() {
         let command = packed(Some("1 2"));
-        let expected = "*11\r\n$7\r\nEVALSHA\r\n$3\r\nsha\r\n$1\r\n3\r\n$21\r\nroomcast:{lobby}:meta\r\n\
+        let expected = "*12\r\n$7\r\nEVALSHA\r\n$3\r\nsha\r\n$1\r\n3\r\n$21\r\nroomcast:{lobby}:meta\r\n\
             $20\r\nroomcast:{lobby}:log\r\n$29\r\nroomcast:{lobby}:id:ann:x 1 2\r\n$5\r\nnode1\r\n$3\r\n{\r\n\r\n\
-            $4\r\n1000\r\n$7\r\n3900000\r\n$7\r\n3600000\r\n";
+            $4\r\n1000\r\n$7\r\n3900000\r\n$7\r\n3600000\r\n$8\r\n00000007\r\n";
         assert_eq!(command, expected);
         assert!(packed(None).contains("\r\nroomcast:{lobby}:id:!node 9\r\n"));
     }
@@ -438,12 +519,14 @@ mod tests {
 
     #[test]
     fn answers_are_read() {
-        let reply = b"*5\r\n$1\r\ne\r\n$1\r\n9\r\n$1\r\n1\r\n$1\r\n9\r\n$2\r\nhi\r\n".as_slice();
+        let reply = b"*7\r\n$1\r\ne\r\n$1\r\n9\r\n:1\r\n:0\r\n$2\r\nhi\r\n$1\r\n9\r\n$2\r\nhi\r\n".as_slice();
         let (value, _) = super::super::resp::parse(reply).unwrap().unwrap();
         let room = RoomName::new("lobby").unwrap();
         let call = Call::Ask { room, question: Question::Since(9) };
-        let Some(Done::Read(extract)) = done(&call, value) else { panic!("not read") };
-        assert_eq!((extract.top, extract.complete, extract.messages.len()), (9, true, 1));
-        assert_eq!(done(&call, Value::Nil).map(|_| ()), None);
+        let run_id = RunId::new(7);
+        let Some(Done::Read(extract)) = done(&call, run_id, value) else { panic!("not read") };
+        assert_eq!((extract.standing.top, extract.complete, extract.messages.len()), (9, true, 1));
+        assert_eq!((extract.is_confirmed, extract.standing.print), (false, Some(fingerprint(b"hi"))));
+        assert_eq!(done(&call, run_id, Value::Nil).map(|_| ()), None);
     }
 }

@@ -22,6 +22,7 @@ use super::link::Change;
 use super::masters::{Master, Masters};
 use super::port::{Port, RETRY};
 use super::resp::Value;
+use super::run_id::RunId;
 use super::script::{self, Channels, Names};
 use super::sequence::Arrival;
 use super::share::Share;
@@ -64,6 +65,8 @@ struct Channel {
     at: Option<usize>,
     /// Whether that was acknowledged.
     is_heard: bool,
+    /// In which life of Redis it was.
+    run_id: RunId,
     /// The epoch of its last message, so that the next need not have one of its own.
     epoch: Option<Epoch>,
 }
@@ -176,7 +179,10 @@ impl Subscriber {
                 value => table.take(now, (key, ear), chunk, value),
             });
             match change {
-                Some(Change::Up) => up.push(key),
+                Some(Change::Up) => {
+                    ear.run_id = link.run().map_or(RunId::UNKNOWN, |(run_id, _)| run_id);
+                    up.push(key);
+                }
                 Some(Change::Down) => {
                     add(&table.counters.reconnects_total, 1);
                     *ear = Ear::default();
@@ -202,7 +208,8 @@ impl Table {
             Wish::Subscribe(room, opening) => {
                 self.names.write_channel(&mut self.text, &room);
                 let slot = if masters.is_cluster() { cluster::slot(&self.text) } else { 0 };
-                let channel = Channel { opening, slot, at: None, is_heard: false, epoch: None };
+                let run_id = RunId::UNKNOWN;
+                let channel = Channel { opening, slot, at: None, is_heard: false, run_id, epoch: None };
                 self.channels.insert(room.clone(), channel);
                 self.settle(&room, masters);
             }
@@ -273,7 +280,7 @@ impl Table {
                 };
                 let asked = ear.asked.iter().position(is_it).and_then(|at| ear.asked.remove(at));
                 match asked {
-                    Some((room, Some(opening))) => self.take_begin(key, room, opening),
+                    Some((room, Some(opening))) => self.take_begin((key, ear.run_id), room, opening),
                     Some((_, None)) => {}
                     None => self.take_end(now, key, room),
                 }
@@ -283,10 +290,10 @@ impl Table {
         Ok(())
     }
 
-    fn take_begin(&mut self, key: usize, room: RoomName, opening: u32) {
+    fn take_begin(&mut self, (key, run_id): (usize, RunId), room: RoomName, opening: u32) {
         let channel = self.channels.get_mut(&room);
         if let Some(channel) = channel.filter(|channel| channel.at == Some(key) && channel.opening == opening) {
-            channel.is_heard = true;
+            (channel.is_heard, channel.run_id) = (true, run_id);
         }
         self.news.push(News::Subscribed(room, opening));
     }
@@ -350,6 +357,7 @@ impl Table {
             return self.hand_over(room, payload.len(), |room| Some(News::Share(room, share?)));
         }
         let Some((epoch, seq, body_at)) = script::arrival(payload) else { return self.complain(&room) };
+        let run_id = known.run_id;
         let epoch = match &known.epoch {
             Some(known) if known.as_str() == epoch => known.clone(),
             _ => {
@@ -361,7 +369,7 @@ impl Table {
             }
         };
         let body = chunk.slice_ref(&payload[body_at..]);
-        let arrival = Arrival { epoch, seq, body };
+        let arrival = Arrival { run_id, epoch, seq, body };
         self.hand_over(room, payload.len(), |room| Some(News::Arrival(room, arrival)));
     }
 

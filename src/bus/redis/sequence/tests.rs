@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::{Arrival, Extract, Question, Sequence, Step};
+use super::super::run_id::RunId;
+use super::{Arrival, Extract, Question, Sequence, Standing, Step, fingerprint};
 use crate::id::Epoch;
 use crate::publication::Numbered;
 
@@ -29,9 +30,14 @@ impl Chance {
 
 /// One room of Redis, as the scripts keep it.
 struct Redis {
+    run: u32,
+    /// The run in which the epoch was confirmed.
+    confirmed: u32,
     epochs: u64,
     epoch: Epoch,
     seq: u64,
+    /// The fingerprint of message `seq`, whether the stream has it or not.
+    print: Option<u64>,
     stream: BTreeMap<u64, Bytes>,
     bodies: u64,
     /// Which number each body was given, ever.
@@ -42,6 +48,7 @@ impl Redis {
     fn begin_epoch(&mut self) {
         self.epochs += 1;
         self.epoch = Epoch::new(&format!("e{}", self.epochs));
+        self.confirmed = self.run;
     }
 
     fn publish(&mut self) -> Arrival {
@@ -50,12 +57,13 @@ impl Redis {
         let body = Bytes::from(format!("m{}", self.bodies));
         self.stream.insert(self.seq, body.clone());
         self.truth.insert(body.clone(), self.seq);
-        Arrival { epoch: self.epoch.clone(), seq: self.seq, body }
+        self.print = Some(fingerprint(&body));
+        Arrival { run_id: RunId::new(self.run), epoch: self.epoch.clone(), seq: self.seq, body }
     }
 
     fn renew(&mut self) -> Arrival {
         self.begin_epoch();
-        Arrival { epoch: self.epoch.clone(), seq: self.seq, body: Bytes::new() }
+        Arrival { run_id: RunId::new(self.run), epoch: self.epoch.clone(), seq: self.seq, body: Bytes::new() }
     }
 
     fn extract(&self, from: Option<u64>, most: usize) -> Extract {
@@ -63,7 +71,9 @@ impl Redis {
         let all: Vec<Numbered> = found.map(|(seq, body)| Numbered { seq: *seq, body: body.clone() }).collect();
         let complete = all.len() <= most;
         let messages = all.into_iter().take(most).collect();
-        Extract { epoch: self.epoch.clone(), top: self.seq, complete, messages }
+        let (run_id, print) = (RunId::new(self.run), self.print);
+        let standing = Standing { run_id, epoch: self.epoch.clone(), top: self.seq, print };
+        Extract { standing, is_confirmed: self.confirmed == self.run, complete, messages }
     }
 }
 
@@ -84,9 +94,8 @@ struct World {
     calls: VecDeque<Call>,
     /// What the hub was told: the epoch, where it began, and what was delivered in it.
     told: Option<(Epoch, u64, BTreeMap<u64, Bytes>)>,
-    /// Redis forgot what was delivered, in this epoch: until that is found out, history must not be trimmed, or it never
-    /// could be.
-    forgotten: Option<Epoch>,
+    /// The message at which the hub was told that it begins.
+    began_with: Option<u64>,
     renewals: u64,
     fills: u64,
 }
@@ -94,6 +103,9 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let redis = Redis {
+            run: 1,
+            confirmed: 1,
+            print: None,
             epochs: 0,
             epoch: Epoch::new("e0"),
             seq: 0,
@@ -108,7 +120,7 @@ impl World {
             channel: VecDeque::new(),
             calls: VecDeque::from([Call::Read]),
             told: None,
-            forgotten: None,
+            began_with: None,
             renewals: 0,
             fills: 0,
         }
@@ -162,6 +174,12 @@ impl World {
                 self.fills += 1;
                 Call::Answered(self.redis.extract(Some(*from), most + 1))
             }
+            Call::Ask(Question::Confirm(epoch, run_id)) => {
+                if *epoch == self.redis.epoch && *run_id == RunId::new(self.redis.run) {
+                    self.redis.confirmed = self.redis.run;
+                }
+                Call::Answered(self.redis.extract(None, 0))
+            }
             Call::Ask(Question::Renew(old)) => {
                 if *old == self.redis.epoch {
                     let notice = self.redis.renew();
@@ -170,7 +188,13 @@ impl World {
                 }
                 Call::Answered(self.redis.extract(None, 0))
             }
-            _ => Call::Observed(self.redis.extract(Some(self.redis.seq.max(1)), 1)),
+            _ => {
+                if self.told.is_none() && self.redis.confirmed != self.redis.run {
+                    let notice = self.redis.renew();
+                    self.channel.push_back(notice);
+                }
+                Call::Observed(self.redis.extract(None, 0))
+            }
         };
         self.calls[at] = done;
     }
@@ -183,12 +207,16 @@ impl World {
         match call {
             Some(Call::Answered(extract)) => self.apply(|sequence, steps| sequence.answer(extract, steps)),
             Some(Call::Failed) => self.sequence.fail(),
-            Some(Call::Observed(extract)) => {
+            Some(Call::Observed(Extract { standing, is_confirmed, .. })) => {
                 if self.told.is_none() {
-                    self.told = Some((extract.epoch.clone(), extract.top, BTreeMap::new()));
+                    assert!(is_confirmed, "a first read renews the epoch if nobody has confirmed it");
+                    self.told = Some((standing.epoch.clone(), standing.top, BTreeMap::new()));
+                    self.began_with = standing.print;
+                } else if !is_confirmed {
+                    // The bus shows no such page.
+                    return self.sequence.wonder();
                 }
-                let last = extract.messages.last().filter(|last| last.seq == extract.top).map(|last| &*last.body);
-                self.apply(|sequence, steps| sequence.observe(&extract.epoch, extract.top, last, steps));
+                self.apply(|sequence, steps| sequence.observe(standing, steps));
             }
             _ => {}
         }
@@ -201,11 +229,9 @@ impl World {
     }
 
     fn trim(&mut self) {
-        if self.forgotten.is_none() {
-            let most = self.chance.below(20) as usize;
-            while self.redis.stream.len() > most {
-                self.redis.stream.pop_first();
-            }
+        let most = self.chance.below(20) as usize;
+        while self.redis.stream.len() > most {
+            self.redis.stream.pop_first();
         }
     }
 
@@ -216,13 +242,16 @@ impl World {
     }
 
     fn misfortune(&mut self) {
-        match self.chance.below(4) {
+        self.redis.run += u32::from(!self.chance.one_in(4));
+        match self.chance.below(5) {
             0 => {
                 let notice = self.redis.renew();
                 self.channel.push_back(notice);
                 return;
             }
-            1 => {
+            // It has lost nothing.
+            1 => {}
+            2 => {
                 // All is lost.
                 self.redis.begin_epoch();
                 self.redis.seq = 0;
@@ -230,9 +259,13 @@ impl World {
             }
             _ => {
                 // The newest messages are lost, and their numbers are given out again.
-                self.redis.seq -= self.chance.below(5).min(self.redis.seq);
-                self.redis.stream.split_off(&(self.redis.seq + 1));
-                self.forgotten = Some(self.redis.epoch.clone());
+                self.redis.run += 1;
+                let lost = self.chance.below(5).min(self.redis.seq);
+                if lost > 0 {
+                    self.redis.seq -= lost;
+                    self.redis.stream.split_off(&(self.redis.seq + 1));
+                    self.redis.print = self.redis.stream.get(&self.redis.seq).map(|body| fingerprint(body));
+                }
             }
         }
         for _ in 0..self.chance.below(5) {
@@ -248,11 +281,8 @@ impl World {
             let told = self.told.as_mut().expect("nothing is told before the first page");
             match step {
                 Step::EpochChanged { epoch, top } => {
-                    let number = |epoch: &Epoch| epoch.as_str()[1..].parse::<u64>().unwrap();
-                    if self.forgotten.as_ref().is_some_and(|old| number(old) < number(&epoch)) {
-                        self.forgotten = None;
-                    }
                     *told = (epoch, top, BTreeMap::new());
+                    self.began_with = None;
                 }
                 Step::Deliver(Numbered { seq, body }) => {
                     let (_, start, delivered) = told;
@@ -293,7 +323,13 @@ impl World {
         for (seq, body) in self.redis.stream.iter().filter(|(seq, _)| *seq > start) {
             assert_eq!(delivered.get(seq), Some(body), "another message {seq} than history has");
         }
+        if let Some(began_with) = self.began_with
+            && let Some(body) = self.redis.stream.get(start)
+        {
+            assert_eq!(began_with, fingerprint(body), "it goes on behind another message {start} than history has");
+        }
         assert!(self.sequence.held.is_empty());
+        assert_eq!(self.redis.confirmed, self.redis.run, "nobody has confirmed the epoch");
     }
 }
 

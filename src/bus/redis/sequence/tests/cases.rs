@@ -3,12 +3,21 @@
 use super::*;
 
 fn arrival(epoch: &str, seq: u64) -> Arrival {
-    Arrival { epoch: Epoch::new(epoch), seq, body: Bytes::from(format!("{epoch}/{seq}")) }
+    Arrival { run_id: RunId::UNKNOWN, epoch: Epoch::new(epoch), seq, body: Bytes::from(format!("{epoch}/{seq}")) }
+}
+
+fn standing(epoch: &str, top: u64) -> Standing {
+    Standing { run_id: RunId::UNKNOWN, epoch: Epoch::new(epoch), top, print: None }
+}
+
+/// The answer of a run in which the epoch is confirmed.
+fn extract(epoch: &str, top: u64, messages: Vec<Numbered>) -> Extract {
+    Extract { standing: standing(epoch, top), is_confirmed: true, complete: true, messages }
 }
 
 fn known(epoch: &str, top: u64) -> Sequence {
     let mut sequence = Sequence::new();
-    sequence.observe(&Epoch::new(epoch), top, None, &mut Vec::new());
+    sequence.observe(standing(epoch, top), &mut Vec::new());
     sequence
 }
 
@@ -27,7 +36,7 @@ fn what_arrives_before_the_first_page_is_delivered_behind_it() {
         sequence.take(arrival("a", seq), &mut steps);
     }
     assert!(steps.is_empty() && sequence.poll_question().is_none());
-    sequence.observe(&Epoch::new("a"), 4, None, &mut steps);
+    sequence.observe(standing("a", 4), &mut steps);
     assert_eq!(numbers(&steps), [5, 6]);
     assert_eq!(sequence.poll_question(), None);
 }
@@ -38,8 +47,7 @@ fn the_first_messages_of_a_new_epoch_are_not_passed_over() {
     sequence.take(arrival("b", 1), &mut steps);
     assert_eq!(sequence.poll_question(), Some(Question::Since(7)));
     sequence.take(arrival("b", 2), &mut steps);
-    let extract = Extract { epoch: Epoch::new("b"), top: 1, complete: true, messages: Vec::new() };
-    sequence.answer(extract, &mut steps);
+    sequence.answer(extract("b", 1, Vec::new()), &mut steps);
     assert_eq!(numbers(&steps), [1000, 1, 2]);
     assert_eq!((sequence.poll_question(), sequence.skipped()), (None, 0));
 }
@@ -57,8 +65,7 @@ fn too_many_messages_behind_a_gap_are_read_again() {
         let messages: Vec<_> =
             (from..=5000.min(from + 499)).map(|seq| Numbered { seq, body: arrival("a", seq).body }).collect();
         let complete = messages.last().is_some_and(|last| last.seq == 5000);
-        let epoch = Epoch::new("a");
-        sequence.answer(Extract { epoch, top: 5000, complete, messages }, &mut steps);
+        sequence.answer(Extract { complete, ..extract("a", 5000, messages) }, &mut steps);
         asked.push(from);
     }
     assert_eq!(numbers(&steps), (1..=5000).collect::<Vec<_>>());
@@ -75,9 +82,9 @@ fn a_number_given_out_twice_begins_a_new_epoch() {
     assert_eq!(sequence.poll_question(), Some(Question::Since(1)));
     let other = Numbered { seq: 1, body: Bytes::from_static(b"another") };
     let messages = vec![other, Numbered { seq: 2, body: arrival("a", 2).body }];
-    sequence.answer(Extract { epoch: Epoch::new("a"), top: 2, complete: true, messages }, &mut steps);
+    sequence.answer(extract("a", 2, messages), &mut steps);
     assert_eq!(sequence.poll_question(), Some(Question::Renew(Epoch::new("a"))));
-    sequence.answer(Extract { epoch: Epoch::new("b"), top: 2, complete: true, messages: Vec::new() }, &mut steps);
+    sequence.answer(extract("b", 2, Vec::new()), &mut steps);
     assert_eq!(numbers(&steps), [1, 1002]);
 }
 
@@ -87,8 +94,7 @@ fn a_gap_that_is_seen_while_a_position_is_asked_for_is_filled() {
     sequence.wonder();
     assert_eq!(sequence.poll_question(), Some(Question::Position));
     sequence.take(arrival("a", 3), &mut steps);
-    let extract = Extract { epoch: Epoch::new("a"), top: 1, complete: true, messages: Vec::new() };
-    sequence.answer(extract, &mut steps);
+    sequence.answer(extract("a", 1, Vec::new()), &mut steps);
     assert_eq!(sequence.poll_question(), Some(Question::Since(1)));
 }
 
@@ -97,16 +103,20 @@ fn what_waits_does_not_keep_all_that_was_read_with_it() {
     let chunk = Bytes::from(vec![b'x'; 64 * 1024]);
     let (mut sequence, mut steps) = (known("a", 1), Vec::new());
     for (epoch, seq) in [("a", 3), ("b", 1)] {
-        sequence.take(Arrival { epoch: Epoch::new(epoch), seq, body: chunk.slice(..100) }, &mut steps);
+        sequence.take(
+            Arrival { run_id: RunId::UNKNOWN, epoch: Epoch::new(epoch), seq, body: chunk.slice(..100) },
+            &mut steps,
+        );
     }
     assert!(chunk.is_unique() && steps.is_empty());
-    sequence.take(Arrival { epoch: Epoch::new("a"), seq: 2, body: chunk.slice(..100) }, &mut steps);
+    sequence
+        .take(Arrival { run_id: RunId::UNKNOWN, epoch: Epoch::new("a"), seq: 2, body: chunk.slice(..100) }, &mut steps);
     assert_eq!((numbers(&steps), chunk.is_unique()), (vec![2, 3], false), "what is delivered at once is not copied");
 }
 
 /// The answer of a Redis without history.
 fn nothing(epoch: &str, top: u64) -> Extract {
-    Extract { epoch: Epoch::new(epoch), top, complete: true, messages: Vec::new() }
+    extract(epoch, top, Vec::new())
 }
 
 #[test]
@@ -156,4 +166,59 @@ fn without_history_what_does_not_come_ends_the_epoch() {
     assert_eq!(sequence.poll_question(), Some(Question::Since(5)));
     sequence.answer(nothing("a", 8), &mut steps);
     assert_eq!((sequence.poll_question(), steps), (renew, Vec::new()));
+}
+
+/// The same of a run of Redis that is not the one before, and in which nobody has confirmed the epoch.
+fn of_new_run(extract: Extract) -> Extract {
+    Extract { standing: Standing { run_id: RunId::new(2), ..extract.standing }, is_confirmed: false, ..extract }
+}
+
+/// A room in which message 5 was the last before Redis was lost sight of.
+fn interrupted() -> Sequence {
+    let mut sequence = known("a", 4);
+    sequence.take(arrival("a", 5), &mut Vec::new());
+    sequence.suspect();
+    assert_eq!(sequence.poll_question(), Some(Question::Since(5)));
+    sequence
+}
+
+#[test]
+fn an_epoch_goes_on_in_a_new_run_of_redis_if_the_last_message_is_still_the_same() {
+    let (mut sequence, mut steps) = (interrupted(), Vec::new());
+    let same = Numbered { seq: 5, body: arrival("a", 5).body };
+    sequence.answer(of_new_run(extract("a", 5, vec![same])), &mut steps);
+    assert_eq!(sequence.poll_question(), Some(Question::Confirm(Epoch::new("a"), RunId::new(2))));
+    let confirmed = Extract { is_confirmed: true, ..of_new_run(nothing("a", 5)) };
+    sequence.answer(confirmed, &mut steps);
+    assert_eq!((sequence.poll_question(), sequence.run_id()), (None, Some(RunId::new(2))));
+    sequence.take(Arrival { run_id: RunId::new(2), ..arrival("a", 6) }, &mut steps);
+    assert_eq!(numbers(&steps), [6]);
+}
+
+#[test]
+fn a_new_run_of_redis_that_cannot_be_compared_ends_the_epoch() {
+    let mut sequence = interrupted();
+    sequence.answer(of_new_run(nothing("a", 5)), &mut Vec::new());
+    assert_eq!(sequence.poll_question(), Some(Question::Renew(Epoch::new("a"))));
+}
+
+#[test]
+fn without_history_the_end_of_the_newest_message_is_enough_to_go_on() {
+    let ending = Some(fingerprint(&arrival("a", 5).body));
+    for (print, expected) in
+        [(ending, Question::Confirm(Epoch::new("a"), RunId::new(2))), (Some(7), Question::Renew(Epoch::new("a")))]
+    {
+        let mut sequence = interrupted();
+        let answer = of_new_run(nothing("a", 5));
+        let standing = Standing { print, ..answer.standing };
+        sequence.answer(Extract { standing, ..answer }, &mut Vec::new());
+        assert_eq!(sequence.poll_question(), Some(expected));
+    }
+}
+
+#[test]
+fn messages_of_a_run_that_is_not_compared_yet_wait() {
+    let (mut sequence, mut steps) = (known("a", 5), Vec::new());
+    sequence.take(Arrival { run_id: RunId::new(2), ..arrival("a", 6) }, &mut steps);
+    assert_eq!((numbers(&steps), sequence.poll_question()), (vec![], Some(Question::Since(5))));
 }
