@@ -198,7 +198,7 @@ const WAYS = {
     await stage.serve(['--api-key', key, '--redis', `${stage.redis().url}?user=${user}&pass=${password.slice(1)}`]);
     const { url } = await stage.server();
     const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' };
-    const body = JSON.stringify({ room: 'lobby', text: 'by the documented user', id: 'acl' });
+    const body = JSON.stringify({ room: 'lobby', text: 'by the documented user' });
     const publish = () => fetch(`${url}api/publish`, { method: 'POST', headers, body }).then(async (response) => `${response.status} ${await response.text()}`);
     await eventually(publish, (found) => found.startsWith('200'), 'a message is published');
   },
