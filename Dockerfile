@@ -3,7 +3,7 @@ FROM rust:1-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --release --no-default-features --features program,redis --bin roomcast
+RUN cargo build --locked --release
 
 FROM debian:bookworm-slim
 # Certificates for rediss://.
