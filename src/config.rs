@@ -134,8 +134,6 @@ pub struct Limits {
     pub send_time_per_turn: Duration,
     /// Connections told to go away in a turn while shutting down.
     pub closes_per_turn: u32,
-    /// Percent of the loop's time that one room may take; what comes beyond waits in its log, for a larger send.
-    pub room_share_percent: u32,
 }
 
 impl Default for Limits {
@@ -167,7 +165,6 @@ impl Default for Limits {
             sends_per_turn: 64,
             send_time_per_turn: Duration::from_micros(300),
             closes_per_turn: 256,
-            room_share_percent: 100,
         }
     }
 }
@@ -211,6 +208,9 @@ pub struct Timing {
     pub presence_grace: Duration,
     /// Least time between two `members` messages of a big room.
     pub members_interval: Duration,
+    /// Least time between the beginnings of two rounds in which a room is sent to its members, at most a second. What is
+    /// said in between waits in the room's log and goes out together. 0 does without.
+    pub batch_delay: Duration,
     /// Age at which a message leaves the history.
     pub history_age: Duration,
     /// Least time for which the id of a message is remembered.
@@ -231,6 +231,7 @@ impl Default for Timing {
             drain_timeout: Duration::from_secs(10),
             presence_grace: Duration::from_secs(5),
             members_interval: Duration::from_secs(1),
+            batch_delay: Duration::ZERO,
             history_age: Duration::from_secs(60 * 60),
             dedupe_window: Duration::from_secs(2 * 60),
             accept_pause: Duration::from_secs(1),
@@ -297,7 +298,6 @@ impl Limits {
             let found = self.send_time_per_turn;
             return Err(Error::Config(format!("send-time-per-turn is {found:?}; {least:?} to {most:?} are allowed")));
         }
-        within("room-share", self.room_share_percent.into(), 1, 100)?;
         // A message grows by what the server stamps on it, never by escaping: what must be escaped in an answer had to
         // be escaped on the way in. One that fits inbound must fit into a page of history and into a log, or it could
         // never be delivered.
@@ -336,6 +336,10 @@ impl Timing {
                 return Err(Error::Config(format!("{name} is {found:?}; {least:?} to {day:?} are allowed")));
             }
         }
+        let second = Duration::from_secs(1);
+        if self.batch_delay > second {
+            return Err(Error::Config(format!("batch-delay is {:?}; 0s to {second:?} are allowed", self.batch_delay)));
+        }
         let month = day * 31;
         if self.history_age > month {
             return Err(Error::Config(format!("history-age is {:?}; 0s to {month:?} are allowed", self.history_age)));
@@ -354,14 +358,14 @@ mod tests {
     }
 
     #[test]
-    fn a_room_has_some_share_and_no_more_than_all() {
-        let check = |percent| {
+    fn a_batch_delay_is_a_second_at_most() {
+        let check = |millis| {
             let mut config = Config::default();
-            config.limits.room_share_percent = percent;
+            config.timing.batch_delay = Duration::from_millis(millis);
             config.check().map_err(|error| error.to_string())
         };
-        assert_eq!([1, 50, 100].map(check), [Ok(()), Ok(()), Ok(())]);
-        assert!([0, 101].map(check).iter().all(|result| result.as_ref().is_err_and(|e| e.contains("room-share"))));
+        assert_eq!([0, 20, 1000].map(check), [Ok(()), Ok(()), Ok(())]);
+        assert!(check(1001).is_err_and(|error| error.contains("batch-delay is 1.001s")));
     }
 
     #[test]

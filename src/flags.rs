@@ -176,11 +176,10 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, env = "ROOMCAST_PRESENCE_GRACE", help_heading = "Timing")]
     presence_grace: Duration,
 
-    /// How much of the loop one room may take, 1% to 100%. Below 100% a room that was sent to its members rests before it is
-    /// sent again: with 50% as long as that took, with 67% half as long; a second at most. What is said meanwhile goes out together, in
-    /// fewer and larger sends.
-    #[arg(long, value_name = "PERCENT", default_value = "100%", value_parser = percent, env = "ROOMCAST_ROOM_SHARE", help_heading = "Budgets of a turn")]
-    room_share: u32,
+    /// Least time between two rounds of sends of one room, 1s at most. The first message after a quiet time goes out at once;
+    /// messages that follow within this time go out together, in fewer and larger sends.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration, env = "ROOMCAST_BATCH_DELAY", help_heading = "Timing")]
+    batch_delay: Duration,
 }
 
 /// What `--listen` names.
@@ -225,11 +224,6 @@ fn size(text: &str) -> Result<usize, String> {
     usize::try_from(bytes).map_err(|_| format!("{bytes} bytes are more than this machine can address"))
 }
 
-fn percent(text: &str) -> Result<u32, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).parse().ok();
-    number.filter(|percent| (1..=100).contains(percent)).ok_or_else(|| "1% to 100% are allowed".to_owned())
-}
-
 impl Flags {
     /// The settings of the server, with as many connections as are allowed when nothing was said.
     pub(crate) fn config(&self, connections_max: u32) -> Config {
@@ -252,7 +246,6 @@ impl Flags {
         limits.users_listed_max = self.big_room;
         limits.history_messages_max = self.history_messages;
         limits.history_bytes_max = self.history_bytes;
-        limits.room_share_percent = self.room_share;
         self.set_timing(&mut config.timing);
         config
     }
@@ -278,6 +271,7 @@ impl Flags {
         timing.answer_timeout = self.answer_timeout;
         timing.drain_timeout = self.drain_timeout;
         timing.presence_grace = self.presence_grace;
+        timing.batch_delay = self.batch_delay;
     }
 }
 
@@ -292,14 +286,6 @@ mod tests {
         let defaults = Config::default();
         let config = Flags::parse_from(["roomcast"]).config(defaults.limits.connections_max);
         assert_eq!(format!("{config:?}"), format!("{defaults:?}"));
-    }
-
-    #[test]
-    fn percents_are_written_with_their_sign_or_without() {
-        assert_eq!([percent("67%"), percent("67"), percent("1"), percent("100%")], [Ok(67), Ok(67), Ok(1), Ok(100)]);
-        for bad in ["", "%", "0", "101%", "6.7", "-1", "50 %", "50%%"] {
-            assert!(percent(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -38,7 +38,7 @@ const FLAGS: [&str; 31] = [
     "--drain-timeout",
     "--presence-grace",
     "--presence-lease",
-    "--room-share",
+    "--batch-delay",
     "--metrics",
     "--redis",
     "--redis-prefix",
@@ -105,7 +105,7 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
     check_refused(&["--log-bytes", "12bananas"], &[], &["12bananas", "--log-bytes", "KiB"]);
     check_refused(&["--message-rate", "-1"], &[], &["-1"]);
     check_refused(&["--message-rate", "many"], &[], &["many", "--message-rate"]);
-    check_refused(&["--room-share", "0%"], &[], &["0%", "--room-share", "1% to 100%"]);
+    check_refused(&["--batch-delay", "2s"], &[], &["batch-delay is 2s", "0s to 1s"]);
     check_refused(&["--max-connections", "x"], &[], &["x", "--max-connections"]);
 }
 

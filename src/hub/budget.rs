@@ -49,19 +49,13 @@ impl<'c, C: FnMut() -> Now> Stopwatch<'c, C> {
         Self { clock, looked_at: None, unwatched: 0 }
     }
 
-    /// When it last looked at the clock, if it did.
-    pub(super) fn looked_at(&self) -> Option<Now> {
-        self.looked_at
-    }
-
     /// Counts sends, and looks at the clock if they make a stride. Says what time has gone by since it last looked.
     pub(super) fn count(&mut self, sends: u32) -> Duration {
         self.unwatched += sends;
         if self.unwatched < STRIDE_SENDS { Duration::ZERO } else { self.look() }
     }
 
-    /// Looks at the clock, and says what time has gone by since it last did.
-    pub(super) fn look(&mut self) -> Duration {
+    fn look(&mut self) -> Duration {
         let now = (self.clock)();
         self.unwatched = 0;
         let before = self.looked_at.replace(now);

@@ -126,12 +126,12 @@ impl Hub {
         self.log_bytes += appended;
         self.stats.appended_bytes += appended as u64;
         self.enqueue(now, index);
-        self.limit_rests(index);
+        self.limit_batch_delays(index);
     }
 
-    /// Puts a room into the list of those to be flushed, once it has rested.
+    /// Puts a room into the list of those to be flushed, once its batch delay is over.
     pub(super) fn enqueue(&mut self, now: Now, index: u32) {
-        if self.rooms[index as usize].waiting == Waiting::Nowhere && !self.rest(now, index) {
+        if self.rooms[index as usize].waiting == Waiting::Nowhere && !self.delay_round(now, index) {
             self.rooms[index as usize].waiting = Waiting::Dirty;
             self.dirty.push_back(index);
         }

@@ -1,7 +1,5 @@
 //! The broadcast path: what rooms owe their members goes from the log to the sockets, in slices and rounds.
 
-use std::time::Duration;
-
 use smallvec::SmallVec;
 
 use crate::id::ConnectionId;
@@ -35,8 +33,7 @@ impl Hub {
     /// `send` is given a connection's slot and whole frames; it says how many bytes of whole frames the connection has
     /// taken. If it took less than all, [`Hub::handle_drained`] has to tell when it takes more.
     ///
-    /// `clock` tells the time while sends take it: after every few, and, if rooms may not take all of the loop
-    /// ([`Limits::room_share_percent`](crate::config::Limits::room_share_percent)), before the first slice and after each.
+    /// `clock` tells the time while sends take it, after every few.
     pub fn flush_rooms(
         &mut self,
         now: Now,
@@ -58,14 +55,12 @@ impl Hub {
             left.spend(sends, watch.count(sends));
         }
         left = left.at_least(kept_for_rooms);
-        if self.rests.are_taken() && rooms_wait {
-            left.spend(0, watch.look());
-        }
         let kept_for_rounds = left.half();
         while left.exceeds(Budget::default()) {
             let Some((index, kept)) = self.next_room(left, kept_for_rounds) else { break };
-            let took = self.serve_slice(index, &mut left, kept, &mut watch, send);
-            self.end_slice(watch.looked_at().unwrap_or(now), index, took);
+            self.begin_round(now, index);
+            self.serve_slice(index, &mut left, kept, &mut watch, send);
+            self.end_slice(now, index);
             self.finish_leaving(now, index);
         }
     }
@@ -84,7 +79,17 @@ impl Hub {
         Some((self.rounds.pop_front()?, Budget::default()))
     }
 
-    /// Serves the next members of a room's round; says how long that took, if it was measured.
+    /// Begins a room's round, unless it is in the middle of one.
+    fn begin_round(&mut self, now: Now, index: u32) {
+        let next_round_at = self.delays.after_round(now);
+        let room = &mut self.rooms[index as usize];
+        if room.round.is_none() {
+            room.round = Some(Round { next: room.live.len() as u32, end: room.log.tail() });
+            room.next_round_at = next_round_at;
+        }
+    }
+
+    /// Serves the next members of a room's round.
     fn serve_slice(
         &mut self,
         index: u32,
@@ -92,30 +97,22 @@ impl Hub {
         kept: Budget,
         watch: &mut Stopwatch<'_, impl FnMut() -> Now>,
         send: &mut impl FnMut(u32, &[u8]) -> usize,
-    ) -> Duration {
-        let (mut slice, mut took, mut is_over) = (SLICE_SENDS_MAX, Duration::ZERO, false);
+    ) {
+        let (mut slice, mut is_over) = (SLICE_SENDS_MAX, false);
         while !is_over && slice > 0 && left.exceeds(kept) {
             let sends_max = slice.min(left.sends - kept.sends).min(STRIDE_SENDS);
             let sends;
             (sends, is_over) = self.serve_stride(index, sends_max, send);
-            let lap = watch.count(sends);
-            took += lap;
             slice -= sends.min(slice);
-            left.spend(sends, lap);
+            left.spend(sends, watch.count(sends));
         }
-        if self.rests.are_taken() {
-            let lap = watch.look();
-            took += lap;
-            left.spend(0, lap);
-        }
-        took
     }
 
     /// Serves the next few members of a room's round; says how many sends that took, at least one, and whether all are served.
     fn serve_stride(&mut self, index: u32, sends_max: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> (u32, bool) {
         let room = &mut self.rooms[index as usize];
         let tail = room.log.tail();
-        let round = room.round.get_or_insert(Round { next: room.live.len() as u32, end: tail, took: Duration::ZERO });
+        let Some(round) = &mut room.round else { return (1, true) };
         let mut sends = 0;
         while round.next > 0 && sends < sends_max {
             round.next -= 1;
@@ -139,12 +136,10 @@ impl Hub {
         (sends.max(1), round.next == 0)
     }
 
-    /// A slice has taken so long: the room's turn comes again if its round is not over, or more has been appended since it
-    /// began.
-    fn end_slice(&mut self, now: Now, index: u32, took: Duration) {
+    /// A slice is over: the room's turn comes again if its round is not, or if more has been appended since it began.
+    fn end_slice(&mut self, now: Now, index: u32) {
         let room = &mut self.rooms[index as usize];
-        if let Some(round) = room.round.as_mut().filter(|round| round.next > 0) {
-            round.took += took;
+        if room.round.is_some_and(|round| round.next > 0) {
             self.rounds.push_back(index);
             return;
         }
@@ -152,9 +147,6 @@ impl Hub {
         let Some(round) = room.round.take() else { return };
         room.floor = round.end;
         let is_level = room.log.tail() == round.end;
-        if self.rests.are_taken() {
-            room.owe(now, round.took + took, self.limits.room_share_percent);
-        }
         self.settle(index);
         if !is_level {
             self.enqueue(now, index);

@@ -94,7 +94,7 @@ impl Hub {
                 self.dirty.retain(|dirty| *dirty != index);
                 self.rounds.retain(|interrupted| *interrupted != index);
             }
-            Waiting::Resting => self.rests.remove(index),
+            Waiting::Delayed => self.delays.remove(index),
         }
         self.room_keys.remove(room.name.as_str(), index);
         room.users.iter().for_each(|(user, _)| self.users.release(user));

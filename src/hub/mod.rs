@@ -7,6 +7,7 @@
 
 mod arrivals;
 mod attendance;
+mod batch_delay;
 mod budget;
 mod catch_up;
 mod connection;
@@ -19,7 +20,6 @@ mod outbox;
 mod policy;
 mod presence;
 mod publish;
-mod rest;
 mod room;
 mod stats;
 mod users;
@@ -35,13 +35,13 @@ pub use self::policy::{Identity, OpenPolicy, Policy, Refusal, open_identity};
 pub use self::publish::HostPublication;
 pub use self::stats::HubStats;
 
+use self::batch_delay::BatchDelays;
 use self::connection::{Connection, Connections, Verdict};
 use self::moderation::Moderator;
 use self::notice::Notices;
 use self::outbox::Outbox;
 use self::presence::Due;
 use self::publish::{Apart, Pending};
-use self::rest::Rests;
 use self::room::{Room, RoomRef};
 use self::users::Users;
 use crate::config::{Config, Limits, Timing, long_list};
@@ -73,8 +73,8 @@ pub struct Hub {
     dirty: VecDeque<u32>,
     /// Rooms in the middle of a round, likewise.
     rounds: VecDeque<u32>,
-    /// Rooms with something to send that have taken their share.
-    rests: Rests,
+    /// Rooms with something to send whose batch delay is not over.
+    delays: BatchDelays,
     /// Connections whose sockets take bytes again.
     drained: VecDeque<ConnectionId>,
     /// Those of them that catch up somewhere, for the next turn.
@@ -113,7 +113,7 @@ impl Hub {
             outbox: Outbox::default(),
             dirty: VecDeque::new(),
             rounds: VecDeque::new(),
-            rests: Rests::new(config.limits.room_share_percent),
+            delays: BatchDelays::new(config.timing.batch_delay),
             drained: VecDeque::new(),
             resumed: VecDeque::new(),
             wheel: Wheel::new(),
@@ -266,15 +266,15 @@ impl Hub {
         self.close(now, id, reason);
     }
 
-    /// From now on publications and joins are refused, and no room rests.
+    /// From now on publications and joins are refused, and no room waits for its batch delay.
     pub fn start_draining(&mut self) {
         self.is_draining = true;
-        self.cut_rests();
+        self.end_all_batch_delays();
     }
 
     /// Whether all that was said is answered by the bus and has been handed to the sockets, as far as they took it.
     pub fn is_flushed(&self) -> bool {
-        let rooms_are_level = self.dirty.is_empty() && self.rounds.is_empty() && self.rests.is_empty();
+        let rooms_are_level = self.dirty.is_empty() && self.rounds.is_empty() && self.delays.is_empty();
         self.publications_pending == 0 && self.requests.is_empty() && rooms_are_level && self.outbox.is_empty()
     }
 
@@ -303,7 +303,7 @@ impl Hub {
     /// Does what is due, and what the last flush left for this turn.
     pub fn handle_deadlines(&mut self, now: Now) {
         self.resume_catch_ups(now);
-        self.end_rests(now);
+        self.end_batch_delays(now);
         self.moderate(now);
         for _ in 0..LOOKS_PER_TURN {
             let Some((_, due)) = self.wheel.pop(Tick::of(now)) else { break };
@@ -313,7 +313,7 @@ impl Hub {
 
     /// How long until [`Hub::handle_deadlines`] has something to do.
     pub fn timeout(&self, now: Now) -> Option<std::time::Duration> {
-        [self.wheel.timeout(now), self.rests.timeout(now)].into_iter().flatten().min()
+        [self.wheel.timeout(now), self.delays.timeout(now)].into_iter().flatten().min()
     }
 
     /// Up to `most` connections that are still there, for a shutdown to close.

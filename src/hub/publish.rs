@@ -116,7 +116,7 @@ impl Hub {
             return Err((ErrorCode::RoomBusy, "the room delivers as fast as it can; try again later".to_owned()));
         }
         self.rooms[index as usize].reserved_bytes += bytes;
-        self.limit_rests(index);
+        self.limit_batch_delays(index);
         Ok((self.room_ref(index), bytes))
     }
 

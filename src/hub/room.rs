@@ -1,7 +1,5 @@
 //! A room: its log, who reads it live, who still catches up, and who is present.
 
-use std::time::Duration;
-
 use thin_vec::ThinVec;
 
 use crate::id::{Epoch, RoomName};
@@ -9,6 +7,7 @@ use crate::publication::{ReadFrom, Ticket};
 use crate::room_log::{Offset, RoomLog};
 
 use super::attendance::Attendance;
+use super::batch_delay::Deadline;
 
 /// Names a room for as long as anything may speak of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +111,6 @@ pub(super) struct Round {
     pub(super) next: u32,
     /// Where the log ended when the round began: who is served stands there or further on.
     pub(super) end: Offset,
-    /// How much of the loop's time its slices have taken, if that matters.
-    pub(super) took: Duration,
 }
 
 /// Where a room waits to be flushed.
@@ -123,8 +120,8 @@ pub(super) enum Waiting {
     Nowhere,
     /// In the list of those whose turn comes, once.
     Dirty,
-    /// Among those that have taken their share of the loop, once.
-    Resting,
+    /// Among those whose batch delay is not over, once.
+    Delayed,
 }
 
 /// What is known of a room's history.
@@ -154,8 +151,8 @@ pub(super) struct Room {
     pub(super) floor: Offset,
     /// Whether the room waits to be flushed.
     pub(super) waiting: Waiting,
-    /// When the time that its rounds have taken is paid back; see `rest.rs`.
-    pub(super) paid_by_micros: u64,
+    /// Before this its next round does not begin, if there is a batch delay.
+    pub(super) next_round_at: Option<Deadline>,
     pub(super) users: Attendance,
     /// Whether it has so many users that they are counted instead of named.
     pub(super) big: bool,
@@ -191,7 +188,7 @@ impl Room {
             round: None,
             floor: Offset::default(),
             waiting: Waiting::Nowhere,
-            paid_by_micros: 0,
+            next_round_at: None,
             users: Attendance::default(),
             big: false,
             members_due: false,

@@ -22,10 +22,10 @@ pub struct HubStats {
     pub sent_bytes: u64,
     /// Bytes appended to rooms' logs: what a broadcast copies, whatever the number of members.
     pub appended_bytes: u64,
-    /// Rests of rooms that had something to send and had taken their share of the loop.
-    pub rests: u64,
-    /// Rests that ended early, or were not taken, because too much waited or the server shuts down.
-    pub rests_cut: u64,
+    /// Rounds of rooms that waited for the batch delay.
+    pub rounds_delayed: u64,
+    /// Of these, rounds that began before the delay was over, because too much waited or the server shuts down.
+    pub rounds_hastened: u64,
     /// Live members that fell back to history.
     pub fallbacks: u64,
     /// Connections closed because they took no bytes for too long.

@@ -150,9 +150,9 @@ impl World {
         assert!(!self.hub.has_work() && self.hub.is_flushed() && self.tickets_pending() == 0);
         self.hub.handle_bus_event(self.now, stray_answer());
         self.coverage.fallbacks += stats.fallbacks;
-        self.coverage.rests += stats.rests;
+        self.coverage.rounds_delayed += stats.rounds_delayed;
         self.coverage.moderated += stats.moderated;
-        self.coverage.rests_cut += stats.rests_cut;
+        self.coverage.rounds_hastened += stats.rounds_hastened;
     }
 }
 

@@ -72,11 +72,12 @@ fn draw_limits(chance: &mut Chance, config: &mut Config) {
     limits.notices_max = 16;
     limits.message_rate = chance.pick(&[0, 0, 0, 1]);
     limits.message_burst = 2;
-    limits.room_share_percent = chance.pick(&[100, 100, 67, 50, 10]);
 }
 
 fn draw_timing(chance: &mut Chance, config: &mut Config) {
     let seconds = Duration::from_secs;
+    let millis = Duration::from_millis;
+    config.timing.batch_delay = chance.pick(&[millis(0), millis(0), millis(5), millis(50), millis(1000)]);
     config.timing.presence_grace = chance.pick(&[seconds(0), seconds(2), seconds(5), seconds(40)]);
     config.timing.members_interval = chance.pick(&[seconds(0), seconds(1)]);
     config.timing.history_age = chance.pick(&[seconds(0), seconds(10), seconds(3600)]);

@@ -356,11 +356,11 @@ impl World {
         let stats = self.hub.stats();
         let most = limits.log_bytes_total_max + FRAME_BYTES_MAX;
         assert!(stats.log_bytes <= most, "{} bytes in logs exceed {most}", stats.log_bytes);
-        // A room that rests is no work, but the hub must ask to be called again.
+        // A room whose round is delayed is no work, but the hub must ask to be called again.
         // Commands wait for the answer to a question of their own; that wakes the loop.
         let is_asked = self.publications > 0 || self.tickets.values().any(is_moderation);
-        let rests = !self.hub.is_flushed() && !self.hub.has_work() && !is_asked;
-        assert!(!rests || self.hub.timeout(self.now).is_some(), "something is owed, and nothing would wake the loop");
+        let waits = !self.hub.is_flushed() && !self.hub.has_work() && !is_asked;
+        assert!(!waits || self.hub.timeout(self.now).is_some(), "something is owed, and nothing would wake the loop");
         assert!(self.publications <= limits.publications_pending_max, "{} publications pending", self.publications);
         for (at, seat) in self.seats.iter().enumerate() {
             let bytes = seat.link.as_ref().map_or(0, Link::own_bytes);

@@ -70,9 +70,9 @@ pub(crate) fn of_workload(workload: &str, medians: &[Record], palette: &Palette)
         }
         "rooms" => plots.extend(rates(&records, palette)?),
         "growth" => plots.extend(growth(&records, palette)?),
-        "share" => {
-            plots.extend(share_cpu(&records)?);
-            plots.extend(share_latency(&records)?);
+        "batching" => {
+            plots.extend(batching_cpu(&records)?);
+            plots.extend(batching_latency(&records)?);
         }
         _ => {}
     }
@@ -167,15 +167,15 @@ fn growth(records: &[&Record], palette: &Palette) -> io::Result<Option<Plot>> {
     plot("CPU time a delivery by size of the room".to_owned(), lines)
 }
 
-/// One line for each target and rate of some figure over the share of the time that rooms may have.
-fn by_share(records: &[&Record], value: &str, factor: f64) -> Vec<Line> {
+/// One line for each target and rate of some figure over the batch delay.
+fn by_delay(records: &[&Record], value: &str, factor: f64) -> Vec<Line> {
     let key = |record: &Record| (record.target.clone(), record.get("offered_per_s").map(|rate| rate as u64));
     let mut keys: Vec<_> = records.iter().filter(|record| record.is_open_loop()).map(|record| key(record)).collect();
     keys.dedup();
     let has_several = distinct(records.iter().map(|record| record.target.as_str())).len() > 1;
     let line = |(target, rate): &(String, Option<u64>)| {
         let of_line = records.iter().filter(|record| key(record) == (target.clone(), *rate));
-        let point = |record: &&Record| Some((record.get("room_share_percent")?, record.get(value)? * factor));
+        let point = |record: &&Record| Some((record.get("batch_delay_ms")?, record.get(value)? * factor));
         let mut points: Vec<_> = of_line.filter_map(point).collect();
         points.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         let target = if has_several { format!("{target}, ") } else { String::new() };
@@ -186,23 +186,23 @@ fn by_share(records: &[&Record], value: &str, factor: f64) -> Vec<Line> {
     keys.iter().map(line).collect()
 }
 
-fn share_plot(title: &str, label: &'static str, mut lines: Vec<Line>) -> io::Result<Option<Plot>> {
+fn batching_plot(title: &str, label: &'static str, mut lines: Vec<Line>) -> io::Result<Option<Plot>> {
     for (line, color) in lines.iter_mut().zip(COLORS.iter().cycle()) {
         line.color = *color;
     }
-    let x = Axis { label: "--room-share, percent", scale: Scale::Linear };
+    let x = Axis { label: "--batch-delay, ms", scale: Scale::Linear };
     plot(title.to_owned(), Lines { x, y: Axis { label, scale: Scale::Linear }, lines, has_marks: true })
 }
 
-fn share_cpu(records: &[&Record]) -> io::Result<Option<Plot>> {
-    share_plot("CPU time by --room-share", "percent of the server's core", by_share(records, "server_busy", 100.0))
+fn batching_cpu(records: &[&Record]) -> io::Result<Option<Plot>> {
+    batching_plot("CPU time by --batch-delay", "percent of the server's core", by_delay(records, "server_busy", 100.0))
 }
 
-fn share_latency(records: &[&Record]) -> io::Result<Option<Plot>> {
+fn batching_latency(records: &[&Record]) -> io::Result<Option<Plot>> {
     let mut lines = Vec::new();
     for (percentile, value) in [("p50", "p50_ms"), ("p99", "p99_ms")] {
-        let named = by_share(records, value, 1.0).into_iter();
+        let named = by_delay(records, value, 1.0).into_iter();
         lines.extend(named.map(|line| Line { name: format!("{percentile}, {}", line.name), ..line }));
     }
-    share_plot("Latency by --room-share", "ms since due", lines)
+    batching_plot("Latency by --batch-delay", "ms since due", lines)
 }

@@ -182,14 +182,14 @@ mod tests {
             record.set("members", members).set("cpu_per_delivery_us", 1.0);
             record
         };
-        let shared = |share: f64| {
-            let mut record = record("share", &format!("{share} %"), "roomcast");
-            record.set("offered_per_s", 200.0).set("room_share_percent", share).set("server_busy", share / 200.0);
+        let delayed = |millis: f64| {
+            let mut record = record("batching", &format!("{millis} ms"), "roomcast");
+            record.set("offered_per_s", 200.0).set("batch_delay_ms", millis).set("server_busy", 0.5);
             record
         };
-        let all = [open.clone(), closed.clone(), floor, sized(10.0), sized(100.0), shared(50.0), shared(100.0)];
+        let all = [open.clone(), closed.clone(), floor, sized(10.0), sized(100.0), delayed(0.0), delayed(20.0)];
         let svgs = |records: &[Record]| page(&[], records, records).unwrap().matches("<svg").count();
-        // The bars, a curve of latency, a timeline, growth, and of the share CPU time, but no latency: it has none.
+        // The bars, a curve of latency, a timeline, growth, and of batching CPU time, but no latency: it has none.
         assert_eq!(svgs(&all), 5);
         // One target alone needs no bars.
         assert_eq!(svgs(&[closed]), 1);

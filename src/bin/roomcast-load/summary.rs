@@ -189,7 +189,7 @@ const CLUSTER: &[Column<'static>] = &[
 /// The columns of a workload; all there is, if it is not known.
 fn columns_of<'a>(workload: &str, records: &[&'a Record]) -> Vec<Column<'a>> {
     let known = match workload {
-        "fan-out" | "rooms" | "growth" | "floor" | "share" => TALK,
+        "fan-out" | "rooms" | "growth" | "floor" | "batching" => TALK,
         "giant" => GIANT,
         "idle" => IDLE,
         "churn" => CHURN,

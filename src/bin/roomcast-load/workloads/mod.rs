@@ -1,5 +1,6 @@
 //! What is done to a server, each in a file of its own.
 
+mod batching;
 mod churn;
 mod cluster;
 mod fan_out;
@@ -7,7 +8,6 @@ mod giant;
 mod growth;
 mod idle;
 mod resume;
-mod share;
 mod slow;
 
 use clap::ValueEnum;
@@ -29,8 +29,8 @@ pub(crate) enum Workload {
     Floor,
     /// A room of 15,000 beside 100 rooms of 2: what the small ones feel.
     Giant,
-    /// What --room-share trades: CPU time against latency.
-    Share,
+    /// What --batch-delay trades: CPU time against latency.
+    Batching,
     /// Connections that say nothing: memory, CPU time, handshakes.
     Idle,
     /// Connect, join, say, close, as fast as it goes.
@@ -58,7 +58,7 @@ impl Workload {
             Self::Growth => "growth",
             Self::Floor => "floor",
             Self::Giant => "giant",
-            Self::Share => "share",
+            Self::Batching => "batching",
             Self::Idle => "idle",
             Self::Churn => "churn",
             Self::Slow => "slow",
@@ -88,9 +88,9 @@ impl Workload {
                 "100 rooms of 2 talk all the time; then a giant room does, too. What the small rooms feel should not grow \
                  with the giant."
             }
-            Self::Share => {
-                "One busy room under --room-share: a lower share of the time makes for bigger batches, so less CPU time and \
-                 more latency. Messages are said by schedule."
+            Self::Batching => {
+                "One busy room under --batch-delay: a longer delay makes for bigger batches, so less CPU time and more \
+                 latency. Messages are said by schedule."
             }
             Self::Idle => {
                 "Connections that say nothing. KiB are the server's memory for each: at rest, after each has said 4 KiB, and \
@@ -120,7 +120,7 @@ impl Workload {
         match self {
             Self::FanOut | Self::Rooms | Self::Growth | Self::Giant => true,
             Self::Floor => target.is_floor(),
-            Self::Share | Self::Cluster => target.takes_flags(),
+            Self::Batching | Self::Cluster => target.takes_flags(),
             Self::Idle | Self::Churn | Self::Slow | Self::Resume => !target.is_floor(),
         }
     }
@@ -133,7 +133,7 @@ impl Workload {
             Self::Growth => growth::sizes(quick).len() as u64,
             Self::Floor => 3,
             Self::Giant | Self::Slow => 2,
-            Self::Share => share::steps(quick).len() as u64,
+            Self::Batching => batching::steps(quick).len() as u64,
             Self::Idle => 1,
             Self::Cluster => cluster::STEPS,
         }
@@ -146,7 +146,7 @@ impl Workload {
             Self::Growth => growth::run(bench),
             Self::Floor => fan_out::run_floor(bench),
             Self::Giant => giant::run(bench),
-            Self::Share => share::run(bench),
+            Self::Batching => batching::run(bench),
             Self::Idle => idle::run(bench),
             Self::Churn => churn::run(bench),
             Self::Slow => slow::run(bench),

@@ -1,4 +1,5 @@
-//! How much of the loop a room may take: when it rests, when it does not, and that nothing is lost by it.
+//! When rooms are sent what they owe: the delay between two rounds of a room, which of several rooms comes first, and that
+//! nothing is lost by either.
 
 #[path = "support/local_room.rs"]
 mod local_room;
@@ -35,9 +36,9 @@ fn id(slot: u32) -> ConnectionId {
     ConnectionId { slot, generation: 1 }
 }
 
-fn shared(percent: u32) -> Config {
+fn delayed(millis: u64) -> Config {
     let mut config = Config::default();
-    config.limits.room_share_percent = percent;
+    config.timing.batch_delay = Duration::from_millis(millis);
     config.limits.message_rate = 0;
     // Sends take a thousand times as long as real ones, so that all times are whole; only their number ends a turn.
     config.limits.send_time_per_turn = Duration::from_secs(1);
@@ -49,8 +50,8 @@ fn shared(percent: u32) -> Config {
 }
 
 /// The same with logs that are soon full.
-fn with_small_log(percent: u32) -> Config {
-    let mut config = shared(percent);
+fn with_small_log(millis: u64) -> Config {
+    let mut config = delayed(millis);
     config.limits.log_bytes_max = 16 * 1024;
     config.limits.message_bytes_max = 4 * 1024;
     config.limits.data_bytes_max = 1024;
@@ -70,7 +71,7 @@ impl Hall {
             own: String::new(),
         };
         (0..members).for_each(|slot| hall.join(slot, "a"));
-        hall.rest_long();
+        hall.be_quiet();
         hall
     }
 
@@ -134,8 +135,8 @@ impl Hall {
         sends
     }
 
-    /// Lets everything come to rest, and all that is owed be paid.
-    fn rest_long(&mut self) {
+    /// Sends everything, and waits until no round can be delayed.
+    fn be_quiet(&mut self) {
         for _ in 0..100 {
             self.turns();
             self.uptime += Duration::from_secs(60);
@@ -167,63 +168,70 @@ fn numbers(frames: &[u8]) -> Vec<u64> {
 }
 
 #[test]
-fn what_a_round_took_is_paid_back_before_the_next() {
+fn a_round_begins_at_most_once_in_a_batch_delay() {
     // A round of 20 members takes 20 ms.
-    for (percent, rest_micros) in [(80, 5_000), (67, 9_850), (50, 20_000), (10, 180_000), (2, 980_000)] {
-        let mut hall = Hall::new(&shared(percent), 20);
+    for delay in [25, 50, 300, 1000] {
+        let mut hall = Hall::new(&delayed(delay), 20);
+        let begin = hall.uptime;
         hall.say("a", 0);
-        assert_eq!(hall.turns(), 20, "after quiet, at once");
-        let end = hall.uptime;
+        assert_eq!(hall.turns(), 20, "after a quiet time, at once");
         hall.say("a", 1);
         hall.say("a", 2);
-        let timeout = hall.timeout().unwrap();
-        assert!(timeout.abs_diff(Duration::from_micros(rest_micros)) < MILLI / 100, "{percent} %: {timeout:?}");
-        hall.uptime += timeout - Duration::from_nanos(1);
+        let due = begin + Duration::from_millis(delay);
+        assert_eq!(hall.timeout(), Some(due - hall.uptime), "{delay} ms");
+        hall.uptime = due - Duration::from_nanos(1);
         hall.say("a", 3);
-        assert_eq!(hall.turn(64), 0, "{percent} %: it has not paid yet");
+        assert_eq!(hall.turn(64), 0, "{delay} ms are not over yet");
         assert!(!hall.hub.is_flushed());
-        hall.uptime = end + timeout;
+        hall.uptime = due;
         assert_eq!(hall.timeout(), Some(Duration::ZERO));
-        hall.turn(64);
+        assert_eq!(hall.turn(64), 20);
         assert_eq!(hall.turns(), 0);
-        (0..20).for_each(|slot| assert_eq!(hall.received(slot), (vec![1, 2, 3, 4], 2), "{percent} %"));
+        (0..20).for_each(|slot| assert_eq!(hall.received(slot), (vec![1, 2, 3, 4], 2), "{delay} ms"));
         assert!(hall.hub.is_flushed());
     }
 }
 
 #[test]
-fn no_room_rests_longer_than_a_second() {
-    // A round that takes two seconds, of itself or because the process stood still.
-    let mut hall = Hall::new(&shared(10), 20);
-    hall.send = 100 * MILLI;
-    for _ in 0..2 {
+fn the_first_message_after_a_quiet_time_goes_out_at_once() {
+    let mut hall = Hall::new(&delayed(50), 20);
+    for _ in 0..3 {
         hall.say("a", 0);
-        hall.turns();
-        hall.say("a", 0);
-        assert_eq!(hall.timeout(), Some(1000 * MILLI));
-        hall.uptime += 1000 * MILLI;
-        hall.turn(64);
-        hall.turns();
+        assert_eq!(hall.turns(), 20);
+        hall.uptime += 30 * MILLI;
     }
-    assert_eq!(hall.received(7).0, [1, 2, 3, 4]);
+    assert_eq!(hall.hub.stats().rounds_delayed, 0);
 }
 
 #[test]
-fn a_room_that_may_take_all_of_the_loop_never_rests() {
-    let mut hall = Hall::new(&shared(100), 20);
+fn a_round_that_takes_longer_than_the_delay_is_followed_at_once() {
+    let mut hall = Hall::new(&delayed(50), 100);
+    hall.say("a", 0);
+    assert_eq!(hall.turn(64), 64);
+    hall.say("a", 0);
+    // This turn begins 64 ms after the round did: 36 sends end it, and 28 begin the next.
+    assert_eq!(hall.turn(64), 64);
+    assert_eq!((hall.turns(), hall.hub.stats().rounds_delayed), (36, 0));
+    // Members that the first round reached late had both messages already.
+    assert_eq!((hall.received(0), hall.received(99)), ((vec![1, 2], 1), (vec![1, 2], 2)));
+}
+
+#[test]
+fn without_a_delay_every_message_has_a_round_of_its_own() {
+    let mut hall = Hall::new(&delayed(0), 20);
     for said in 1..=5 {
         hall.say("a", 0);
         assert_eq!(hall.turns(), 20);
         assert_eq!(hall.received(7).1, said);
     }
-    assert_eq!(hall.hub.stats().rests, 0);
+    assert_eq!(hall.hub.stats().rounds_delayed, 0);
 }
 
 #[test]
 fn a_small_room_does_not_wait_for_a_slice_of_a_giant_one() {
-    let mut hall = Hall::new(&shared(100), 300);
+    let mut hall = Hall::new(&delayed(0), 300);
     (400..402).for_each(|slot| hall.join(slot, "small"));
-    hall.rest_long();
+    hall.be_quiet();
     hall.say("a", 0);
     assert_eq!(hall.turn(64), 64);
     hall.say("small", 400);
@@ -233,11 +241,11 @@ fn a_small_room_does_not_wait_for_a_slice_of_a_giant_one() {
 
 #[test]
 fn rooms_get_on_while_connections_drain_all_the_time() {
-    let mut hall = Hall::new(&shared(100), 100);
+    let mut hall = Hall::new(&delayed(0), 100);
     for slot in 200..202 {
         hall.join(slot, "other");
     }
-    hall.rest_long();
+    hall.be_quiet();
     // None of a's sockets takes anything.
     hall.say("a", 0);
     while hall.hub.has_work() {
@@ -254,12 +262,12 @@ fn rooms_get_on_while_connections_drain_all_the_time() {
 }
 
 #[test]
-fn a_giant_room_gets_on_while_small_ones_never_rest() {
-    let mut hall = Hall::new(&shared(100), 300);
+fn a_giant_room_gets_on_while_small_ones_always_have_something_to_send() {
+    let mut hall = Hall::new(&delayed(0), 300);
     for slot in 400..500 {
         hall.join(slot, &format!("small-{slot}"));
     }
-    hall.rest_long();
+    hall.be_quiet();
     hall.say("a", 0);
     let given = |hall: &Hall| (0..300).map(|slot| hall.received(slot).1).sum::<usize>();
     let before = given(&hall);
@@ -271,89 +279,24 @@ fn a_giant_room_gets_on_while_small_ones_never_rest() {
     assert_eq!(given(&hall) - before, 64 + 32 + 32);
 }
 
-#[test]
-fn only_its_own_slices_count_when_rounds_interleave() {
-    let mut hall = Hall::new(&shared(50), 100);
-    (200..300).for_each(|slot| hall.join(slot, "b"));
-    hall.rest_long();
-    hall.say("a", 0);
-    hall.say("b", 200);
-    // 64 for a; 32 for b, which has just begun, and 32 for a; 64 for b; 4 for each; and what else a loop does.
-    for sends in [64, 64, 64, 8] {
-        assert_eq!(hall.turn(64), sends);
-        hall.uptime += 7 * MILLI;
-    }
-    hall.say("a", 0);
-    hall.say("b", 200);
-    // Each owes 100 ms, a since its end 4 + 7 ms ago.
-    assert_eq!(hall.timeout(), Some(89 * MILLI));
-    hall.uptime += 89 * MILLI;
-    assert_eq!(hall.turn(64), 64);
-    // What a takes pays for b.
-    assert_eq!((hall.turn(64), hall.turn(64), hall.turn(64)), (64, 64, 8));
-    assert_eq!((hall.received(0).1, hall.received(200).1), (2, 2));
+/// A chat message of nearly a kibibyte.
+fn long_chat(room: &str) -> String {
+    format!(r#"{{"type":"chat","room":"{room}","text":"{}"}}"#, "x".repeat(900))
 }
 
 #[test]
-fn quiet_time_pays() {
-    let mut hall = Hall::new(&shared(50), 20);
-    hall.say("a", 0);
-    hall.turns();
-    hall.uptime += 20 * MILLI;
-    hall.say("a", 0);
-    assert_eq!(hall.turns(), 20);
-    assert_eq!(hall.hub.stats().rests, 0);
-}
-
-#[test]
-fn what_comes_during_a_round_waits_for_the_end_of_the_rest() {
-    let mut hall = Hall::new(&shared(50), 100);
-    hall.say("a", 0);
-    assert_eq!(hall.turn(64), 64);
-    hall.say("a", 0);
-    assert_eq!(hall.turn(64), 36);
-    assert_eq!(hall.timeout(), Some(100 * MILLI));
-    hall.uptime += 100 * MILLI;
-    assert_eq!(hall.turn(64), 64);
-    hall.turns();
-    // Whom the first round reached late already has both.
-    assert_eq!((hall.received(0), hall.received(99)), ((vec![1, 2], 1), (vec![1, 2], 2)));
-}
-
-#[test]
-fn a_small_room_rests_only_when_it_owes_a_millisecond() {
-    let mut hall = Hall::new(&shared(50), 2);
-    hall.send = MILLI / 10;
-    let mut rounds = 0;
-    for _ in 0..100 {
-        hall.say("a", 0);
-        rounds += u32::from(hall.turns() > 0);
-        if !hall.hub.is_flushed() {
-            // It paid nothing between: each round took 0.2 ms.
-            assert_eq!((rounds, hall.timeout()), (5, Some(MILLI)));
-            hall.uptime += MILLI;
-            assert_eq!(hall.turn(64), 2);
-            // That one is owed again.
-            rounds = 1;
-        }
-    }
-    assert_eq!(hall.hub.stats().rests, 19);
-}
-
-#[test]
-fn a_rest_ends_before_a_full_log_would_refuse_anything() {
-    let config = with_small_log(1);
-    let mut hall = Hall::new(&config, 20);
+fn the_delay_ends_before_a_full_log_would_refuse_anything() {
+    let mut hall = Hall::new(&with_small_log(1000), 20);
+    hall.send = Duration::ZERO;
     for said in 1..=100 {
         hall.say("a", 0);
-        hall.tell(0, &format!(r#"{{"type":"chat","room":"a","text":"{}"}}"#, "x".repeat(900)));
+        hall.tell(0, &long_chat("a"));
         hall.turns();
         assert_eq!(hall.hub.stats().errors, 0, "after {said} messages: {}", hall.own);
     }
     let stats = hall.hub.stats();
-    assert!((10..=20).contains(&stats.rests_cut), "{stats:?}");
-    // What was not taken as rest is not owed for ever: 1.98 s are what one round costs.
-    hall.uptime += Duration::from_millis(1_980);
+    assert!((10..=20).contains(&stats.rounds_hastened), "{stats:?}");
+    hall.uptime += 1000 * MILLI;
     hall.turn(64);
     assert!(hall.hub.is_flushed());
     assert_eq!(hall.received(5).0, (1..=200).collect::<Vec<_>>());
@@ -361,8 +304,8 @@ fn a_rest_ends_before_a_full_log_would_refuse_anything() {
 }
 
 #[test]
-fn all_rests_end_before_the_logs_together_refuse_anything() {
-    let mut config = shared(1);
+fn all_delays_end_before_the_logs_together_refuse_anything() {
+    let mut config = delayed(1000);
     config.limits.log_bytes_max = 64 * 1024;
     config.limits.log_bytes_total_max = 64 * 1024;
     config.limits.message_bytes_max = 4 * 1024;
@@ -370,45 +313,40 @@ fn all_rests_end_before_the_logs_together_refuse_anything() {
     for slot in 20..24 {
         hall.join(slot, &format!("r{slot}"));
     }
-    hall.rest_long();
+    hall.be_quiet();
+    hall.send = Duration::ZERO;
     hall.say("a", 0);
     (20..24).for_each(|slot| hall.say(&format!("r{slot}"), slot));
     hall.turns();
     for _ in 0..200 {
-        for slot in 20..24 {
-            hall.tell(slot, &format!(r#"{{"type":"chat","room":"r{slot}","text":"{}"}}"#, "x".repeat(900)));
-        }
+        (20..24).for_each(|slot| hall.tell(slot, &long_chat(&format!("r{slot}"))));
         hall.say("a", 0);
         hall.turns();
         assert!(hall.hub.stats().log_bytes <= 32 * 1024);
     }
     assert_eq!(hall.hub.stats().errors, 0, "{}", hall.own);
-    assert!(hall.hub.stats().rests_cut > 20);
+    assert!(hall.hub.stats().rounds_hastened > 20);
 }
 
 #[test]
-fn a_room_with_half_a_log_at_the_end_of_a_round_does_not_rest() {
-    let config = with_small_log(1);
-    let mut hall = Hall::new(&config, 100);
+fn a_room_with_half_a_log_at_the_end_of_a_round_is_not_delayed() {
+    let mut hall = Hall::new(&with_small_log(1000), 100);
     hall.say("a", 0);
     assert_eq!(hall.turn(64), 64);
-    for _ in 0..9 {
-        hall.tell(0, &format!(r#"{{"type":"chat","room":"a","text":"{}"}}"#, "x".repeat(900)));
-    }
+    (0..9).for_each(|_| hall.tell(0, &long_chat("a")));
     // The rest of the round, and at once the beginning of the next.
     assert_eq!(hall.turn(64), 36 + 28);
     assert_eq!(hall.turns(), 36);
-    assert_eq!((hall.hub.stats().rests, hall.hub.stats().rests_cut), (0, 1));
+    assert_eq!((hall.hub.stats().rounds_delayed, hall.hub.stats().rounds_hastened), (1, 1));
 }
 
 #[test]
-fn what_a_laggard_holds_of_the_log_does_not_end_rests() {
-    let config = with_small_log(50);
-    let mut hall = Hall::new(&config, 20);
+fn what_a_blocked_member_holds_of_the_log_does_not_end_the_delay() {
+    let mut hall = Hall::new(&with_small_log(25), 20);
     hall.full = Some(4);
     let mut most = 0;
     for _ in 0..60 {
-        hall.tell(0, &format!(r#"{{"type":"chat","room":"a","text":"{}"}}"#, "x".repeat(900)));
+        hall.tell(0, &long_chat("a"));
         hall.turns();
         most = most.max(hall.hub.stats().log_bytes);
         hall.uptime += hall.hub.timeout(hall.now()).filter(|timeout| *timeout < 30 * MILLI).unwrap_or_default();
@@ -416,49 +354,47 @@ fn what_a_laggard_holds_of_the_log_does_not_end_rests() {
     }
     let stats = hall.hub.stats();
     assert!(most > 12 * 1024 && stats.fallbacks > 0, "{most} bytes, {stats:?}");
-    assert_eq!((stats.rests, stats.rests_cut, stats.errors), (59, 0, 0));
+    assert!(stats.rounds_delayed >= 30, "{stats:?}");
+    assert_eq!((stats.rounds_hastened, stats.errors), (0, 0));
 }
 
 #[test]
-fn no_room_rests_while_all_logs_together_are_half_full() {
-    let mut config = shared(1);
+fn no_room_is_delayed_while_all_logs_together_are_half_full() {
+    let mut config = delayed(1000);
     config.limits.log_bytes_max = 64 * 1024;
     config.limits.log_bytes_total_max = 64 * 1024;
     config.limits.message_bytes_max = 4 * 1024;
     let mut hall = Hall::new(&config, 20);
     hall.join(30, "b");
-    hall.rest_long();
-    // What is owed to somebody whose socket is full stays in the log of b.
+    hall.be_quiet();
+    // Bytes for a member whose socket is full stay in the log of b.
     hall.full = Some(30);
     for _ in 0..37 {
-        hall.tell(30, &format!(r#"{{"type":"chat","room":"b","text":"{}"}}"#, "x".repeat(900)));
+        hall.tell(30, &long_chat("b"));
         hall.turns();
     }
     assert!(hall.hub.stats().log_bytes > 32 * 1024);
+    hall.uptime += 1000 * MILLI;
     let before = hall.hub.stats();
     for _ in 0..4 {
         hall.say("a", 0);
         assert_eq!(hall.turns(), 20);
     }
     let after = hall.hub.stats();
-    assert_eq!((after.rests - before.rests, after.rests_cut - before.rests_cut), (0, 3));
+    assert_eq!(after.rounds_hastened - before.rounds_hastened, 3);
 }
 
 #[test]
-fn what_is_promised_to_a_slow_bus_ends_a_rest_too() {
-    let config = with_small_log(1);
-    let mut hall = Hall::new(&config, 20);
+fn bytes_promised_to_a_slow_bus_end_the_delay() {
+    let mut hall = Hall::new(&with_small_log(1000), 20);
     hall.say("a", 0);
     hall.turns();
     hall.say("a", 0);
-    assert!(!hall.hub.is_flushed() && hall.hub.stats().rests == 1);
-    let chat = format!(r#"{{"type":"chat","room":"a","text":"{}"}}"#, "x".repeat(900));
-    for _ in 0..9 {
-        hall.hub.handle_text(hall.now(), id(0), &chat);
-    }
+    assert!(!hall.hub.is_flushed() && hall.hub.stats().rounds_delayed == 1);
+    (0..9).for_each(|_| hall.hub.handle_text(hall.now(), id(0), &long_chat("a")));
     // The bus takes them, and answers some other time.
     while hall.hub.poll_bus_request().is_some() {}
-    assert!(hall.hub.has_work(), "the room still rests");
+    assert!(hall.hub.has_work(), "the room is still delayed");
     let now = hall.now();
     let mut sends = 0;
     hall.hub.flush_rooms(now, 64, &mut || now, &mut |_, frames| {
@@ -470,9 +406,8 @@ fn what_is_promised_to_a_slow_bus_ends_a_rest_too() {
 }
 
 #[test]
-fn what_the_host_says_ends_a_rest_too() {
-    let config = with_small_log(1);
-    let mut hall = Hall::new(&config, 20);
+fn messages_of_the_host_end_the_delay() {
+    let mut hall = Hall::new(&with_small_log(1000), 20);
     hall.say("a", 0);
     hall.turns();
     let mut publication = host::publication(&"x".repeat(900), None);
@@ -482,12 +417,12 @@ fn what_the_host_says_ends_a_rest_too() {
         hall.hub.publish_for_host(hall.now(), &publication).unwrap();
         hall.run_bus();
     }
-    assert_eq!((hall.hub.stats().rests, hall.turns()), (1, 20));
+    assert_eq!((hall.hub.stats().rounds_delayed, hall.turns()), (1, 20));
 }
 
 #[test]
-fn a_shutdown_does_not_wait_for_a_rest() {
-    let mut hall = Hall::new(&shared(1), 20);
+fn a_drain_ends_the_delay() {
+    let mut hall = Hall::new(&delayed(1000), 20);
     hall.say("a", 0);
     hall.turns();
     hall.say("a", 0);
@@ -499,8 +434,8 @@ fn a_shutdown_does_not_wait_for_a_rest() {
 }
 
 #[test]
-fn what_is_still_on_its_way_when_a_shutdown_begins_does_not_rest_either() {
-    let mut hall = Hall::new(&shared(1), 20);
+fn a_message_on_its_way_when_a_drain_begins_is_not_delayed_either() {
+    let mut hall = Hall::new(&delayed(1000), 20);
     hall.say("a", 0);
     hall.turns();
     hall.hub.handle_text(hall.now(), id(0), r#"{"type":"chat","room":"a","text":"last"}"#);
@@ -511,8 +446,8 @@ fn what_is_still_on_its_way_when_a_shutdown_begins_does_not_rest_either() {
 }
 
 #[test]
-fn who_takes_bytes_again_is_served_while_the_room_rests() {
-    let mut hall = Hall::new(&shared(10), 20);
+fn a_member_whose_socket_takes_bytes_again_is_served_during_the_delay() {
+    let mut hall = Hall::new(&delayed(200), 20);
     hall.full = Some(4);
     hall.say("a", 0);
     assert_eq!(hall.turns(), 19);
@@ -529,8 +464,8 @@ fn who_takes_bytes_again_is_served_while_the_room_rests() {
 }
 
 #[test]
-fn who_leaves_while_the_room_rests_is_sent_first_what_is_owed() {
-    let mut hall = Hall::new(&shared(50), 20);
+fn a_member_that_leaves_during_the_delay_is_sent_first_what_it_is_owed() {
+    let mut hall = Hall::new(&delayed(40), 20);
     hall.say("a", 0);
     hall.turns();
     hall.say("a", 0);
@@ -545,8 +480,8 @@ fn who_leaves_while_the_room_rests_is_sent_first_what_is_owed() {
 }
 
 #[test]
-fn a_room_that_ends_while_it_rests_leaves_nothing_behind() {
-    let mut hall = Hall::new(&shared(1), 20);
+fn a_room_that_ends_during_its_delay_leaves_nothing_behind() {
+    let mut hall = Hall::new(&delayed(1000), 20);
     hall.say("a", 0);
     hall.turns();
     hall.say("a", 0);
@@ -577,65 +512,77 @@ fn ticking() -> Now {
     Now { uptime, unix_ms: 0 }
 }
 
-/// Sends of the room's log for 30 messages, one a turn, and what the only member got.
-fn thirty_messages(percent: u32) -> (u64, Vec<u64>) {
+/// A member of the lobby, over a socket, of a server with this delay.
+fn member_with(delay: Duration) -> (Host, Raw) {
     CLOCK.set((Duration::from_secs(5), Duration::ZERO));
     let mut config = host::config();
-    config.limits.room_share_percent = percent;
+    config.timing.batch_delay = delay;
     let mut host = Host::with(config, OpenPolicy, ticking);
     let address = host.listen();
-    let mut member = host.serve(|| {
+    let member = host.serve(|| {
         let mut raw = Raw::open(address, "/ws");
         raw.send(&frame(TEXT, true, br#"{"type":"join","room":"lobby"}"#));
         raw.json_of("presence");
         raw
     });
-    let before = host.server.stats().hub;
+    // The round in which the presence went out is long ago.
+    CLOCK.set((CLOCK.get().0 + Duration::from_secs(5), Duration::ZERO));
+    (host, member)
+}
+
+fn chat(host: &mut Host, member: &mut Raw) {
+    let before = host.server.stats().hub.messages_delivered;
+    member.send(&frame(TEXT, true, br#"{"type":"chat","room":"lobby","text":"hello"}"#));
+    host.turn_until("the message", |host| host.server.stats().hub.messages_delivered > before);
+}
+
+/// Writes of the room's log for 30 messages, one a turn at least, and what the only member got.
+fn thirty_messages(delay: Duration) -> (u64, Vec<u64>) {
+    let (mut host, mut member) = member_with(delay);
+    let before = host.server.stats().hub.sends;
     CLOCK.set((CLOCK.get().0, MILLI));
-    for number in 1..=30 {
-        member.send(&frame(TEXT, true, br#"{"type":"chat","room":"lobby","text":"hello"}"#));
-        host.turn_until("the message", |host| host.server.stats().hub.messages_delivered == number);
-    }
+    (0..30).for_each(|_| chat(&mut host, &mut member));
     host.turn_until("the last send", |host| host.server.stats().hub.log_bytes == 0);
     let seqs = host.serve(|| (0..30).map(|_| member.json_of("chat")["seq"].as_u64().unwrap()).collect());
-    (host.server.stats().hub.sends - before.sends, seqs)
+    (host.server.stats().hub.sends - before, seqs)
 }
 
 #[test]
 fn messages_that_come_one_by_one_go_out_together() {
     let all: Vec<u64> = (1..=30).collect();
-    assert_eq!(thirty_messages(100), (30, all.clone()));
-    // At one percent a round of some milliseconds is paid back by hundreds, which is dozens of turns.
-    let (sends, seqs) = thirty_messages(1);
+    assert_eq!(thirty_messages(Duration::ZERO), (30, all.clone()));
+    // A turn looks at the clock a few times, each a millisecond: a second is dozens of turns.
+    let (sends, seqs) = thirty_messages(Duration::from_secs(1));
     assert_eq!(seqs, all);
     assert!(sends <= 5, "{sends} sends");
 }
 
 #[test]
-fn the_loop_sleeps_while_a_room_rests() {
-    CLOCK.set((Duration::from_secs(5), Duration::ZERO));
-    let mut config = host::config();
-    config.limits.room_share_percent = 1;
-    let mut host = Host::with(config, OpenPolicy, ticking);
-    let address = host.listen();
-    let mut member = host.serve(|| {
-        let mut raw = Raw::open(address, "/ws");
-        raw.send(&frame(TEXT, true, br#"{"type":"join","room":"lobby"}"#));
-        raw.json_of("presence");
-        raw
-    });
-    CLOCK.set((CLOCK.get().0, MILLI));
-    for number in 1..=2 {
-        member.send(&frame(TEXT, true, br#"{"type":"chat","room":"lobby","text":"hello"}"#));
-        host.turn_until("the message", |host| host.server.stats().hub.messages_delivered == number);
-    }
-    CLOCK.set((CLOCK.get().0, Duration::ZERO));
+fn the_loop_sleeps_during_the_delay_and_wakes_at_its_end() {
+    let (mut host, mut member) = member_with(20 * MILLI);
+    let sends = host.server.stats().hub.sends;
+    chat(&mut host, &mut member);
+    chat(&mut host, &mut member);
     host.turn(LOOK);
-    let timeout = host.server.timeout().expect("a room rests");
-    assert!(timeout > 10 * MILLI && timeout < Duration::from_secs(1), "{timeout:?}");
+    assert_eq!(host.server.stats().hub.sends, sends + 1, "the first goes at once, the second waits");
+    assert_eq!(host.server.timeout(), Some(20 * MILLI));
     let turns = host.server.stats().turns;
-    CLOCK.set((CLOCK.get().0 + timeout, Duration::ZERO));
+    CLOCK.set((CLOCK.get().0 + 20 * MILLI, Duration::ZERO));
     assert_eq!(host.server.timeout(), Some(Duration::ZERO));
     host.turn(LOOK);
-    assert_eq!((host.server.stats().hub.log_bytes, host.server.stats().turns), (0, turns + 1));
+    let stats = host.server.stats();
+    assert_eq!((stats.hub.sends, stats.hub.log_bytes, stats.turns), (sends + 2, 0, turns + 1));
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_the_delay() {
+    let (mut host, mut member) = member_with(1000 * MILLI);
+    chat(&mut host, &mut member);
+    chat(&mut host, &mut member);
+    assert!(host.server.stats().hub.log_bytes > 0);
+    host.server.shutdown();
+    // The clock stands still: no delay ends by itself.
+    host.turn_until("the second message", |host| host.server.stats().hub.log_bytes == 0);
+    let seqs: Vec<_> = host.serve(|| (0..2).map(|_| member.json_of("chat")["seq"].as_u64().unwrap()).collect());
+    assert_eq!(seqs, [1, 2]);
 }
