@@ -2,7 +2,7 @@
 //! a member.
 
 #[path = "../tests/support/local_room.rs"]
-mod local_room;
+pub mod local_room;
 
 use std::hint::black_box;
 

@@ -5,7 +5,7 @@
 //! What is not measured: the write of the client that speaks, and the reads of those that listen.
 
 #[path = "../tests/support/mod.rs"]
-mod support;
+pub mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,7 +1,7 @@
 //! The copy claim: what a broadcast copies and allocates does not depend on the number of members.
 
 #[path = "support/local_room.rs"]
-mod local_room;
+pub mod local_room;
 
 use std::alloc::System;
 

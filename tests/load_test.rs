@@ -1,6 +1,6 @@
 //! The load test as a program: what it finds out about real servers, what it writes, and how it fails.
 
-mod support;
+pub mod support;
 
 use std::collections::HashMap;
 use std::fs::{self, File};

@@ -1,7 +1,7 @@
 //! The copy claim for the whole server: what its thread allocates and copies in the turns of a broadcast to real sockets
 //! does not depend on the number of members, and members who read what they got wake nobody.
 
-mod support;
+pub mod support;
 
 use std::alloc::System;
 use std::os::unix::net::UnixStream;

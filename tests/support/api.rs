@@ -1,9 +1,4 @@
 //! Back-ends that publish over HTTP.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "every test binary compiles this module by itself, uses only a part of it, and has no crate to export it to"
-)]
 
 use std::net::SocketAddr;
 

@@ -1,9 +1,4 @@
 //! What the tests of the chat itself share: requests, barriers, and a client that believes nothing it has not checked.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "every test binary compiles this module by itself, uses only a part of it, and has no crate to export it to"
-)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;

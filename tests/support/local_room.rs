@@ -1,21 +1,19 @@
 //! A room without sockets: a hub, a bus in memory, and members who take everything.
-#![allow(
-    unreachable_pub,
-    dead_code,
-    reason = "tests and benches compile this module by themselves and have no crate to export it to"
-)]
 
 use roomcast::bus::{Bus, LocalBus};
 use roomcast::hub::{Hub, OpenPolicy};
 use roomcast::publication::BusRequest;
 use roomcast::{Config, ConnectionId, Now, UserId};
 
+/// One room with its hub and bus, driven by method calls alone.
 pub struct LocalRoom {
+    /// For what the methods do not give: deadlines, notices, statistics.
     pub hub: Hub,
     bus: LocalBus,
 }
 
 impl LocalRoom {
+    /// A room that `members` connections have joined, each of a user of its own, with nothing left to send.
     pub fn new(members: u32) -> Self {
         let mut config = Config::default();
         config.limits.message_rate = 0;

@@ -1,0 +1,17 @@
+//! Tests of several nodes over a real Redis, which each test starts for itself.
+
+#[path = "../support/mod.rs"]
+pub mod support;
+
+mod harness;
+
+mod api;
+mod cluster;
+mod faults;
+mod keys;
+mod links;
+mod moderation;
+mod order;
+mod presence;
+mod restored;
+mod sentinel;

@@ -1,0 +1,151 @@
+//! What comes at once is done in several turns, none of which takes long.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use roomcast::bus::LocalBus;
+use roomcast::hub::{Hub, OpenPolicy};
+use roomcast::{Config, ConnectionId, Now, UserId};
+
+use crate::support::local_room::run_bus;
+
+#[test]
+fn a_rush_of_deadlines_is_spread_over_turns() {
+    let config = Config::default();
+    let mut hub = Hub::new(&config, Box::new(OpenPolicy));
+    let at = |millis| Now { uptime: Duration::from_millis(millis), unix_ms: millis };
+    // Each was in a room of its own and is gone: it is absent only after a grace.
+    let mut bus = LocalBus::new(&config, 1);
+    let count = 2000;
+    for slot in 0..count {
+        let id = ConnectionId { slot, generation: 1 };
+        hub.connect(id, &UserId::new(&format!("user-{slot}")).unwrap(), None);
+        hub.handle_text(at(1), id, &format!(r#"{{"type":"join","room":"room-{slot}"}}"#));
+        run_bus(&mut hub, &mut bus, at(1));
+        hub.disconnect(at(1), id);
+    }
+    let late = at(60_000);
+    let mut turns = 0;
+    hub.handle_deadlines(late);
+    assert!(hub.stats().users > 0, "all at once");
+    while hub.stats().users > 0 {
+        assert_eq!(hub.timeout(late), Some(Duration::ZERO), "the rest is forgotten");
+        hub.handle_deadlines(late);
+        turns += 1;
+        assert!(turns < 100, "{} users are left", hub.stats().users);
+    }
+    assert_eq!(hub.stats().rooms, 0);
+}
+
+/// A hub whose sends take as long as told.
+struct Rooms {
+    hub: Hub,
+    bus: LocalBus,
+    uptime: Duration,
+}
+
+/// What one turn has sent.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Sends to each room's members.
+    sends: BTreeMap<&'static str, u32>,
+    took: Duration,
+    looks: u32,
+}
+
+const GIANT: u32 = 1000;
+
+impl Rooms {
+    /// A giant room, and small ones of two.
+    fn new(small: u32) -> Self {
+        let mut config = Config::default();
+        config.limits.message_rate = 0;
+        config.limits.users_listed_max = 1;
+        config.timing.members_interval = Duration::from_secs(3600);
+        config.limits.sends_per_turn = 64;
+        config.limits.send_time_per_turn = Duration::from_micros(300);
+        let hub = Hub::new(&config, Box::new(OpenPolicy));
+        let mut rooms = Self { hub, bus: LocalBus::new(&config, 1), uptime: Duration::from_secs(1) };
+        for slot in 0..GIANT + 2 * small {
+            let id = ConnectionId { slot, generation: 1 };
+            rooms.hub.connect(id, &UserId::new(&format!("user-{slot}")).unwrap(), None);
+            let room = if slot < GIANT { "giant".to_owned() } else { format!("small-{}", (slot - GIANT) / 2) };
+            rooms.tell(slot, &format!(r#"{{"type":"join","room":"{room}"}}"#));
+        }
+        rooms.hub.drain_output(|_| {});
+        while rooms.hub.has_work() {
+            rooms.turn(Duration::ZERO);
+        }
+        rooms
+    }
+
+    fn tell(&mut self, slot: u32, text: &str) {
+        let now = Now { uptime: self.uptime, unix_ms: 0 };
+        self.hub.handle_text(now, ConnectionId { slot, generation: 1 }, text);
+        run_bus(&mut self.hub, &mut self.bus, now);
+    }
+
+    fn say_in_giant(&mut self) {
+        self.tell(0, r#"{"type":"chat","room":"giant","text":"hello"}"#);
+    }
+
+    fn say_in_small(&mut self, count: u32) {
+        for room in 0..count {
+            self.tell(GIANT + 2 * room, &format!(r#"{{"type":"chat","room":"small-{room}","text":"hello"}}"#));
+        }
+    }
+
+    fn turn(&mut self, send: Duration) -> Turn {
+        let began = Now { uptime: self.uptime, unix_ms: 0 };
+        let (uptime, looks) = (Cell::new(self.uptime), Cell::new(0));
+        let mut turn = Turn::default();
+        let clock = &mut || {
+            looks.set(looks.get() + 1);
+            Now { uptime: uptime.get(), unix_ms: 0 }
+        };
+        self.hub.flush_rooms(began, 64, clock, &mut |slot, frames| {
+            uptime.set(uptime.get() + send);
+            *turn.sends.entry(if slot < GIANT { "giant" } else { "small" }).or_default() += 1;
+            frames.len()
+        });
+        turn.took = uptime.get() - self.uptime;
+        self.uptime = uptime.get();
+        Turn { looks: looks.get(), ..turn }
+    }
+}
+
+#[test]
+fn sends_that_take_long_are_fewer_in_a_turn() {
+    let mut rooms = Rooms::new(0);
+    for (micros, sends) in [(1, 64), (4, 64), (10, 40), (20, 24), (500, 16), (100_000, 16)] {
+        rooms.say_in_giant();
+        let turn = rooms.turn(Duration::from_micros(micros));
+        assert_eq!(turn.sends["giant"], sends, "of {micros} µs: {turn:?}");
+        while rooms.hub.has_work() {
+            rooms.turn(Duration::ZERO);
+        }
+    }
+}
+
+#[test]
+fn who_sends_little_is_not_asked_what_time_it_is() {
+    let mut rooms = Rooms::new(3);
+    rooms.say_in_small(3);
+    let turn = rooms.turn(Duration::from_secs(1));
+    assert_eq!((turn.sends["small"], turn.looks), (6, 0), "{turn:?}");
+}
+
+#[test]
+fn a_giant_and_small_rooms_share_the_time_of_slow_sends() {
+    let mut rooms = Rooms::new(100);
+    rooms.say_in_giant();
+    rooms.turn(Duration::ZERO);
+    // All the time there is something new in all small rooms.
+    for _ in 0..10 {
+        rooms.say_in_small(100);
+        let turn = rooms.turn(Duration::from_micros(20));
+        assert!(turn.sends["giant"] >= 8 && turn.sends["small"] >= 8, "{turn:?}");
+        assert!(turn.took <= Duration::from_micros(20 * 32), "{turn:?}");
+    }
+}

@@ -1,0 +1,334 @@
+//! The server in somebody else's loop: what an embedding program is promised.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use mio::net::UnixStream;
+use mio::{Interest, Poll, Token, Waker};
+use roomcast::hub::{Identity, Refusal, open_identity};
+use roomcast::inbox::PushError;
+use roomcast::net::{LISTENERS_MAX, ListenAddress};
+use roomcast::protocol::CloseReason;
+use roomcast::publication::Outcome;
+use roomcast::{Error, Listener, Notice, Now, Policy, RoomName, Server, UserId};
+use serde_json::{Value, json};
+
+use crate::support::host::{Example, Host, LOOK, OWN, WAKE, config, host_loop, publication, tokens};
+use crate::support::{Connect, PATIENCE, Raw, TEXT, frame};
+
+#[test]
+fn the_example_says_what_comes_by_udp_and_prints_what_is_said() {
+    let example = Example::spawn();
+    let chat: SocketAddr = example.line("chat on http://").parse().unwrap();
+    let udp: SocketAddr = example.line("udp on ").parse().unwrap();
+    let mut ann = Connect::to(chat).user("ann").connect();
+    ann.join("lobby");
+    example.line("Joined {");
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.send_to(b"lobby the build is green\n", udp).unwrap();
+    let message = ann.recv_type("chat");
+    assert_eq!(message["userId"], "udp");
+    assert_eq!(message["text"], "the build is green");
+    assert!(example.line("lobby 1: ").contains("the build is green"));
+    for bad in [&b"lobby"[..], b"", b"lobby ", b"two\xff words", b"{} text"] {
+        socket.send_to(bad, udp).unwrap();
+        example.line("was dropped: ");
+    }
+    ann.say("lobby", "I see");
+    let printed: Value = serde_json::from_str(&example.line("lobby 2: ")).unwrap();
+    assert_eq!(printed, ann.recv_type("chat"));
+}
+
+#[test]
+fn a_flood_starves_nobody_and_every_turn_is_bounded() {
+    const FLOODERS: usize = 12;
+    const HOST_MESSAGES: usize = 200;
+    // Four events a turn, and the host's is the last of all that may be ready.
+    const TURNS_MAX: usize = (FLOODERS + 3).div_ceil(4) + 1;
+    let mut config = config();
+    let limits = &mut config.limits;
+    (limits.message_rate, limits.accepts_per_turn, limits.reads_per_turn) = (0, 2, 3);
+    (limits.messages_per_read, limits.sends_per_turn) = (8, 5);
+    let mut host = Host::new(config);
+    let address = host.listen();
+    let (mut own, mut sender) = UnixStream::pair().unwrap();
+    host.poll.registry().register(&mut own, OWN, Interest::READABLE).unwrap();
+    thread::scope(move |scope| {
+        for _ in 0..FLOODERS {
+            scope.spawn(move || flood(address));
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let (mut handled, mut waited) = (0, 0);
+        let (mut most_messages, mut most_sends) = (0, 0);
+        while handled < HOST_MESSAGES || host.server.stats().hub.messages_received < 5_000 {
+            assert!(Instant::now() < deadline, "{handled} handled; {:?}", host.server);
+            if waited == 0 {
+                assert_eq!(sender.write(b"!").unwrap(), 1);
+            }
+            let before = host.server.stats();
+            waited += 1;
+            if host.turn(LOOK) {
+                assert_eq!(own.read(&mut [0; 8]).unwrap(), 1);
+                (handled, waited) = (handled + 1, 0);
+            }
+            assert!(waited < TURNS_MAX, "the host's message was not seen within {waited} turns");
+            let now = host.server.stats();
+            assert_eq!(now.turns, before.turns + 1);
+            assert!(now.net.accepted - before.net.accepted <= 2);
+            assert!(now.net.received_bytes - before.net.received_bytes <= 3 * 64 * 1024);
+            most_messages = most_messages.max(now.hub.messages_received - before.hub.messages_received);
+            most_sends = most_sends.max(now.hub.sends - before.hub.sends);
+        }
+        // Exactly the budgets: less would mean that nothing was put to the test.
+        assert_eq!((most_messages, most_sends), (3 * 8, 5));
+        // With the server go the connections, which ends the flood.
+        drop(host);
+    });
+}
+
+/// Chats as fast as the server reads until the connection ends, and takes what it gets.
+fn flood(address: SocketAddr) {
+    let mut raw = Raw::open(address, "/ws");
+    let mut reader = raw.stream.try_clone().unwrap();
+    raw.send(&frame(TEXT, true, br#"{"type":"join","room":"lobby"}"#));
+    let chats = frame(TEXT, true, br#"{"type":"chat","room":"lobby","text":"more and more"}"#).repeat(100);
+    let reading = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    while raw.try_send(&chats).is_ok() {}
+    // Why it ended does not matter: the other side dropped everything.
+    let _ = reading.join().unwrap();
+}
+
+#[test]
+fn tokens_outside_the_range_are_not_the_servers() {
+    let config = config();
+    let tokens = tokens(&config);
+    let server = Host::new(config).server;
+    assert!(server.owns(Token(tokens.start)) && server.owns(Token(tokens.end - 1)));
+    assert!(![WAKE, OWN, Token(tokens.start - 1), Token(tokens.end)].map(|token| server.owns(token)).contains(&true));
+}
+
+/// Comes, says something, leaves and goes.
+fn visit(host: &mut Host) {
+    let address = host.listen();
+    host.serve(move || {
+        let mut ann = Connect::to(address).user("ann").connect();
+        ann.join("lobby");
+        ann.say("lobby", "hello");
+        assert_eq!(ann.recv_type("chat")["text"], "hello");
+        ann.send_json(&json!({"type": "leave", "room": "lobby"}));
+        ann.recv_type("left");
+        assert_eq!(ann.close(), 1000);
+    });
+    host.turn_until("the end of the visit", |host| host.server.stats().net.sockets == 0);
+    host.notices.extend(std::iter::from_fn(|| host.server.poll_notice()));
+}
+
+#[test]
+fn notices_tell_in_order_what_happened() {
+    let mut host = Host::new(config());
+    visit(&mut host);
+    let [connected, joined, chat, left, disconnected] = host.notices.try_into().unwrap();
+    let Notice::Connected { connection, user } = connected else { panic!("{connected:?}") };
+    assert_eq!(user.as_str(), "ann");
+    let room = RoomName::new("lobby").unwrap();
+    assert_eq!(joined, Notice::Joined { connection, user: user.clone(), room: room.clone() });
+    let Notice::Chat { room: said_in, seq: 1, json } = chat else { panic!("{chat:?}") };
+    let json: Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((said_in, &json["text"], &json["seq"]), (room.clone(), &json!("hello"), &json!(1)));
+    assert_eq!(left, Notice::Left { connection, user: user.clone(), room });
+    assert_eq!(disconnected, Notice::Disconnected { connection, user });
+}
+
+#[test]
+fn nobody_is_told_anything_who_does_not_ask() {
+    let mut config = config();
+    config.notices = false;
+    let mut host = Host::new(config);
+    visit(&mut host);
+    host.server.publish(&publication("hello", None)).unwrap();
+    host.turn(LOOK);
+    assert_eq!((host.notices.as_slice(), host.server.poll_notice()), (&[][..], None));
+}
+
+#[test]
+fn what_the_host_publishes_is_answered_and_what_it_leaves_lying_is_counted() {
+    let mut config = config();
+    config.limits.notices_max = 2;
+    let mut host = Host::new(config);
+    let mut publish = |text, id| host.server.publish(&publication(text, id)).unwrap();
+    let tickets =
+        [publish("one", Some("a")), publish("one again", Some("a")), publish("two", None), publish("3", None)];
+    host.turn(LOOK);
+    let published = |at: usize, outcome| Some(Notice::Published { ticket: tickets[at], outcome });
+    assert_eq!(host.server.poll_notice(), published(0, Outcome::Accepted(1)));
+    assert_eq!(host.server.poll_notice(), published(1, Outcome::Duplicate(1)));
+    assert_eq!(host.server.poll_notice(), Some(Notice::Missed(2)));
+    assert_eq!(host.server.poll_notice(), None);
+
+    let longest = "x".repeat(64);
+    host.server.publish(&publication("id of 64 bytes", Some(&longest))).unwrap();
+    let mut refused = |text: &str, id: Option<&str>| match host.server.publish(&publication(text, id)) {
+        Err(Error::Command(words)) => words,
+        other => panic!("{other:?}"),
+    };
+    assert!(refused("", None).contains("text is empty"));
+    assert_eq!(refused("hello", Some("")), "id of 0 bytes; 1 to 64 are allowed");
+    assert_eq!(refused("hello", Some(&(longest + "x"))), "id of 65 bytes; 1 to 64 are allowed");
+    assert!(refused(&"x".repeat(16 * 1024), None).ends_with("exceeds 16384"));
+    host.server.shutdown();
+    assert!(host.server.publish(&publication("late", None)).unwrap_err().to_string().contains("shutting down"));
+}
+
+#[test]
+fn other_threads_publish_close_and_count() {
+    let mut host = Host::new(config());
+    let (address, remote) = (host.listen(), host.server.remote());
+    let stats = host.serve(move || {
+        let mut ann = Connect::to(address).user("ann").connect();
+        ann.join("lobby");
+        remote.publish(publication("from afar", None)).unwrap();
+        assert_eq!(ann.recv_type("chat")["text"], "from afar");
+        remote.disconnect_user(UserId::new("ann").unwrap(), CloseReason::EXPELLED).unwrap();
+        assert_eq!(ann.expect_close(), 4500);
+        let (sender, receiver) = mpsc::channel();
+        remote.stats(move |stats| sender.send((stats, thread::current().id())).unwrap()).unwrap();
+        receiver.recv_timeout(PATIENCE).unwrap()
+    });
+    assert_eq!((stats.0.hub.connections, stats.0.hub.messages_delivered), (0, 1));
+    assert_eq!(stats.1, thread::current().id(), "the counts are told on the thread of the loop");
+    assert!(host.notices.iter().any(|n| matches!(n, Notice::Published { outcome: Outcome::Accepted(1), .. })));
+}
+
+#[test]
+fn a_loop_that_sleeps_for_ever_is_woken_by_another_thread_to_end() {
+    let mut host = Host::new(config());
+    host.listen();
+    host.turn(LOOK);
+    assert_eq!(host.server.timeout(), None);
+    let remote = host.server.remote();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(|| remote.shutdown().unwrap());
+        host.turn(PATIENCE);
+    });
+    assert!(host.server.has_ended() && start.elapsed() < PATIENCE, "{:?}", host.server);
+    drop(host);
+    assert!(matches!(remote.shutdown(), Err(Error::Inbox(PushError::Closed))));
+}
+
+#[test]
+fn a_full_inbox_is_an_error_until_the_next_turn() {
+    let mut config = config();
+    config.limits.inbox_messages_max = 2;
+    let mut host = Host::new(config);
+    let remote = host.server.remote();
+    let publish = || remote.publish(publication("hello", None));
+    assert!(publish().is_ok() && publish().is_ok());
+    assert!(matches!(publish(), Err(Error::Inbox(PushError::Full))));
+    host.turn(LOOK);
+    publish().unwrap();
+}
+
+struct Doorkeeper;
+
+impl Policy for Doorkeeper {
+    fn admit(&mut self, request: &http::Request<()>) -> Result<Identity, Refusal> {
+        let identity = open_identity(request)?;
+        if identity.user.is_none() {
+            let message = "guests are not admitted".to_owned();
+            return Err(Refusal { status: http::StatusCode::UNAUTHORIZED, message });
+        }
+        Ok(Identity { name: Some("Alice A.".to_owned()), ..identity })
+    }
+
+    fn allow_join(&mut self, _user: &UserId, room: &RoomName) -> Result<(), String> {
+        if room.as_str() == "cellar" { Err("the cellar is closed".to_owned()) } else { Ok(()) }
+    }
+
+    fn allow_message(&mut self, _: &UserId, _: &RoomName, text: &str, _: Option<&str>) -> Result<(), String> {
+        if text.contains("darn") { Err("mind your language".to_owned()) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn the_hosts_policy_decides_who_may_do_what() {
+    let mut host = Host::with(config(), Doorkeeper, Now::system);
+    let address = host.listen();
+    host.serve(move || {
+        let mut stranger = std::net::TcpStream::connect(address).unwrap();
+        stranger.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stranger.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stranger.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("guests are not admitted"), "{answer}");
+
+        let mut alice = Raw::open(address, "/ws?userId=alice");
+        let mut say = |message: Value| alice.send(&frame(TEXT, true, message.to_string().as_bytes()));
+        say(json!({"type": "join", "room": "cellar", "id": "1"}));
+        say(json!({"type": "join", "room": "lobby"}));
+        say(json!({"type": "chat", "room": "lobby", "text": "darn", "id": "2"}));
+        say(json!({"type": "chat", "room": "lobby", "text": "dear"}));
+        let closed = alice.json_of("error");
+        assert_eq!((&closed["code"], &closed["message"]), (&json!("forbidden"), &json!("the cellar is closed")));
+        let impolite = alice.json_of("error");
+        assert_eq!((&impolite["id"], &impolite["message"]), (&json!("2"), &json!("mind your language")));
+        let users = Connect::to(address).user("bob").connect().join("lobby")["users"].clone();
+        assert!(users.as_array().unwrap().contains(&json!({"userId": "alice", "name": "Alice A."})), "{users}");
+        let chat = alice.json_of("chat");
+        assert_eq!((&chat["text"], &chat["name"]), (&json!("dear"), &json!("Alice A.")));
+    });
+}
+
+#[test]
+fn listeners_may_be_handed_over() {
+    let mut host = Host::new(config());
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = tcp.local_addr().unwrap();
+    assert_eq!(host.server.listen_on(Listener::Tcp(tcp)).unwrap(), ListenAddress::Tcp(address));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("chat.sock");
+    let unix = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let unix = host.server.listen_on(Listener::Unix(unix)).unwrap();
+    assert_eq!(unix, ListenAddress::Unix(Some(path.clone())));
+    host.serve(|| {
+        let mut tcp = std::net::TcpStream::connect(address).unwrap();
+        let mut unix = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        for stream in [&mut tcp as &mut dyn ReadWrite, &mut unix] {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok\n"), "{answer}");
+        }
+    });
+    let error = host.server.listen(address).unwrap_err();
+    assert!(matches!(&error, Error::Listen { address: a, .. } if *a == address.to_string()), "{error:?}");
+    for _ in 2..LISTENERS_MAX {
+        host.listen();
+    }
+    let error = host.server.listen("127.0.0.1:0".parse().unwrap()).unwrap_err();
+    assert!(matches!(error, Error::TooManyListeners(LISTENERS_MAX)), "{error:?}");
+    host.server.shutdown();
+    assert!(!path.exists(), "the socket file goes with its listener");
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+#[test]
+fn what_cannot_be_used_is_refused_with_numbers() {
+    let poll = Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
+    let error = Server::builder(config(), host_loop(&poll, &waker, 10..20)).build().unwrap_err();
+    assert!(matches!(error, Error::Tokens { found: 10, needed: 50 }), "{error}");
+    assert!(Server::builder(config(), host_loop(&poll, &waker, 10..59)).build().is_err());
+    assert!(Server::builder(config(), host_loop(&poll, &waker, 10..60)).build().is_ok());
+    let mut bad = config();
+    bad.limits.users_listed_max = 201;
+    let error = Server::builder(bad, host_loop(&poll, &waker, 10..100)).build().unwrap_err();
+    assert_eq!(error.to_string(), "big-room is 201; 1 to 200 are allowed");
+}

@@ -1,0 +1,27 @@
+//! Tests of one server over real sockets: the program as a child process, and the library in a host's loop.
+
+#[path = "../support/mod.rs"]
+pub mod support;
+
+mod api;
+mod api_waiting;
+mod budgets;
+mod chat;
+mod closing;
+mod echo;
+mod embedding;
+mod frames;
+mod heartbeat;
+mod http;
+mod limits;
+mod metrics;
+mod moderation;
+mod pauses;
+mod presence;
+mod program;
+mod refusals;
+mod resume;
+mod rounds;
+mod shutdown;
+mod slow;
+mod upgrade;

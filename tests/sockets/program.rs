@@ -1,0 +1,213 @@
+//! The program: its flags, its environment, its listeners, and what it says when it cannot start.
+
+use std::{
+    net::TcpListener,
+    os::unix::net::UnixStream,
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::json;
+
+use crate::support::{Client, Connect, Raw, Server, request, roomcast, upgrade_request};
+
+/// Every flag of the program.
+const FLAGS: [&str; 31] = [
+    "--listen",
+    "--allow-origin",
+    "--message-rate",
+    "--message-burst",
+    "--max-connections",
+    "--history-messages",
+    "--history-age",
+    "--history-bytes",
+    "--dedupe-window",
+    "--log-bytes",
+    "--log-bytes-total",
+    "--output-bytes",
+    "--message-bytes",
+    "--data-bytes",
+    "--rooms-per-connection",
+    "--big-room",
+    "--stall-timeout",
+    "--ping-interval",
+    "--pong-timeout",
+    "--handshake-timeout",
+    "--answer-timeout",
+    "--api-key",
+    "--drain-timeout",
+    "--presence-grace",
+    "--presence-lease",
+    "--batch-delay",
+    "--metrics",
+    "--redis",
+    "--redis-prefix",
+    "--redis-hold",
+    "--redis-ca",
+];
+
+/// Runs a command that must end by itself; a server that runs on against all expectation is ended by `timeout`.
+fn run_to_end(flags: &[&str], environment: &[(&str, &str)]) -> Output {
+    let server = roomcast();
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "10"]).arg(server.get_program()).args(flags);
+    for (name, value) in server.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.envs(environment.iter().copied()).stdin(Stdio::null()).output().expect("run the program")
+}
+
+/// Starting with `flags` fails with status 2 and a message that has all the `needles`.
+#[track_caller]
+fn check_refused(flags: &[&str], environment: &[(&str, &str)], needles: &[&str]) {
+    let output = run_to_end(flags, environment);
+    let message = String::from_utf8(output.stderr).expect("the message is UTF-8");
+    assert_eq!(output.status.code(), Some(2), "{flags:?} {environment:?}: {message}");
+    for needle in needles {
+        assert!(message.contains(needle), "{flags:?} {environment:?}: no {needle:?} in: {message}");
+    }
+}
+
+#[test]
+fn help_teaches_every_flag() {
+    let output = run_to_end(&["--help"], &[]);
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).expect("the help is UTF-8");
+    for flag in FLAGS {
+        assert!(help.split_whitespace().any(|word| word == flag), "{flag} is not in the help");
+        let variable = format!("ROOMCAST_{}", flag[2..].to_uppercase().replace('-', "_"));
+        assert!(help.contains(&variable), "{variable} is not in the help");
+    }
+    for default in ["127.0.0.1:8080", "25s", "16KiB", "256MiB", "2m", "1000", "unix:"] {
+        assert!(help.contains(default), "{default} is not in the help");
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    let output = run_to_end(&["--version"], &[]);
+    assert!(output.status.success());
+    let version = String::from_utf8(output.stdout).expect("the version is UTF-8");
+    assert_eq!(version.trim(), concat!("roomcast ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_what_is_allowed() {
+    check_refused(&["--listen", "nonsense"], &[], &["nonsense", "--listen", "127.0.0.1:8080"]);
+    check_refused(&["--listen", "127.0.0.1:99999"], &[], &["127.0.0.1:99999", "--listen"]);
+    check_refused(&["--allow-origin", "chat.example"], &[], &["chat.example", "origin", "https://"]);
+    check_refused(&["--allow-origin", "https://chat.example/path"], &[], &["https://chat.example/path"]);
+    check_refused(&["--ping-interval", "5parsecs"], &[], &["5parsecs", "--ping-interval", "30s"]);
+    check_refused(&["--ping-interval", "5"], &[], &["'5'", "--ping-interval", "30s"]);
+    check_refused(&["--log-bytes", "12bananas"], &[], &["12bananas", "--log-bytes", "KiB"]);
+    check_refused(&["--message-rate", "-1"], &[], &["-1"]);
+    check_refused(&["--message-rate", "many"], &[], &["many", "--message-rate"]);
+    check_refused(&["--batch-delay", "2s"], &[], &["batch-delay is 2s", "0s to 1s"]);
+    check_refused(&["--max-connections", "x"], &[], &["x", "--max-connections"]);
+}
+
+#[test]
+fn a_redis_url_that_cannot_be_used_is_refused_without_showing_it() {
+    for url in ["localhost:6379", "http://:secret@localhost", "redis://:secret@host:port"] {
+        check_refused(&["--redis", url], &[], &["redis", "redis://"]);
+        let output = run_to_end(&["--redis", url], &[]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("secret"));
+    }
+    check_refused(&["--redis", "redis://localhost", "--redis-hold", "1ms"], &[], &["1ms", "100ms"]);
+    let hasty = ["--redis", "redis://localhost", "--api-key", "0123456789abcdef", "--answer-timeout", "10s"];
+    check_refused(&hasty, &[], &["answer timeout is 10s", "more than redis hold, 10s"]);
+    check_refused(&["--redis", "redis://localhost", "--redis-prefix", "a{b"], &[], &["'{'"]);
+    check_refused(&["--redis", "rediss://localhost", "--redis-ca", "/nowhere"], &[], &["/nowhere"]);
+}
+
+#[test]
+fn a_key_that_can_be_guessed_is_refused_without_showing_it() {
+    for key in ["too-short-secret"[..15].to_owned(), "secret with spaces in it".to_owned()] {
+        for (flags, environment) in
+            [(vec!["--api-key", &key], vec![]), (vec![], vec![("ROOMCAST_API_KEY", key.as_str())])]
+        {
+            check_refused(&flags, &environment, &["api-key 1"]);
+            let output = run_to_end(&flags, &environment);
+            assert!(!String::from_utf8_lossy(&output.stderr).contains(&key));
+        }
+    }
+    let output = run_to_end(&["--help"], &[("ROOMCAST_API_KEY", "secret-0123456789")]);
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("secret-"));
+}
+
+#[test]
+fn an_unknown_flag_is_refused_with_the_one_that_was_meant() {
+    check_refused(&["--ping-intervall", "5s"], &[], &["--ping-intervall", "--ping-interval"]);
+    check_refused(&["serve"], &[], &["serve"]);
+}
+
+#[test]
+fn a_wrong_value_in_the_environment_is_refused_too() {
+    check_refused(&[], &[("ROOMCAST_LISTEN", "nonsense")], &["nonsense"]);
+    check_refused(&["--listen", "127.0.0.1:0"], &[("ROOMCAST_PING_INTERVAL", "soon")], &["soon"]);
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = taken.local_addr().expect("its address").to_string();
+    let output = run_to_end(&["--listen", &address], &[]);
+    let message = String::from_utf8(output.stderr).expect("the message is UTF-8");
+    assert!(output.status.code().is_some_and(|code| code != 0), "{message}");
+    assert!(message.contains(&address), "{message}");
+}
+
+#[test]
+fn the_environment_sets_what_no_flag_sets() {
+    let mut command = roomcast();
+    command.env("ROOMCAST_LISTEN", "127.0.0.1:0").env("ROOMCAST_PING_INTERVAL", "1234ms");
+    command.env("ROOMCAST_MESSAGE_BYTES", "3KiB").args(["--message-bytes", "5KiB"]);
+    let server = Server::spawn_command(command, 1);
+    let welcome = Client::connect(&server).welcome;
+    assert_eq!(welcome["pingInterval"], 1234);
+    assert_eq!(welcome["limits"]["messageBytes"], 5 * 1024);
+}
+
+#[test]
+fn an_ipv6_address_is_listened_on() {
+    let server = Server::spawn(&["--listen", "[::1]:0"]);
+    assert!(server.listeners()[0].starts_with("http://[::1]:"), "{:?}", server.listeners());
+    assert_eq!(server.get("/healthz").status, 200);
+    Client::connect(&server).join("lobby");
+}
+
+#[test]
+fn a_unix_socket_is_listened_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("roomcast.sock");
+    let listen = format!("unix:{}", path.display());
+    let server = Server::spawn(&["--listen", &listen]);
+    assert_eq!(server.listeners(), [listen]);
+
+    let mut raw = Raw::over(UnixStream::connect(&path).expect("connect to the socket"));
+    raw.send(request("GET", "/healthz", &[("Connection", "close")]).as_bytes());
+    assert_eq!(raw.response().text().trim(), "ok");
+
+    let mut raw = Raw::over(UnixStream::connect(&path).expect("connect to the socket"));
+    raw.send(upgrade_request("/ws?userId=alice", &[]).as_bytes());
+    raw.upgraded();
+    assert_eq!(raw.json()["userId"], "alice");
+}
+
+#[test]
+fn several_listeners_share_the_rooms() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let unix = format!("unix:{}", folder.path().join("roomcast.sock").display());
+    let server = Server::spawn(&["--listen", "127.0.0.1:0", "--listen", "[::1]:0", "--listen", &unix]);
+    let listeners = server.listeners();
+    assert_eq!(listeners.len(), 3, "{listeners:?}");
+    let mut alice = Client::connect_as(&server, "alice");
+    alice.join("lobby");
+    let address = listeners[1].strip_prefix("http://").and_then(|address| address.parse().ok()).expect("an address");
+    let mut bob = Connect::to(address).user("bob").connect();
+    assert_eq!(bob.join("lobby")["users"][0], json!({"userId": "alice"}));
+    bob.say("lobby", "hello");
+    assert_eq!(alice.recv_type("chat")["text"], "hello");
+}
