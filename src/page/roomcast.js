@@ -32,6 +32,7 @@
   const PONG_MS = 10_000;
   const HOLE_MS = 10_000; // how long the server may take to explain a missing seq
   const ORPHAN_MS = 10_000; // how long the server may take to answer for a room that it took us out of
+  const ANSWER_MS = 15_000; // how long the server may take to answer a message before it is sent again
   const TYPING_RENEW_MS = 3_000;
   const TYPING_EXPIRES_MS = 6_000;
   const REFUSALS_MAX = 20; // temporary errors for one message before it is given up
@@ -128,7 +129,10 @@
       if (this.status === 'online') this.#send({ type: 'leave', room: name, id: `leave-${++this.#requests}` });
     }
 
-    /** Says it as soon as possible, and again with the same id until it is known to have been accepted. */
+    /**
+     * Says it as soon as possible, and again with the same id until it is known to have been accepted: on the next connection, after a
+     * temporary refusal, and when no answer has come within 15 s.
+     */
     say(name, text, data) {
       if (!this.#rooms.has(name)) throw failure('not_joined', `join ${name} before speaking there`);
       if (typeof text !== 'string' || text === '') throw failure('bad_message', 'text must be a string and not empty');
@@ -271,9 +275,30 @@
           this.#fail(entry, 'too_large', problem);
         } else {
           entry.sent = true;
+          entry.sentAt = now;
           this.#send(entry.message);
+          this.#awaitAnswers();
         }
       }
+    }
+
+    /** An answer can be lost on the server's side only, so a message that gets none is sent again; the server knows it by its id. */
+    #awaitAnswers() {
+      if (!this.#timers.has('answers')) this.#timers.set('answers', ANSWER_MS, () => this.#repeatUnanswered());
+    }
+
+    #repeatUnanswered() {
+      const now = Date.now();
+      const sent = [...this.#outgoing.values()].filter((entry) => entry.sent && this.#rooms.has(entry.message.room));
+      for (const entry of sent) {
+        if (now - entry.sentAt >= ANSWER_MS) entry.sent = false;
+      }
+      const waiting = sent.filter((entry) => entry.sent);
+      if (waiting.length > 0) {
+        const oldest = Math.min(...waiting.map((entry) => entry.sentAt));
+        this.#timers.set('answers', oldest + ANSWER_MS - now, () => this.#repeatUnanswered());
+      }
+      this.#flush();
     }
 
     /** All messages wait, not only the refused one: the next would be refused too, and would overtake it if not. */

@@ -320,6 +320,37 @@ test('an unacknowledged message is sent again with the same id, after joined, an
   assert.deepEqual(chat.unsent('lobby'), []);
 });
 
+test('a message without an answer is sent again with the same id after 15 s, until there is one', () => {
+  const { chat, events, socket } = live();
+  const id = chat.say('lobby', 'hello');
+  mock.timers.tick(5_000);
+  const later = chat.say('lobby', 'again');
+  const answered = chat.say('lobby', 'answered');
+  socket.says({ type: 'ack', room: 'lobby', id: answered, seq: 1, duplicate: false });
+  const ids = () => socket.all('chat').map((message) => message.id);
+  mock.timers.tick(9_999);
+  assert.deepEqual(ids(), [id, later, answered], 'not before its time');
+  mock.timers.tick(1);
+  assert.deepEqual(ids(), [id, later, answered, id]);
+  mock.timers.tick(5_000);
+  assert.deepEqual(ids().slice(4), [later]);
+  socket.says({ type: 'ack', room: 'lobby', id: later, seq: 2, duplicate: true });
+  mock.timers.tick(10_000);
+  assert.deepEqual(ids().slice(5), [id]);
+  socket.chat(3, { userId: 'guest-1', id });
+  mock.timers.tick(20_000);
+  assert.equal(ids().length, 6, 'all are answered');
+  assert.deepEqual(events.of('sent').map((event) => event.id), [answered, later, id]);
+});
+
+test('nothing is sent again into a room that was left', () => {
+  const { chat, socket } = live();
+  chat.say('lobby', 'hello');
+  chat.leave('lobby');
+  mock.timers.tick(40_000);
+  assert.equal(socket.all('chat').length, 1);
+});
+
 test('a copy among the missed messages acknowledges: nothing is sent again', () => {
   const { chat, events, socket } = live();
   const id = chat.say('lobby', 'hello');
