@@ -12,16 +12,26 @@ use super::connection::Place;
 use super::notice::Notice;
 use super::presence::{Due, Parting, list_users};
 use super::publish::Pending;
-use super::room::{CatchUp, CatchUpReason, CatchUpStep, LiveMember, Pin, Position, Room, push_tightly};
+use super::room::{CatchUp, CatchUpReason, CatchUpStep, LiveMember, Pin, Position, Room, Shown, push_tightly};
 use super::{Complaint, Hub};
 
 /// How long a member waits before it asks again a bus that could not answer.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// What one member is told about where it is.
+struct Joined<'a> {
+    seq: u64,
+    recovered: Option<bool>,
+    message_id: Option<&'a str>,
+}
+
 impl CatchUp {
     /// What was asked for is not there any more: from now on it is as if `since` had been absent.
     fn meet_hole(&mut self) {
         self.hole = true;
+        if self.shown == Shown::Pages {
+            self.shown = Shown::Void;
+        }
         self.from = match self.reason {
             CatchUpReason::Join { history, .. } => ReadFrom::Newest(history),
             CatchUpReason::FellBack => ReadFrom::Newest(0),
@@ -54,19 +64,23 @@ impl Hub {
         let Room { position, catching_up, log, .. } = &mut self.rooms[index as usize];
         let member = &mut catching_up[place as usize];
         let mut pin = None;
+        let mut is_level = false;
         if let Position::At { epoch, delivered } = position {
-            let here = Pin { offset: log.tail(), seq: *delivered };
-            if member.is_level(epoch, *delivered) {
-                return self.go_live(now, index, place, here);
-            }
-            pin = Some(here);
+            pin = Some(Pin { offset: log.tail(), seq: *delivered });
+            is_level = member.is_level(epoch, *delivered);
         }
         let from = member.from;
+        self.tell_void(index, place);
+        if let Some(here) = pin
+            && is_level
+        {
+            return self.go_live(now, index, place, here);
+        }
         let page_bytes_max = self.limits.page_bytes_max();
         let bytes_max = if from == ReadFrom::Newest(0) { 0 } else { page_bytes_max };
         let connection = self.connections.member_mut(slot);
         if bytes_max > 0 && (connection.awaits_page() || connection.queued_bytes() > page_bytes_max) {
-            member.step = CatchUpStep::Output;
+            self.rooms[index as usize].catching_up[place as usize].step = CatchUpStep::Output;
             return;
         }
         if bytes_max > 0 {
@@ -134,6 +148,7 @@ impl Hub {
         let member = &mut room.catching_up[place as usize];
         let asked = member.from;
         if member.is_level(epoch, pin.seq) {
+            self.tell_void(index, place);
             return self.go_live(now, index, place, pin);
         }
         if matches!(member.from, ReadFrom::After(seq) if seq > pin.seq.max(page.top)) {
@@ -148,12 +163,16 @@ impl Hub {
             return self.retry_page(now, index, place);
         }
         if member.misses_something(page) {
-            let is_first = !std::mem::replace(&mut member.hole, true);
-            if is_first && let CatchUpReason::Join { history, .. } = member.reason {
-                member.from = ReadFrom::Newest(history);
+            let is_first = !member.hole;
+            member.meet_hole();
+            if is_first && let CatchUpReason::Join { .. } = member.reason {
                 return self.continue_catch_up(now, index, slot);
             }
+            // The second time it goes on with what there is: history might be cut off faster than it reads.
+            member.from = asked;
+            self.tell_void(index, place);
         }
+        let member = &mut self.rooms[index as usize].catching_up[place as usize];
         let id = self.connections.id(slot);
         let connection = self.connections.member_mut(slot);
         let mut reached = match member.from {
@@ -161,6 +180,7 @@ impl Hub {
             ReadFrom::Newest(_) => 0,
         };
         for message in page.messages.iter().take_while(|message| message.seq <= pin.seq) {
+            member.shown = Shown::Pages;
             self.outbox.chat(id, connection, &message.body, message.seq);
             reached = message.seq;
         }
@@ -176,6 +196,20 @@ impl Hub {
             return self.retry_page(now, index, place);
         }
         self.continue_catch_up(now, index, slot);
+    }
+
+    /// Tells a member that joins that what it has been sent so far counts no more: what follows does not continue it. Without that a
+    /// client would take the numbers of a new epoch for ones that it has.
+    fn tell_void(&mut self, index: u32, place: u32) {
+        let member = &mut self.rooms[index as usize].catching_up[place as usize];
+        if member.shown != Shown::Void {
+            return;
+        }
+        member.shown = Shown::Nothing;
+        let CatchUpReason::Join { resumes, .. } = &mut member.reason else { return };
+        *resumes = true;
+        let slot = member.slot;
+        self.write_joined(index, slot, &Joined { seq: 0, recovered: Some(false), message_id: None });
     }
 
     fn fail_page(&mut self, now: Now, id: ConnectionId, index: u32, place: u32, words: &'static str) {
@@ -231,23 +265,27 @@ impl Hub {
     }
 
     fn say_joined(&mut self, index: u32, member: &CatchUp, seq: u64) {
-        let room = &self.rooms[index as usize];
-        let listed = list_users(room, &self.users);
         let (recovered, message_id) = match &member.reason {
             CatchUpReason::Join { id, resumes, .. } => (resumes.then_some(!member.hole), id.as_deref()),
             CatchUpReason::FellBack => (Some(!member.hole), None),
         };
+        self.write_joined(index, member.slot, &Joined { seq, recovered, message_id });
+    }
+
+    fn write_joined(&mut self, index: u32, slot: u32, told: &Joined<'_>) {
+        let room = &self.rooms[index as usize];
+        let listed = list_users(room, &self.users);
         let joined = ServerMessage::Joined {
             room: room.name.as_str(),
             epoch: room.epoch().map_or("", Epoch::as_str),
-            seq,
-            recovered,
+            seq: told.seq,
+            recovered: told.recovered,
             count: room.users.len(),
             users: listed.as_deref(),
-            id: message_id,
+            id: told.message_id,
         };
-        let id = self.connections.id(member.slot);
-        let connection = self.connections.member_mut(member.slot);
+        let id = self.connections.id(slot);
+        let connection = self.connections.member_mut(slot);
         self.outbox.message(id, connection, &joined);
     }
 }

@@ -12,7 +12,7 @@ use super::Hub;
 use super::connection::Place;
 use super::notice::Notice;
 use super::presence::list_users;
-use super::room::{CatchUp, CatchUpReason, CatchUpStep, Position, Room, Waiting};
+use super::room::{CatchUp, CatchUpReason, CatchUpStep, Position, Room, Shown, Waiting};
 use super::users::Users;
 
 /// How many empty buffers are kept for logs to come, and how large one may be to be kept.
@@ -211,6 +211,7 @@ impl Hub {
             // What it has not seen of the old epoch is gone, and it has not asked for history of the new one.
             from: if hole { ReadFrom::Newest(0) } else { ReadFrom::After(next - 1) },
             hole,
+            shown: Shown::Nothing,
             step: CatchUpStep::Output,
         };
         let place = Place::CatchingUp(room.catching_up.len() as u32);

@@ -10,7 +10,7 @@ use crate::time::Now;
 use super::connection::Place;
 use super::notice::Notice;
 use super::presence::Parting;
-use super::room::{CatchUp, CatchUpReason, CatchUpStep, Leaving, LiveMember, Room, Waiting};
+use super::room::{CatchUp, CatchUpReason, CatchUpStep, Leaving, LiveMember, Room, Shown, Waiting};
 use super::{Hub, Refused};
 
 impl Hub {
@@ -53,6 +53,7 @@ impl Hub {
             epoch: since.map(|since| crate::id::Epoch::new(&since.epoch)),
             from: since.map_or(ReadFrom::Newest(history), |since| ReadFrom::After(since.seq)),
             hole: false,
+            shown: Shown::Nothing,
             step: CatchUpStep::Output,
         });
         self.connections.member_mut(id.slot).enter(index, Place::CatchingUp(place));

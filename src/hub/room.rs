@@ -59,7 +59,17 @@ pub(super) struct CatchUp {
     pub(super) from: ReadFrom,
     /// Whether something that was asked for, or owed, is not in history any more.
     pub(super) hole: bool,
+    pub(super) shown: Shown,
     pub(super) step: CatchUpStep,
+}
+
+/// What a member that joins has been sent of history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    Nothing,
+    Pages,
+    /// Pages that the rest does not continue: the epoch has ended since, or history was cut off in between. The member has yet to be told.
+    Void,
 }
 
 /// Why a member catches up.
@@ -68,7 +78,7 @@ pub(super) enum CatchUpReason {
     /// It joins. It is not present yet.
     Join {
         id: Option<Box<str>>,
-        /// Whether it asked to resume, and so is told whether that succeeded.
+        /// Whether it is told whether it has missed something: because it asked to resume, or because its reading began anew.
         resumes: bool,
         /// How many of the newest messages it wants if it does not resume.
         history: u32,

@@ -386,7 +386,11 @@
       const room = this.#rooms.get(name);
       if (!room) return;
       const asked = room.joinId !== null && id === room.joinId;
-      if (!asked && room.joinId !== null) return; // the answer to a join that we have left since
+      if (!asked && room.joinId !== null) {
+        // Without an id it says that what has come for the join so far counts no more; with one it answers a join that we have left since.
+        if (id === undefined && recovered === false) room.provisional = [];
+        return;
+      }
       const resumed = asked && room.epoch !== null;
       const replace = asked ? recovered !== true : recovered === false;
       const after = replace || epoch !== room.epoch ? 0 : room.seq;

@@ -259,6 +259,21 @@ test('recovered: true adds what was missed, each message once', () => {
   assert.deepEqual([replace, resumed, messages.map(({ seq }) => seq)], [false, true, [4, 5]]);
 });
 
+test('history that was declared void before joined does not hide what follows it', () => {
+  const { chat, events } = client();
+  chat.join('lobby', { history: 50 });
+  chat.connect();
+  const [socket] = sockets;
+  socket.welcome();
+  for (const seq of [1, 2, 3]) socket.chat(seq);
+  socket.joined({ id: undefined, epoch: 'e2', seq: 0, recovered: false });
+  assert.equal(events.of('joined').length, 0, 'not joined yet');
+  socket.chat(1, { text: 'of the new epoch' });
+  socket.joined({ epoch: 'e2', seq: 1, recovered: false });
+  const [{ replace, messages }] = events.of('joined');
+  assert.deepEqual([replace, messages.map(({ text }) => text)], [true, ['of the new epoch']]);
+});
+
 test('recovered: false replaces, whatever the old position was', () => {
   const { events, socket } = live({}, { seq: 100 });
   const next = comeBack(socket);

@@ -30,6 +30,7 @@ coverage! {
     fell_back_and_recovered,
     told_of_holes,
     told_of_epochs,
+    restarted,
     members,
     typing,
     torn,

@@ -15,6 +15,8 @@ pub(crate) struct View {
     leaves: Vec<String>,
     /// Messages of which only `joined` will tell whether they follow what was there.
     provisional: Vec<Position>,
+    /// Whether what was provisional was declared void: the join is then not answered as if all had come in one piece.
+    is_restarted: bool,
     /// Whether a message did not follow the one before, so that a `joined` has to come.
     has_hole: bool,
     /// A message that the server has left out, because its history does not hold it any more.
@@ -122,8 +124,14 @@ impl View {
             None if joined.id.is_some() => return Err(format!("joined to no join: {joined:?}")),
             None => self.check_unasked(joined, coverage)?,
         }
-        self.phase = Phase::Live(joined.at);
         self.has_hole = false;
+        if asked.is_none() && self.phase == Phase::Out {
+            self.provisional.clear();
+            self.is_restarted = true;
+            return Ok(());
+        }
+        self.phase = Phase::Live(joined.at);
+        self.is_restarted = false;
         self.provisional.clear();
         Ok(())
     }
@@ -134,15 +142,16 @@ impl View {
         }
         let Some((epoch, seq)) = join.since else {
             return match joined.recovered {
-                None => self.check_history(joined),
-                Some(_) => Err(format!("recovered without since: {joined:?}")),
+                None if !self.is_restarted => self.check_history(joined),
+                Some(false) if self.is_restarted => self.check_history(joined),
+                _ => Err(format!("without since, restarted {}: {joined:?}", self.is_restarted)),
             };
         };
         let is_same_epoch = epoch == Some(joined.at.epoch);
         let expected = (seq + 1..=joined.at.seq).map(|seq| Position { seq, ..joined.at });
         let is_whole = is_same_epoch && seq <= joined.at.seq && expected.eq(self.provisional.iter().copied());
         match joined.recovered {
-            Some(true) if is_whole => coverage.recovered += 1,
+            Some(true) if is_whole && !self.is_restarted => coverage.recovered += 1,
             Some(true) => {
                 let since = join.since;
                 return Err(format!("{joined:?} after {since:?}, but came {:?}", self.provisional));
@@ -164,6 +173,11 @@ impl View {
 
     /// The messages before `joined` end where it says that the client stands, or are seen not to.
     fn check_history(&mut self, joined: &Joined<'_>) -> Checked {
+        let is_next = |pair: &[Position]| pair[1] == pair[0].next();
+        let is_of_epoch = |at: &Position| at.epoch == joined.at.epoch;
+        if !self.provisional.windows(2).all(is_next) || !self.provisional.iter().all(is_of_epoch) {
+            return Err(format!("{:?} is no piece of history before {joined:?}", self.provisional));
+        }
         match self.provisional.last() {
             Some(last) if last.seq == joined.at.seq && last.epoch != joined.at.epoch => {
                 Err(format!("{last:?} is taken for what precedes {joined:?}"))
@@ -180,7 +194,11 @@ impl View {
     }
 
     fn check_unasked(&mut self, joined: &Joined<'_>, coverage: &mut Coverage) -> Checked {
-        let Phase::Live(last) = self.phase else { return Err(format!("unasked, though not in the room: {joined:?}")) };
+        let Phase::Live(last) = self.phase else {
+            let is_restart = !self.joins.is_empty() && !self.provisional.is_empty() && joined.recovered == Some(false);
+            coverage.restarted += u64::from(is_restart);
+            return if is_restart { Ok(()) } else { Err(format!("unasked, though not in the room: {joined:?}")) };
+        };
         match joined.recovered {
             None => Err(format!("unasked without recovered: {joined:?}")),
             Some(true) if self.has_hole => Err(format!("{joined:?} after {last:?}, then {:?}", self.provisional)),
@@ -233,7 +251,7 @@ impl View {
 
     fn leave_room(&mut self) {
         self.phase = Phase::Out;
-        self.has_hole = false;
+        (self.has_hole, self.is_restarted) = (false, false);
         self.provisional.clear();
         self.users = None;
     }
@@ -246,6 +264,7 @@ impl View {
         // What a join had brought before it failed counts for nothing.
         if self.joins.len() < before && code != "already_joined" {
             self.provisional.clear();
+            self.is_restarted = false;
         }
     }
 
