@@ -11,21 +11,58 @@ pub const NAME_BYTES_MAX: usize = 128;
 /// The punctuation that names may contain beside Unicode letters and digits.
 pub const NAME_PUNCTUATION: &str = "-_.:@~+#=/";
 
+/// The place of a connection in the server's table of connections. Later connections use the same slot again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// The slot as an index into a table.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The number of a connection in the order of arrival, over all slots: a later connection has a later serial.
+///
+/// Serials begin again after 2^32 connections. Two that are compared are never further apart than half of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConnectionSerial(pub u32);
+
+impl ConnectionSerial {
+    /// The serial of the next connection.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    /// Whether the connection came after another one.
+    pub fn is_after(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) > 0
+    }
+}
+
 /// Names a connection for as long as anything may speak of it.
 ///
-/// A slot is used again by later connections, each with a generation of its own, so what outlives a
-/// turn (an answer of the bus, a deadline, a command of another thread) never reaches a stranger.
+/// The serial tells it from earlier and later connections in the same slot: an answer of the bus, a deadline or a command of
+/// another thread that comes late never reaches another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
-    /// Where the connection lives in its slab.
-    pub slot: u32,
-    /// Which of the connections that ever lived there is meant.
-    pub generation: u32,
+    /// Where the connection lives.
+    pub slot: Slot,
+    /// Which of the connections that ever lived there is meant; also, when it came.
+    pub serial: ConnectionSerial,
+}
+
+impl ConnectionId {
+    /// The connection with these numbers.
+    pub const fn new(slot: u32, serial: u32) -> Self {
+        Self { slot: Slot(slot), serial: ConnectionSerial(serial) }
+    }
 }
 
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.slot, self.generation)
+        write!(f, "{}.{}", self.slot.0, self.serial.0)
     }
 }
 
@@ -192,6 +229,14 @@ fn base32(value: u64, digits: u32) -> String {
 mod tests {
     use super::*;
     use std::collections::HashSet;
+
+    #[test]
+    fn serials_are_in_the_order_of_arrival_and_begin_again() {
+        let last = ConnectionSerial(u32::MAX);
+        assert_eq!(last.next(), ConnectionSerial(0));
+        assert!(last.next().is_after(last) && !last.is_after(last.next()));
+        assert!(!last.is_after(last));
+    }
 
     #[test]
     fn names_are_checked() {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::id::ConnectionSerial;
 use crate::time::Now;
 
 /// How far back it is known when connections came.
@@ -10,23 +11,23 @@ pub(super) const MEMORY_MILLIS: u64 = 10 * 60 * 1000;
 /// Connections that come within so much of each other count as having come together, with the first of them.
 const TOGETHER_MILLIS: u64 = 1000;
 
-/// When connections came. They are numbered as they come (`generation`), so that a moment is a number: one entry a second in
+/// When connections came. Serials are in the order of arrival, so a moment is a serial: one entry a second in
 /// which anybody came, of the last [`MEMORY_MILLIS`].
 #[derive(Debug, Default)]
 pub(super) struct Arrivals {
     /// The newest connection.
-    newest: u32,
+    newest: ConnectionSerial,
     /// The newest one that has a time.
-    timed: u32,
+    timed: ConnectionSerial,
     /// Unix milliseconds, and the last connection before those that came then; oldest first.
-    marks: VecDeque<(u64, u32)>,
+    marks: VecDeque<(u64, ConnectionSerial)>,
 }
 
 impl Arrivals {
     /// A connection came in this turn.
-    pub(super) fn note(&mut self, generation: u32) {
-        if is_after(generation, self.newest) {
-            self.newest = generation;
+    pub(super) fn note(&mut self, serial: ConnectionSerial) {
+        if serial.is_after(self.newest) {
+            self.newest = serial;
         }
     }
 
@@ -49,15 +50,10 @@ impl Arrivals {
     }
 
     /// The last connection that had come by then.
-    pub(super) fn newest_at(&self, unix_ms: u64) -> u32 {
+    pub(super) fn newest_at(&self, unix_ms: u64) -> ConnectionSerial {
         let later = self.marks.iter().rev().take_while(|(at, _)| *at > unix_ms).last();
         later.map_or(self.newest, |(_, before)| *before)
     }
-}
-
-/// Whether a connection came after another one; their numbers begin again after 2^32.
-pub(super) fn is_after(generation: u32, other: u32) -> bool {
-    (generation.wrapping_sub(other) as i32) > 0
 }
 
 #[cfg(test)]
@@ -74,32 +70,32 @@ mod tests {
     fn it_is_known_to_a_second_who_was_there() {
         let mut arrivals = Arrivals::default();
         for second in 1..=20 {
-            arrivals.note(second);
+            arrivals.note(ConnectionSerial(second));
             arrivals.keep_time(at(second.into()));
         }
-        assert_eq!(arrivals.newest_at(at(0).unix_ms), 0);
+        assert_eq!(arrivals.newest_at(at(0).unix_ms).0, 0);
         for second in 1..=20 {
-            assert_eq!(arrivals.newest_at(at(second.into()).unix_ms), second);
-            assert_eq!(arrivals.newest_at(at(second.into()).unix_ms + 999), second);
+            assert_eq!(arrivals.newest_at(at(second.into()).unix_ms).0, second);
+            assert_eq!(arrivals.newest_at(at(second.into()).unix_ms + 999).0, second);
         }
         // Nobody came in between.
         arrivals.keep_time(at(100));
-        arrivals.note(21);
+        arrivals.note(ConnectionSerial(21));
         arrivals.keep_time(at(100));
-        assert_eq!((arrivals.newest_at(at(99).unix_ms), arrivals.newest_at(at(100).unix_ms)), (20, 21));
+        assert_eq!((arrivals.newest_at(at(99).unix_ms).0, arrivals.newest_at(at(100).unix_ms).0), (20, 21));
     }
 
     #[test]
     fn a_crowd_of_a_second_is_one_mark_and_an_old_mark_is_none() {
         let mut arrivals = Arrivals::default();
         for i in 1..=100_000_u32 {
-            arrivals.note(i);
+            arrivals.note(ConnectionSerial(i));
             let now = Now { uptime: Duration::ZERO, unix_ms: 1_000_000 + u64::from(i) };
             arrivals.keep_time(now);
         }
         assert!(arrivals.marks.len() <= 101, "{} marks", arrivals.marks.len());
         for second in 0..10_000_u32 {
-            arrivals.note(100_001 + second);
+            arrivals.note(ConnectionSerial(100_001 + second));
             arrivals.keep_time(at(1000 + u64::from(second)));
         }
         let most = MEMORY_MILLIS / TOGETHER_MILLIS + 1;
@@ -108,12 +104,12 @@ mod tests {
 
     #[test]
     fn numbers_begin_again() {
-        let mut arrivals = Arrivals { newest: u32::MAX - 1, timed: u32::MAX - 1, marks: VecDeque::new() };
-        for (second, generation) in [(1, u32::MAX), (2, 0), (3, 1)] {
-            arrivals.note(generation);
+        let before = ConnectionSerial(u32::MAX - 1);
+        let mut arrivals = Arrivals { newest: before, timed: before, marks: VecDeque::new() };
+        for (second, serial) in [(1, u32::MAX), (2, 0), (3, 1)] {
+            arrivals.note(ConnectionSerial(serial));
             arrivals.keep_time(at(second));
-            assert_eq!(arrivals.newest_at(at(second).unix_ms), generation);
+            assert_eq!(arrivals.newest_at(at(second).unix_ms).0, serial);
         }
-        assert!(is_after(0, u32::MAX) && !is_after(u32::MAX, 0) && !is_after(7, 7));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::deadline::Tick;
-use crate::id::{ConnectionId, Epoch};
+use crate::id::{ConnectionId, Epoch, Slot};
 use crate::protocol::{ErrorCode, ServerMessage};
 use crate::publication::{BusRequest, Page, ReadFrom, Ticket};
 use crate::time::Now;
@@ -59,7 +59,7 @@ impl CatchUp {
 
 impl Hub {
     /// Lets a member that catches up take its next step: go live, ask for a page, or wait for its output.
-    pub(super) fn continue_catch_up(&mut self, now: Now, index: u32, slot: u32) {
+    pub(super) fn continue_catch_up(&mut self, now: Now, index: u32, slot: Slot) {
         let Some(Place::CatchingUp(place)) = self.connections.member(slot).place_in(index) else { return };
         let Room { position, catching_up, log, .. } = &mut self.rooms[index as usize];
         let member = &mut catching_up[place as usize];
@@ -272,7 +272,7 @@ impl Hub {
         self.write_joined(index, member.slot, &Joined { seq, recovered, message_id });
     }
 
-    fn write_joined(&mut self, index: u32, slot: u32, told: &Joined<'_>) {
+    fn write_joined(&mut self, index: u32, slot: Slot, told: &Joined<'_>) {
         let room = &self.rooms[index as usize];
         let listed = list_users(room, &self.users);
         let joined = ServerMessage::Joined {

@@ -1,7 +1,7 @@
 //! What the hub knows of a connection: whose it is, which rooms it is in, how much it has sent lately.
 
 use crate::config::long_list;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::time::Now;
 
 use super::users::UserKey;
@@ -9,7 +9,7 @@ use super::users::UserKey;
 /// A connection as the hub sees it.
 #[derive(Debug)]
 pub(super) struct Connection {
-    generation: u32,
+    serial: ConnectionSerial,
     pub(super) user: UserKey,
     /// Bytes handed to the connection's own output since it was last known to be empty, and [`AWAITS_PAGE`].
     queued: u32,
@@ -108,9 +108,9 @@ impl Memberships {
 }
 
 impl Connection {
-    pub(super) fn new(generation: u32, user: UserKey) -> Self {
+    pub(super) fn new(serial: ConnectionSerial, user: UserKey) -> Self {
         Self {
-            generation,
+            serial,
             user,
             queued: 0,
             memberships: Memberships::None,
@@ -193,7 +193,7 @@ impl Connections {
     }
 
     pub(super) fn insert(&mut self, id: ConnectionId, connection: Connection) {
-        let slot = id.slot as usize;
+        let slot = id.slot.index();
         if slot >= self.slots.len() {
             self.slots.resize_with(slot + 1, || None);
         }
@@ -205,33 +205,32 @@ impl Connections {
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Connection> {
         self.get(id)?;
         self.count -= 1;
-        self.slots[id.slot as usize].take()
+        self.slots[id.slot.index()].take()
     }
 
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Connection> {
-        let connection = self.slots.get(id.slot as usize)?.as_ref()?;
-        (connection.generation == id.generation).then_some(connection)
+        let connection = self.slots.get(id.slot.index())?.as_ref()?;
+        (connection.serial == id.serial).then_some(connection)
     }
 
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        let connection = self.slots.get_mut(id.slot as usize)?.as_mut()?;
-        (connection.generation == id.generation).then_some(connection)
+        let connection = self.slots.get_mut(id.slot.index())?.as_mut()?;
+        (connection.serial == id.serial).then_some(connection)
     }
 
     /// The connection of a member, which is there as long as the member is.
-    pub(super) fn member(&self, slot: u32) -> &Connection {
-        self.slots[slot as usize].as_ref().expect("a member has a connection")
+    pub(super) fn member(&self, slot: Slot) -> &Connection {
+        self.slots[slot.index()].as_ref().expect("a member has a connection")
     }
 
     /// As [`Connections::member`], to be changed.
-    pub(super) fn member_mut(&mut self, slot: u32) -> &mut Connection {
-        self.slots[slot as usize].as_mut().expect("a member has a connection")
+    pub(super) fn member_mut(&mut self, slot: Slot) -> &mut Connection {
+        self.slots[slot.index()].as_mut().expect("a member has a connection")
     }
 
     /// The whole name of the connection in a slot.
-    pub(super) fn id(&self, slot: u32) -> ConnectionId {
-        let generation = self.member(slot).generation;
-        ConnectionId { slot, generation }
+    pub(super) fn id(&self, slot: Slot) -> ConnectionId {
+        ConnectionId { slot, serial: self.member(slot).serial }
     }
 
     /// How many slots there are; some may be empty.
@@ -240,16 +239,15 @@ impl Connections {
     }
 
     /// The connection in a slot, if it is a certain user's.
-    pub(super) fn of_user(&self, slot: u32, user: UserKey) -> Option<ConnectionId> {
-        let connection = self.slots.get(slot as usize)?.as_ref().filter(|connection| connection.user == user)?;
-        Some(ConnectionId { slot, generation: connection.generation })
+    pub(super) fn of_user(&self, slot: Slot, user: UserKey) -> Option<ConnectionId> {
+        let connection = self.slots.get(slot.index())?.as_ref().filter(|connection| connection.user == user)?;
+        Some(ConnectionId { slot, serial: connection.serial })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
         self.slots.iter().enumerate().filter_map(|(slot, connection)| {
             let connection = connection.as_ref()?;
-            let (slot, generation) = (slot as u32, connection.generation);
-            Some((ConnectionId { slot, generation }, connection))
+            Some((ConnectionId { slot: Slot(slot as u32), serial: connection.serial }, connection))
         })
     }
 }
@@ -334,7 +332,7 @@ mod tests {
 
     #[test]
     fn rooms_keep_their_order_and_places() {
-        let mut connection = Connection::new(1, key(1));
+        let mut connection = Connection::new(ConnectionSerial(1), key(1));
         for rooms in 0..4_u32 {
             for room in 0..rooms {
                 connection.enter(room, Place::CatchingUp(room + 10));
@@ -353,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_burst_passes_then_the_rate() {
-        let mut connection = Connection::new(1, key(1));
+        let mut connection = Connection::new(ConnectionSerial(1), key(1));
         let mut passed = |millis| (0..50).filter(|_| connection.take_token(at(millis), 10, 5) == Verdict::Pass).count();
         assert_eq!(passed(1000), 5);
         assert_eq!(passed(1100), 1);
@@ -362,7 +360,7 @@ mod tests {
 
     #[test]
     fn it_tells_once_a_second_and_gives_up_after_ten_bursts() {
-        let mut connection = Connection::new(1, key(1));
+        let mut connection = Connection::new(ConnectionSerial(1), key(1));
         let mut take = |millis| connection.take_token(at(millis), 10, 5);
         for _ in 0..5 {
             assert_eq!(take(1000), Verdict::Pass);
@@ -379,7 +377,7 @@ mod tests {
 
     #[test]
     fn no_rate_is_no_limit() {
-        let mut connection = Connection::new(1, key(1));
+        let mut connection = Connection::new(ConnectionSerial(1), key(1));
         assert!((0..100_000).all(|_| connection.take_token(at(1), 0, 1) == Verdict::Pass));
     }
 }

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Slot};
 use crate::time::Now;
 
 use super::Hub;
@@ -39,7 +39,7 @@ impl Hub {
         now: Now,
         sends_max: u32,
         clock: &mut impl FnMut() -> Now,
-        send: &mut impl FnMut(u32, &[u8]) -> usize,
+        send: &mut impl FnMut(Slot, &[u8]) -> usize,
     ) {
         let mut watch = Stopwatch::new(clock);
         let mut left = Budget { sends: sends_max, time: self.limits.send_time_per_turn };
@@ -96,7 +96,7 @@ impl Hub {
         left: &mut Budget,
         kept: Budget,
         watch: &mut Stopwatch<'_, impl FnMut() -> Now>,
-        send: &mut impl FnMut(u32, &[u8]) -> usize,
+        send: &mut impl FnMut(Slot, &[u8]) -> usize,
     ) {
         let (mut slice, mut is_over) = (SLICE_SENDS_MAX, false);
         while !is_over && slice > 0 && left.exceeds(kept) {
@@ -109,7 +109,7 @@ impl Hub {
     }
 
     /// Serves the next few members of a room's round; says how many sends that took, at least one, and whether all are served.
-    fn serve_stride(&mut self, index: u32, sends_max: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> (u32, bool) {
+    fn serve_stride(&mut self, index: u32, sends_max: u32, send: &mut impl FnMut(Slot, &[u8]) -> usize) -> (u32, bool) {
         let room = &mut self.rooms[index as usize];
         let tail = room.log.tail();
         let Some(round) = &mut room.round else { return (1, true) };
@@ -154,7 +154,7 @@ impl Hub {
     }
 
     /// A connection that had refused bytes takes them again: its rooms go on where they stopped.
-    fn serve_drained(&mut self, now: Now, id: ConnectionId, send: &mut impl FnMut(u32, &[u8]) -> usize) -> u32 {
+    fn serve_drained(&mut self, now: Now, id: ConnectionId, send: &mut impl FnMut(Slot, &[u8]) -> usize) -> u32 {
         let mut sends = 0;
         for index in self.rooms_of(id) {
             // Serving one room may have taken the connection out of it, never out of another.
@@ -201,7 +201,7 @@ impl Hub {
     }
 
     /// Sends a laggard what it is owed; says whether it took all.
-    fn serve_laggard(&mut self, now: Now, index: u32, place: u32, send: &mut impl FnMut(u32, &[u8]) -> usize) -> bool {
+    fn serve_laggard(&mut self, now: Now, index: u32, place: u32, send: &mut impl FnMut(Slot, &[u8]) -> usize) -> bool {
         let room = &mut self.rooms[index as usize];
         let member = &mut room.live[place as usize];
         let owed = room.log.read(member.cursor);

@@ -2,7 +2,7 @@
 
 use thin_vec::ThinVec;
 
-use crate::id::{ConnectionId, RoomName};
+use crate::id::{ConnectionId, RoomName, Slot};
 use crate::protocol::{ClientMessage, ErrorCode, ServerMessage};
 use crate::publication::{BusRequest, ReadFrom};
 use crate::time::Now;
@@ -128,7 +128,7 @@ impl Hub {
         Ok(())
     }
 
-    fn finish_leave(&mut self, now: Now, index: u32, slot: u32, message_id: Option<&str>) {
+    fn finish_leave(&mut self, now: Now, index: u32, slot: Slot, message_id: Option<&str>) {
         let id = self.connections.id(slot);
         let name = self.rooms[index as usize].name.clone();
         self.part(now, slot, index, Parting::Left);
@@ -166,7 +166,7 @@ impl Hub {
     }
 
     /// Takes a connection out of a room.
-    pub(super) fn part(&mut self, now: Now, slot: u32, index: u32, parting: Parting) {
+    pub(super) fn part(&mut self, now: Now, slot: Slot, index: u32, parting: Parting) {
         let connection = self.connections.member_mut(slot);
         let (user, place) = (connection.user, connection.place_in(index));
         connection.forget(index);

@@ -144,7 +144,7 @@ impl Hub {
     pub fn connect(&mut self, id: ConnectionId, user: &UserId, name: Option<&str>) {
         let name = name.map(|name| truncate_chars(name, 64));
         let key = self.users.hold_named(user, name);
-        let mut connection = Connection::new(id.generation, key);
+        let mut connection = Connection::new(id.serial, key);
         let welcome = ServerMessage::Welcome {
             user: self.users.view(key),
             ping_interval: self.timing.ping_interval.as_millis() as u64,
@@ -161,7 +161,7 @@ impl Hub {
         };
         self.outbox.message(id, &mut connection, &welcome);
         self.connections.insert(id, connection);
-        self.moderator.arrivals.note(id.generation);
+        self.moderator.arrivals.note(id.serial);
         self.notices.push(|| Notice::Connected { connection: id, user: user.clone() });
     }
 

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::deadline::Tick;
 use crate::error::Error;
-use crate::id::{ConnectionId, RoomName, UserId};
+use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot, UserId};
 use crate::protocol::{ErrorCode, ServerMessage};
 use crate::publication::{BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
 pub use self::command::Moderation;
-use super::arrivals::{Arrivals, MEMORY_MILLIS, is_after};
+use super::arrivals::{Arrivals, MEMORY_MILLIS};
 use super::attendance::{Here, Presence};
 use super::connection::Place;
 use super::presence::{Due, Parting};
@@ -83,7 +83,7 @@ enum Link {
 struct Task {
     moderation: Moderation,
     /// Later connections are not meant.
-    newest: u32,
+    newest: ConnectionSerial,
     /// Connections in lower slots have been looked at.
     next_slot: u32,
     /// For how many it was done.
@@ -178,7 +178,7 @@ impl Hub {
     }
 
     /// Who is meant by a command that was said at `ts`: connections up to this one, or nobody if it is too old to know.
-    fn newest_meant(&self, now: Now, ts: u64) -> Option<u32> {
+    fn newest_meant(&self, now: Now, ts: u64) -> Option<ConnectionSerial> {
         let said_at = match self.moderator.link {
             Link::New | Link::Sure => now.unix_ms,
             Link::Cut { .. } => ts,
@@ -243,8 +243,8 @@ impl Hub {
             budget.slots -= 1;
             let slot = task.next_slot;
             task.next_slot += 1;
-            let is_meant = |id: &ConnectionId| !is_after(id.generation, task.newest);
-            let Some(id) = self.connections.of_user(slot, user).filter(is_meant) else { continue };
+            let is_meant = |id: &ConnectionId| !id.serial.is_after(task.newest);
+            let Some(id) = self.connections.of_user(Slot(slot), user).filter(is_meant) else { continue };
             let is_done = match &task.moderation {
                 Moderation::Disconnect { reason, .. } => {
                     self.close(now, id, reason.clone());

@@ -2,7 +2,7 @@
 
 use thin_vec::ThinVec;
 
-use crate::id::{Epoch, RoomName};
+use crate::id::{Epoch, RoomName, Slot};
 use crate::publication::{ReadFrom, Ticket};
 use crate::room_log::{Offset, RoomLog};
 
@@ -26,13 +26,13 @@ pub(super) struct LiveMember {
 const LAGS: u32 = 1 << 31;
 
 impl LiveMember {
-    pub(super) fn new(slot: u32, cursor: Offset) -> Self {
-        debug_assert!(slot < LAGS);
-        Self { slot_and_lag: slot, cursor }
+    pub(super) fn new(slot: Slot, cursor: Offset) -> Self {
+        debug_assert!(slot.0 < LAGS);
+        Self { slot_and_lag: slot.0, cursor }
     }
 
-    pub(super) fn slot(self) -> u32 {
-        self.slot_and_lag & !LAGS
+    pub(super) fn slot(self) -> Slot {
+        Slot(self.slot_and_lag & !LAGS)
     }
 
     /// Whether its socket refused bytes; then it is in the room's list of laggards and rounds pass it over.
@@ -52,7 +52,7 @@ impl LiveMember {
 /// A member that reads history until it has reached what is delivered live.
 #[derive(Debug)]
 pub(super) struct CatchUp {
-    pub(super) slot: u32,
+    pub(super) slot: Slot,
     pub(super) reason: CatchUpReason,
     /// The life of the history that `from` counts in, once known.
     pub(super) epoch: Option<Epoch>,
@@ -108,7 +108,7 @@ pub(super) struct Pin {
 /// A member that asked to leave while the log owed it something.
 #[derive(Debug)]
 pub(super) struct Leaving {
-    pub(super) slot: u32,
+    pub(super) slot: Slot,
     pub(super) id: Option<Box<str>>,
 }
 
@@ -154,7 +154,7 @@ pub(super) struct Room {
     // These three are empty in most rooms: one word each.
     pub(super) catching_up: ThinVec<CatchUp>,
     /// Slots of the live members whose sockets refused bytes.
-    pub(super) laggards: ThinVec<u32>,
+    pub(super) laggards: ThinVec<Slot>,
     pub(super) leaving: ThinVec<Leaving>,
     pub(super) round: Option<Round>,
     /// No live member that does not lag stands before this.

@@ -50,9 +50,9 @@ impl Net {
     }
 
     pub(super) fn insert(&mut self, stream: Stream) {
-        self.generations = self.generations.wrapping_add(1);
+        self.newest = self.newest.next();
         self.stats.accepted += 1;
-        let slot = self.connections.insert(Connection::new(stream, self.generations, self.tick));
+        let slot = self.connections.insert(Connection::new(stream, self.newest, self.tick));
         let token = self.token(slot as u32);
         let connection = &mut self.connections[slot];
         if let Err(error) = connection.stream.register(&self.registry, token) {

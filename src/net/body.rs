@@ -153,9 +153,9 @@ impl Net {
         if !self.find(id).is_some_and(|connection| matches!(connection.phase, Phase::Waiting(_))) {
             return;
         }
-        let phase = &mut self.connections[id.slot as usize].phase;
+        let phase = &mut self.connections[id.slot.index()].phase;
         if let Phase::Waiting(unanswered) = std::mem::replace(phase, Phase::Draining) {
-            self.reply(id.slot, response, *unanswered, handler);
+            self.reply(id.slot.0, response, *unanswered, handler);
         }
     }
 

@@ -27,11 +27,11 @@ impl Net {
         if !self.find(id).is_some_and(super::Connection::is_open) {
             return;
         }
-        let walk = match &mut self.connections[id.slot as usize].phase {
+        let walk = match &mut self.connections[id.slot.index()].phase {
             Phase::Open { reader, .. } => reader.take().map_or_else(FrameWalk::default, |reader| reader.into_walk()),
             _ => FrameWalk::default(),
         };
-        self.begin_close(id.slot, reason, Phase::AwaitingClose(Box::new(walk)), handler);
+        self.begin_close(id.slot.0, reason, Phase::AwaitingClose(Box::new(walk)), handler);
     }
 
     pub(super) fn begin_close(&mut self, slot: u32, reason: CloseReason, phase: Phase, handler: &mut impl Handler) {

@@ -2,7 +2,7 @@
 
 use crate::deadline::Tick;
 use crate::frame::FrameWalk;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, ConnectionSerial, Slot};
 
 use super::body::{Unanswered, Unfinished};
 use super::output::Output;
@@ -13,7 +13,7 @@ use super::stream::Stream;
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: Stream,
-    pub(super) generation: u32,
+    pub(super) serial: ConnectionSerial,
     pub(super) phase: Phase,
     /// There is one only while something waits in it.
     pub(super) output: Option<Box<Output>>,
@@ -72,10 +72,10 @@ pub(super) enum Flag {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, generation: u32, now: Tick) -> Self {
+    pub(super) fn new(stream: Stream, serial: ConnectionSerial, now: Tick) -> Self {
         Self {
             stream,
-            generation,
+            serial,
             phase: Phase::Head(None),
             output: None,
             since: now,
@@ -87,7 +87,7 @@ impl Connection {
     }
 
     pub(super) fn id(&self, slot: u32) -> ConnectionId {
-        ConnectionId { slot, generation: self.generation }
+        ConnectionId { slot: Slot(slot), serial: self.serial }
     }
 
     #[inline]

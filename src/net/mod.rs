@@ -42,7 +42,7 @@ use self::reader::Reader;
 use crate::config::{Config, Limits, Timing, long_list};
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, ConnectionSerial};
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
@@ -125,7 +125,7 @@ pub struct Net {
     tokens: Range<usize>,
     listeners: Vec<PolledListener>,
     connections: Slab<Connection>,
-    generations: u32,
+    newest: ConnectionSerial,
     open: usize,
     tick: Tick,
     /// What every read reads into.
@@ -166,7 +166,7 @@ impl Net {
             tokens,
             listeners: Vec::new(),
             connections: Slab::with_capacity(long_list::<Connection>()),
-            generations: 0,
+            newest: ConnectionSerial::default(),
             open: 0,
             tick: Tick::default(),
             buffer: vec![0; READ_BYTES_MAX].into_boxed_slice(),
@@ -323,7 +323,7 @@ impl Net {
     }
 
     fn find(&self, id: ConnectionId) -> Option<&Connection> {
-        self.connections.get(id.slot as usize).filter(|connection| connection.generation == id.generation)
+        self.connections.get(id.slot.index()).filter(|connection| connection.serial == id.serial)
     }
 }
 

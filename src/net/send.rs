@@ -101,7 +101,7 @@ impl Net {
         if connection.output_bytes() + frames.len() > self.limits.output_bytes_max {
             return false;
         }
-        self.append_output(id.slot, frames);
+        self.append_output(id.slot.0, frames);
         true
     }
 

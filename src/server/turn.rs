@@ -29,7 +29,7 @@ impl Server {
         self.deliver_own(now);
         let (net, clock) = (&mut self.net, &mut self.clock);
         let sends_max = self.config.limits.sends_per_turn;
-        self.hub.flush_rooms(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot, frames));
+        self.hub.flush_rooms(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot.0, frames));
         self.net.free();
         // Behind the freeing, which nothing else may follow: nobody would wake the loop to see that all have gone.
         self.advance_shutdown(now);

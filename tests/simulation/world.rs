@@ -1,13 +1,13 @@
 //! The world around a hub: clock, bus, sockets and clients; one turn of it, and what must hold after each.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use roomcast::bus::{Bus, LocalBus};
 use roomcast::hub::{Hub, OpenPolicy, Output};
-use roomcast::id::{ConnectionId, RoomName, UserId};
+use roomcast::id::{ConnectionId, RoomName, Slot, UserId};
 use roomcast::protocol::PresenceStatus;
 use roomcast::publication::{BusEvent, BusRequest, Outcome, PresenceChange, Ticket};
 use roomcast::time::Now;
@@ -57,8 +57,8 @@ pub(crate) struct World {
     pub(crate) seats: Vec<Seat>,
     /// Which seat's connection is in a slot.
     slots: Vec<Option<usize>>,
-    generation: u32,
-    closed: BTreeSet<(u32, u32)>,
+    serial: u32,
+    closed: HashSet<ConnectionId>,
     tickets: BTreeMap<Ticket, RoomName>,
     publications: usize,
     /// How many reads of history the hub has asked for.
@@ -106,8 +106,8 @@ impl World {
             truth: Truth::new(settings.rooms),
             seats,
             slots: Vec::new(),
-            generation: 0,
-            closed: BTreeSet::new(),
+            serial: 0,
+            closed: HashSet::new(),
             tickets: BTreeMap::new(),
             publications: 0,
             reads: 0,
@@ -133,21 +133,21 @@ impl World {
         self.now.unix_ms += millis;
     }
 
-    /// A name for a new connection: the lowest free slot, and a generation of its own.
+    /// A name for a new connection: the lowest free slot, and a serial of its own.
     pub(crate) fn take_slot(&mut self, seat: usize) -> ConnectionId {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
         });
         self.slots[slot] = Some(seat);
-        self.generation += 1;
-        ConnectionId { slot: slot as u32, generation: self.generation }
+        self.serial += 1;
+        ConnectionId::new(slot as u32, self.serial)
     }
 
     /// A seat's connection is gone on the side of the hub.
     pub(crate) fn forget_link(&mut self, seat: usize) {
         let Some(link) = &self.seats[seat].link else { return };
-        self.slots[link.id.slot as usize] = None;
+        self.slots[link.id.slot.index()] = None;
         self.coverage.torn += link.torn;
         let user = self.seats[seat].user;
         for (room, view) in self.seats[seat].views.iter().enumerate() {
@@ -278,16 +278,16 @@ impl World {
         let mut gone = Vec::new();
         hub.drain_output(|output| match output {
             Output::Frames(id, frames) => {
-                assert!(!closed.contains(&(id.slot, id.generation)), "frames for {id} after its close");
+                assert!(!closed.contains(&id), "frames for {id} after its close");
                 note_joined(frames, bus);
                 if let Some(link) = link_of(seats, slots, id) {
                     link.push_own(frames);
                 }
             }
             Output::Close(id, _) => {
-                assert!(closed.insert((id.slot, id.generation)), "{id} is closed twice");
+                assert!(closed.insert(id), "{id} is closed twice");
                 if link_of(seats, slots, id).is_some() {
-                    gone.push(slots[id.slot as usize].expect("it has a link"));
+                    gone.push(slots[id.slot.index()].expect("it has a link"));
                 }
             }
         });
@@ -316,7 +316,7 @@ impl World {
         let Self { hub, seats, slots, .. } = self;
         let took = Cell::new(Duration::ZERO);
         let clock = &mut || Now { uptime: self.now.uptime + took.get(), ..self.now };
-        hub.flush_rooms(self.now, sends_max, clock, &mut |slot, frames| {
+        hub.flush_rooms(self.now, sends_max, clock, &mut |Slot(slot), frames| {
             took.set(took.get() + Duration::from_micros(self.settings.send_micros));
             assert!(!frames.is_empty(), "an empty send to slot {slot}");
             let seat = slots.get(slot as usize).copied().flatten();
@@ -377,7 +377,7 @@ impl World {
 }
 
 fn link_of<'a>(seats: &'a mut [Seat], slots: &[Option<usize>], id: ConnectionId) -> Option<&'a mut Link> {
-    let seat = slots.get(id.slot as usize).copied().flatten()?;
+    let seat = slots.get(id.slot.index()).copied().flatten()?;
     seats[seat].link.as_mut().filter(|link| link.id == id)
 }
 

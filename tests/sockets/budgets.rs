@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use roomcast::bus::LocalBus;
 use roomcast::hub::{Hub, OpenPolicy};
+use roomcast::id::Slot;
 use roomcast::{Config, ConnectionId, Now, UserId};
 
 use crate::support::local_room::run_bus;
@@ -19,7 +20,7 @@ fn a_rush_of_deadlines_is_spread_over_turns() {
     let mut bus = LocalBus::new(&config, 1);
     let count = 2000;
     for slot in 0..count {
-        let id = ConnectionId { slot, generation: 1 };
+        let id = ConnectionId::new(slot, 1);
         hub.connect(id, &UserId::new(&format!("user-{slot}")).unwrap(), None);
         hub.handle_text(at(1), id, &format!(r#"{{"type":"join","room":"room-{slot}"}}"#));
         run_bus(&mut hub, &mut bus, at(1));
@@ -68,7 +69,7 @@ impl Rooms {
         let hub = Hub::new(&config, Box::new(OpenPolicy));
         let mut rooms = Self { hub, bus: LocalBus::new(&config, 1), uptime: Duration::from_secs(1) };
         for slot in 0..GIANT + 2 * small {
-            let id = ConnectionId { slot, generation: 1 };
+            let id = ConnectionId::new(slot, 1);
             rooms.hub.connect(id, &UserId::new(&format!("user-{slot}")).unwrap(), None);
             let room = if slot < GIANT { "giant".to_owned() } else { format!("small-{}", (slot - GIANT) / 2) };
             rooms.tell(slot, &format!(r#"{{"type":"join","room":"{room}"}}"#));
@@ -82,7 +83,7 @@ impl Rooms {
 
     fn tell(&mut self, slot: u32, text: &str) {
         let now = Now { uptime: self.uptime, unix_ms: 0 };
-        self.hub.handle_text(now, ConnectionId { slot, generation: 1 }, text);
+        self.hub.handle_text(now, ConnectionId::new(slot, 1), text);
         run_bus(&mut self.hub, &mut self.bus, now);
     }
 
@@ -104,7 +105,7 @@ impl Rooms {
             looks.set(looks.get() + 1);
             Now { uptime: uptime.get(), unix_ms: 0 }
         };
-        self.hub.flush_rooms(began, 64, clock, &mut |slot, frames| {
+        self.hub.flush_rooms(began, 64, clock, &mut |Slot(slot), frames| {
             uptime.set(uptime.get() + send);
             *turn.sends.entry(if slot < GIANT { "giant" } else { "small" }).or_default() += 1;
             frames.len()

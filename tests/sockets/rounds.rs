@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use roomcast::bus::LocalBus;
 use roomcast::hub::{Hub, OpenPolicy};
+use roomcast::id::Slot;
 use roomcast::{Config, ConnectionId, Now, RoomName, UserId};
 
 use crate::support::host::{self, Host, LOOK};
@@ -30,7 +31,7 @@ struct Hall {
 }
 
 fn id(slot: u32) -> ConnectionId {
-    ConnectionId { slot, generation: 1 }
+    ConnectionId::new(slot, 1)
 }
 
 fn delayed(millis: u64) -> Config {
@@ -111,7 +112,7 @@ impl Hall {
         let before = self.sent.len();
         let (uptime, sent, full) = (Cell::new(self.uptime), &mut self.sent, self.full);
         let clock = &mut || Now { uptime: uptime.get(), unix_ms: 0 };
-        self.hub.flush_rooms(now, sends_max, clock, &mut |slot, frames| {
+        self.hub.flush_rooms(now, sends_max, clock, &mut |Slot(slot), frames| {
             uptime.set(uptime.get() + self.send);
             if full == Some(slot) {
                 return 0;

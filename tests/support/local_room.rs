@@ -21,7 +21,7 @@ impl LocalRoom {
         config.limits.history_messages_max = 10;
         let mut room = Self { hub: Hub::new(&config, Box::new(OpenPolicy)), bus: LocalBus::new(&config, 1) };
         for slot in 0..members {
-            let id = ConnectionId { slot, generation: 1 };
+            let id = ConnectionId::new(slot, 1);
             room.hub.connect(id, &UserId::new(&format!("user-{slot:06}")).unwrap(), None);
             room.hub.handle_text(Now::default(), id, r#"{"type":"join","room":"lobby"}"#);
             room.run_bus();
@@ -33,7 +33,7 @@ impl LocalRoom {
 
     /// A member says something; it is in the log now.
     pub fn say(&mut self, message: &str) {
-        let sender = ConnectionId { slot: 0, generation: 1 };
+        let sender = ConnectionId::new(0, 1);
         self.hub.handle_text(Now::default(), sender, message);
         self.run_bus();
     }

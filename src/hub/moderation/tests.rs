@@ -17,7 +17,7 @@ struct Node {
     tops: BTreeMap<RoomName, u64>,
     /// Whether history can be read.
     is_readable: bool,
-    generations: u32,
+    serials: u32,
     published: Vec<Bytes>,
 }
 
@@ -46,7 +46,7 @@ impl Node {
             now: Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 },
             tops: BTreeMap::new(),
             is_readable: true,
-            generations: 0,
+            serials: 0,
             published: Vec::new(),
         }
     }
@@ -117,8 +117,8 @@ impl Node {
 
     /// A connection of a user, in these rooms.
     fn connect(&mut self, slot: u32, who: &str, rooms: &[&str]) -> ConnectionId {
-        self.generations += 1;
-        let id = ConnectionId { slot, generation: self.generations };
+        self.serials += 1;
+        let id = ConnectionId::new(slot, self.serials);
         self.hub.connect(id, &user(who), None);
         for room in rooms {
             self.hub.handle_text(self.now, id, &format!(r#"{{"type":"join","room":"{room}"}}"#));
@@ -134,7 +134,7 @@ impl Node {
     /// What came since the last time: of each slot the texts in order, with `close` and the code.
     fn output(&mut self) -> BTreeMap<u32, String> {
         let mut said: BTreeMap<u32, String> = BTreeMap::new();
-        let mut add = |slot: u32, text: &[u8]| {
+        let mut add = |Slot(slot): Slot, text: &[u8]| {
             *said.entry(slot).or_default() += &String::from_utf8_lossy(text);
         };
         self.hub.drain_output(|output| match output {
@@ -229,7 +229,7 @@ fn a_kick_ends_a_grace_and_a_disconnection_does_not() {
         }
         node.command(&command);
         let said = node.output();
-        let offline = said.get(&bob.slot).is_some_and(|said| said.contains("offline"));
+        let offline = said.get(&bob.slot.0).is_some_and(|said| said.contains("offline"));
         assert_eq!(offline, is_offline, "{command:?}: {said:?}");
     }
 }
