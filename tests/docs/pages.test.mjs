@@ -94,6 +94,14 @@ test('every environment variable that a page names exists', () => {
   }
 });
 
+test('docs/protocol.md has every error code, and whether it is temporary', () => {
+  const source = execFileSync('git', ['grep', '-hE', '^    [A-Z][A-Za-z]+ "[a-z_]+" (true|false),$', '--', 'src/protocol*'], { cwd: ROOT }).toString();
+  const declared = [...source.matchAll(/"([a-z_]+)" (true|false)/g)].map(([, code, temporary]) => `${code} ${temporary === 'true' ? 'yes' : 'no'}`);
+  const rows = read('docs/protocol.md').prose.map((line) => /^\| `([a-z_]+)` \| (yes|no) \|/.exec(line)).filter(Boolean);
+  assert.ok(declared.length > 10, 'the table of codes is in src/protocol');
+  assert.deepEqual(rows.map(([, code, temporary]) => `${code} ${temporary}`).sort(), declared.sort());
+});
+
 test('every metric that a page names exists, and docs/operating.md names every metric', async () => {
   const redis = startRedis();
   const server = await startServer({ flags: ['--metrics', '--redis', redis.url] });
