@@ -1,11 +1,12 @@
 //! A WebSocket echo server on `roomcast::net` alone, without the chat, so that conformance suites can be run against
 //! exactly the code that carries it: `cargo run --release --example echo -- --listen 127.0.0.1:9001 --message-bytes 16MiB`.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use clap::Parser;
 use mio::{Events, Poll};
-use roomcast::net::{Answer, Handler, Handshake, Listener, Net, Output, Verdict};
+use roomcast::net::{BodyDecision, Capacity, Handler, Handshake, HeadDecision, Listener, Net, Verdict, WriteBuffer};
 use roomcast::{Config, ConnectionId, Now};
 
 /// Sends every message back.
@@ -22,21 +23,37 @@ struct Flags {
 struct Echo;
 
 impl Handler for Echo {
-    fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, _is_full: bool) -> Answer {
-        Handshake::check(request).map_or_else(Answer::Respond, Answer::Upgrade)
+    type Admission = ();
+    type Route = Infallible;
+
+    fn on_request(
+        &mut self,
+        _id: ConnectionId,
+        request: &http::Request<()>,
+        _capacity: Capacity,
+    ) -> HeadDecision<(), Infallible> {
+        match Handshake::check(request) {
+            Ok(handshake) => HeadDecision::Upgrade(handshake, ()),
+            Err(response) => HeadDecision::Respond(response),
+        }
     }
 
-    fn on_text(&mut self, _id: ConnectionId, text: &str, output: &mut Output) -> Verdict {
-        output.text(text);
+    fn on_body(&mut self, _id: ConnectionId, route: Infallible, _body: &[u8]) -> BodyDecision {
+        // No request has a body that is read.
+        match route {}
+    }
+
+    fn on_text(&mut self, _id: ConnectionId, text: &str, answers: &mut WriteBuffer) -> Verdict {
+        answers.text(text);
         Verdict::Continue
     }
 
-    fn on_binary(&mut self, _id: ConnectionId, bytes: &[u8], output: &mut Output) -> Verdict {
-        output.binary(bytes);
+    fn on_binary(&mut self, _id: ConnectionId, bytes: &[u8], answers: &mut WriteBuffer) -> Verdict {
+        answers.binary(bytes);
         Verdict::Continue
     }
 
-    fn on_open(&mut self, _id: ConnectionId) {}
+    fn on_open(&mut self, _id: ConnectionId, _admission: ()) {}
     fn on_drained(&mut self, _id: ConnectionId) {}
     fn on_stalled(&mut self, _id: ConnectionId) {}
     fn on_closed(&mut self, _id: ConnectionId) {}

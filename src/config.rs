@@ -85,6 +85,9 @@ pub struct Limits {
     pub head_bytes_max: usize,
     /// Bytes of an inbound message, all fragments together; beyond them close 1009.
     pub message_bytes_max: usize,
+    /// Handshakes that wait for the decision of an [`Authenticator`](crate::Authenticator); beyond them `/ws` answers 503. What one read
+    /// brought behind a handshake is kept with it.
+    pub admissions_pending_max: u32,
     /// Fragments of an inbound message; beyond them close 1009.
     pub fragments_max: u32,
     /// Bytes of the `data` of a chat message; beyond them error `too_large`.
@@ -143,6 +146,7 @@ impl Default for Limits {
             connections_reserved: 64,
             head_bytes_max: 8 * 1024,
             message_bytes_max: 16 * 1024,
+            admissions_pending_max: 1024,
             fragments_max: 16 * 1024,
             data_bytes_max: 4 * 1024,
             output_bytes_max: 256 * 1024,
@@ -194,6 +198,8 @@ pub struct Timing {
     pub handshake_timeout: Duration,
     /// From the end of a request to an answer that has to wait for the bus; beyond it 504. A bus should give up earlier.
     pub answer_timeout: Duration,
+    /// From a handshake to the decision about it, if that has to wait; beyond it 504.
+    pub admission_timeout: Duration,
     /// How long a closing connection may take to say goodbye before it is cut.
     pub close_timeout: Duration,
     /// Silence of a client after which the server pings it.
@@ -224,6 +230,7 @@ impl Default for Timing {
         Self {
             handshake_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(75),
+            admission_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
@@ -268,6 +275,7 @@ impl Limits {
         within("reserved connections", self.connections_reserved.into(), 1, 65_536)?;
         within("head-bytes", self.head_bytes_max as u64, 512, 64 * kib)?;
         within("message-bytes", self.message_bytes_max as u64, 128, 64 * 1024 * kib)?;
+        within("pending admissions", self.admissions_pending_max.into(), 1, 1 << 20)?;
         within("fragments", self.fragments_max.into(), 1, u32::MAX.into())?;
         within("data-bytes", self.data_bytes_max as u64, 0, self.message_bytes_max as u64)?;
         within("output-bytes", self.output_bytes_max as u64, 128 * kib, gib)?;
@@ -322,6 +330,7 @@ impl Timing {
         for (name, found, least) in [
             ("handshake-timeout", self.handshake_timeout, tick),
             ("answer-timeout", self.answer_timeout, tick),
+            ("admission timeout", self.admission_timeout, tick),
             ("close-timeout", self.close_timeout, tick),
             ("ping-interval", self.ping_interval, tick),
             ("pong-timeout", self.pong_timeout, tick),

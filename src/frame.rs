@@ -127,7 +127,7 @@ pub fn boundary_after(frames: &[u8], position: usize) -> usize {
 /// tungstenite does not tell whether a parser is between two messages; this does, without looking at payloads, for
 /// about 15 ns a message.
 #[derive(Debug, Default)]
-pub struct FrameWalk {
+pub struct FrameTracker {
     header: [u8; 14],
     header_bytes: u8,
     payload_left: u64,
@@ -136,7 +136,7 @@ pub struct FrameWalk {
     closed: bool,
 }
 
-impl FrameWalk {
+impl FrameTracker {
     /// Follows the next bytes of the stream.
     pub fn advance(&mut self, mut input: &[u8]) {
         while !input.is_empty() && !self.closed {
@@ -259,7 +259,7 @@ mod tests {
         }
         // Every way to cut the stream into two.
         for cut in 0..=all.len() {
-            let mut walk = FrameWalk::default();
+            let mut walk = FrameTracker::default();
             walk.advance(&all[..cut]);
             assert_eq!(walk.at_rest(), rests.contains(&cut), "at {cut}");
             walk.advance(&all[cut..]);
@@ -267,7 +267,7 @@ mod tests {
             assert_eq!(walk.largest(), 300);
         }
         // Byte by byte.
-        let mut walk = FrameWalk::default();
+        let mut walk = FrameTracker::default();
         for (i, byte) in all.iter().enumerate() {
             walk.advance(&[*byte]);
             assert_eq!(walk.at_rest(), rests.contains(&(i + 1)), "after {i}");
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_walk_ends_at_close() {
-        let mut walk = FrameWalk::default();
+        let mut walk = FrameTracker::default();
         walk.advance(&[0x88, 0x80, 1, 2, 3, 4, 0xff, 0xff, 0xff]);
         assert!(walk.closed());
     }

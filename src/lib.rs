@@ -30,10 +30,15 @@ pub mod time;
 
 pub use config::Config;
 pub use error::Error;
-pub use hub::{HostPublication, Moderation, Notice, Policy};
+/// The types of requests and statuses that an [`Authenticator`] and a [`net::Handler`] see.
+pub use http;
+pub use hub::{Caller, HostPublication, Moderation, Notice, OpenPolicy, Policy};
 pub use id::{ConnectionId, RoomName, UserId};
-pub use net::Listener;
-pub use server::{HostLoop, Remote, Server, ServerBuilder, Stats};
+pub use net::{AdmissionTicket, Listener};
+pub use server::{
+    Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server, ServerBuilder,
+    Stats, open_identity,
+};
 pub use time::Now;
 
 /// The Rust blocks of the pages are doctests.

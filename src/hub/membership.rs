@@ -11,7 +11,7 @@ use super::connection::Place;
 use super::notice::Notice;
 use super::presence::Parting;
 use super::room::{CatchUp, CatchUpReason, CatchUpStep, Leaving, LiveMember, Room, Shown, Waiting};
-use super::{Hub, Refused};
+use super::{Caller, Hub, Refused};
 
 impl Hub {
     pub(super) fn handle_join(
@@ -35,7 +35,8 @@ impl Hub {
         if connection.rooms().len() >= most as usize {
             return Err((ErrorCode::TooManyRooms, format!("already in {most} rooms; {most} are allowed")));
         }
-        self.policy.allow_join(self.users.id(user), &name).map_err(|words| (ErrorCode::Forbidden, words))?;
+        let caller = Caller { connection: id, user: self.users.id(user) };
+        self.policy.allow_join(&caller, &name).map_err(|words| (ErrorCode::Forbidden, words))?;
         let index = match existing {
             Some(index) => index,
             None => self.open_room(&name)?,

@@ -31,7 +31,7 @@ use slab::Slab;
 pub use self::moderation::Moderation;
 pub use self::notice::Notice;
 pub use self::outbox::Output;
-pub use self::policy::{Identity, OpenPolicy, Policy, Refusal, open_identity};
+pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;
 pub use self::stats::HubStats;
 
@@ -128,11 +128,6 @@ impl Hub {
         };
         hub.open_moderation();
         hub
-    }
-
-    /// The policy, for the admission of requests.
-    pub fn policy_mut(&mut self) -> &mut dyn Policy {
-        &mut *self.policy
     }
 
     /// Whether a user has a connection here or is in grace.

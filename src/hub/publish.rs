@@ -14,7 +14,7 @@ use crate::time::Now;
 use super::connection::Place;
 use super::notice::Notice;
 use super::room::RoomRef;
-use super::{Complaint, Hub, Refused};
+use super::{Caller, Complaint, Hub, Refused};
 
 /// What the bus has been asked and has not answered.
 #[derive(Debug)]
@@ -72,15 +72,11 @@ impl Hub {
         if text.is_empty() {
             return Err((ErrorCode::BadMessage, "chat without text; at least one byte is needed".to_owned()));
         }
-        let data_bytes = message.data.map_or(0, |data| data.get().len());
-        if data_bytes > self.limits.data_bytes_max {
-            let words = format!("data of {data_bytes} bytes exceeds {}", self.limits.data_bytes_max);
-            return Err((ErrorCode::TooLarge, words));
-        }
+        self.check_data(message.data)?;
         let user = self.connections.member(id.slot).user;
         let (name, user_id) = (self.rooms[index as usize].name.clone(), self.users.id(user).clone());
         self.policy
-            .allow_message(&user_id, &name, text, message.data.map(RawValue::get))
+            .allow_message(&Caller { connection: id, user: &user_id }, &name, text, message.data.map(RawValue::get))
             .map_err(|words| (ErrorCode::Forbidden, words))?;
         let chat = Chat {
             room: name.as_str(),
@@ -146,6 +142,14 @@ impl Hub {
         self.apart.answers.pop_front()
     }
 
+    fn check_data(&self, data: Option<&RawValue>) -> Result<(), Refused> {
+        let (found, most) = (data.map_or(0, |data| data.get().len()), self.limits.data_bytes_max);
+        if found > most {
+            return Err((ErrorCode::TooLarge, format!("data of {found} bytes exceeds {most}")));
+        }
+        Ok(())
+    }
+
     /// Whether a publication of the host would be taken now.
     pub(super) fn check_can_publish(&self) -> Result<(), Refused> {
         if self.is_draining {
@@ -171,6 +175,7 @@ impl Hub {
             let most = protocol::ID_BYTES_MAX;
             return Err((ErrorCode::BadMessage, format!("id of {} bytes; 1 to {most} are allowed", id.len())));
         }
+        self.check_data(publication.data.as_deref())?;
         let chat = Chat {
             room: publication.room.as_str(),
             user_id: publication.user.as_str(),

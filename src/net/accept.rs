@@ -2,10 +2,10 @@
 
 use super::connection::Connection;
 use super::listener::{AcceptTrouble, accept_trouble};
-use super::stream::Stream;
+use super::transport::Transport;
 use super::{ACCEPT_AGAIN, Net};
 
-impl Net {
+impl<R> Net<R> {
     /// Whether a connection may be waiting that there is room for.
     pub(super) fn can_accept(&self) -> bool {
         self.accept_paused_until.is_none()
@@ -34,7 +34,7 @@ impl Net {
 
     fn accept_one(&mut self, index: usize) {
         match self.listeners[index].accept() {
-            Ok(stream) => self.insert(stream),
+            Ok(transport) => self.insert(transport),
             Err(error) => match accept_trouble(&error) {
                 AcceptTrouble::Nobody => self.listeners[index].is_ready = false,
                 AcceptTrouble::One => log::debug!("a connection was lost before it was accepted: {error}"),
@@ -49,13 +49,13 @@ impl Net {
         }
     }
 
-    pub(super) fn insert(&mut self, stream: Stream) {
+    pub(super) fn insert(&mut self, transport: Transport) {
         self.newest = self.newest.next();
         self.stats.accepted += 1;
-        let slot = self.connections.insert(Connection::new(stream, self.newest, self.tick));
+        let slot = self.connections.insert(Connection::new(transport, self.newest, self.tick));
         let token = self.token(slot as u32);
         let connection = &mut self.connections[slot];
-        if let Err(error) = connection.stream.register(&self.registry, token) {
+        if let Err(error) = connection.transport.register(&self.registry, token) {
             log::warn!("cannot poll a new connection: {error}");
             self.connections.remove(slot);
             return;

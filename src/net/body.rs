@@ -6,22 +6,27 @@ use http::{HeaderMap, Request, StatusCode, Version};
 use crate::id::ConnectionId;
 
 use super::connection::Phase;
-use super::http::{BodyRules, Reply, Response};
+use super::http::{BodyDecision, BodyRules, Response};
 use super::{Handler, Net};
 
 /// What a client that waits for permission gets (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// A request whose body has not come to its end.
+/// A request whose body is not complete.
 #[derive(Debug)]
-pub(super) struct Unfinished {
+pub(super) struct PartialRequest<R> {
     request: Request<()>,
     rules: BodyRules,
+    route: R,
     bytes: Vec<u8>,
     bytes_wanted: usize,
 }
 
-impl Unfinished {
+impl<R> PartialRequest<R> {
+    pub(super) fn new(request: Request<()>, rules: BodyRules, route: R) -> Self {
+        Self { request, rules, route, bytes: Vec::new(), bytes_wanted: 0 }
+    }
+
     pub(super) fn rules(&self) -> &BodyRules {
         &self.rules
     }
@@ -29,14 +34,14 @@ impl Unfinished {
 
 /// A request that is complete and waits for its answer.
 #[derive(Debug)]
-pub(super) struct Unanswered {
+pub(super) struct PendingResponse {
     pub(super) rules: BodyRules,
     /// What came behind it in the same read.
     rest: Vec<u8>,
     after: After,
 }
 
-/// What an answer is followed by.
+/// What follows an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum After {
     TheEnd,
@@ -54,8 +59,8 @@ impl After {
 
 /// How many bytes of body a request has that is allowed `bytes_max` of them.
 ///
-/// Chunks are not read: who publishes knows what it says before it says it, and two ways to tell where a request ends are one too
-/// many (RFC 9112 section 11.2). So any doubt about that ends the connection.
+/// Chunks are not read: a back-end knows what it publishes before it does, and two ways to tell where a request ends are one
+/// too many (RFC 9112 section 11.2). Any doubt about its end closes the connection.
 ///
 /// # Errors
 /// Status and sentence of the refusal.
@@ -73,14 +78,14 @@ fn body_bytes(headers: &HeaderMap, bytes_max: usize) -> Result<usize, (StatusCod
     let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
     if !is_number || lengths.iter().any(|other| other != length) {
         let found: Vec<_> = lengths.iter().map(|length| String::from_utf8_lossy(length)).collect();
-        let words = format!("Content-Length is {:?}; one number is allowed", found.join(", "));
-        return Err((StatusCode::BAD_REQUEST, words));
+        let reason = format!("Content-Length is {:?}; one number is allowed", found.join(", "));
+        return Err((StatusCode::BAD_REQUEST, reason));
     }
     let length = String::from_utf8_lossy(length);
     // Digits that no number holds are too many bytes as well.
     length.parse().ok().filter(|bytes| *bytes <= bytes_max).ok_or_else(|| {
-        let words = format!("body of {length} bytes exceeds {bytes_max}");
-        (StatusCode::PAYLOAD_TOO_LARGE, words)
+        let reason = format!("body of {length} bytes exceeds {bytes_max}");
+        (StatusCode::PAYLOAD_TOO_LARGE, reason)
     })
 }
 
@@ -90,32 +95,32 @@ fn expects_continue(request: &Request<()>) -> bool {
     expected && request.version() == Version::HTTP_11
 }
 
-impl Net {
+impl<R> Net<R> {
     /// A head has come whose body is wanted; `bytes` is what came behind it.
     pub(super) fn begin_body(
         &mut self,
         slot: u32,
-        request: Request<()>,
-        rules: BodyRules,
+        mut partial: PartialRequest<R>,
         bytes: &[u8],
-        handler: &mut impl Handler,
+        handler: &mut impl Handler<Route = R>,
     ) {
-        let bytes_wanted = match body_bytes(request.headers(), rules.bytes_max) {
+        let PartialRequest { request, rules, .. } = &partial;
+        partial.bytes_wanted = match body_bytes(request.headers(), rules.bytes_max) {
             Ok(wanted) => wanted,
-            Err((status, words)) => return self.answer(slot, &(rules.refuse)(status, &words), false, handler),
+            Err((status, reason)) => return self.answer(slot, &(rules.refuse)(status, &reason), handler),
         };
-        if expects_continue(&request) && bytes.len() < bytes_wanted {
-            self.append_output(slot, CONTINUE);
+        if expects_continue(&partial.request) && bytes.len() < partial.bytes_wanted {
+            self.append_bytes(slot, CONTINUE);
         }
         // Its time begins anew: the head took what it took.
         let connection = &mut self.connections[slot as usize];
         connection.since = self.tick;
-        connection.phase = Phase::Body(Box::new(Unfinished { request, rules, bytes: Vec::new(), bytes_wanted }));
+        connection.phase = Phase::Body(Box::new(partial));
         self.take_body(slot, bytes, handler);
     }
 
     /// More of a body has come.
-    pub(super) fn take_body(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+    pub(super) fn take_body(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot as usize];
         let Phase::Body(body) = &mut connection.phase else { return };
         let missing = body.bytes_wanted - body.bytes.len();
@@ -124,7 +129,7 @@ impl Net {
         }
         let id = connection.id(slot);
         let Phase::Body(body) = std::mem::replace(&mut connection.phase, Phase::Draining) else { return };
-        let Unfinished { request, rules, bytes: mut kept, .. } = *body;
+        let PartialRequest { request, rules, route, bytes: mut kept, .. } = *body;
         let (last, rest) = bytes.split_at(missing);
         // Nearly always the whole body comes at once, and nothing has to be kept.
         let whole = if kept.is_empty() {
@@ -133,50 +138,56 @@ impl Net {
             kept.extend_from_slice(last);
             &kept
         };
-        let reply = handler.on_body(id, &request, whole);
+        let decision = handler.on_body(id, route, whole);
         let after = After::wanted(&request);
         let rest = if after == After::AnotherRequest { rest.to_vec() } else { Vec::new() };
-        let unanswered = Unanswered { rules, rest, after };
-        match reply {
-            Reply::Now(response) => self.reply(slot, &response, unanswered, handler),
-            Reply::Later => {
+        let unanswered = PendingResponse { rules, rest, after };
+        match decision {
+            BodyDecision::Respond(response) => self.reply(slot, &response, unanswered, handler),
+            BodyDecision::Later => {
                 let connection = &mut self.connections[slot as usize];
-                connection.phase = Phase::Waiting(Box::new(unanswered));
+                connection.phase = Phase::AwaitingResponse(Box::new(unanswered));
                 connection.since = self.tick;
                 self.schedule_by(slot, self.tick.after(self.timing.answer_timeout));
             }
         }
     }
 
-    /// Answers a request whose answer was to come [later](Reply::Later); a stale id is ignored, and so is one that waits for nothing.
-    pub fn respond(&mut self, id: ConnectionId, response: &Response, handler: &mut impl Handler) {
-        if !self.find(id).is_some_and(|connection| matches!(connection.phase, Phase::Waiting(_))) {
+    /// Answers a request whose answer was to come [later](BodyDecision::Later); an id that is out of date or waits for nothing is
+    /// ignored.
+    pub fn respond(&mut self, id: ConnectionId, response: &Response, handler: &mut impl Handler<Route = R>) {
+        if !self.find(id).is_some_and(|connection| matches!(connection.phase, Phase::AwaitingResponse(_))) {
             return;
         }
         let phase = &mut self.connections[id.slot.index()].phase;
-        if let Phase::Waiting(unanswered) = std::mem::replace(phase, Phase::Draining) {
+        if let Phase::AwaitingResponse(unanswered) = std::mem::replace(phase, Phase::Draining) {
             self.reply(id.slot.0, response, *unanswered, handler);
         }
     }
 
-    fn reply(&mut self, slot: u32, response: &Response, unanswered: Unanswered, handler: &mut impl Handler) {
-        // Who has stopped listening wants connections to end.
-        if unanswered.after == After::TheEnd || self.listeners.is_empty() {
-            return self.answer(slot, response, false, handler);
+    fn reply(
+        &mut self,
+        slot: u32,
+        response: &Response,
+        unanswered: PendingResponse,
+        handler: &mut impl Handler<Route = R>,
+    ) {
+        if unanswered.after == After::TheEnd || self.is_draining() {
+            return self.answer(slot, response, handler);
         }
         self.note_answer(slot, response);
         let rest = unanswered.rest;
         let connection = &mut self.connections[slot as usize];
-        connection.phase = Phase::Between((!rest.is_empty()).then(|| Box::new(rest)));
+        connection.phase = Phase::KeepAlive((!rest.is_empty()).then(|| Box::new(rest)));
         connection.since = self.tick;
-        // It is read on when this is written: who does not take answers is not asked for more questions.
-        self.append_output(slot, &response.to_bytes_kept());
+        // The next request is read when this is written: a peer that takes no answers is asked for no further questions.
+        self.append_bytes(slot, &response.to_kept_bytes());
         self.schedule_by(slot, self.tick.after(self.timing.handshake_timeout));
     }
 
-    /// Goes on with a request that had come behind another; says whether there is one.
-    pub(super) fn take_rest(&mut self, slot: u32, handler: &mut impl Handler) -> bool {
-        let Phase::Between(rest) = &mut self.connections[slot as usize].phase else { return false };
+    /// Goes on with a request that had come behind another one; says whether there is one.
+    pub(super) fn take_rest(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) -> bool {
+        let Phase::KeepAlive(rest) = &mut self.connections[slot as usize].phase else { return false };
         let Some(rest) = rest.take() else { return false };
         self.take_bytes(slot, &rest, handler);
         true

@@ -6,80 +6,117 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::deadline::Tick;
-use crate::frame::{FrameWalk, PING};
+use crate::frame::{FrameTracker, PING};
 use crate::id::ConnectionId;
 use crate::protocol::CloseReason;
 
 use super::connection::{Flag, Phase};
 use super::http::Response;
-use super::{Handler, Net};
+use super::{Drain, Handler, Net};
 
 /// How many connections a turn frees. Closing a socket is a system call of many microseconds; a mass disconnect must
 /// not stall everybody else.
 const FREED_PER_TURN: usize = 256;
 
+/// How many slots a drain looks at in a turn.
+const SLOTS_DRAINED_PER_TURN: usize = 4096;
+
 /// So many slots a list may have room for while it is empty.
 const QUEUED_KEPT_MAX: usize = 4096;
 
-impl Net {
-    /// Closes an open connection: Close is queued behind its own output, and no data frame follows it.
-    pub fn close(&mut self, id: ConnectionId, reason: CloseReason, handler: &mut impl Handler) {
+impl<R> Net<R> {
+    /// Closes an open connection: Close follows what waits in its write buffer, and no data frame follows Close.
+    pub fn close(&mut self, id: ConnectionId, reason: CloseReason, handler: &mut impl Handler<Route = R>) {
         if !self.find(id).is_some_and(super::Connection::is_open) {
             return;
         }
-        let walk = match &mut self.connections[id.slot.index()].phase {
-            Phase::Open { reader, .. } => reader.take().map_or_else(FrameWalk::default, |reader| reader.into_walk()),
-            _ => FrameWalk::default(),
+        let tracker = match &mut self.connections[id.slot.index()].phase {
+            Phase::Open { reader, .. } => {
+                reader.take().map_or_else(FrameTracker::default, |reader| reader.into_tracker())
+            }
+            _ => FrameTracker::default(),
         };
-        self.begin_close(id.slot.0, reason, Phase::AwaitingClose(Box::new(walk)), handler);
+        self.begin_close(id.slot.0, reason, Phase::AwaitingClose(Box::new(tracker)), handler);
     }
 
-    pub(super) fn begin_close(&mut self, slot: u32, reason: CloseReason, phase: Phase, handler: &mut impl Handler) {
+    pub(super) fn begin_close(
+        &mut self,
+        slot: u32,
+        reason: CloseReason,
+        phase: Phase<R>,
+        handler: &mut impl Handler<Route = R>,
+    ) {
         let id = self.connections[slot as usize].id(slot);
         let CloseReason { code, reason } = reason;
         log::debug!("connection {id}: closing with {code} {reason}");
-        let mut output = self.connections[slot as usize].output.take().unwrap_or_default();
+        let mut output = self.connections[slot as usize].write_buffer.take().unwrap_or_default();
         output.append_close(code, &reason);
-        self.connections[slot as usize].output = Some(output);
+        self.connections[slot as usize].write_buffer = Some(output);
         self.begin_closing(slot, phase, handler);
     }
 
-    pub(super) fn begin_closing(&mut self, slot: u32, phase: Phase, handler: &mut impl Handler) {
-        let connection = &self.connections[slot as usize];
-        let was_open = connection.is_open();
-        let id = connection.id(slot);
-        self.enter_closing(slot, phase);
-        if was_open {
-            self.open -= 1;
-            handler.on_closed(id);
-        }
-    }
-
-    /// As [`Net::begin_closing`], for who is not open.
-    pub(super) fn enter_closing(&mut self, slot: u32, phase: Phase) {
+    pub(super) fn begin_closing(&mut self, slot: u32, phase: Phase<R>, handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot as usize];
         // What the peer says from now on does not matter, but that it says something may (a Close, its end).
-        connection.phase = phase;
+        let before = std::mem::replace(&mut connection.phase, phase);
         connection.since = self.tick;
         self.schedule(slot, self.tick.after(self.timing.close_timeout));
         self.queue_flush(slot);
         self.queue_if_readable(slot);
+        self.leave_phase(slot, before, handler);
+    }
+
+    /// Tells the handler that a connection has left a phase for good that it knows of.
+    fn leave_phase(&mut self, slot: u32, phase: Phase<R>, handler: &mut impl Handler<Route = R>) {
+        match phase {
+            Phase::Open { .. } => {
+                self.open -= 1;
+                handler.on_closed(self.connections[slot as usize].id(slot));
+            }
+            Phase::AwaitingAdmission(parked) => self.abandon(&parked, handler),
+            Phase::Head(_) | Phase::Body(_) | Phase::AwaitingResponse(_) | Phase::KeepAlive(_) => {}
+            Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining | Phase::Closed => {}
+        }
     }
 
     /// A connection has ended; it is freed at the end of a turn.
-    pub(super) fn end(&mut self, slot: u32, handler: &mut impl Handler) {
+    pub(super) fn end(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot as usize];
-        let id = connection.id(slot);
-        match std::mem::replace(&mut connection.phase, Phase::Gone) {
-            Phase::Gone => return,
-            Phase::Open { .. } => {
-                self.open -= 1;
-                handler.on_closed(id);
+        let before = std::mem::replace(&mut connection.phase, Phase::Closed);
+        if !matches!(before, Phase::Closed) {
+            self.leave_phase(slot, before, handler);
+            self.gone.push(slot);
+        }
+    }
+
+    /// Ends what is not a WebSocket, in batches of slots, so that a turn's work does not depend on how many there are. Nothing new is
+    /// accepted meanwhile, so every slot is looked at once.
+    pub(super) fn advance_drain(&mut self, handler: &mut impl Handler<Route = R>) {
+        let Drain::Draining { next_slot } = self.drain else { return };
+        let end = self.connections.capacity().min(next_slot + SLOTS_DRAINED_PER_TURN);
+        for slot in next_slot..end {
+            if self.connections.contains(slot) {
+                self.drain_one(slot as u32, handler);
             }
-            Phase::Head(_) | Phase::Body(_) | Phase::Waiting(_) | Phase::Between(_) => {}
+        }
+        let is_last = end == self.connections.capacity();
+        self.drain = if is_last { Drain::Drained } else { Drain::Draining { next_slot: end } };
+    }
+
+    fn drain_one(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
+        let connection = &self.connections[slot as usize];
+        match connection.phase {
+            // An answer is on its way, and would be lost if the connection were reset over what came behind its request.
+            Phase::KeepAlive(_) if connection.write_buffer.is_some() || connection.has_input() => {
+                self.begin_closing(slot, Phase::Draining, handler);
+            }
+            Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => self.end(slot, handler),
+            Phase::AwaitingAdmission(_) => {
+                self.answer(slot, &Response::unavailable("the server is shutting down"), handler);
+            }
+            Phase::AwaitingResponse(_) | Phase::Open { .. } | Phase::Closed => {}
             Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => {}
         }
-        self.gone.push(slot);
     }
 
     /// Frees connections that have ended.
@@ -88,7 +125,7 @@ impl Net {
         for slot in self.gone.drain(kept..) {
             // Closing the socket takes it out of the poll.
             let connection = self.connections.remove(slot as usize);
-            debug_assert!(matches!(connection.phase, Phase::Gone));
+            debug_assert!(matches!(connection.phase, Phase::Closed));
             if connection.is(Flag::Queued) {
                 self.ready.retain(|ready| *ready != slot);
             }
@@ -108,61 +145,66 @@ impl Net {
     }
 
     /// Looks at a connection because it may have been silent, or have taken nothing, for too long.
-    pub(super) fn look_at(&mut self, slot: u32, handler: &mut impl Handler) {
+    pub(super) fn check_timers(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
         let connection = &self.connections[slot as usize];
         let next = match &connection.phase {
-            Phase::Gone => return,
-            Phase::Open { .. } => self.look_at_open(slot, handler),
-            Phase::Head(_) => {
-                let due = connection.since.after(self.timing.handshake_timeout);
+            Phase::Closed => return,
+            Phase::Open { .. } => self.check_open_timers(slot, handler),
+            phase => {
+                let due = connection.since.after(self.phase_timeout(phase));
                 if self.tick >= due {
-                    let words = format!("no complete request head within {:?}", self.timing.handshake_timeout);
-                    return self.answer(slot, &Response::text(StatusCode::REQUEST_TIMEOUT, &words), false, handler);
-                }
-                due
-            }
-            Phase::Body(body) => {
-                let due = connection.since.after(self.timing.handshake_timeout);
-                if self.tick >= due {
-                    let words = format!("no complete request body within {:?}", self.timing.handshake_timeout);
-                    let response = (body.rules().refuse)(StatusCode::REQUEST_TIMEOUT, &words);
-                    return self.answer(slot, &response, false, handler);
-                }
-                due
-            }
-            Phase::Waiting(unanswered) => {
-                let due = connection.since.after(self.timing.answer_timeout);
-                if self.tick >= due {
-                    let words = format!("no answer within {:?}", self.timing.answer_timeout);
-                    let response = (unanswered.rules.refuse)(StatusCode::GATEWAY_TIMEOUT, &words);
-                    return self.answer(slot, &response, false, handler);
-                }
-                due
-            }
-            Phase::Between(_) => {
-                let due = connection.since.after(self.timing.handshake_timeout);
-                if self.tick >= due {
-                    // Without a word: a client that asks just now would take it for the answer.
-                    return self.end(slot, handler);
-                }
-                due
-            }
-            Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => {
-                let due = connection.since.after(self.timing.close_timeout);
-                if self.tick >= due {
-                    return self.end(slot, handler);
+                    return self.end_overdue(slot, handler);
                 }
                 due
             }
         };
         // It may have begun to close, which has scheduled it anew.
-        if self.connections[slot as usize].looked_at <= self.tick {
+        if self.connections[slot as usize].timer_at <= self.tick {
             self.schedule(slot, next);
         }
     }
 
-    /// The heartbeat, and the end of who takes nothing; says when to look again.
-    fn look_at_open(&mut self, slot: u32, handler: &mut impl Handler) -> Tick {
+    /// How long a connection may stay in a phase, unless it is open or closed.
+    fn phase_timeout(&self, phase: &Phase<R>) -> Duration {
+        match phase {
+            Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => self.timing.handshake_timeout,
+            Phase::AwaitingResponse(_) => self.timing.answer_timeout,
+            Phase::AwaitingAdmission(_) => self.timing.admission_timeout,
+            Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => self.timing.close_timeout,
+            Phase::Open { .. } | Phase::Closed => Duration::MAX,
+        }
+    }
+
+    /// A connection has stayed in its phase for too long.
+    fn end_overdue(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
+        let phase = &self.connections[slot as usize].phase;
+        let timeout = self.phase_timeout(phase);
+        let response = match phase {
+            Phase::Head(_) => {
+                let reason = format!("no complete request head within {timeout:?}");
+                Response::text(StatusCode::REQUEST_TIMEOUT, &reason)
+            }
+            Phase::Body(body) => {
+                let reason = format!("no complete request body within {timeout:?}");
+                (body.rules().refuse)(StatusCode::REQUEST_TIMEOUT, &reason)
+            }
+            Phase::AwaitingResponse(pending) => {
+                let reason = format!("no answer within {timeout:?}");
+                (pending.rules.refuse)(StatusCode::GATEWAY_TIMEOUT, &reason)
+            }
+            Phase::AwaitingAdmission(_) => {
+                self.stats.admission_timeouts += 1;
+                let reason = format!("no decision about this connection within {timeout:?}");
+                Response::text(StatusCode::GATEWAY_TIMEOUT, &reason)
+            }
+            // A kept connection ends silently: a client that asks again just now would take anything for the answer.
+            _ => return self.end(slot, handler),
+        };
+        self.answer(slot, &response, handler);
+    }
+
+    /// The heartbeat, and the end of a connection that takes nothing; says when to look again.
+    fn check_open_timers(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) -> Tick {
         let connection = &self.connections[slot as usize];
         if connection.blocked == Tick::default() {
             return self.check_heartbeat(slot, handler);
@@ -175,7 +217,7 @@ impl Net {
     }
 
     /// Pings a silent connection, and closes it if it stays silent; says when to look again.
-    fn check_heartbeat(&mut self, slot: u32, handler: &mut impl Handler) -> Tick {
+    fn check_heartbeat(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) -> Tick {
         let connection = &mut self.connections[slot as usize];
         let Phase::Open { pinged, .. } = &mut connection.phase else { return Tick::default() };
         // Any byte is an answer.
@@ -198,7 +240,7 @@ impl Net {
             return due;
         }
         *pinged = self.tick;
-        self.append_output(slot, &PING);
+        self.append_bytes(slot, &PING);
         self.tick.after(self.timing.pong_timeout)
     }
 }

@@ -1,57 +1,60 @@
-//! One connection: its socket, where it is in its life, and what is known of its readiness.
+//! One connection: its transport, where it is in its life, and what is known of its readiness.
 
 use crate::deadline::Tick;
-use crate::frame::FrameWalk;
+use crate::frame::FrameTracker;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 
-use super::body::{Unanswered, Unfinished};
-use super::output::Output;
+use super::admission::ParkedHandshake;
+use super::body::{PartialRequest, PendingResponse};
 use super::reader::Reader;
-use super::stream::Stream;
+use super::transport::Transport;
+use super::write_buffer::WriteBuffer;
 
-/// A connection. Idle, it owns its socket and these few words, no buffers and no parser.
+/// A connection. An idle one owns its transport and these few words, no buffers and no parser.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: Stream,
+pub(super) struct Connection<R> {
+    pub(super) transport: Transport,
     pub(super) serial: ConnectionSerial,
-    pub(super) phase: Phase,
+    pub(super) phase: Phase<R>,
     /// There is one only while something waits in it.
-    pub(super) output: Option<Box<Output>>,
+    pub(super) write_buffer: Option<Box<WriteBuffer>>,
     /// Of an open connection, when the last byte came; of any other, when its phase began.
     pub(super) since: Tick,
     /// Since when it is owed bytes and takes none; the zero tick if it takes them.
     pub(super) blocked: Tick,
-    /// Where its entry stands on the wheel; entries found elsewhere are left-overs.
-    pub(super) looked_at: Tick,
+    /// Where its entry stands on the wheel; entries found elsewhere are out of date.
+    pub(super) timer_at: Tick,
     flags: u8,
 }
 
 /// Where a connection is in its life.
 #[derive(Debug)]
-pub(super) enum Phase {
-    /// The HTTP head is being read; so much of it is here.
+pub(super) enum Phase<R> {
+    /// The HTTP head is being read; this much of it has come.
     #[allow(clippy::box_collection, reason = "rarely there; sixteen bytes less in every connection")]
     Head(Option<Box<Vec<u8>>>),
     /// The body of a request is being read.
-    Body(Box<Unfinished>),
+    Body(Box<PartialRequest<R>>),
     /// A request is complete, and its answer is still to come. Nothing is read meanwhile.
-    Waiting(Box<Unanswered>),
-    /// A request was answered, another may follow. So much of that is here already, and is looked at when the answer is written.
+    AwaitingResponse(Box<PendingResponse>),
+    /// A handshake is complete, and the handler has yet to decide about it. Nothing is read meanwhile.
+    AwaitingAdmission(Box<ParkedHandshake>),
+    /// A request was answered, another may follow. What has come of that is read when the answer is written.
     #[allow(clippy::box_collection, reason = "as above")]
-    Between(Option<Box<Vec<u8>>>),
+    KeepAlive(Option<Box<Vec<u8>>>),
     /// It is a WebSocket. It has a parser only in the middle of something. It was pinged in the tick `pinged`, the zero
     /// tick if nothing is to be answered.
     Open { reader: Option<Box<Reader>>, pinged: Tick },
-    /// It is to end when its output is written.
+    /// It ends when its write buffer is empty.
     Flushing,
-    /// It is to end when its output is written and the peer has said Close, or hung up.
-    AwaitingClose(Box<FrameWalk>),
-    /// It is to end when its output is written and the peer, told that nothing more comes, has hung up. To close earlier
-    /// would reset the connection if the peer has sent something unread, and the output could be lost (RFC 9112 section
+    /// It ends when its write buffer is empty and the peer has sent Close, or hung up.
+    AwaitingClose(Box<FrameTracker>),
+    /// It ends when its write buffer is empty and the peer, told that nothing more comes, has hung up. To close earlier
+    /// would reset the connection if the peer has sent something unread, and the answer could be lost (RFC 9112 section
     /// 9.6).
     Draining,
     /// It has ended, and is freed at the end of a turn.
-    Gone,
+    Closed,
 }
 
 /// What the system said of the socket, what was found by using it, and in which lists it waits: bits of one byte.
@@ -61,27 +64,27 @@ pub(super) enum Flag {
     /// The peer will send nothing more, so that a short read is not the end of what is there.
     ReadClosed = 2,
     Writable = 4,
-    /// It was offered something that it did not take, and whoever offered waits to be told that it would now.
+    /// It refused something, and the handler waits to be told that it would take it now.
     Refused = 8,
     /// It waits in the list of connections to be read.
     Queued = 16,
-    /// It waits in the list of connections whose own output is to be written.
+    /// It waits in the list of connections whose write buffer is to be written.
     Dirty = 32,
-    /// A write has failed: nothing is written any more, and when all that has come is read it ends.
+    /// A write has failed: nothing is written any more, and it ends when all that has come is read.
     Broken = 64,
 }
 
-impl Connection {
-    pub(super) fn new(stream: Stream, serial: ConnectionSerial, now: Tick) -> Self {
+impl<R> Connection<R> {
+    pub(super) fn new(transport: Transport, serial: ConnectionSerial, now: Tick) -> Self {
         Self {
-            stream,
+            transport,
             serial,
             phase: Phase::Head(None),
-            output: None,
+            write_buffer: None,
             since: now,
             blocked: Tick::default(),
-            looked_at: Tick::default(),
-            // A new socket takes bytes; that it has some is told by an event.
+            timer_at: Tick::default(),
+            // A new socket takes bytes; an event tells when it has some.
             flags: Flag::Writable as u8,
         }
     }
@@ -105,8 +108,8 @@ impl Connection {
         self.flags &= !(flag as u8);
     }
 
-    pub(super) fn output_bytes(&self) -> usize {
-        self.output.as_ref().map_or(0, |output| output.len())
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.write_buffer.as_ref().map_or(0, |buffer| buffer.len())
     }
 
     /// It was upgraded; the heartbeat begins.
@@ -126,18 +129,33 @@ impl Connection {
         matches!(self.phase, Phase::Open { .. })
     }
 
+    /// Whether nothing is read from it because an answer or a decision is still to come.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_))
+    }
+
+    /// Whether its peer cannot be answered any more.
+    pub(super) fn is_lost(&self) -> bool {
+        match self.phase {
+            // A peer that sends no more cannot become a WebSocket, whatever is decided.
+            Phase::AwaitingAdmission(_) => self.is(Flag::ReadClosed) || self.is(Flag::Broken),
+            _ => self.is(Flag::Broken),
+        }
+    }
+
     /// Whether there is something to read, from the socket or kept.
     pub(super) fn has_input(&self) -> bool {
         self.is(Flag::Readable)
             || matches!(&self.phase, Phase::Open { reader: Some(reader), .. } if reader.is_stopped())
-            || matches!(&self.phase, Phase::Between(Some(_)))
+            || matches!(&self.phase, Phase::KeepAlive(Some(_)))
     }
 
-    /// Whether it is not read before it has taken more of its output: who does not take answers is not asked for more questions.
+    /// Whether it is not read before it has taken more of what it is owed: a peer that takes no answers is asked for no
+    /// further questions.
     pub(super) fn must_take_first(&self, output_bytes_max: usize) -> bool {
         match self.phase {
-            Phase::Open { .. } => self.output_bytes() > output_bytes_max / 2,
-            Phase::Between(_) => self.output.is_some(),
+            Phase::Open { .. } => self.unsent_bytes() > output_bytes_max / 2,
+            Phase::KeepAlive(_) => self.write_buffer.is_some(),
             _ => false,
         }
     }
@@ -151,7 +169,7 @@ mod tests {
     fn an_idle_connection_is_small() {
         // In debug builds mio remembers in every socket which poll it belongs to; otherwise it is four bytes. A second
         // variant, for vacant slots, needs no room of its own.
-        let bytes = std::mem::size_of::<Option<Connection>>() - std::mem::size_of::<Stream>();
+        let bytes = size_of::<Option<Connection<&'static str>>>() - size_of::<Transport>();
         assert!(bytes <= 48, "{bytes} bytes");
     }
 }

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::handshake::server::{create_response, write_response};
 
+use super::admission::AdmissionTicket;
+
 /// The most header fields of a head.
 const FIELDS_MAX: usize = 64;
 
@@ -74,18 +76,25 @@ pub struct Response {
     status: StatusCode,
     headers: Vec<(&'static str, Cow<'static, str>)>,
     body: Cow<'static, [u8]>,
+    /// Bytes that the body would have, were the method not HEAD.
+    omitted_bytes: usize,
 }
 
 impl Response {
     /// An answer with a body of this media type.
     pub fn new(status: StatusCode, media_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
         let headers = vec![("Content-Type", media_type.into()), ("X-Content-Type-Options", "nosniff".into())];
-        Self { status, headers, body: body.into() }
+        Self { status, headers, body: body.into(), omitted_bytes: 0 }
     }
 
     /// An answer of one sentence.
     pub fn text(status: StatusCode, sentence: &str) -> Self {
         Self::new(status, "text/plain; charset=utf-8", format!("{sentence}\n").into_bytes())
+    }
+
+    /// An answer of one sentence to a request that may be sent again in a second.
+    pub fn unavailable(sentence: &str) -> Self {
+        Self::text(StatusCode::SERVICE_UNAVAILABLE, sentence).with("Retry-After", "1")
     }
 
     /// Adds a header field.
@@ -100,29 +109,32 @@ impl Response {
         self.status
     }
 
-    /// The last answer on a connection as bytes; without the body if `is_head`, the method being HEAD.
-    pub(super) fn to_bytes(&self, is_head: bool) -> Vec<u8> {
-        let mut bytes = self.head("Connection: close\r\n\r\n");
-        if !is_head {
-            bytes.extend_from_slice(&self.body);
-        }
-        bytes
+    /// The answer to a HEAD request: it says how long the body would be.
+    pub(super) fn without_body(mut self) -> Self {
+        self.omitted_bytes = self.body.len();
+        self.body = Cow::Borrowed(&[]);
+        self
     }
 
-    /// The answer as bytes, behind which another may follow: HTTP/1.1 needs no word for that.
-    pub(super) fn to_bytes_kept(&self) -> Vec<u8> {
-        let mut bytes = self.head("\r\n");
-        bytes.extend_from_slice(&self.body);
-        bytes
+    /// The last answer on a connection, as bytes.
+    pub(super) fn to_last_bytes(&self) -> Vec<u8> {
+        self.to_bytes("Connection: close\r\n\r\n")
     }
 
-    fn head(&self, end: &str) -> Vec<u8> {
+    /// An answer behind which another may follow, as bytes: HTTP/1.1 needs no field for that.
+    pub(super) fn to_kept_bytes(&self) -> Vec<u8> {
+        self.to_bytes("\r\n")
+    }
+
+    fn to_bytes(&self, end: &str) -> Vec<u8> {
         let reason = self.status.canonical_reason().unwrap_or_default();
         let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_str()).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
-        bytes.extend_from_slice(format!("Content-Length: {}\r\n{end}", self.body.len()).as_bytes());
+        let body_bytes = self.body.len() + self.omitted_bytes;
+        bytes.extend_from_slice(format!("Content-Length: {body_bytes}\r\n{end}").as_bytes());
+        bytes.extend_from_slice(&self.body);
         bytes
     }
 }
@@ -179,15 +191,19 @@ pub fn method_not_allowed(request: &Request<()>, allowed: &'static str) -> Respo
     Response::text(StatusCode::METHOD_NOT_ALLOWED, &words).with("Allow", allowed)
 }
 
-/// What a request is answered with.
+/// What is done about a request when its head has come. `A` says whose connection it is, `R` which request.
 #[derive(Debug)]
-pub enum Answer {
-    /// It becomes a WebSocket.
-    Upgrade(Handshake),
-    /// It gets this, and the connection ends.
+pub enum HeadDecision<A, R> {
+    /// It becomes a WebSocket, and [`Handler::on_open`](super::Handler::on_open) is given the admission.
+    Upgrade(Handshake, A),
+    /// It becomes a WebSocket or is refused when [`Net::admit`](super::Net::admit) is given this ticket. Until then the connection
+    /// is parked: 503 if there are [too many](crate::config::Limits::admissions_pending_max) already, 504 if it takes [too
+    /// long](crate::config::Timing::admission_timeout).
+    Later(Handshake, AdmissionTicket),
+    /// It is answered with this, and the connection ends.
     Respond(Response),
-    /// Its body is read, and goes to [`Handler::on_body`](super::Handler::on_body).
-    ReadBody(BodyRules),
+    /// Its body is read, and goes to [`Handler::on_body`](super::Handler::on_body) with the route.
+    ReadBody(BodyRules, R),
 }
 
 /// How the body of a request is read, and what is said if that fails.
@@ -200,12 +216,12 @@ pub struct BodyRules {
     pub refuse: fn(StatusCode, &str) -> Response,
 }
 
-/// What a request with a body is answered with.
+/// What is done about a request when its body has come.
 #[derive(Debug)]
-pub enum Reply {
-    /// This; another request may follow on the connection.
-    Now(Response),
-    /// What [`Net::respond`](super::Net::respond) is given later; 504 if that takes longer than
+pub enum BodyDecision {
+    /// It is answered with this; another request may follow on the connection.
+    Respond(Response),
+    /// It is answered with what [`Net::respond`](super::Net::respond) is given later; 504 if that takes longer than
     /// [`Timing::answer_timeout`](crate::config::Timing::answer_timeout).
     Later,
 }

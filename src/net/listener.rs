@@ -13,7 +13,7 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::stream::Stream;
+use super::transport::Transport;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -137,7 +137,7 @@ impl PolledListener {
         &self.address
     }
 
-    pub(super) fn accept(&self) -> io::Result<Stream> {
+    pub(super) fn accept(&self) -> io::Result<Transport> {
         match &self.socket {
             PolledSocket::Tcp(listener) => {
                 let (stream, _) = listener.accept()?;

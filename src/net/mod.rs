@@ -6,6 +6,7 @@
 //! without waiting while [`Net::has_work`].*
 
 mod accept;
+mod admission;
 mod body;
 mod closing;
 mod connection;
@@ -13,14 +14,13 @@ mod http;
 mod listener;
 #[cfg(feature = "in-memory")]
 mod memory;
-mod origin;
-mod output;
 mod reader;
 mod receive;
 mod send;
-mod stream;
+mod transport;
+mod write_buffer;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -29,14 +29,14 @@ use mio::event::Event;
 use mio::{Registry, Token};
 use slab::Slab;
 
-pub use self::http::{Answer, BodyRules, Handshake, Reply, Response, method_not_allowed};
+pub use self::admission::AdmissionTicket;
+pub use self::http::{BodyDecision, BodyRules, Handshake, HeadDecision, Response, method_not_allowed};
 pub use self::listener::{ListenAddress, Listener};
 #[cfg(feature = "in-memory")]
 pub use self::memory::taken_bytes;
-pub use self::origin::OriginPolicy;
-pub use self::output::Output;
+pub use self::write_buffer::WriteBuffer;
 
-use self::connection::{Connection, Flag, Phase};
+use self::connection::{Connection, Flag};
 use self::listener::PolledListener;
 use self::reader::Reader;
 use crate::config::{Config, Limits, Timing, long_list};
@@ -52,27 +52,41 @@ pub const LISTENERS_MAX: usize = 16;
 /// How many bytes one read takes at most. All connections share the buffer.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// What a [`Net`] finds, for whoever decides about it.
+/// What a [`Net`] finds, for the program that decides about it.
 pub trait Handler {
-    /// A request has come. `is_full` says that there are as many WebSockets as allowed.
+    /// What [`Handler::on_request`] finds out about a handshake and [`Handler::on_open`] is told: whose connection it is.
+    type Admission;
+
+    /// What is remembered of a request while its body is read: which one it is.
+    type Route;
+
+    /// A request has come.
     ///
     /// The peer's address is among the request's extensions, as `std::net::SocketAddr`, if it has one.
-    fn on_request(&mut self, id: ConnectionId, request: &::http::Request<()>, is_full: bool) -> Answer;
+    fn on_request(
+        &mut self,
+        id: ConnectionId,
+        request: &::http::Request<()>,
+        capacity: Capacity,
+    ) -> HeadDecision<Self::Admission, Self::Route>;
 
-    /// A request is complete of which [`Answer::ReadBody`] was said. Only a handler that says so is asked.
-    fn on_body(&mut self, id: ConnectionId, request: &::http::Request<()>, body: &[u8]) -> Reply {
-        let _ = (id, request, body);
-        Reply::Now(Response::text(::http::StatusCode::INTERNAL_SERVER_ERROR, "nobody takes this body"))
+    /// A request is complete whose body was [wanted](HeadDecision::ReadBody).
+    fn on_body(&mut self, id: ConnectionId, route: Self::Route, body: &[u8]) -> BodyDecision;
+
+    /// A handshake that was [put off](HeadDecision::Later) needs no decision any more: its peer has gone, it has waited for too
+    /// long, too many wait, or the net is draining.
+    fn on_abandoned(&mut self, ticket: AdmissionTicket) {
+        let _ = ticket;
     }
 
     /// The request was upgraded.
-    fn on_open(&mut self, id: ConnectionId);
+    fn on_open(&mut self, id: ConnectionId, admission: Self::Admission);
 
-    /// A text message has come; an answer may be put into the connection's own output.
-    fn on_text(&mut self, id: ConnectionId, text: &str, output: &mut Output) -> Verdict;
+    /// A text message has come; an answer may be put into the connection's write buffer.
+    fn on_text(&mut self, id: ConnectionId, text: &str, answers: &mut WriteBuffer) -> Verdict;
 
-    /// A binary message has come; an answer may be put into the connection's own output.
-    fn on_binary(&mut self, id: ConnectionId, bytes: &[u8], output: &mut Output) -> Verdict;
+    /// A binary message has come; an answer may be put into the connection's write buffer.
+    fn on_binary(&mut self, id: ConnectionId, bytes: &[u8], answers: &mut WriteBuffer) -> Verdict;
 
     /// All output was taken, and more would be.
     fn on_drained(&mut self, id: ConnectionId);
@@ -82,6 +96,15 @@ pub trait Handler {
 
     /// An open connection is closed or closing; nothing more can be sent to it.
     fn on_closed(&mut self, id: ConnectionId);
+}
+
+/// Whether another WebSocket is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Capacity {
+    /// There are fewer than [`connections_max`](crate::config::Limits::connections_max).
+    Available,
+    /// There are as many, those counted that wait for a decision.
+    Full,
 }
 
 /// What is to become of a connection after a message.
@@ -103,28 +126,45 @@ pub struct NetStats {
     pub open: usize,
     /// Sockets accepted.
     pub accepted: u64,
+    /// Handshakes that wait for a decision.
+    pub admissions_pending: usize,
+    /// Handshakes refused because too many waited.
+    pub admissions_rejected: u64,
+    /// Handshakes refused because no decision came in time.
+    pub admission_timeouts: u64,
     /// Requests upgraded.
     pub upgraded: u64,
-    /// Requests answered otherwise, or not at all in time.
+    /// Requests answered without an upgrade, timeouts included.
     pub answered: u64,
     /// Times accepting paused because the system was out of something.
     pub accept_pauses: u64,
     /// Bytes received.
     pub received_bytes: u64,
-    /// Bytes of torn frames that were copied to the front of an own output.
+    /// Bytes copied to a write buffer because a socket took only part of a frame.
     pub partial_frame_bytes: u64,
     /// Connections closed because no answer came to a ping.
     pub heartbeat_timeouts: u64,
 }
 
-/// See the [module](self).
-pub struct Net {
+/// How far a net has come in ending what is not a WebSocket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    Running,
+    /// The slots below `next_slot` have been looked at.
+    Draining {
+        next_slot: usize,
+    },
+    Drained,
+}
+
+/// See the [module](self). `R` is the [route](Handler::Route) of its handler.
+pub struct Net<R> {
     limits: Limits,
     timing: Timing,
     registry: Registry,
     tokens: Range<usize>,
     listeners: Vec<PolledListener>,
-    connections: Slab<Connection>,
+    connections: Slab<Connection<R>>,
     newest: ConnectionSerial,
     open: usize,
     tick: Tick,
@@ -132,24 +172,27 @@ pub struct Net {
     buffer: Box<[u8]>,
     /// The parser that is lent to whichever connection is being read.
     lent: Option<Box<Reader>>,
-    /// Empty outputs, to be used again.
+    /// Empty spare_buffers, to be used again.
     #[allow(clippy::vec_box, reason = "connections hold boxes, which go back and forth")]
-    outputs: Vec<Box<Output>>,
+    spare_buffers: Vec<Box<WriteBuffer>>,
     /// Slots with something to read, each once, in the order in which their turn comes.
     ready: VecDeque<u32>,
-    /// Slots whose own output is to be written, or whose sockets were found to take bytes again.
+    /// Slots whose write buffer is to be written, or whose sockets were found to take bytes again.
     dirty: Vec<u32>,
     /// Slots whose connections are gone.
     gone: Vec<u32>,
     wheel: Wheel<u32>,
     accept_paused_until: Option<Tick>,
+    /// The handshakes that wait for a decision.
+    parked: HashMap<AdmissionTicket, ConnectionId>,
+    drain: Drain,
     stats: NetStats,
 }
 
 /// In the place of a slot: that accepting is to be tried again.
 const ACCEPT_AGAIN: u32 = u32::MAX;
 
-impl Net {
+impl<R> Net<R> {
     /// A net without listeners, whose tokens lie in `tokens`. `config` has been checked.
     ///
     /// # Errors
@@ -165,18 +208,20 @@ impl Net {
             registry,
             tokens,
             listeners: Vec::new(),
-            connections: Slab::with_capacity(long_list::<Connection>()),
+            connections: Slab::with_capacity(long_list::<Connection<R>>()),
             newest: ConnectionSerial::default(),
             open: 0,
             tick: Tick::default(),
             buffer: vec![0; READ_BYTES_MAX].into_boxed_slice(),
             lent: Some(Box::new(Reader::new(&limits))),
-            outputs: Vec::new(),
+            spare_buffers: Vec::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
             gone: Vec::new(),
             wheel: Wheel::new(),
             accept_paused_until: None,
+            parked: HashMap::new(),
+            drain: Drain::Running,
             stats: NetStats::default(),
             limits,
         })
@@ -197,25 +242,12 @@ impl Net {
         Ok(address)
     }
 
-    /// Accepts nothing more: the listeners are closed, and so is who has not finished its request.
+    /// Accepts nothing more, and ends what is not a WebSocket in the next turns: requests that are not complete are cut, handshakes
+    /// that wait for a decision are answered 503, and requests that wait for an answer are the last on their connection.
     pub fn stop_listening(&mut self) {
         self.listeners.clear();
-        let mut answered = Vec::new();
-        for (slot, connection) in &mut self.connections {
-            match connection.phase {
-                // An answer is on its way, and would be lost if the connection were reset over what came behind its request.
-                Phase::Between(_) if connection.output.is_some() || connection.has_input() => {
-                    answered.push(slot as u32);
-                }
-                Phase::Head(_) | Phase::Body(_) | Phase::Between(_) => {
-                    connection.phase = Phase::Gone;
-                    self.gone.push(slot as u32);
-                }
-                _ => {}
-            }
-        }
-        for slot in answered {
-            self.enter_closing(slot, Phase::Draining);
+        if self.drain == Drain::Running {
+            self.drain = Drain::Draining { next_slot: 0 };
         }
     }
 
@@ -243,7 +275,7 @@ impl Net {
                 connection.set(Flag::ReadClosed);
             }
             // It is not read, so nothing else would tell that the peer takes no answer any more.
-            if matches!(connection.phase, Phase::Waiting(_)) && (event.is_write_closed() || event.is_error()) {
+            if connection.is_waiting() && (event.is_write_closed() || event.is_error()) {
                 connection.set(Flag::Broken);
             }
             self.queue_read(slot as u32);
@@ -260,7 +292,8 @@ impl Net {
 
     /// Whether the next poll must not wait.
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.dirty.is_empty() || !self.gone.is_empty() || self.can_accept()
+        let has_slots = !self.ready.is_empty() || !self.dirty.is_empty() || !self.gone.is_empty();
+        has_slots || self.can_accept() || matches!(self.drain, Drain::Draining { .. })
     }
 
     /// How long until [`Net::handle_deadlines`] has something to do.
@@ -268,24 +301,40 @@ impl Net {
         self.wheel.timeout(now)
     }
 
-    /// Does what is due.
-    pub fn handle_deadlines(&mut self, handler: &mut impl Handler) {
+    /// Does what is due, and goes on with a drain.
+    pub fn handle_deadlines(&mut self, handler: &mut impl Handler<Route = R>) {
+        self.advance_drain(handler);
         for _ in 0..LOOKS_PER_TURN {
             let Some((tick, slot)) = self.wheel.pop(self.tick) else { break };
             if slot == ACCEPT_AGAIN {
                 self.accept_paused_until = None;
                 continue;
             }
-            let is_current = |connection: &Connection| connection.looked_at == tick;
+            let is_current = |connection: &Connection<R>| connection.timer_at == tick;
             if self.connections.get(slot as usize).is_some_and(is_current) {
-                self.look_at(slot, handler);
+                self.check_timers(slot, handler);
             }
         }
     }
 
     /// Counts, as of now.
     pub fn stats(&self) -> NetStats {
-        NetStats { sockets: self.connections.len(), open: self.open, ..self.stats }
+        NetStats {
+            sockets: self.connections.len(),
+            open: self.open,
+            admissions_pending: self.parked.len(),
+            ..self.stats
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        self.drain != Drain::Running
+    }
+
+    /// Whether another WebSocket is allowed. A parked handshake has its place already, so that it can be admitted.
+    fn capacity(&self) -> Capacity {
+        let taken = self.open + self.parked.len();
+        if taken >= self.limits.connections_max as usize { Capacity::Full } else { Capacity::Available }
     }
 
     /// The token of the connection in a slot.
@@ -312,22 +361,22 @@ impl Net {
     /// Has a connection looked at in tick `at`.
     fn schedule(&mut self, slot: u32, at: Tick) {
         let at = self.wheel.insert(at, slot);
-        self.connections[slot as usize].looked_at = at;
+        self.connections[slot as usize].timer_at = at;
     }
 
     /// Has a connection looked at in tick `by` at the latest.
     fn schedule_by(&mut self, slot: u32, by: Tick) {
-        if by < self.connections[slot as usize].looked_at {
+        if by < self.connections[slot as usize].timer_at {
             self.schedule(slot, by);
         }
     }
 
-    fn find(&self, id: ConnectionId) -> Option<&Connection> {
+    fn find(&self, id: ConnectionId) -> Option<&Connection<R>> {
         self.connections.get(id.slot.index()).filter(|connection| connection.serial == id.serial)
     }
 }
 
-/// Why an operation on a socket did not succeed.
+/// Why an operation on a transport did not succeed.
 enum Trouble {
     WouldBlock,
     Interrupted,

@@ -6,10 +6,10 @@ use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
 use crate::config::Limits;
-use crate::frame::FrameWalk;
+use crate::frame::FrameTracker;
 use crate::protocol::CloseReason;
 
-use super::output::Output;
+use super::write_buffer::WriteBuffer;
 
 /// What a parser reads ahead. Larger reads copy less for large messages and more for small ones.
 const READ_BYTES: usize = 512;
@@ -24,7 +24,7 @@ const LENT_FRAME_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Reader {
     context: WebSocketContext,
-    walk: FrameWalk,
+    tracker: FrameTracker,
     /// What was read from the socket and not yet by the parser, because it was stopped.
     unread: Vec<u8>,
     is_stopped: bool,
@@ -43,10 +43,10 @@ pub(super) enum Found {
     Misbehaved(CloseReason),
 }
 
-/// The stream that tungstenite reads from and writes to: the bytes at hand, and the connection's own output.
+/// The stream that tungstenite reads from and writes to: the bytes at hand, and the connection's write buffer.
 struct Adapter<'a, 'input> {
     input: &'a mut &'input [u8],
-    output: &'a mut Output,
+    answers: &'a mut WriteBuffer,
 }
 
 impl Read for Adapter<'_, '_> {
@@ -60,7 +60,7 @@ impl Read for Adapter<'_, '_> {
 
 impl Write for Adapter<'_, '_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.output.write(bytes)
+        self.answers.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -79,7 +79,7 @@ impl Reader {
             .max_frame_size(Some(limits.message_bytes_max));
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
-            walk: FrameWalk::default(),
+            tracker: FrameTracker::default(),
             unread: Vec::new(),
             is_stopped: false,
         }
@@ -87,15 +87,15 @@ impl Reader {
 
     /// Tells of bytes that [`Reader::next`] is going to be given.
     pub(super) fn announce(&mut self, input: &[u8]) {
-        self.walk.advance(input);
+        self.tracker.advance(input);
     }
 
-    /// The next message in `input`; answers that the protocol wants at once go to `output`.
-    pub(super) fn next(&mut self, input: &mut &[u8], output: &mut Output, limits: &Limits) -> Found {
-        if self.walk.fragments() > limits.fragments_max {
+    /// The next message in `input`; answers that the protocol wants at once go to `answers`.
+    pub(super) fn next(&mut self, input: &mut &[u8], answers: &mut WriteBuffer, limits: &Limits) -> Found {
+        if self.tracker.fragments() > limits.fragments_max {
             return Found::Misbehaved(CloseReason::TOO_BIG);
         }
-        match self.context.read(&mut Adapter { input, output }) {
+        match self.context.read(&mut Adapter { input, answers }) {
             Ok(message) => Found::Message(message),
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Found::NeedsInput,
             Err(Error::ConnectionClosed | Error::AlreadyClosed) => Found::Closed,
@@ -128,21 +128,21 @@ impl Reader {
 
     /// Whether the connection can do without it until more bytes come.
     pub(super) fn is_free(&self) -> bool {
-        self.walk.at_rest() && !self.is_stopped && self.context.can_write()
+        self.tracker.at_rest() && !self.is_stopped && self.context.can_write()
     }
 
     /// Whether another connection may have it, being free.
     pub(super) fn is_lendable(&self) -> bool {
-        self.walk.largest() <= LENT_FRAME_BYTES_MAX
+        self.tracker.largest() <= LENT_FRAME_BYTES_MAX
     }
 
     /// Makes it ready for another connection.
     pub(super) fn renew(&mut self) {
-        self.walk = FrameWalk::default();
+        self.tracker = FrameTracker::default();
     }
 
     /// Gives up parsing and only follows the headers, to see the peer's Close.
-    pub(super) fn into_walk(self) -> FrameWalk {
-        self.walk
+    pub(super) fn into_tracker(self) -> FrameTracker {
+        self.tracker
     }
 }

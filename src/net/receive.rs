@@ -6,10 +6,12 @@ use tungstenite::Message;
 use crate::id::ConnectionId;
 use crate::protocol::CloseReason;
 
+use super::admission::ParkedHandshake;
+use super::body::PartialRequest;
 use super::connection::{Flag, Phase};
-use super::http::{self as head, Answer, Head, Response};
-use super::output::Output;
+use super::http::{self as head, Handshake, Head, HeadDecision, Response};
 use super::reader::{Found, Reader};
+use super::write_buffer::WriteBuffer;
 use super::{Handler, Net, Trouble, Verdict, trouble};
 
 /// How reading a connection's frames ended.
@@ -23,9 +25,9 @@ enum End {
     Refused(CloseReason),
 }
 
-impl Net {
+impl<R> Net<R> {
     /// Reads connections that have something, up to the turn's budget.
-    pub fn read(&mut self, handler: &mut impl Handler) {
+    pub fn read(&mut self, handler: &mut impl Handler<Route = R>) {
         for _ in 0..self.limits.reads_per_turn {
             let Some(slot) = self.ready.pop_front() else { break };
             if let Some(connection) = self.connections.get_mut(slot as usize) {
@@ -35,11 +37,11 @@ impl Net {
         }
     }
 
-    fn read_one(&mut self, slot: u32, handler: &mut impl Handler) {
+    fn read_one(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot as usize];
-        // A flush goes on with the one, an answer with the other.
-        if connection.must_take_first(self.limits.output_bytes_max) || matches!(connection.phase, Phase::Waiting(_)) {
-            if connection.is(Flag::Broken) {
+        // The one goes on when its write buffer is flushed, the other when it is answered.
+        if connection.must_take_first(self.limits.output_bytes_max) || connection.is_waiting() {
+            if connection.is_lost() {
                 self.end(slot, handler);
             }
             return;
@@ -57,7 +59,7 @@ impl Net {
         }
         // The buffer is lent to this connection for as long as its bytes are looked at.
         let mut buffer = std::mem::take(&mut self.buffer);
-        match connection.stream.read(&mut buffer) {
+        match connection.transport.read(&mut buffer) {
             Ok(0) => self.handle_end(slot, handler),
             Ok(bytes) => {
                 // A read shorter than the buffer has emptied the socket, unless an end of file or an error is waiting
@@ -84,14 +86,14 @@ impl Net {
 
     pub(super) fn queue_if_readable(&mut self, slot: u32) {
         let connection = &self.connections[slot as usize];
-        if connection.has_input() && !matches!(connection.phase, Phase::Gone) {
+        if connection.has_input() && !matches!(connection.phase, Phase::Closed) {
             self.queue_read(slot);
         }
     }
 
-    pub(super) fn take_bytes(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+    pub(super) fn take_bytes(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot as usize];
-        if let Phase::Between(_) = connection.phase {
+        if let Phase::KeepAlive(_) = connection.phase {
             connection.phase = Phase::Head(None);
             connection.since = self.tick;
         }
@@ -116,28 +118,29 @@ impl Net {
                 reader.get_or_insert_with(|| lent.take().unwrap_or_else(new)).announce(bytes);
                 self.read_frames(slot, bytes, handler);
             }
-            Phase::AwaitingClose(walk) => {
-                walk.advance(bytes);
-                if walk.closed() {
+            Phase::AwaitingClose(tracker) => {
+                tracker.advance(bytes);
+                if tracker.closed() {
                     connection.phase = Phase::Flushing;
                     self.queue_flush(slot);
                 }
             }
             Phase::Body(_) => self.take_body(slot, bytes, handler),
-            Phase::Waiting(_) | Phase::Between(_) | Phase::Flushing | Phase::Draining | Phase::Gone => {}
+            Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_) | Phase::KeepAlive(_) => {}
+            Phase::Flushing | Phase::Draining | Phase::Closed => {}
         }
     }
 
-    /// The peer will send nothing more: what it is owed of its own output is still written.
-    fn handle_end(&mut self, slot: u32, handler: &mut impl Handler) {
+    /// The peer will send nothing more: what waits in its write buffer is still written.
+    fn handle_end(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot as usize];
         connection.clear(Flag::Readable);
         match connection.phase {
             Phase::Open { .. } => self.begin_closing(slot, Phase::Flushing, handler),
             // Flushing goes on by itself. To try again here would spin: refusing bytes asks for the event that led here.
-            Phase::Gone => {}
-            Phase::Flushing if connection.output.is_some() => {}
-            _ if connection.output.is_some() => {
+            Phase::Closed => {}
+            Phase::Flushing if connection.write_buffer.is_some() => {}
+            _ if connection.write_buffer.is_some() => {
                 connection.phase = Phase::Flushing;
                 self.queue_flush(slot);
             }
@@ -145,37 +148,63 @@ impl Net {
         }
     }
 
-    fn read_head(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+    fn read_head(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
         let (mut request, used) = match head::parse_head(bytes, self.limits.head_bytes_max) {
             Head::Complete(request, used) => (request, used),
-            Head::Bad(response) => return self.answer(slot, &response, false, handler),
+            Head::Bad(response) => return self.answer(slot, &response, handler),
             Head::Partial => {
-                let words = "request head is not complete where it ends";
-                return self.answer(slot, &Response::text(StatusCode::BAD_REQUEST, words), false, handler);
+                let reason = "request head is not complete where it ends";
+                return self.answer(slot, &Response::text(StatusCode::BAD_REQUEST, reason), handler);
             }
         };
-        let is_full = self.open >= self.limits.connections_max as usize;
+        let capacity = self.capacity();
         let connection = &mut self.connections[slot as usize];
-        if let Some(address) = connection.stream.peer_address() {
+        if let Some(address) = connection.transport.peer_address() {
             request.extensions_mut().insert(address);
         }
-        let id = connection.id(slot);
-        match handler.on_request(id, &request, is_full) {
-            Answer::Respond(response) => self.answer(slot, &response, request.method() == Method::HEAD, handler),
-            Answer::ReadBody(rules) => self.begin_body(slot, request, rules, &bytes[used..], handler),
-            Answer::Upgrade(handshake) => {
-                self.open += 1;
-                self.stats.upgraded += 1;
-                self.connections[slot as usize].open(self.tick);
-                self.append_output(slot, &handshake.to_bytes());
-                // Mostly the entry for the head comes up early enough to look at the heartbeat, too.
-                self.schedule_by(slot, self.tick.after(self.timing.ping_interval));
-                handler.on_open(id);
-                // A client may send its first frames behind the head, without waiting for the answer.
-                if used < bytes.len() {
-                    self.take_bytes(slot, &bytes[used..], handler);
-                }
+        let (id, rest) = (connection.id(slot), &bytes[used..]);
+        match handler.on_request(id, &request, capacity) {
+            HeadDecision::Respond(response) if request.method() == Method::HEAD => {
+                self.answer(slot, &response.without_body(), handler);
             }
+            HeadDecision::Respond(response) => self.answer(slot, &response, handler),
+            HeadDecision::ReadBody(rules, route) => {
+                self.begin_body(slot, PartialRequest::new(request, rules, route), rest, handler);
+            }
+            HeadDecision::Later(handshake, ticket) => {
+                self.park(slot, ParkedHandshake::new(ticket, handshake, rest), handler);
+            }
+            HeadDecision::Upgrade(handshake, admission) => {
+                self.upgrade(slot, &handshake, admission, handler);
+                // A client may send its first frames behind the head, without waiting for the answer.
+                self.take_rest_of_head(slot, rest, handler);
+            }
+        }
+    }
+
+    /// Makes a WebSocket of a connection.
+    pub(super) fn upgrade<H: Handler<Route = R>>(
+        &mut self,
+        slot: u32,
+        handshake: &Handshake,
+        admission: H::Admission,
+        handler: &mut H,
+    ) {
+        self.open += 1;
+        self.stats.upgraded += 1;
+        let connection = &mut self.connections[slot as usize];
+        connection.open(self.tick);
+        let id = connection.id(slot);
+        self.append_bytes(slot, &handshake.to_bytes());
+        // Mostly the entry for the head comes up early enough to look at the heartbeat, too.
+        self.schedule_by(slot, self.tick.after(self.timing.ping_interval));
+        handler.on_open(id, admission);
+    }
+
+    /// Takes what came behind a head in the same read.
+    pub(super) fn take_rest_of_head(&mut self, slot: u32, rest: &[u8], handler: &mut impl Handler<Route = R>) {
+        if !rest.is_empty() {
+            self.take_bytes(slot, rest, handler);
         }
     }
 
@@ -185,19 +214,19 @@ impl Net {
     }
 
     /// Answers, and ends the connection.
-    pub(super) fn answer(&mut self, slot: u32, response: &Response, is_head: bool, handler: &mut impl Handler) {
+    pub(super) fn answer(&mut self, slot: u32, response: &Response, handler: &mut impl Handler<Route = R>) {
         self.note_answer(slot, response);
-        self.append_output(slot, &response.to_bytes(is_head));
+        self.append_bytes(slot, &response.to_last_bytes());
         self.begin_closing(slot, Phase::Draining, handler);
     }
 
     /// Reads frames with the parser that the connection has at the moment.
-    fn read_frames(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler) {
+    fn read_frames(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot as usize];
         let Phase::Open { reader, .. } = &mut connection.phase else { return };
         let Some(mut reader) = reader.take() else { return };
         let id = connection.id(slot);
-        let mut output = connection.output.take().unwrap_or_else(|| self.outputs.pop().unwrap_or_default());
+        let mut output = connection.write_buffer.take().unwrap_or_else(|| self.spare_buffers.pop().unwrap_or_default());
         let mut left = self.limits.messages_per_read;
         let mut input = bytes;
         let end = loop {
@@ -217,7 +246,7 @@ impl Net {
                 }
             }
         };
-        self.put_output(slot, output);
+        self.put_buffer(slot, output);
         match end {
             End::Input => self.put_reader(slot, reader),
             End::Budget => {
@@ -228,7 +257,7 @@ impl Net {
             End::Closed => self.begin_closing(slot, Phase::Flushing, handler),
             End::Misbehaved(reason) => self.begin_close(slot, reason, Phase::Draining, handler),
             End::Refused(reason) => {
-                let phase = Phase::AwaitingClose(Box::new(reader.into_walk()));
+                let phase = Phase::AwaitingClose(Box::new(reader.into_tracker()));
                 self.begin_close(slot, reason, phase, handler);
             }
         }
@@ -244,17 +273,17 @@ impl Net {
         }
     }
 
-    fn put_output(&mut self, slot: u32, output: Box<Output>) {
+    fn put_buffer(&mut self, slot: u32, output: Box<WriteBuffer>) {
         if output.is_empty() {
-            self.keep_output(output);
+            self.keep_buffer(output);
             return;
         }
-        self.connections[slot as usize].output = Some(output);
+        self.connections[slot as usize].write_buffer = Some(output);
         self.queue_flush(slot);
     }
 }
 
-fn dispatch(id: ConnectionId, message: &Message, output: &mut Output, handler: &mut impl Handler) -> Verdict {
+fn dispatch(id: ConnectionId, message: &Message, output: &mut WriteBuffer, handler: &mut impl Handler) -> Verdict {
     match message {
         Message::Text(text) => handler.on_text(id, text, output),
         Message::Binary(bytes) => handler.on_binary(id, bytes, output),

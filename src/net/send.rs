@@ -5,14 +5,15 @@ use crate::frame::boundary_after;
 use crate::id::ConnectionId;
 
 use super::connection::{Flag, Phase};
-use super::output::Output;
+use super::transport::Transport;
+use super::write_buffer::WriteBuffer;
 use super::{Handler, Net, Trouble, trouble};
 
-/// How many empty outputs are kept to be used again, and how large one may be to be kept.
-const OUTPUTS_KEPT_MAX: usize = 16;
-const OUTPUT_KEPT_BYTES_MAX: usize = 4 * 1024;
+/// How many empty spare_buffers are kept to be used again, and how large one may be to be kept.
+const SPARE_BUFFERS_MAX: usize = 16;
+const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024;
 
-impl Net {
+impl<R> Net<R> {
     /// Offers whole frames to an open connection; says how many bytes of whole frames it has taken.
     ///
     /// Nothing is taken while its own output waits. After a short write the rest of the torn frame, and only that, is
@@ -21,12 +22,12 @@ impl Net {
     #[inline]
     pub fn send(&mut self, slot: u32, frames: &[u8]) -> usize {
         let Some(connection) = self.connections.get_mut(slot as usize) else { return 0 };
-        if !connection.is(Flag::Writable) || connection.output.is_some() || !connection.is_open() {
+        if !connection.is(Flag::Writable) || connection.write_buffer.is_some() || !connection.is_open() {
             connection.set(Flag::Refused);
             self.note_blocked(slot);
             return 0;
         }
-        match connection.stream.write(frames) {
+        match connection.transport.write(frames) {
             Ok(bytes) if bytes == frames.len() => {
                 connection.blocked = Tick::default();
                 bytes
@@ -54,7 +55,7 @@ impl Net {
         if bytes < boundary {
             let rest = &frames[bytes..boundary];
             self.stats.partial_frame_bytes += rest.len() as u64;
-            self.append_output(slot, rest);
+            self.append_bytes(slot, rest);
         }
         boundary
     }
@@ -64,7 +65,7 @@ impl Net {
         let token = self.token(slot);
         let connection = &mut self.connections[slot as usize];
         connection.clear(Flag::Writable);
-        if let Err(error) = connection.stream.watch_writable(&self.registry, token) {
+        if let Err(error) = connection.transport.watch_writable(&self.registry, token) {
             log::warn!("cannot poll a connection that takes no bytes: {error}");
             return self.note_broken(slot);
         }
@@ -77,7 +78,7 @@ impl Net {
         if connection.blocked == Tick::default() {
             connection.blocked = self.tick;
             let due = self.tick.after(self.timing.stall_timeout);
-            if connection.is_open() && due < connection.looked_at {
+            if connection.is_open() && due < connection.timer_at {
                 self.schedule(slot, due);
             }
         }
@@ -98,23 +99,23 @@ impl Net {
     /// that does not take what it asked for.
     pub fn queue(&mut self, id: ConnectionId, frames: &[u8]) -> bool {
         let Some(connection) = self.find(id).filter(|connection| connection.is_open()) else { return true };
-        if connection.output_bytes() + frames.len() > self.limits.output_bytes_max {
+        if connection.unsent_bytes() + frames.len() > self.limits.output_bytes_max {
             return false;
         }
-        self.append_output(id.slot.0, frames);
+        self.append_bytes(id.slot.0, frames);
         true
     }
 
-    pub(super) fn append_output(&mut self, slot: u32, bytes: &[u8]) {
+    pub(super) fn append_bytes(&mut self, slot: u32, bytes: &[u8]) {
         let connection = &mut self.connections[slot as usize];
-        let outputs = &mut self.outputs;
-        connection.output.get_or_insert_with(|| outputs.pop().unwrap_or_default()).append(bytes);
+        let spare_buffers = &mut self.spare_buffers;
+        connection.write_buffer.get_or_insert_with(|| spare_buffers.pop().unwrap_or_default()).append(bytes);
         self.queue_flush(slot);
     }
 
-    pub(super) fn keep_output(&mut self, output: Box<Output>) {
-        if self.outputs.len() < OUTPUTS_KEPT_MAX && output.capacity() <= OUTPUT_KEPT_BYTES_MAX {
-            self.outputs.push(output);
+    pub(super) fn keep_buffer(&mut self, output: Box<WriteBuffer>) {
+        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && output.capacity() <= SPARE_BUFFER_BYTES_MAX {
+            self.spare_buffers.push(output);
         }
     }
 
@@ -123,19 +124,19 @@ impl Net {
         let token = self.token(slot);
         let connection = &mut self.connections[slot as usize];
         if !connection.is(Flag::Writable)
-            && let Err(error) = connection.stream.unwatch_writable(&self.registry, token)
+            && let Err(error) = connection.transport.unwatch_writable(&self.registry, token)
         {
             // Harmless: the loop is woken more often than it needs to be.
             log::debug!("slot {slot}: {error}");
         }
         connection.set(Flag::Writable);
-        if connection.is(Flag::Refused) || connection.output.is_some() {
+        if connection.is(Flag::Refused) || connection.write_buffer.is_some() {
             self.queue_flush(slot);
         }
     }
 
-    /// Writes own outputs, as far as the sockets take them, and tells who would take more.
-    pub fn flush(&mut self, handler: &mut impl Handler) {
+    /// Writes own spare_buffers, as far as the sockets take them, and tells who would take more.
+    pub fn flush(&mut self, handler: &mut impl Handler<Route = R>) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot as usize) {
@@ -148,16 +149,16 @@ impl Net {
         self.dirty = dirty;
     }
 
-    fn flush_one(&mut self, slot: u32, handler: &mut impl Handler) {
+    fn flush_one(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot as usize];
-        if !connection.is(Flag::Writable) || matches!(connection.phase, Phase::Gone) {
+        if !connection.is(Flag::Writable) || matches!(connection.phase, Phase::Closed) {
             return;
         }
-        if let Some(mut output) = connection.output.take() {
-            match write_all(&connection.stream, &mut output) {
+        if let Some(mut output) = connection.write_buffer.take() {
+            match write_all(&mut connection.transport, &mut output) {
                 Ok(progress) => {
                     if !output.is_empty() {
-                        connection.output = Some(output);
+                        connection.write_buffer = Some(output);
                         if progress {
                             connection.blocked = Tick::default();
                         }
@@ -167,7 +168,7 @@ impl Net {
                 }
                 Err(()) => return self.end(slot, handler),
             }
-            self.keep_output(output);
+            self.keep_buffer(output);
         }
         let connection = &mut self.connections[slot as usize];
         connection.blocked = Tick::default();
@@ -178,30 +179,31 @@ impl Net {
                 self.read_on_if_allowed(slot);
             }
             Phase::Flushing => self.end(slot, handler),
-            Phase::Draining => connection.stream.shutdown_write(),
-            Phase::Between(_) => self.queue_if_readable(slot),
-            Phase::AwaitingClose(_) | Phase::Head(_) | Phase::Body(_) | Phase::Waiting(_) | Phase::Gone => {}
+            Phase::Draining => connection.transport.shutdown_write(),
+            Phase::KeepAlive(_) => self.queue_if_readable(slot),
+            Phase::Head(_) | Phase::Body(_) | Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_) => {}
+            Phase::AwaitingClose(_) | Phase::Closed => {}
         }
     }
 
     /// Goes on reading a connection that was not read because of its output.
     fn read_on_if_allowed(&mut self, slot: u32) {
         let connection = &self.connections[slot as usize];
-        if connection.output_bytes() <= self.limits.output_bytes_max / 2 {
+        if connection.unsent_bytes() <= self.limits.output_bytes_max / 2 {
             self.queue_if_readable(slot);
         }
     }
 }
 
 /// Writes until all is taken or the socket takes no more; says whether it took anything.
-fn write_all(stream: &super::stream::Stream, output: &mut Output) -> Result<bool, ()> {
+fn write_all(transport: &mut Transport, buffer: &mut WriteBuffer) -> Result<bool, ()> {
     let mut progress = false;
-    while !output.is_empty() {
-        match stream.write(output.waiting()) {
+    while !buffer.is_empty() {
+        match transport.write(buffer.waiting()) {
             Ok(0) => return Err(()),
             Ok(bytes) => {
                 progress = true;
-                output.take(bytes);
+                buffer.take(bytes);
             }
             Err(error) => match trouble(&error) {
                 Trouble::WouldBlock => break,

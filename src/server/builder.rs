@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::api::Api;
+use super::authenticator::{Authenticator, OpenAuthenticator};
 use super::clock::Clock;
+use super::http::Routes;
 use super::metrics::TurnTimes;
 use super::shutdown::ShutdownState;
-use super::site::Site;
 use super::{HostLoop, Server};
 use crate::bus::{Bus, LocalBus};
 use crate::config::Config;
@@ -21,6 +21,7 @@ use crate::net::Net;
 pub struct ServerBuilder {
     config: Config,
     host: HostLoop,
+    authenticator: Box<dyn Authenticator>,
     policy: Box<dyn Policy>,
     bus: Option<Box<dyn Bus>>,
 }
@@ -32,6 +33,12 @@ impl fmt::Debug for ServerBuilder {
 }
 
 impl ServerBuilder {
+    /// Decides whose connections are. Without it everybody is admitted as the user that they say they are.
+    pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Self {
+        self.authenticator = Box::new(authenticator);
+        self
+    }
+
     /// Decides what users may do. Without it they may do everything.
     pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
         self.policy = Box::new(policy);
@@ -49,7 +56,7 @@ impl ServerBuilder {
     /// # Errors
     /// [`Error::Config`] and [`Error::Tokens`].
     pub fn build(self) -> Result<Server, Error> {
-        let Self { config, host, policy, bus } = self;
+        let Self { config, host, authenticator, policy, bus } = self;
         config.check()?;
         let bus = bus.unwrap_or_else(|| Box::new(LocalBus::new(&config, host.seed)));
         let (sender, inbox) = inbox(config.limits.inbox_messages_max, host.waker);
@@ -61,8 +68,8 @@ impl ServerBuilder {
             hub,
             net: Net::new(&config, host.registry, host.tokens)?,
             bus,
-            site: Site::new(&config)?,
-            api: Api::new(&config),
+            routes: Routes::new(&config)?,
+            authenticator,
             clock: Clock::new(host.clock),
             names: Unique::new(host.seed ^ 1),
             sender,
@@ -78,6 +85,12 @@ impl ServerBuilder {
 impl Server {
     /// Begins to put a server together: one node, history in memory, everything allowed unless the builder is told otherwise.
     pub fn builder(config: Config, host: HostLoop) -> ServerBuilder {
-        ServerBuilder { config, host, policy: Box::new(OpenPolicy), bus: None }
+        ServerBuilder {
+            config,
+            host,
+            authenticator: Box::new(OpenAuthenticator),
+            policy: Box::new(OpenPolicy),
+            bus: None,
+        }
     }
 }

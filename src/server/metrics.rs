@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use http::StatusCode;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -13,10 +14,10 @@ use prometheus_client::registry::Registry;
 use super::{ApiStats, Stats};
 use crate::bus::{Metric, MetricKind};
 use crate::hub::HubStats;
-use crate::net::NetStats;
+use crate::net::{NetStats, Response};
 
 /// The media type of the text: OpenMetrics, which Prometheus has read since version 2.5.
-pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds of the buckets of turn times, in microseconds.
 const BOUNDS_MICROS: [u64; 13] = [5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000];
@@ -57,6 +58,11 @@ pub(super) struct MetricsSnapshot {
 }
 
 impl MetricsSnapshot {
+    /// The answer to `/metrics`.
+    pub(super) fn response(&self) -> Response {
+        Response::new(StatusCode::OK, MEDIA_TYPE, self.text().into_bytes()).with("Cache-Control", "no-store")
+    }
+
     /// The text; see [`MEDIA_TYPE`].
     pub(super) fn text(&self) -> String {
         let mut registry = Registry::with_prefix("roomcast");
@@ -169,6 +175,9 @@ fn list_net(stats: NetStats) -> (Vec<Line>, Vec<Line>) {
         sockets,
         open,
         accepted,
+        admissions_pending,
+        admissions_rejected,
+        admission_timeouts,
         upgraded,
         answered,
         accept_pauses,
@@ -179,9 +188,12 @@ fn list_net(stats: NetStats) -> (Vec<Line>, Vec<Line>) {
     let gauges = vec![
         ("sockets", "Sockets that were accepted and are not closed yet.", sockets as u64),
         ("websockets", "Open WebSockets, without those that are closing.", open as u64),
+        ("admissions_pending", "Handshakes that wait for a decision.", admissions_pending as u64),
     ];
     let counters = vec![
         ("sockets_accepted", "Sockets accepted.", accepted),
+        ("admissions_rejected", "Handshakes refused because too many waited for a decision.", admissions_rejected),
+        ("admission_timeouts", "Handshakes refused because no decision came in time.", admission_timeouts),
         ("http_upgrades", "HTTP requests upgraded to a WebSocket.", upgraded),
         ("http_responses", "HTTP requests answered without an upgrade, timeouts included.", answered),
         (

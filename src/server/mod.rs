@@ -1,14 +1,14 @@
 //! The server: hub, net and bus joined to one thing that a host's loop drives. Only this module knows all three.
 
-mod api;
+mod authenticator;
 mod builder;
 mod clock;
 mod dispatch;
+mod http;
 mod metrics;
 mod moderation;
 mod remote;
 mod shutdown;
-mod site;
 mod turn;
 
 use std::fmt;
@@ -21,16 +21,17 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Registry, Token, Waker};
 
-use self::api::Api;
-pub use self::api::ApiStats;
+pub use self::authenticator::{Authentication, Authenticator, Identity, OpenAuthenticator, Refusal, open_identity};
 pub use self::builder::ServerBuilder;
 use self::clock::Clock;
 use self::dispatch::Dispatch;
+use self::http::Routes;
+pub use self::http::api::ApiStats;
+use self::http::api::Command as ApiCommand;
 use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::remote::Command;
 pub use self::remote::Remote;
 use self::shutdown::ShutdownState;
-use self::site::Site;
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::error::Error;
@@ -114,10 +115,10 @@ pub struct Stats {
 /// ```
 pub struct Server {
     hub: Hub,
-    net: Net,
+    net: Net<&'static ApiCommand>,
     bus: Box<dyn Bus>,
-    site: Site,
-    api: Api,
+    routes: Routes,
+    authenticator: Box<dyn Authenticator>,
     clock: Clock,
     names: Unique,
     sender: InboxSender<Command>,
@@ -235,7 +236,7 @@ impl Server {
 
     /// Counts of everything, as of now.
     pub fn stats(&self) -> Stats {
-        Stats { hub: self.hub.stats(), net: self.net.stats(), api: self.api.stats(), turns: self.turns }
+        Stats { hub: self.hub.stats(), net: self.net.stats(), api: self.routes.api.stats(), turns: self.turns }
     }
 
     /// What [`Config::metrics`] has `/metrics` answer, for a host that exports it in its own way: [`Server::stats`] as OpenMetrics
@@ -249,18 +250,17 @@ impl Server {
     }
 
     /// The net, and everything else as what the net tells its findings to.
-    fn dispatch(&mut self, now: Now) -> (&mut Net, Dispatch<'_>) {
+    fn dispatch(&mut self, now: Now) -> (&mut Net<&'static ApiCommand>, Dispatch<'_>) {
         let metrics = self.config.metrics.then(|| self.metrics_snapshot());
         let dispatch = Dispatch {
             now,
             metrics,
             hub: &mut self.hub,
-            site: &mut self.site,
-            api: &mut self.api,
+            routes: &mut self.routes,
+            authenticator: &mut *self.authenticator,
             names: &mut self.names,
             is_draining: self.shutdown_state != ShutdownState::Running,
             bus: &*self.bus,
-            admitted: None,
         };
         (&mut self.net, dispatch)
     }

@@ -6,15 +6,17 @@ use crate::error::Error;
 use crate::hub::{HostPublication, Moderation};
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::inbox::InboxSender;
+use crate::net::AdmissionTicket;
 use crate::protocol::CloseReason;
 
-use super::Stats;
+use super::{Identity, Refusal, Stats};
 
 /// What another thread may ask of the server.
 pub(super) enum Command {
     Publish(HostPublication),
     Moderate(Moderation),
     Close(ConnectionId, CloseReason),
+    Admit(AdmissionTicket, Result<Identity, Refusal>),
     Stats(Box<dyn FnOnce(Stats) + Send>),
     Shutdown,
 }
@@ -72,6 +74,14 @@ impl Remote {
     /// As [`Remote::publish`].
     pub fn close(&self, connection: ConnectionId, reason: CloseReason) -> Result<(), Error> {
         self.send(Command::Close(connection, reason))
+    }
+
+    /// Decides about a handshake, as [`Server::admit`](super::Server::admit); a ticket that is out of date does nothing.
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn admit(&self, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> Result<(), Error> {
+        self.send(Command::Admit(ticket, decision))
     }
 
     /// Has `tell` called with the server's counts, on the server's thread.

@@ -57,6 +57,9 @@ impl Server {
                     }
                 }
                 Command::Close(connection, reason) => self.hub.close(now, connection, reason),
+                Command::Admit(ticket, decision) => {
+                    self.admit(ticket, decision);
+                }
                 Command::Stats(tell) => tell(self.stats()),
                 Command::Shutdown => self.shutdown(),
             }
@@ -85,7 +88,22 @@ impl Server {
         }
     }
 
-    /// Puts what the hub has for single connections into their own output, and writes it.
+    /// Answers requests that the bus has answered.
+    fn answer_requests(&mut self, now: Now) {
+        let mut answers = Vec::new();
+        while let Some((ticket, outcome)) = self.hub.poll_answer() {
+            answers.extend(self.routes.api.finish(ticket, &outcome));
+        }
+        if answers.is_empty() {
+            return;
+        }
+        let (net, mut dispatch) = self.dispatch(now);
+        for (connection, response) in answers {
+            net.respond(connection, &response, &mut dispatch);
+        }
+    }
+
+    /// Puts what the hub has for single connections into their write buffers, and writes those.
     fn deliver_own(&mut self, now: Now) {
         let mut closes = Vec::new();
         let mut overflown = Vec::new();

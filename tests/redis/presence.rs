@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
 use roomcast::bus::{RedisBus, RedisConfig};
-use roomcast::hub::{Identity, Refusal, open_identity};
-use roomcast::{Config, Policy};
+use roomcast::{Authentication, Authenticator, Config, Identity, Now, open_identity};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -123,10 +122,10 @@ struct Namer;
 
 const NAME: &str = "\"Ann\"\u{1}\n\\ the 🐈";
 
-impl Policy for Namer {
-    fn admit(&mut self, request: &http::Request<()>) -> Result<Identity, Refusal> {
-        let identity = open_identity(request)?;
-        Ok(Identity { name: Some(NAME.to_owned()), ..identity })
+impl Authenticator for Namer {
+    fn authenticate(&mut self, _now: Now, request: &http::Request<()>) -> Authentication {
+        let named = |identity| Identity { name: Some(NAME.to_owned()), ..identity };
+        open_identity(request).map(named).map_or_else(Authentication::Refuse, Authentication::Admit)
     }
 }
 
@@ -140,7 +139,7 @@ fn names_reach_the_other_nodes() {
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
     let bus = RedisBus::new(&config, &RedisConfig::new(&redis.url()), Arc::clone(&waker), 1).unwrap();
     let host = host_loop(&poll, &waker, tokens(&config));
-    let mut server = roomcast::Server::builder(config, host).policy(Namer).bus(bus).build().unwrap();
+    let mut server = roomcast::Server::builder(config, host).authenticator(Namer).bus(bus).build().unwrap();
     let address = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let remote = server.remote();
     thread::scope(|scope| {

@@ -8,12 +8,14 @@ use std::time::Instant;
 
 use mio::net::UnixStream;
 use mio::{Interest, Poll, Token, Waker};
-use roomcast::hub::{Identity, Refusal, open_identity};
 use roomcast::inbox::PushError;
 use roomcast::net::{LISTENERS_MAX, ListenAddress};
 use roomcast::protocol::CloseReason;
 use roomcast::publication::Outcome;
-use roomcast::{Error, Listener, Notice, Now, Policy, RoomName, Server, UserId};
+use roomcast::{
+    Authentication, Authenticator, Caller, Error, Identity, Listener, Notice, Now, Policy, Refusal, RoomName, Server,
+    UserId, open_identity,
+};
 use serde_json::{Value, json};
 
 use crate::support::host::{Example, Host, LOOK, OWN, WAKE, config, host_loop, publication, tokens};
@@ -234,28 +236,31 @@ fn a_full_inbox_is_an_error_until_the_next_turn() {
 
 struct Doorkeeper;
 
-impl Policy for Doorkeeper {
-    fn admit(&mut self, request: &http::Request<()>) -> Result<Identity, Refusal> {
-        let identity = open_identity(request)?;
-        if identity.user.is_none() {
-            let message = "guests are not admitted".to_owned();
-            return Err(Refusal { status: http::StatusCode::UNAUTHORIZED, message });
+impl Authenticator for Doorkeeper {
+    fn authenticate(&mut self, _now: Now, request: &http::Request<()>) -> Authentication {
+        match open_identity(request) {
+            Ok(Identity { user: None, .. }) => {
+                Authentication::Refuse(Refusal::new(http::StatusCode::UNAUTHORIZED, "guests are not admitted"))
+            }
+            Ok(identity) => Authentication::Admit(Identity { name: Some("Alice A.".to_owned()), ..identity }),
+            Err(refusal) => Authentication::Refuse(refusal),
         }
-        Ok(Identity { name: Some("Alice A.".to_owned()), ..identity })
     }
+}
 
-    fn allow_join(&mut self, _user: &UserId, room: &RoomName) -> Result<(), String> {
+impl Policy for Doorkeeper {
+    fn allow_join(&mut self, _caller: &Caller<'_>, room: &RoomName) -> Result<(), String> {
         if room.as_str() == "cellar" { Err("the cellar is closed".to_owned()) } else { Ok(()) }
     }
 
-    fn allow_message(&mut self, _: &UserId, _: &RoomName, text: &str, _: Option<&str>) -> Result<(), String> {
+    fn allow_message(&mut self, _: &Caller<'_>, _: &RoomName, text: &str, _: Option<&str>) -> Result<(), String> {
         if text.contains("darn") { Err("mind your language".to_owned()) } else { Ok(()) }
     }
 }
 
 #[test]
 fn the_hosts_policy_decides_who_may_do_what() {
-    let mut host = Host::with(config(), Doorkeeper, Now::system);
+    let mut host = Host::build(config(), |builder| builder.authenticator(Doorkeeper).policy(Doorkeeper));
     let address = host.listen();
     host.serve(move || {
         let mut stranger = std::net::TcpStream::connect(address).unwrap();

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 pub mod support;
 
+mod admission;
 mod api;
 mod api_waiting;
 mod budgets;

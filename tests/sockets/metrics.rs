@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use roomcast::{Now, Policy, RoomName, UserId};
+use roomcast::{Caller, Now, Policy, RoomName};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
@@ -206,7 +206,7 @@ fn the_buckets_of_turn_times_add_up() {
 struct Sleepy;
 
 impl Policy for Sleepy {
-    fn allow_join(&mut self, _user: &UserId, _room: &RoomName) -> Result<(), String> {
+    fn allow_join(&mut self, _caller: &Caller<'_>, _room: &RoomName) -> Result<(), String> {
         std::thread::sleep(Duration::from_millis(200));
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use roomcast::protocol::CloseReason;
 use roomcast::publication::{Outcome, Ticket};
-use roomcast::{Notice, Now, Policy, Remote, RoomName, UserId};
+use roomcast::{Caller, Notice, Now, Policy, Remote, RoomName, UserId};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -110,8 +110,8 @@ fn a_kicked_user_is_out_of_the_room_at_once_and_goes_on_elsewhere() {
 struct Keeper;
 
 impl Policy for Keeper {
-    fn allow_join(&mut self, user: &UserId, room: &RoomName) -> Result<(), String> {
-        if user.as_str() == "ann" && room.as_str() == "red" { Err("not you".to_owned()) } else { Ok(()) }
+    fn allow_join(&mut self, caller: &Caller<'_>, room: &RoomName) -> Result<(), String> {
+        if caller.user.as_str() == "ann" && room.as_str() == "red" { Err("not you".to_owned()) } else { Ok(()) }
     }
 }
 

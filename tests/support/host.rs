@@ -13,8 +13,8 @@ use std::{
 
 use mio::{Events, Poll, Token, Waker};
 use roomcast::{
-    Config, Error, HostLoop, HostPublication, Notice, Now, Policy, RoomName, Server, UserId, bus::Bus, hub::OpenPolicy,
-    net::LISTENERS_MAX,
+    Config, Error, HostLoop, HostPublication, Notice, Now, Policy, RoomName, Server, ServerBuilder, UserId, bus::Bus,
+    hub::OpenPolicy, net::LISTENERS_MAX,
 };
 
 use super::{PATIENCE, program};
@@ -41,6 +41,10 @@ impl Host {
 
     pub fn with(config: Config, policy: impl Policy + 'static, clock: fn() -> Now) -> Self {
         Self::start(config, |config, host| Server::builder(config, HostLoop { clock, ..host }).policy(policy).build())
+    }
+
+    pub fn build(config: Config, parts: impl FnOnce(ServerBuilder) -> ServerBuilder) -> Self {
+        Self::start(config, |config, host| parts(Server::builder(config, host)).build())
     }
 
     pub fn with_bus(config: Config, bus: impl Bus + 'static) -> Self {

@@ -6,13 +6,13 @@ use crate::frame::{self, Payload};
 
 /// Bytes for one connection, in order. It exists only while there is something in it.
 #[derive(Debug, Default)]
-pub struct Output {
+pub struct WriteBuffer {
     bytes: Vec<u8>,
     /// How many of `bytes` the socket has taken.
     taken: usize,
 }
 
-impl Output {
+impl WriteBuffer {
     /// How many bytes wait.
     pub fn len(&self) -> usize {
         self.bytes.len() - self.taken
@@ -66,7 +66,7 @@ impl Output {
     }
 }
 
-impl io::Write for Output {
+impl io::Write for WriteBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.append(bytes);
         Ok(bytes.len())

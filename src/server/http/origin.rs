@@ -1,11 +1,55 @@
 //! Which pages may connect: a browser names the page's origin (RFC 6454), and other programs need not.
 
-use http::Uri;
+use std::collections::HashSet;
+
 use http::uri::Authority;
+use http::{HeaderMap, StatusCode, Uri};
+
+use crate::error::Error;
+use crate::net::Response;
+
+/// How many refused origins are remembered, so that the log has one warning for each, and a flood of them does not fill it.
+const WARNED_MAX: usize = 64;
+
+/// Checks the origins of handshakes, and warns of those that are refused.
+pub(super) struct Origins {
+    policy: OriginPolicy,
+    warned: HashSet<String>,
+}
+
+impl Origins {
+    pub(super) fn new(allowed: &[String]) -> Result<Self, Error> {
+        let policy = OriginPolicy::new(allowed).map_err(Error::Config)?;
+        Ok(Self { policy, warned: HashSet::new() })
+    }
+
+    /// Checks the `Origin` of a request.
+    ///
+    /// # Errors
+    /// The answer that says how to allow it.
+    pub(super) fn check(&mut self, headers: &HeaderMap) -> Result<(), Response> {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("(not text)"));
+        let (origin, host) = (text("Origin"), text("Host"));
+        if self.policy.allows(origin, host) {
+            return Ok(());
+        }
+        let origin = origin.unwrap_or_default();
+        // An opaque origin has no name by which it could be allowed.
+        let flag = match origin.contains("://") {
+            true => format!("--allow-origin {origin}"),
+            false => "--allow-origin '*'".to_owned(),
+        };
+        let reason = format!("pages of origin {origin} may not connect; to allow them start the server with {flag}");
+        if self.warned.len() < WARNED_MAX && self.warned.insert(origin.to_owned()) {
+            log::warn!("{reason}");
+        }
+        Err(Response::text(StatusCode::FORBIDDEN, &reason))
+    }
+}
 
 /// The origins that are allowed besides the server's own host.
 #[derive(Clone, Debug, Default)]
-pub struct OriginPolicy {
+struct OriginPolicy {
     patterns: Vec<Pattern>,
 }
 
@@ -26,13 +70,13 @@ impl OriginPolicy {
     ///
     /// # Errors
     /// A sentence that says which pattern cannot be read, and how they look.
-    pub fn new(patterns: &[String]) -> Result<Self, String> {
+    fn new(patterns: &[String]) -> Result<Self, String> {
         let patterns = patterns.iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<_, _>>()?;
         Ok(Self { patterns })
     }
 
     /// Whether a request with this `Origin` header may connect to the host of this `Host` header.
-    pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
+    fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {
         let Some(origin) = origin else { return true };
         if self.patterns.contains(&Pattern::Any) {
             return true;

@@ -1,0 +1,83 @@
+//! Handshakes that wait for a decision: parked within bounds, then upgraded or refused.
+
+use crate::id::{ConnectionId, Slot};
+
+use super::connection::Phase;
+use super::http::{Handshake, Response};
+use super::{Handler, Net};
+
+/// Names a handshake that waits for a decision.
+///
+/// Whoever decides chooses it. It must be another one for every handshake, as a counter gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AdmissionTicket(pub u64);
+
+/// What a connection keeps while the decision about it is still to come.
+#[derive(Debug)]
+pub(super) struct ParkedHandshake {
+    ticket: AdmissionTicket,
+    handshake: Handshake,
+    /// What came behind it in the same read.
+    rest: Vec<u8>,
+}
+
+impl ParkedHandshake {
+    pub(super) fn new(ticket: AdmissionTicket, handshake: Handshake, rest: &[u8]) -> Self {
+        Self { ticket, handshake, rest: rest.to_vec() }
+    }
+}
+
+impl<R> Net<R> {
+    /// Parks a connection until [`Net::admit`], [`Timing::admission_timeout`](crate::config::Timing::admission_timeout), a
+    /// shutdown, or its peer's end.
+    pub(super) fn park(&mut self, slot: u32, parked: ParkedHandshake, handler: &mut impl Handler<Route = R>) {
+        let ticket = parked.ticket;
+        if self.parked.contains_key(&ticket) {
+            // To tell the handler that it is abandoned would end the first one.
+            log::error!("{ticket:?} was given to a second handshake while the first waits; the second is refused");
+            return self.answer(
+                slot,
+                &Response::unavailable("this connection could not be told from another one"),
+                handler,
+            );
+        }
+        if self.parked.len() >= self.limits.admissions_pending_max as usize {
+            self.stats.admissions_rejected += 1;
+            handler.on_abandoned(ticket);
+            return self.answer(slot, &Response::unavailable("too many connections wait for a decision"), handler);
+        }
+        let connection = &mut self.connections[slot as usize];
+        connection.phase = Phase::AwaitingAdmission(Box::new(parked));
+        connection.since = self.tick;
+        self.parked.insert(ticket, connection.id(slot));
+        self.schedule_by(slot, self.tick.after(self.timing.admission_timeout));
+    }
+
+    /// Decides about a handshake that was [put off](super::HeadDecision::Later): it is upgraded, or answered with a refusal.
+    /// Says whether it was still waiting; a ticket that is out of date does nothing.
+    pub fn admit<H: Handler<Route = R>>(
+        &mut self,
+        ticket: AdmissionTicket,
+        decision: Result<H::Admission, Response>,
+        handler: &mut H,
+    ) -> bool {
+        let Some(ConnectionId { slot: Slot(slot), .. }) = self.parked.remove(&ticket) else { return false };
+        let phase = &mut self.connections[slot as usize].phase;
+        let Phase::AwaitingAdmission(parked) = std::mem::replace(phase, Phase::Draining) else { return false };
+        match decision {
+            Ok(admission) => {
+                self.upgrade(slot, &parked.handshake, admission, handler);
+                self.take_rest_of_head(slot, &parked.rest, handler);
+                self.queue_if_readable(slot);
+            }
+            Err(response) => self.answer(slot, &response, handler),
+        }
+        true
+    }
+
+    /// A parked handshake is given up without a decision.
+    pub(super) fn abandon(&mut self, parked: &ParkedHandshake, handler: &mut impl Handler<Route = R>) {
+        self.parked.remove(&parked.ticket);
+        handler.on_abandoned(parked.ticket);
+    }
+}

@@ -1,0 +1,68 @@
+//! The answers of the API: JSON, with a code where the request was not carried out.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use crate::net::Response;
+use crate::protocol::ErrorCode;
+
+pub(super) const MEDIA_TYPE: &str = "application/json";
+
+/// How long a client waits before it tries again, in seconds.
+const RETRY_AFTER: &str = "1";
+
+/// The status of an error code of the protocol.
+pub(super) fn status_of(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::RateLimited | ErrorCode::RoomBusy => StatusCode::TOO_MANY_REQUESTS,
+        code if code.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// A refusal for which HTTP has a status. It has the code of the protocol where there is one.
+pub(super) fn refuse(status: StatusCode, reason: &str) -> Response {
+    let code = match status {
+        StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+        StatusCode::REQUEST_TIMEOUT => "request_timeout",
+        StatusCode::LENGTH_REQUIRED => "length_required",
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge.as_str(),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
+        StatusCode::GATEWAY_TIMEOUT => ErrorCode::Unavailable.as_str(),
+        _ => ErrorCode::BadMessage.as_str(),
+    };
+    let is_temporary = [StatusCode::REQUEST_TIMEOUT, StatusCode::GATEWAY_TIMEOUT].contains(&status);
+    error_response(status, code, reason, is_temporary)
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    error: ErrorDetail<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorDetail<'a> {
+    code: &'a str,
+    message: &'a str,
+    temporary: bool,
+}
+
+/// The answer to a request that was not carried out.
+pub(super) fn error_response(status: StatusCode, code: &str, message: &str, temporary: bool) -> Response {
+    let response = json(status, to_json(&ErrorBody { error: ErrorDetail { code, message, temporary } }));
+    if temporary { response.with("Retry-After", RETRY_AFTER) } else { response }
+}
+
+pub(super) fn json(status: StatusCode, body: String) -> Response {
+    Response::new(status, MEDIA_TYPE, body.into_bytes()).with("Cache-Control", "no-store")
+}
+
+pub(super) fn to_json(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string(value).expect("texts, numbers and truths always serialise");
+    text.push('\n');
+    text
+}

@@ -1,0 +1,235 @@
+//! The HTTP API for back-ends: commands as JSON, carried out like those of the host and answered when the bus has answered.
+
+mod answer;
+mod moderation;
+mod publish;
+
+use std::collections::HashMap;
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, StatusCode};
+use sha2::{Digest, Sha256};
+
+use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
+use super::routes::Decision;
+use crate::config::{API_KEY_BYTES_MIN, Config};
+use crate::hub::{Hub, Refused};
+use crate::id::{ConnectionId, RoomName, UserId};
+use crate::net::{BodyDecision, BodyRules, HeadDecision, Response};
+use crate::protocol::ErrorCode;
+use crate::publication::{Outcome, Ticket};
+use crate::time::Now;
+
+/// What the paths of the API begin with.
+pub(super) const PREFIX: &str = "/api/";
+
+/// All commands.
+static COMMANDS: [Command; 3] = [publish::PUBLISH, moderation::KICK, moderation::DISCONNECT];
+
+/// A body may be this many times as long as the message in it: many libraries write `ü` as `\u00fc`, which is three times as long.
+const ESCAPED_FACTOR: usize = 3;
+
+/// Requests of the API, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ApiStats {
+    /// Carried out.
+    pub accepted: u64,
+    /// Carried out before, under the same id.
+    pub duplicates: u64,
+    /// Rejected for good: a key, a path or a body that is not as it must be.
+    pub rejected: u64,
+    /// Rejected for now; they may be sent again.
+    pub rejected_temporary: u64,
+}
+
+/// One command of the API.
+#[derive(Debug)]
+pub(in crate::server) struct Command {
+    path: &'static str,
+    run: fn(&mut CommandContext<'_>, body: &str) -> Result<Begun, Refused>,
+}
+
+impl Command {
+    pub(super) fn find(path: &str) -> Option<&'static Self> {
+        COMMANDS.iter().find(|command| command.path == path)
+    }
+
+    pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+        COMMANDS.iter().map(|command| command.path)
+    }
+}
+
+/// What a command works on.
+pub(in crate::server) struct CommandContext<'a> {
+    pub(in crate::server) now: Now,
+    pub(in crate::server) hub: &'a mut Hub,
+}
+
+/// A command that is under way.
+struct Begun {
+    ticket: Ticket,
+    done: Done,
+}
+
+/// Makes the body of the answer.
+type Done = Box<dyn FnOnce(Accepted) -> String>;
+
+/// What the bus said of a command.
+#[derive(Clone, Copy, Debug)]
+struct Accepted {
+    seq: u64,
+    duplicate: bool,
+}
+
+/// A request that waits for the bus.
+struct PendingCommand {
+    connection: ConnectionId,
+    done: Done,
+}
+
+/// See the [module](self).
+pub(in crate::server) struct Api {
+    /// Digests of the keys. How long it takes to compare digests tells nothing about a key: nobody can look for keys whose digests
+    /// agree a little more.
+    keys: Vec<[u8; 32]>,
+    body_bytes_max: usize,
+    /// No more than publications may be under way; an entry outlives its connection, not its publication.
+    pending: HashMap<Ticket, PendingCommand>,
+    stats: ApiStats,
+}
+
+impl Api {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            keys: config.api_keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect(),
+            body_bytes_max: config.limits.message_bytes_max * ESCAPED_FACTOR,
+            pending: HashMap::new(),
+            stats: ApiStats::default(),
+        }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    pub(in crate::server) fn stats(&self) -> ApiStats {
+        self.stats
+    }
+
+    /// Decides about the head of a request, so that a request that cannot be carried out need not send its body.
+    pub(super) fn decide(&mut self, command: &'static Command, request: &Request<()>) -> Decision {
+        match self.check_head(request) {
+            Ok(()) => HeadDecision::ReadBody(BodyRules { bytes_max: self.body_bytes_max, refuse }, command),
+            Err(response) => {
+                self.stats.rejected += 1;
+                HeadDecision::Respond(response)
+            }
+        }
+    }
+
+    /// Answers a request for a command that does not exist.
+    pub(super) fn not_found(&mut self, path: &str) -> Response {
+        self.stats.rejected += 1;
+        self.check_is_on().err().unwrap_or_else(|| {
+            let paths: Vec<_> = Command::paths().collect();
+            refuse(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {}", paths.join(", ")))
+        })
+    }
+
+    fn check_is_on(&self) -> Result<(), Response> {
+        if self.is_on() {
+            return Ok(());
+        }
+        let reason = format!(
+            "the API is off; start the server with --api-key KEY or ROOMCAST_API_KEY=KEY, a secret of at least \
+             {API_KEY_BYTES_MIN} bytes, to turn it on"
+        );
+        Err(refuse(StatusCode::NOT_FOUND, &reason))
+    }
+
+    fn check_head(&self, request: &Request<()>) -> Result<(), Response> {
+        self.check_is_on()?;
+        if request.method() != Method::POST {
+            let reason = format!("method {}; POST allowed", request.method());
+            return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, &reason).with("Allow", "POST"));
+        }
+        self.check_key(request.headers())?;
+        check_media_type(request.headers())
+    }
+
+    fn check_key(&self, headers: &HeaderMap) -> Result<(), Response> {
+        let refuse = |reason| refuse(StatusCode::UNAUTHORIZED, reason).with("WWW-Authenticate", "Bearer");
+        let credentials = headers.get(AUTHORIZATION).map(|value| value.as_bytes().trim_ascii());
+        let credentials = credentials.ok_or_else(|| refuse("no Authorization; Bearer and a key are needed"))?;
+        let scheme_bytes = credentials.iter().position(|byte| *byte == b' ').unwrap_or(credentials.len());
+        let (scheme, key) = credentials.split_at(scheme_bytes);
+        if !scheme.eq_ignore_ascii_case(b"Bearer") {
+            return Err(refuse("Authorization of another kind; Bearer and a key are needed"));
+        }
+        let digest: [u8; 32] = Sha256::digest(key.trim_ascii()).into();
+        if !self.keys.contains(&digest) {
+            return Err(refuse("the key is none of this server's"));
+        }
+        Ok(())
+    }
+
+    /// Carries out a request whose head was found right.
+    pub(in crate::server) fn run(
+        &mut self,
+        context: &mut CommandContext<'_>,
+        connection: ConnectionId,
+        command: &Command,
+        body: &[u8],
+    ) -> BodyDecision {
+        let text = std::str::from_utf8(body).map_err(|error| (ErrorCode::BadJson, format!("not UTF-8: {error}")));
+        match text.and_then(|text| (command.run)(context, text)) {
+            Ok(Begun { ticket, done }) => {
+                context.hub.answer_apart(ticket);
+                self.pending.insert(ticket, PendingCommand { connection, done });
+                BodyDecision::Later
+            }
+            Err((code, reason)) => BodyDecision::Respond(self.reject(code, &reason)),
+        }
+    }
+
+    /// The bus has answered: the connection and its answer, if a request waits for this ticket.
+    pub(in crate::server) fn finish(&mut self, ticket: Ticket, outcome: &Outcome) -> Option<(ConnectionId, Response)> {
+        let PendingCommand { connection, done } = self.pending.remove(&ticket)?;
+        let accepted = match *outcome {
+            Outcome::Accepted(seq) | Outcome::AcceptedUnseen(seq) => Accepted { seq, duplicate: false },
+            Outcome::Duplicate(seq) => Accepted { seq, duplicate: true },
+            Outcome::Refused(reason) => return Some((connection, self.reject(ErrorCode::Unavailable, reason))),
+        };
+        let counter = if accepted.duplicate { &mut self.stats.duplicates } else { &mut self.stats.accepted };
+        *counter += 1;
+        Some((connection, json(StatusCode::OK, done(accepted))))
+    }
+
+    fn reject(&mut self, code: ErrorCode, reason: &str) -> Response {
+        let counter = if code.is_temporary() { &mut self.stats.rejected_temporary } else { &mut self.stats.rejected };
+        *counter += 1;
+        error_response(status_of(code), code.as_str(), reason, code.is_temporary())
+    }
+}
+
+fn room_of(command: &str, room: Option<&str>) -> Result<RoomName, Refused> {
+    let room = room.ok_or_else(|| (ErrorCode::BadMessage, format!("{command} without room")))?;
+    RoomName::new(room).map_err(|error| (ErrorCode::BadMessage, format!("room: {error}")))
+}
+
+fn user_of(command: &str, user: Option<&str>) -> Result<UserId, Refused> {
+    let user = user.ok_or_else(|| (ErrorCode::BadMessage, format!("{command} without userId")))?;
+    UserId::new(user).map_err(|error| (ErrorCode::BadMessage, format!("userId: {error}")))
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Response> {
+    let refuse = |found: &str| {
+        let reason = format!("Content-Type is {found}; {MEDIA_TYPE} is allowed");
+        Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, &reason))
+    };
+    let Some(found) = headers.get(CONTENT_TYPE) else { return refuse("missing") };
+    let found = found.to_str().unwrap_or("(not text)");
+    let kind = found.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case(MEDIA_TYPE) { Ok(()) } else { refuse(found) }
+}

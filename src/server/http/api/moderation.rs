@@ -1,0 +1,57 @@
+//! `POST /api/kick` and `POST /api/disconnect`: a user out of a room, or off the server.
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::to_json;
+use super::{Begun, Command, CommandContext, room_of, user_of};
+use crate::hub::{Moderation, Refused};
+use crate::id::UserId;
+use crate::protocol::{self, CloseReason, Text};
+
+pub(super) const KICK: Command = Command { path: "/api/kick", run: kick };
+pub(super) const DISCONNECT: Command = Command { path: "/api/disconnect", run: disconnect };
+
+/// The body of `POST /api/kick` and `POST /api/disconnect`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModerationBody<'a> {
+    #[serde(borrow)]
+    room: Option<Text<'a>>,
+    #[serde(borrow)]
+    user_id: Option<Text<'a>>,
+    code: Option<u16>,
+    #[serde(borrow)]
+    reason: Option<Text<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Moderated<'a> {
+    user_id: &'a str,
+}
+
+fn kick(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let body: ModerationBody<'_> = protocol::parse_object(body)?;
+    let room = room_of("kick", body.room.as_deref())?;
+    let user = user_of("kick", body.user_id.as_deref())?;
+    moderate(context, &Moderation::Kick { room, user: user.clone() }, user)
+}
+
+fn disconnect(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let body: ModerationBody<'_> = protocol::parse_object(body)?;
+    let user = user_of("disconnect", body.user_id.as_deref())?;
+    let mut reason = CloseReason::EXPELLED;
+    if let Some(code) = body.code {
+        reason.code = code;
+    }
+    if let Some(text) = body.reason.as_deref() {
+        reason.reason = text.to_owned().into();
+    }
+    moderate(context, &Moderation::Disconnect { user: user.clone(), reason }, user)
+}
+
+fn moderate(context: &mut CommandContext<'_>, moderation: &Moderation, user: UserId) -> Result<Begun, Refused> {
+    let ticket = context.hub.moderate_for_request(context.now, moderation)?;
+    let done = move |_| to_json(&Moderated { user_id: user.as_str() });
+    Ok(Begun { ticket, done: Box::new(done) })
+}

@@ -1,0 +1,10 @@
+//! HTTP: which resource a request is for, and what it is answered.
+
+pub(super) mod api;
+mod health;
+mod origin;
+mod page;
+mod routes;
+mod websocket;
+
+pub(super) use self::routes::{Decision, RequestContext, Routes};

@@ -1,0 +1,50 @@
+//! The page and the JavaScript client that the server serves.
+
+use data_encoding::BASE64;
+use http::StatusCode;
+use sha2::{Digest, Sha256};
+
+use crate::net::Response;
+
+const PAGE: &str = include_str!("../../page/index.html");
+const STYLE: &str = include_str!("../../page/page.css");
+const CLIENT: &str = include_str!("../../page/roomcast.js");
+const PAGE_SCRIPT: &str = include_str!("../../page/page.js");
+
+/// The page, with style and scripts in it.
+pub(super) struct Page {
+    html: String,
+    content_security_policy: String,
+}
+
+impl Page {
+    pub(super) fn new() -> Self {
+        let html = PAGE.replace("/*STYLE*/", STYLE).replace("/*CLIENT*/", CLIENT).replace("/*PAGE*/", PAGE_SCRIPT);
+        let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text)));
+        // Only what was put into the page runs: not even a hole in the page's own code lets a message become one.
+        let content_security_policy = format!(
+            "default-src 'none'; script-src {} {}; style-src {}; connect-src 'self' ws: wss:; img-src data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            hash(CLIENT),
+            hash(PAGE_SCRIPT),
+            hash(STYLE)
+        );
+        Self { html, content_security_policy }
+    }
+
+    pub(super) fn response(&self) -> Response {
+        Response::new(StatusCode::OK, "text/html; charset=utf-8", self.html.clone().into_bytes())
+            .with("Content-Security-Policy", self.content_security_policy.clone())
+            .with("Referrer-Policy", "no-referrer")
+            .with("Cache-Control", "no-cache")
+    }
+}
+
+/// The JavaScript client.
+pub(super) fn client() -> Response {
+    // Other people's pages load it from here.
+    Response::new(StatusCode::OK, "text/javascript; charset=utf-8", CLIENT.as_bytes())
+        .with("Cache-Control", "no-cache")
+        .with("Access-Control-Allow-Origin", "*")
+        .with("Cross-Origin-Resource-Policy", "cross-origin")
+}

@@ -1,0 +1,126 @@
+//! Which resource a request is for, found once.
+
+use http::{Method, Request, StatusCode};
+
+use super::api::{self, Api, Command};
+use super::origin::Origins;
+use super::page::{self, Page};
+use super::{health, websocket};
+use crate::config::Config;
+use crate::error::Error;
+use crate::net::{Capacity, HeadDecision, Response, method_not_allowed};
+use crate::server::authenticator::{Authentication, Authenticator, Identity};
+use crate::server::metrics::MetricsSnapshot;
+use crate::time::Now;
+
+/// What is decided about the head of a request here.
+pub(in crate::server) type Decision = HeadDecision<Identity, &'static Command>;
+
+/// What a server can do for a request at the moment.
+#[derive(Clone, Debug)]
+pub(in crate::server) struct RequestContext {
+    pub(in crate::server) now: Now,
+    pub(in crate::server) is_draining: bool,
+    pub(in crate::server) is_bus_ready: bool,
+    /// Whether another WebSocket is allowed.
+    pub(in crate::server) capacity: Capacity,
+    /// What `/metrics` tells, if there is such a path.
+    pub(in crate::server) metrics: Option<MetricsSnapshot>,
+}
+
+/// A resource.
+#[derive(Clone, Copy, Debug)]
+enum Route<'a> {
+    Page,
+    Client,
+    WebSocket,
+    Liveness,
+    Readiness,
+    Metrics(&'a MetricsSnapshot),
+    Api(&'static Command),
+    /// A path of the API that has no command.
+    UnknownCommand,
+    Unknown,
+}
+
+impl<'a> Route<'a> {
+    fn find(path: &str, context: &'a RequestContext) -> Self {
+        match (path, &context.metrics) {
+            ("/", _) => Self::Page,
+            ("/roomcast.js", _) => Self::Client,
+            ("/ws", _) => Self::WebSocket,
+            ("/healthz", _) => Self::Liveness,
+            ("/readyz", _) => Self::Readiness,
+            ("/metrics", Some(metrics)) => Self::Metrics(metrics),
+            (path, _) if path.starts_with(api::PREFIX) => match Command::find(path) {
+                Some(command) => Self::Api(command),
+                None => Self::UnknownCommand,
+            },
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// Everything that is behind a path.
+pub(in crate::server) struct Routes {
+    page: Page,
+    origins: Origins,
+    pub(in crate::server) api: Api,
+}
+
+impl Routes {
+    pub(in crate::server) fn new(config: &Config) -> Result<Self, Error> {
+        Ok(Self { page: Page::new(), origins: Origins::new(&config.allow_origins)?, api: Api::new(config) })
+    }
+
+    /// Decides about a request whose head has come.
+    pub(in crate::server) fn decide(
+        &mut self,
+        request: &Request<()>,
+        context: &RequestContext,
+        authenticator: &mut dyn Authenticator,
+    ) -> Decision {
+        let path = request.uri().path();
+        let response = match Route::find(path, context) {
+            Route::WebSocket => return self.open(request, context, authenticator),
+            Route::Api(command) => return self.api.decide(command, request),
+            Route::UnknownCommand => return HeadDecision::Respond(self.api.not_found(path)),
+            Route::Unknown => return HeadDecision::Respond(self.not_found(path, context)),
+            Route::Page => self.page.response(),
+            Route::Client => page::client(),
+            Route::Liveness => health::liveness(),
+            Route::Readiness => health::readiness(context),
+            Route::Metrics(metrics) => metrics.response(),
+        };
+        if ![Method::GET, Method::HEAD].contains(request.method()) {
+            return HeadDecision::Respond(method_not_allowed(request, "GET, HEAD"));
+        }
+        HeadDecision::Respond(response)
+    }
+
+    fn open(
+        &mut self,
+        request: &Request<()>,
+        context: &RequestContext,
+        authenticator: &mut dyn Authenticator,
+    ) -> Decision {
+        let handshake = match websocket::check(request, context, &mut self.origins) {
+            Ok(handshake) => handshake,
+            Err(response) => return HeadDecision::Respond(response),
+        };
+        match authenticator.authenticate(context.now, request) {
+            Authentication::Admit(identity) => HeadDecision::Upgrade(handshake, identity),
+            Authentication::Refuse(refusal) => HeadDecision::Respond(refusal.into()),
+            Authentication::Later(ticket) => HeadDecision::Later(handshake, ticket),
+        }
+    }
+
+    fn not_found(&self, path: &str, context: &RequestContext) -> Response {
+        let mut paths = vec!["/", "/ws", "/roomcast.js", "/healthz", "/readyz"];
+        paths.extend(context.metrics.is_some().then_some("/metrics"));
+        if self.api.is_on() {
+            paths.extend(Command::paths());
+        }
+        Response::text(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {}", paths.join(", ")))
+    }
+}
