@@ -37,7 +37,7 @@ impl RedisConfig {
     }
 
     /// Whether everything is within its bounds, and fits what else was set.
-    pub(super) fn check(&self, config: &Config) -> Result<(), Error> {
+    pub(crate) fn check(&self, config: &Config) -> Result<(), Error> {
         check_name(&self.prefix).map_err(|error| Error::Config(format!("redis prefix: {error}")))?;
         within("redis hold", self.hold, Duration::from_millis(100)..=Duration::from_secs(60))?;
         within("presence lease", self.lease, Duration::from_secs(3)..=Duration::from_secs(300))?;

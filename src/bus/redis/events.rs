@@ -2,12 +2,13 @@
 
 mod presence;
 
-use super::commander::Reply;
-use super::room::{Echo, Saying, WaitingRead};
-use super::script::{Call, Done};
-use super::sequence::{Extract, Question, Sequence, Standing, Step};
+use super::commands::call::{ScriptCall, ScriptResult};
+use super::commands::request::Response;
+use super::ordering::history::{HistoryQuery, HistorySlice, OrderingStep, RoomPosition};
+use super::ordering::reassembler::Reassembler;
+use super::room::{AwaitedCopy, PendingPublication, WaitingRead};
 use super::stats::{add, add_time};
-use super::subscriber::News;
+use super::subscribe::event::SubscriberEvent;
 use super::{Due, ECHO_MAX, Pending, QUESTIONS_MAX, RedisBus, TELL_INTERVAL, WATCH_INTERVAL};
 use crate::deadline::Tick;
 use crate::id::{Epoch, RoomName};
@@ -16,7 +17,7 @@ use crate::publication::{BusEvent, Outcome, Page};
 impl RedisBus {
     /// Takes what a thread has handed over; says whether there was anything. The subscription goes first: copies are
     /// then there before the answers that would wait for them.
-    pub(super) fn take_batch(&mut self) -> bool {
+    pub(crate) fn take_batch(&mut self) -> bool {
         if self.news_left > 0
             && let Some(batch) = self.threads.news.pop()
         {
@@ -34,19 +35,21 @@ impl RedisBus {
         true
     }
 
-    fn take_news(&mut self, news: News) {
+    fn take_news(&mut self, news: SubscriberEvent) {
         match news {
-            News::Arrival(name, arrival) => {
+            SubscriberEvent::Message(name, arrival) => {
                 self.with_sequence(&name, |sequence, steps| sequence.take(arrival, steps));
             }
-            News::Share(name, share) => self.presence.hear(self.now.uptime, &name, share),
-            News::Typing(room, user, status) => self.events.push_back(BusEvent::Typing { room, user, status }),
-            News::Gap(name) => {
-                self.presence.suspect(self.now.uptime, &name);
-                self.with_sequence(&name, |sequence, _| sequence.suspect());
+            SubscriberEvent::Presence(name, share) => self.presence.hear(self.now.uptime, &name, share),
+            SubscriberEvent::Typing(room, user, status) => {
+                self.events.push_back(BusEvent::Typing { room, user, status });
             }
-            News::Down => self.rooms.values_mut().for_each(|room| room.is_subscribed = false),
-            News::Subscribed(name, opening) => self.take_subscribed(&name, opening),
+            SubscriberEvent::Gap(name) => {
+                self.presence.query_soon(self.now.uptime, &name);
+                self.with_sequence(&name, |sequence, _| sequence.require_resync());
+            }
+            SubscriberEvent::LinkLost => self.rooms.values_mut().for_each(|room| room.is_subscribed = false),
+            SubscriberEvent::Subscribed(name, opening) => self.take_subscribed(&name, opening),
         }
     }
 
@@ -54,15 +57,15 @@ impl RedisBus {
         let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else { return };
         room.is_subscribed = true;
         let was_subscribed = std::mem::replace(&mut room.was_subscribed, true);
-        self.presence.suspect(self.now.uptime, name);
+        self.presence.query_soon(self.now.uptime, name);
         self.release_reads(name);
         if was_subscribed {
-            self.with_sequence(name, |sequence, _| sequence.suspect());
+            self.with_sequence(name, |sequence, _| sequence.require_resync());
         }
     }
 
     /// Sends the reads that have waited for their room.
-    pub(super) fn release_reads(&mut self, name: &RoomName) {
+    pub(crate) fn release_reads(&mut self, name: &RoomName) {
         let is_loaded = self.presence.is_loaded(name);
         let Some(room) = self.rooms.get_mut(name).filter(|room| is_loaded && room.may_be_read()) else { return };
         let opening = room.opening;
@@ -71,23 +74,23 @@ impl RedisBus {
         }
     }
 
-    fn take_reply(&mut self, reply: Reply) {
-        let Reply { id, result } = reply;
+    fn take_reply(&mut self, reply: Response) {
+        let Response { id, result } = reply;
         match self.pending.remove(&id) {
-            Some(Pending::Saying(saying)) => self.take_published(saying, result),
+            Some(Pending::PendingPublication(saying)) => self.take_published(saying, result),
             Some(Pending::Read { room, opening, read, reached }) => match result {
-                Ok(Done::Read(extract))
+                Ok(ScriptResult::Read(extract))
                     if is_behind(&extract, reached.as_ref()) || self.is_doubtful(&room, &extract) =>
                 {
                     self.put_off(read, (&room, opening), extract);
                 }
-                Ok(Done::Read(extract)) => self.take_page(&read, (&room, opening), extract),
+                Ok(ScriptResult::Read(extract)) => self.take_page(&read, (&room, opening), extract),
                 Ok(_) => unreachable!("a read is answered like a read"),
                 Err(words) => self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(words) }),
             },
-            Some(Pending::Question { room, opening }) => self.take_answer(&room, opening, result),
-            Some(Pending::Roster { room, opening }) => self.take_roster(&room, opening, result),
-            Some(Pending::Beat) => self.take_beat(result),
+            Some(Pending::HistoryQuery { room, opening }) => self.take_answer(&room, opening, result),
+            Some(Pending::RoomPresence { room, opening }) => self.take_roster(&room, opening, result),
+            Some(Pending::Heartbeat) => self.take_beat(result),
             Some(Pending::Typing) => {}
             None => unreachable!("every order is answered once"),
         }
@@ -96,14 +99,14 @@ impl RedisBus {
     /// A publication was numbered. Its sender is told once its copy was delivered here: what the hub says about the number
     /// is then said about the epoch that it knows, and who sees the copy needs no `ack` beside it. The copy is recognised by epoch, number
     /// and run of Redis together: a Redis that comes back with less than it had gives the same numbers out again in the same epoch.
-    fn take_published(&mut self, saying: Saying, result: Result<Done, &'static str>) {
+    fn take_published(&mut self, saying: PendingPublication, result: Result<ScriptResult, &'static str>) {
         let ticket = saying.ticket;
         let outcome = match result {
             // Without an id it can be a double only of its own first attempt.
-            Ok(Done::Published { seq, duplicate: true, .. }) if saying.publication.id.is_some() => {
+            Ok(ScriptResult::Published { seq, duplicate: true, .. }) if saying.publication.id.is_some() => {
                 Outcome::Duplicate(seq)
             }
-            Ok(Done::Published { run_id, epoch, seq, duplicate }) => {
+            Ok(ScriptResult::Published { run_id, epoch, seq, duplicate }) => {
                 let name = saying.publication.room.clone();
                 let room = self.rooms.get_mut(&name).filter(|room| room.is_open());
                 if let Some(room) = room
@@ -111,18 +114,25 @@ impl RedisBus {
                 {
                     let since = self.now.uptime;
                     let is_strange = epoch != known_epoch;
-                    room.echoes.push_back(Echo { run_id, epoch: epoch.clone(), known_epoch, seq, saying, since });
+                    room.echoes.push_back(AwaitedCopy {
+                        run_id,
+                        epoch: epoch.clone(),
+                        known_epoch,
+                        seq,
+                        saying,
+                        since,
+                    });
                     self.with_sequence(&name, |sequence, steps| {
                         if !duplicate {
                             // All before it may be missing, it itself is going to arrive.
                             let top = seq.saturating_sub(1);
-                            sequence.observe(Standing { run_id, epoch, top, print: None }, steps);
+                            sequence.observe(RoomPosition { run_id, epoch, top, fingerprint: None }, steps);
                             if sequence.run_id() != Some(run_id) {
                                 sequence.check_run();
                             }
                         } else if is_strange {
                             // Where the new epoch stands its number does not tell: much may have been said since.
-                            sequence.wonder();
+                            sequence.check_position();
                         }
                     });
                     if self.rooms.get(&name).is_some_and(|room| !room.echoes.is_empty()) {
@@ -140,7 +150,7 @@ impl RedisBus {
 
     /// Whether a page may not be shown yet: it belongs to a run of Redis in which nobody has confirmed the epoch, or in which this node
     /// has not compared it with what was delivered here.
-    fn is_doubtful(&self, name: &RoomName, extract: &Extract) -> bool {
+    fn is_doubtful(&self, name: &RoomName, extract: &HistorySlice) -> bool {
         let run_id = self.rooms.get(name).and_then(|room| room.sequence.run_id());
         !extract.is_confirmed || run_id.is_some_and(|run_id| run_id != extract.standing.run_id)
     }
@@ -148,16 +158,16 @@ impl RedisBus {
     /// Redis has less than it had when the read was sent, so it has lost messages, or it is not known yet whether it has. To read again at
     /// once would show the same, over and over; the question that is asked instead confirms or ends the epoch, and the read is sent again
     /// after a while.
-    fn put_off(&mut self, read: WaitingRead, (name, opening): (&RoomName, u32), extract: Extract) {
+    fn put_off(&mut self, read: WaitingRead, (name, opening): (&RoomName, u32), extract: HistorySlice) {
         let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else {
             return self.take_page(&read, (name, opening), extract);
         };
         room.reads.push(read);
-        self.with_sequence(name, |sequence, _| sequence.wonder());
+        self.with_sequence(name, |sequence, _| sequence.check_position());
         self.watch_room(name);
     }
 
-    fn take_page(&mut self, read: &WaitingRead, (name, opening): (&RoomName, u32), extract: Extract) {
+    fn take_page(&mut self, read: &WaitingRead, (name, opening): (&RoomName, u32), extract: HistorySlice) {
         let WaitingRead { ticket, bytes_max, .. } = *read;
         let standing = extract.standing.clone();
         let mut page = cut(extract, bytes_max);
@@ -181,16 +191,16 @@ impl RedisBus {
         self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
     }
 
-    fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<Done, &'static str>) {
+    fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, &'static str>) {
         self.questions -= 1;
         if self.rooms.get(name).is_some_and(|room| room.opening == opening) {
             match result {
-                Ok(Done::Read(extract)) => {
+                Ok(ScriptResult::Read(extract)) => {
                     self.with_sequence(name, |sequence, steps| sequence.answer(extract, steps));
                     let sequence = self.rooms.get(name).map(|room| &room.sequence);
-                    if sequence.is_some_and(Sequence::awaits) {
+                    if sequence.is_some_and(Reassembler::awaits) {
                         self.watch_room(name);
-                    } else if sequence.is_some_and(Sequence::is_level) {
+                    } else if sequence.is_some_and(Reassembler::is_level) {
                         self.release_reads(name);
                     }
                 }
@@ -214,7 +224,7 @@ impl RedisBus {
     }
 
     /// Has the timer look at a room in which something waits.
-    pub(super) fn watch_room(&mut self, name: &RoomName) {
+    pub(crate) fn watch_room(&mut self, name: &RoomName) {
         if let Some(room) = self.rooms.get_mut(name)
             && !room.is_watched
         {
@@ -225,7 +235,7 @@ impl RedisBus {
     }
 
     /// Looks at a room in which something waits.
-    pub(super) fn look_at(&mut self, name: &RoomName) {
+    pub(crate) fn look_at(&mut self, name: &RoomName) {
         self.expire(name);
         self.with_sequence(name, |sequence, _| sequence.look());
         self.release_reads(name);
@@ -240,9 +250,9 @@ impl RedisBus {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let now = self.now.uptime;
         while room.echoes.front().is_some_and(|echo| now >= echo.since + ECHO_MAX) {
-            let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
+            let Some(AwaitedCopy { seq, saying, .. }) = room.echoes.pop_front() else { break };
             // It was lost on the way, and others may have been: nothing else might look for them for as long as the room is quiet.
-            room.sequence.wonder();
+            room.sequence.check_position();
             self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome: Outcome::AcceptedUnseen(seq) });
         }
         let hold = self.hold;
@@ -253,7 +263,11 @@ impl RedisBus {
     }
 
     /// Hands something to a room's sequence, and carries out what follows from it.
-    pub(super) fn with_sequence(&mut self, name: &RoomName, act: impl FnOnce(&mut Sequence, &mut Vec<Step>)) {
+    pub(crate) fn with_sequence(
+        &mut self,
+        name: &RoomName,
+        act: impl FnOnce(&mut Reassembler, &mut Vec<OrderingStep>),
+    ) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let mut steps = std::mem::take(&mut self.steps);
         act(&mut room.sequence, &mut steps);
@@ -261,11 +275,11 @@ impl RedisBus {
         for step in steps.drain(..) {
             let room = name.clone();
             let event = match step {
-                Step::Deliver(message) => {
+                OrderingStep::Deliver(message) => {
                     add(&self.counters.delivered_total, 1);
                     BusEvent::Delivered { room, message }
                 }
-                Step::EpochChanged { epoch, top } => {
+                OrderingStep::EpochChanged { epoch, top } => {
                     add(&self.counters.epochs_total, 1);
                     log::debug!("room {room} begins epoch {epoch:?} at {top}: what was before it is not continued");
                     if self.epochs_untold == 0 {
@@ -285,7 +299,7 @@ impl RedisBus {
     }
 
     /// Logs how many rooms began a new epoch: one by one they would fill the log when Redis comes back empty.
-    pub(super) fn tell_epochs(&mut self) {
+    pub(crate) fn tell_epochs(&mut self) {
         let count = std::mem::take(&mut self.epochs_untold);
         let rooms = if count == 1 { "room" } else { "rooms" };
         log::warn!("{count} {rooms} began a new epoch: redis does not continue what was delivered; members are told");
@@ -309,7 +323,7 @@ impl RedisBus {
             if echo.seq > room.sequence.delivered() || room.sequence.run_id() != Some(echo.run_id) {
                 break;
             }
-            let Some(Echo { seq, saying, .. }) = room.echoes.pop_front() else { break };
+            let Some(AwaitedCopy { seq, saying, .. }) = room.echoes.pop_front() else { break };
             // What a new epoch passed over nobody sees: its sender must hear of it.
             let outcome = if seq <= room.sequence.skipped() { Outcome::Duplicate(seq) } else { Outcome::Accepted(seq) };
             add(&self.counters.echoes_total, 1);
@@ -321,7 +335,7 @@ impl RedisBus {
     }
 
     /// Lets a room ask what it wants to know, when it is its turn.
-    pub(super) fn ask(&mut self, name: &RoomName) {
+    pub(crate) fn ask(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         if room.is_resting || !room.sequence.wants_to_ask() {
             return;
@@ -332,29 +346,29 @@ impl RedisBus {
             }
             return;
         }
-        let Some(question) = room.sequence.poll_question() else { return };
+        let Some(question) = room.sequence.poll_query() else { return };
         let opening = room.opening;
         match &question {
-            Question::Position | Question::Confirm(..) => {}
-            Question::Since(_) => add(&self.counters.fills_total, 1),
-            Question::Renew(epoch) => {
+            HistoryQuery::Position | HistoryQuery::Confirm(..) => {}
+            HistoryQuery::Since(_) => add(&self.counters.fills_total, 1),
+            HistoryQuery::Renew(epoch) => {
                 log::debug!("room {name}: history does not continue what was delivered; epoch {epoch:?} has to end");
             }
         }
         self.questions += 1;
-        let call = Call::Ask { room: name.clone(), question };
-        self.order(call, Pending::Question { room: name.clone(), opening });
+        let call = ScriptCall::Ask { room: name.clone(), question };
+        self.order(call, Pending::HistoryQuery { room: name.clone(), opening });
     }
 }
 
 /// Whether Redis stands before what was known of the same epoch when it was asked.
-fn is_behind(extract: &Extract, reached: Option<&(Epoch, u64)>) -> bool {
+fn is_behind(extract: &HistorySlice, reached: Option<&(Epoch, u64)>) -> bool {
     reached.is_some_and(|(epoch, delivered)| *epoch == extract.standing.epoch && extract.standing.top < *delivered)
 }
 
 /// A page of no more than it may weigh; its first message is given whatever it weighs.
-fn cut(extract: Extract, bytes_max: usize) -> Page {
-    let Extract { standing: Standing { epoch, top, .. }, mut complete, mut messages, .. } = extract;
+fn cut(extract: HistorySlice, bytes_max: usize) -> Page {
+    let HistorySlice { standing: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = extract;
     let mut bytes = 0;
     let fits = messages.iter().take_while(|message| {
         bytes += message.body.len();

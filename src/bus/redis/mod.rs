@@ -1,36 +1,29 @@
 //! The bus of several nodes; see [`RedisBus`].
 
+mod batch_sender;
 mod cluster;
-mod commander;
+mod commands;
 mod config;
-mod ear;
+mod connection;
 mod events;
-mod fault;
-mod greeting;
-mod inquiry;
-mod lane;
-mod link;
-mod masters;
-mod nodes;
-mod paused;
-mod port;
+mod ordering;
 mod presence;
-mod probe;
-mod resolver;
-mod resp;
 mod room;
-mod roster;
-mod run_id;
-mod script;
-mod sentinel;
-mod sequence;
-mod share;
 mod stats;
-mod stream;
-mod subscriber;
-mod target;
+mod subscribe;
 mod threads;
+mod url;
 
+use self::commands::call::{ScriptCall, Unconfirmed};
+use self::commands::request::Request;
+use self::ordering::history::OrderingStep;
+use self::presence::Presence;
+use self::presence::nodes::{NodeId, Nodes};
+use self::room::{PendingPublication, Room, WaitingRead};
+use self::stats::Counters;
+use self::subscribe::subscriptions::SubscriptionChange;
+use self::threads::Threads;
+use self::url::RedisUrl;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -39,18 +32,9 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use self::commander::Order;
+pub use self::commands::publish_script::PublishScript;
 pub use self::config::RedisConfig;
-use self::nodes::{NodeId, Nodes};
-use self::presence::Presence;
-pub use self::probe::PublishScript;
-use self::room::{Room, Saying, WaitingRead};
-use self::script::{Call, Unconfirmed};
-use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
-use self::subscriber::Wish;
-use self::target::Target;
-use self::threads::Threads;
 use super::{Bus, Metric};
 use crate::config::Config;
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
@@ -84,7 +68,7 @@ const BATCHES_PER_TURN: usize = 8;
 /// What Redis was asked, until it is answered.
 #[derive(Debug)]
 enum Pending {
-    Saying(Saying),
+    PendingPublication(PendingPublication),
     /// With what was known of the room when it was asked.
     Read {
         room: RoomName,
@@ -92,15 +76,15 @@ enum Pending {
         read: WaitingRead,
         reached: Option<(Epoch, u64)>,
     },
-    Question {
+    HistoryQuery {
         room: RoomName,
         opening: u32,
     },
-    Roster {
+    RoomPresence {
         room: RoomName,
         opening: u32,
     },
-    Beat,
+    Heartbeat,
     /// Nobody waits for the answer.
     Typing,
 }
@@ -156,7 +140,7 @@ pub struct RedisBus {
     counters: Arc<Counters>,
     wheel: Wheel<Due>,
     events: VecDeque<BusEvent>,
-    steps: Vec<sequence::Step>,
+    steps: Vec<OrderingStep>,
     /// Rooms that began a new epoch and are not in the log yet.
     epochs_untold: u64,
     now: Now,
@@ -179,7 +163,7 @@ impl RedisBus {
     /// [`Error::Config`] if the URL, the prefix or the certificates cannot be used, [`Error::Io`] if a thread cannot be
     /// started. A Redis that does not answer is no error: it may come.
     pub fn new(config: &Config, redis: &RedisConfig, waker: Arc<Waker>, seed: u64) -> Result<Self, Error> {
-        let target = Target::parse(&redis.url, redis.ca.as_deref())?;
+        let target = RedisUrl::parse(&redis.url, redis.ca.as_deref())?;
         redis.check(config)?;
         let node = Unique::new(seed ^ 2).epoch().as_str().to_owned();
         log::info!("redis at {target}: this is node {node}, prefix {}", redis.prefix);
@@ -212,10 +196,10 @@ impl RedisBus {
         RedisWatch(Arc::clone(&self.counters))
     }
 
-    fn order(&mut self, call: Call, pending: Pending) {
+    fn order(&mut self, call: ScriptCall, pending: Pending) {
         self.last_id += 1;
         self.pending.insert(self.last_id, pending);
-        self.threads.orders.push(Order { id: self.last_id, call });
+        self.threads.orders.push(Request { id: self.last_id, call });
     }
 
     /// Whether no more publications and reads may be under way; what the bus asks for itself has bounds of its own.
@@ -230,9 +214,9 @@ impl RedisBus {
         self.news_left == 0 && !news.is_empty() || self.replies_left == 0 && !replies.is_empty()
     }
 
-    fn say(&mut self, saying: Saying) {
-        let call = Call::Publish { publication: saying.publication.clone(), serial: saying.serial };
-        self.order(call, Pending::Saying(saying));
+    fn say(&mut self, saying: PendingPublication) {
+        let call = ScriptCall::Publish { publication: saying.publication.clone(), serial: saying.serial };
+        self.order(call, Pending::PendingPublication(saying));
     }
 
     fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
@@ -240,7 +224,7 @@ impl RedisBus {
         // Where something was delivered it is for the sequence to compare.
         let is_first = self.rooms.contains_key(room) && reached.is_none();
         let unconfirmed = if is_first { Unconfirmed::Renew } else { Unconfirmed::Tell };
-        let call = Call::Read { room: room.clone(), from: read.from, bytes_max: read.bytes_max, unconfirmed };
+        let call = ScriptCall::Read { room: room.clone(), from: read.from, bytes_max: read.bytes_max, unconfirmed };
         self.order(call, Pending::Read { room: room.clone(), opening, read: *read, reached });
     }
 
@@ -259,8 +243,8 @@ impl RedisBus {
             Due::Touch { .. } => {
                 let at = Tick::of(now).after(TOUCH_INTERVAL);
                 self.wheel.insert(at, Due::Touch { at, room: name.clone(), opening });
-                self.with_sequence(&name, |sequence, _| sequence.wonder());
-                self.presence.suspect(now.uptime, &name);
+                self.with_sequence(&name, |sequence, _| sequence.check_position());
+                self.presence.query_soon(now.uptime, &name);
             }
             Due::Close { .. } => match room.closed_at {
                 Some(at) if now.uptime < at + CLOSE_GRACE => {}
@@ -280,7 +264,7 @@ impl RedisBus {
     fn forget(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.remove(name) else { return };
         self.presence.forget(name);
-        self.threads.wishes.push(Wish::Unsubscribe(name.clone()));
+        self.threads.wishes.push(SubscriptionChange::Unsubscribe(name.clone()));
         for echo in room.echoes {
             let (ticket, outcome) = (echo.saying.ticket, Outcome::AcceptedUnseen(echo.seq));
             self.events.push_back(BusEvent::Published { ticket, outcome });
@@ -306,7 +290,7 @@ impl Bus for RedisBus {
         self.openings = self.openings.wrapping_add(1);
         let opening = self.openings;
         let room = Room::new(opening);
-        self.threads.wishes.push(Wish::Subscribe(name.clone(), opening));
+        self.threads.wishes.push(SubscriptionChange::Subscribe(name.clone(), opening));
         self.rooms.insert(name.clone(), room);
         self.presence.open(now.uptime, name, opening);
         // Spread over time, so that rooms that were opened together are not compared together.
@@ -330,7 +314,7 @@ impl Bus for RedisBus {
             let outcome = Outcome::Refused("too many messages wait for redis; try again later");
             return self.events.push_back(BusEvent::Published { ticket, outcome });
         }
-        self.say(Saying { ticket, publication, serial: self.last_id + 1, at: now.uptime });
+        self.say(PendingPublication { ticket, publication, serial: self.last_id + 1, at: now.uptime });
     }
 
     fn read(&mut self, now: Now, ticket: Ticket, name: &RoomName, from: ReadFrom, bytes_max: usize) {
@@ -368,7 +352,7 @@ impl Bus for RedisBus {
         self.now = now;
         // What cannot be said at once is not true any more when it can.
         if self.is_ready() && self.pending.len() < self.pending_max / 4 {
-            self.order(Call::Typing { room: room.clone(), user, status }, Pending::Typing);
+            self.order(ScriptCall::Typing { room: room.clone(), user, status }, Pending::Typing);
         }
     }
 
@@ -400,7 +384,7 @@ impl Bus for RedisBus {
         if self.has_more() {
             return Some(Duration::ZERO);
         }
-        let retry = self.threads.are_held_up().then_some(port::RETRY);
+        let retry = self.threads.are_held_up().then_some(batch_sender::RETRY);
         [self.wheel.timeout(now), retry, self.presence.timeout(now.uptime)].into_iter().flatten().min()
     }
 
@@ -421,15 +405,17 @@ mod tests {
     use bytes::Bytes;
     use mio::{Poll, Token};
 
-    use super::commander::Reply;
     use super::*;
+
+    use crate::bus::redis::commands::request::Response;
+
     use crate::inbox::{Inbox, InboxSender, inbox};
 
     /// A bus that speaks to the test instead of its threads.
     struct Bench {
         bus: RedisBus,
-        orders: Inbox<Vec<Order>>,
-        replies: InboxSender<Vec<Reply>>,
+        orders: Inbox<Vec<Request>>,
+        replies: InboxSender<Vec<Response>>,
         _poll: Poll,
     }
 
@@ -441,7 +427,7 @@ mod tests {
             let mut bus = RedisBus::new(&Config::default(), &redis, Arc::clone(&waker), 7).unwrap();
             let (orders, orders_inbox) = inbox(8, Arc::clone(&waker));
             let (replies, replies_inbox) = inbox(BATCHES_PER_TURN + 1, waker);
-            (bus.threads.orders, bus.threads.replies) = (port::Port::new(orders), replies_inbox);
+            (bus.threads.orders, bus.threads.replies) = (batch_sender::BatchSender::new(orders), replies_inbox);
             let mut bench = Self { bus, orders: orders_inbox, replies, _poll: poll };
             // The first beat.
             bench.turn();
@@ -477,7 +463,7 @@ mod tests {
         bench.bus.read(Now::default(), Ticket(1), &room, ReadFrom::Newest(1), 1);
         bench.turn();
         let read = bench.orders.pop().and_then(|mut orders| orders.pop()).expect("the read");
-        bench.replies.push(vec![Reply { id: read.id, result: Err("no") }]).unwrap();
+        bench.replies.push(vec![Response { id: read.id, result: Err("no") }]).unwrap();
         let publication =
             Publication { room, user: UserId::new("ann").unwrap(), id: None, body: Bytes::from_static(b"{") };
         bench.bus.handle_deadlines(Now::default());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bus::{Metric, MetricKind};
 
-/// Counts of a [`RedisBus`](super::RedisBus) since it was made.
+/// PresenceCounts of a [`RedisBus`](super::RedisBus) since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisStats {
@@ -28,7 +28,7 @@ pub struct RedisStats {
     pub refused_total: u64,
     /// Messages delivered to rooms here.
     pub delivered_total: u64,
-    /// Own messages that came back over the subscription, after how long since they were published, added up and at most.
+    /// LocalUsers messages that came back over the subscription, after how long since they were published, added up and at most.
     pub echoes_total: u64,
     /// See there.
     pub echo_micros_total: u64,
@@ -42,7 +42,7 @@ pub struct RedisStats {
     pub dropped_total: u64,
     /// Nodes that live, this one included.
     pub nodes_alive: u64,
-    /// Users that are present on other nodes in rooms that are open here, counted once a node and room.
+    /// UserSet that are present on other nodes in rooms that are open here, counted once a node and room.
     pub users_elsewhere: u64,
     /// What Redis was told of who is present here: single changes or many at once.
     pub shares_sent_total: u64,
@@ -54,7 +54,7 @@ pub struct RedisStats {
 
 impl RedisStats {
     /// The same, to be exported.
-    pub(super) fn metrics(self) -> Vec<Metric> {
+    pub(crate) fn metrics(self) -> Vec<Metric> {
         [self.request_metrics(), self.delivery_metrics(), self.presence_metrics()].concat()
     }
 
@@ -136,7 +136,7 @@ impl RedisStats {
             gauge("redis_nodes", "Nodes that are alive, this one included.", self.nodes_alive as f64),
             gauge(
                 "redis_remote_users",
-                "Users present on other nodes in rooms that are open here, counted once for each node and room.",
+                "UserSet present on other nodes in rooms that are open here, counted once for each node and room.",
                 self.users_elsewhere as f64,
             ),
             counter("redis_presence_updates_sent", "Presence updates sent to other nodes.", self.shares_sent_total),
@@ -169,12 +169,12 @@ fn seconds(name: &'static str, help: &'static str, micros: u64) -> Metric {
 macro_rules! counters {
     ($($name:ident),*) => {
         #[derive(Debug, Default)]
-        pub(super) struct Counters {
-            $(pub(super) $name: AtomicU64,)*
-            pub(super) publishing_up: AtomicBool,
-            pub(super) subscribing_up: AtomicBool,
+        pub(crate) struct Counters {
+            $(pub(crate) $name: AtomicU64,)*
+            pub(crate) publishing_up: AtomicBool,
+            pub(crate) subscribing_up: AtomicBool,
             /// The bus was dropped: its threads end.
-            pub(super) stop: AtomicBool,
+            pub(crate) stop: AtomicBool,
         }
 
         impl Counters {
@@ -210,11 +210,11 @@ counters!(
     repairs_total
 );
 
-pub(super) fn add(counter: &AtomicU64, count: u64) {
+pub(crate) fn add(counter: &AtomicU64, count: u64) {
     counter.fetch_add(count, Relaxed);
 }
 
-pub(super) fn add_time(sum: &AtomicU64, most: &AtomicU64, time: Duration) {
+pub(crate) fn add_time(sum: &AtomicU64, most: &AtomicU64, time: Duration) {
     let micros = time.as_micros() as u64;
     sum.fetch_add(micros, Relaxed);
     most.fetch_max(micros, Relaxed);
@@ -222,10 +222,10 @@ pub(super) fn add_time(sum: &AtomicU64, most: &AtomicU64, time: Duration) {
 
 /// A handle for any thread.
 #[derive(Clone, Debug)]
-pub struct RedisWatch(pub(super) Arc<Counters>);
+pub struct RedisWatch(pub(crate) Arc<Counters>);
 
 impl RedisWatch {
-    /// Counts, as of now.
+    /// PresenceCounts, as of now.
     pub fn stats(&self) -> RedisStats {
         self.0.read()
     }

@@ -1,47 +1,50 @@
 //! Between the threads, who is present, and the hub.
 
+use crate::bus::redis::commands::call::{ScriptCall, ScriptResult};
+use crate::bus::redis::commands::presence::{PresenceCall, PresenceResult};
+use crate::bus::redis::presence::{PresenceAction, PresenceAnswer};
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::super::presence::{Action, Answer};
-use super::super::script::{Call, Done, PresenceCall, PresenceDone};
 use super::super::{Pending, RedisBus};
 use crate::id::RoomName;
 use crate::publication::BusEvent;
 
 impl RedisBus {
     /// Carries out what follows for presence; says whether there was anything.
-    pub(in super::super) fn take_action(&mut self) -> bool {
+    pub(crate) fn take_action(&mut self) -> bool {
         let Some(action) = self.presence.poll() else { return false };
         match action {
-            Action::Ask { room, opening, wish } => {
-                let call = Call::Presence(PresenceCall::Room(room.clone(), wish));
-                self.order(call, Pending::Roster { room, opening });
+            PresenceAction::Ask { room, opening, wish } => {
+                let call = ScriptCall::Presence(PresenceCall::Room(room.clone(), wish));
+                self.order(call, Pending::RoomPresence { room, opening });
             }
-            Action::Beat(beat) => self.order(Call::Presence(PresenceCall::Beat(beat)), Pending::Beat),
-            Action::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
-            Action::Loaded(room) => self.release_reads(&room),
+            PresenceAction::Heartbeat(beat) => {
+                self.order(ScriptCall::Presence(PresenceCall::Heartbeat(beat)), Pending::Heartbeat);
+            }
+            PresenceAction::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
+            PresenceAction::Loaded(room) => self.release_reads(&room),
         }
         true
     }
 
-    pub(super) fn take_roster(&mut self, name: &RoomName, opening: u32, result: Result<Done, &'static str>) {
+    pub(crate) fn take_roster(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, &'static str>) {
         let answer = match result {
-            Ok(Done::Presence(PresenceDone::Shared(is_done))) => Answer::Shared(is_done),
-            Ok(Done::Presence(PresenceDone::Records(records))) => Answer::Records(records),
-            _ => Answer::Refused,
+            Ok(ScriptResult::Presence(PresenceResult::Updated(is_done))) => PresenceAnswer::Updated(is_done),
+            Ok(ScriptResult::Presence(PresenceResult::Sets(records))) => PresenceAnswer::Sets(records),
+            _ => PresenceAnswer::Refused,
         };
         self.presence.answer(self.now.uptime, (name, opening), answer);
     }
 
-    pub(super) fn take_beat(&mut self, result: Result<Done, &'static str>) {
+    pub(crate) fn take_beat(&mut self, result: Result<ScriptResult, &'static str>) {
         let heard = match result {
-            Ok(Done::Presence(PresenceDone::Heard(heard))) => Some(heard),
+            Ok(ScriptResult::Presence(PresenceResult::Heartbeat(heard))) => Some(heard),
             _ => None,
         };
         self.presence.answer_beat(self.now.uptime, heard);
     }
 
-    pub(in super::super) fn count_presence(&self) {
+    pub(crate) fn count_presence(&self) {
         let counts = self.presence.counts();
         let stats = &self.counters;
         for (counter, count) in [

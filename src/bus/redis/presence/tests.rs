@@ -4,14 +4,14 @@
 mod one_node;
 mod redis;
 
+use self::redis::{Call, Chance, Redis, room, user};
+use super::nodes::tests::do_beat;
+use crate::bus::redis::presence::delta::{PresenceDelta, PresenceRequest, UserSet};
+use crate::bus::redis::presence::nodes::{Heartbeat, NodeId, Nodes};
+use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use self::redis::{Call, Chance, Redis, room, user};
-use super::super::nodes::tests::do_beat;
-use super::super::nodes::{Beat, NodeId, Nodes};
-use super::super::share::{Share, Users, Wish};
-use super::{Action, Answer, Presence};
 use crate::id::{RoomName, UserId};
 use crate::protocol::PresenceStatus;
 use crate::publication::PresenceChange;
@@ -22,11 +22,11 @@ const NODES_MAX: usize = 5;
 const ROOMS: u64 = 3;
 const USERS: u64 = 6;
 
-struct Node {
+struct Peer {
     id: NodeId,
     presence: Presence,
     calls: VecDeque<Call>,
-    channel: VecDeque<(RoomName, Share)>,
+    channel: VecDeque<(RoomName, PresenceDelta)>,
     openings: u32,
     /// Rooms that the bus has, and whether the hub has them open.
     rooms: BTreeMap<RoomName, bool>,
@@ -54,7 +54,7 @@ struct World {
     now: Duration,
     redis: Redis,
     snapshot: Redis,
-    nodes: Vec<Node>,
+    nodes: Vec<Peer>,
     names: u64,
     /// Nodes that were frozen, were refused a beat, or have ended: they may be taken for dead.
     shaky: BTreeSet<NodeId>,
@@ -84,7 +84,7 @@ impl World {
     fn start(&mut self) {
         self.names += 1;
         let id = NodeId::new(&format!("n{}", self.names));
-        self.nodes.push(Node {
+        self.nodes.push(Peer {
             presence: Presence::new(Nodes::new(id.clone(), LEASE, GRACE)),
             id,
             calls: VecDeque::new(),
@@ -139,10 +139,10 @@ impl World {
         while let Some(action) = self.nodes[index].presence.poll() {
             let node = &mut self.nodes[index];
             match action {
-                Action::Ask { room, opening, wish } => node.calls.push_back(Call::Room(room, opening, wish)),
-                Action::Beat(beat) => node.calls.push_back(Call::Beat(beat)),
-                Action::Loaded(room) => assert!(node.loaded.insert(room), "loaded twice"),
-                Action::Tell(room, PresenceChange { user, status, .. }) => {
+                PresenceAction::Ask { room, opening, wish } => node.calls.push_back(Call::Room(room, opening, wish)),
+                PresenceAction::Heartbeat(beat) => node.calls.push_back(Call::Heartbeat(beat)),
+                PresenceAction::Loaded(room) => assert!(node.loaded.insert(room), "loaded twice"),
+                PresenceAction::Tell(room, PresenceChange { user, status, .. }) => {
                     assert_eq!(node.rooms.get(&room), Some(&true), "told of a room that is not open");
                     let told = node.told.entry(room).or_default();
                     let is_change = match status {
@@ -201,7 +201,7 @@ impl World {
             160..200 if is_open && !is_frozen => self.close(index, &name),
             200..230 if !is_frozen => self.forget(index, &name),
             230..260 if is_open && !is_frozen => {
-                self.nodes[index].presence.suspect(self.now, &name);
+                self.nodes[index].presence.query_soon(self.now, &name);
                 self.drain(index);
             }
             260..266 => self.interrupt(index),
@@ -227,7 +227,7 @@ impl World {
             }
             274 if self.nodes.len() > 1 => {
                 let node = self.nodes.remove(index);
-                do_beat(&mut self.redis.beats, &node.id, &Beat::farewell());
+                do_beat(&mut self.redis.beats, &node.id, &Heartbeat::leave());
                 self.shaky.insert(node.id);
                 self.coverage.leaves += 1;
             }
@@ -266,7 +266,7 @@ impl World {
 
     /// Redis does what is asked next; some of it twice, since the first answer is lost, and some of it not.
     fn execute(&mut self, index: usize) {
-        let is_open = |call: &Call| matches!(call, Call::Room(..) | Call::Beat(_));
+        let is_open = |call: &Call| matches!(call, Call::Room(..) | Call::Heartbeat(_));
         let Some(at) = self.nodes[index].calls.iter().position(is_open) else { return };
         if self.chance.one_in(3) {
             return;
@@ -275,36 +275,40 @@ impl World {
         let times = 1 + u64::from(!self.is_calm && self.chance.one_in(15));
         let by = self.nodes[index].id.clone();
         let done = match &self.nodes[index].calls[at] {
-            Call::Room(name, opening, _) if is_refused => Call::Answered(name.clone(), *opening, Answer::Refused),
-            Call::Beat(_) if is_refused => {
-                self.shaky.insert(by.clone());
-                Call::Heard(None)
+            Call::Room(name, opening, _) if is_refused => {
+                Call::Answered(name.clone(), *opening, PresenceAnswer::Refused)
             }
-            Call::Beat(beat) => {
+            Call::Heartbeat(_) if is_refused => {
+                self.shaky.insert(by.clone());
+                Call::HeartbeatReply(None)
+            }
+            Call::Heartbeat(beat) => {
                 let beat = beat.clone();
-                Call::Heard((0..times).map(|_| do_beat(&mut self.redis.beats, &by, &beat)).last())
+                Call::HeartbeatReply((0..times).map(|_| do_beat(&mut self.redis.beats, &by, &beat)).last())
             }
             Call::Room(name, opening, wish) => {
                 let (name, opening, wish) = (name.clone(), *opening, wish.clone());
-                let mut answer = Answer::Refused;
+                let mut answer = PresenceAnswer::Refused;
                 for _ in 0..times {
                     answer = match &wish {
-                        Wish::Share { .. } => {
+                        PresenceRequest::Update { .. } => {
                             let (is_done, share) = self.redis.share(&by, &name, &wish);
                             share.into_iter().for_each(|share| self.publish(&name, &share));
-                            Answer::Shared(is_done)
+                            PresenceAnswer::Updated(is_done)
                         }
-                        Wish::Who { known, graves } => Answer::Records(self.redis.who(&by, &name, known, graves)),
+                        PresenceRequest::Query { known, tombstones } => {
+                            PresenceAnswer::Sets(self.redis.who(&by, &name, known, tombstones))
+                        }
                     };
                 }
                 Call::Answered(name, opening, answer)
             }
-            Call::Answered(..) | Call::Heard(_) => unreachable!("it is open"),
+            Call::Answered(..) | Call::HeartbeatReply(_) => unreachable!("it is open"),
         };
         self.nodes[index].calls[at] = done;
     }
 
-    fn publish(&mut self, name: &RoomName, share: &Share) {
+    fn publish(&mut self, name: &RoomName, share: &PresenceDelta) {
         for node in self.nodes.iter_mut().filter(|node| node.id != share.node && node.subscribed.contains(name)) {
             if self.is_calm || !self.chance.one_in(30) {
                 node.channel.push_back((name.clone(), share.clone()));
@@ -315,12 +319,12 @@ impl World {
     fn reply(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         match node.calls.front() {
-            Some(Call::Answered(..) | Call::Heard(_)) => {}
+            Some(Call::Answered(..) | Call::HeartbeatReply(_)) => {}
             _ => return,
         }
         match node.calls.pop_front() {
             Some(Call::Answered(name, opening, answer)) => node.presence.answer(self.now, (&name, opening), answer),
-            Some(Call::Heard(heard)) => node.presence.answer_beat(self.now, heard),
+            Some(Call::HeartbeatReply(heard)) => node.presence.answer_beat(self.now, heard),
             _ => {}
         }
         self.drain(index);
@@ -333,7 +337,7 @@ impl World {
             && let Some(name) = node.rooms.keys().find(|name| !node.subscribed.contains(*name)).cloned()
         {
             node.subscribed.insert(name.clone());
-            node.presence.suspect(self.now, &name);
+            node.presence.query_soon(self.now, &name);
             return self.drain(index);
         }
         if self.chance.one_in(20) && node.channel.len() > 1 {
@@ -356,7 +360,7 @@ impl World {
             if turn % 500 == 0 {
                 for index in 0..self.nodes.len() {
                     let names: Vec<RoomName> = self.nodes[index].rooms.keys().cloned().collect();
-                    names.iter().for_each(|name| self.nodes[index].presence.suspect(self.now, name));
+                    names.iter().for_each(|name| self.nodes[index].presence.query_soon(self.now, name));
                     self.drain(index);
                 }
             }
@@ -369,7 +373,7 @@ impl World {
             assert_eq!(node.presence.counts().nodes_alive, self.nodes.len() as u64, "{who} counts the living wrongly");
             let rosters = node.presence.rooms.values().map(|place| place.roster.len_elsewhere() as u64);
             assert_eq!(node.presence.counts().users_elsewhere, rosters.sum::<u64>());
-            assert!(node.presence.errands.is_empty() && node.presence.doubtful.is_empty());
+            assert!(node.presence.jobs.is_empty() && node.presence.doubtful.is_empty());
             for name in node.rooms.iter().filter(|(_, is_open)| **is_open).map(|(name, _)| name) {
                 let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != index);
                 let truth: BTreeSet<UserId> =
@@ -380,7 +384,7 @@ impl World {
             }
             for (name, here) in node.here.iter().filter(|(name, _)| node.rooms.contains_key(*name)) {
                 let set = self.redis.sets.get(&(name.clone(), node.id.clone()));
-                let kept: BTreeSet<UserId> = set.into_iter().flat_map(Users::keys).cloned().collect();
+                let kept: BTreeSet<UserId> = set.into_iter().flat_map(UserSet::keys).cloned().collect();
                 assert_eq!(kept, *here, "redis has the wrong users of {who} in {name:?}");
             }
         }

@@ -1,11 +1,12 @@
 //! One node by itself: how much happens at once, and when.
 
+use super::super::*;
+use super::redis::{room, user};
+use crate::bus::redis::presence::delta::{NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
+use crate::bus::redis::presence::nodes::{HeartbeatReply, NodeId, Nodes};
+use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
 use std::time::Duration;
 
-use super::super::{Action, Answer, CHANGES_PER_TURN, Presence, ROOMS_PER_TURN, WISHES_MAX};
-use super::redis::{room, user};
-use crate::bus::redis::nodes::{Heard, NodeId, Nodes};
-use crate::bus::redis::share::{Record, Records, Share, Users, Whereabouts, Wish};
 use crate::id::RoomName;
 use crate::protocol::PresenceStatus;
 use crate::publication::PresenceChange;
@@ -17,7 +18,7 @@ const BEAT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 struct Turn {
     told: usize,
-    asked: Vec<(RoomName, u32, Wish)>,
+    asked: Vec<(RoomName, u32, PresenceRequest)>,
     loaded: usize,
 }
 
@@ -51,17 +52,17 @@ impl Host {
         self.presence.handle_deadlines(self.now, self.links_lost);
         while let Some(action) = self.presence.poll() {
             match action {
-                Action::Beat(beat) => {
+                PresenceAction::Heartbeat(beat) => {
                     let own = beat.says.unwrap_or(beat.said);
                     self.said = own.to_string();
                     let is_remembered = std::mem::replace(&mut self.is_remembered, true);
                     let others = self.others.iter().map(|(node, text)| (NodeId::new(node), text.as_str().into()));
                     let all = others.chain([(NodeId::new("own"), own)]).collect();
-                    self.presence.answer_beat(self.now, Some(Heard { is_remembered, all }));
+                    self.presence.answer_beat(self.now, Some(HeartbeatReply { is_remembered, all }));
                 }
-                Action::Ask { room, opening, wish } => turn.asked.push((room, opening, wish)),
-                Action::Tell(..) => turn.told += 1,
-                Action::Loaded(_) => turn.loaded += 1,
+                PresenceAction::Ask { room, opening, wish } => turn.asked.push((room, opening, wish)),
+                PresenceAction::Tell(..) => turn.told += 1,
+                PresenceAction::Loaded(_) => turn.loaded += 1,
             }
         }
         turn
@@ -77,8 +78,8 @@ impl Host {
     }
 
     fn hear(&mut self, number: u64, version: u64, users: usize) {
-        let changes = (0..users).map(|i| (user(&format!("u{i}")), Whereabouts::Here(None))).collect();
-        let share = Share { node: NodeId::new("a"), base: None, version, changes: Some(changes) };
+        let changes = (0..users).map(|i| (user(&format!("u{i}")), UserState::Here(None))).collect();
+        let share = PresenceDelta { node: NodeId::new("a"), base: None, version, changes: Some(changes) };
         self.presence.hear(self.now, &room(number), share);
     }
 
@@ -131,12 +132,12 @@ fn a_node_that_comes_back_when_its_users_are_going_or_gone_is_whole_again() {
         while host.presence.timeout(host.now) == Some(Duration::ZERO) {
             asked.extend(host.turn().asked);
         }
-        let [(name, opening, Wish::Who { known, graves })] = &asked[..] else { panic!("{asked:?}") };
-        assert_eq!((known.len(), graves.len()), (0, 0), "what it has is asked for, and not removed");
-        let set: Users = (0..users).map(|i| (user(&format!("u{i}")), None)).collect();
-        let record = Record { node: NodeId::new("a"), version: 1, users: Some(set) };
-        let records = Records { own: None, others: vec![record] };
-        host.presence.answer(host.now, (name, *opening), Answer::Records(records));
+        let [(name, opening, PresenceRequest::Query { known, tombstones })] = &asked[..] else { panic!("{asked:?}") };
+        assert_eq!((known.len(), tombstones.len()), (0, 0), "what it has is asked for, and not removed");
+        let set: UserSet = (0..users).map(|i| (user(&format!("u{i}")), None)).collect();
+        let record = NodeSet { node: NodeId::new("a"), version: 1, users: Some(set) };
+        let records = NodeSets { own: None, others: vec![record] };
+        host.presence.answer(host.now, (name, *opening), PresenceAnswer::Sets(records));
         assert_eq!((host.turn().told, host.presence.counts().users_elsewhere), (users, users as u64));
     }
 }
@@ -148,16 +149,16 @@ fn so_many_rooms_ask_at_once_and_those_first_in_which_somebody_waits() {
     (0..ROOMS).for_each(|number| host.open(number));
     // All are subscribed, and again after a cut; then one more is opened.
     for round in 0..2 {
-        (0..ROOMS).for_each(|number| host.presence.suspect(host.now, &room(number)));
+        (0..ROOMS).for_each(|number| host.presence.query_soon(host.now, &room(number)));
         if round == 1 {
             host.open(ROOMS);
-            host.presence.suspect(host.now, &room(ROOMS));
+            host.presence.query_soon(host.now, &room(ROOMS));
         }
         let mut asked = host.turn().asked;
         assert_eq!(asked.len(), WISHES_MAX);
         let (mut answered, mut loaded) = (0, 0);
         while let Some((name, opening, _)) = asked.pop() {
-            host.presence.answer(host.now, (&name, opening), Answer::Records(Records::default()));
+            host.presence.answer(host.now, (&name, opening), PresenceAnswer::Sets(NodeSets::default()));
             let turn = host.turn();
             (answered, loaded) = (answered + 1, loaded + turn.loaded);
             if round == 1 && answered == 1 {
@@ -182,14 +183,14 @@ fn shares_go_one_after_another_and_a_room_is_kept_until_the_last_is_said() {
     for name in ["ann", "bob", "carl"] {
         host.presence.announce(host.now, &room(0), change(name, PresenceStatus::Online));
         let (name, opening) = loop {
-            if let Some((name, opening, Wish::Share { .. })) = host.turn().asked.pop() {
+            if let Some((name, opening, PresenceRequest::Update { .. })) = host.turn().asked.pop() {
                 break (name, opening);
             }
             host.now += host.presence.timeout(host.now).expect("it is not done");
         };
         asked_at.push(host.now);
         assert!(!host.presence.may_forget(&room(0)), "it is under way");
-        host.presence.answer(host.now, (&name, opening), Answer::Shared(true));
+        host.presence.answer(host.now, (&name, opening), PresenceAnswer::Updated(true));
         assert!(host.presence.may_forget(&room(0)));
     }
     let waits: Vec<_> = asked_at.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect();
@@ -204,11 +205,11 @@ fn a_redis_that_forgets_is_told_all_again_above_a_floor() {
     host.open(0);
     host.presence.announce(host.now, &room(0), change("ann", PresenceStatus::Online));
     let asked = host.turn().asked;
-    host.presence.answer(host.now, (&asked[0].0, asked[0].1), Answer::Shared(true));
+    host.presence.answer(host.now, (&asked[0].0, asked[0].1), PresenceAnswer::Updated(true));
     host.is_remembered = false;
     let mut asked = host.beat().asked;
     asked.extend(host.turn().asked);
-    assert!(matches!(asked[..], [(_, _, Wish::Share { base: None, version: 2, .. })]), "{asked:?}");
+    assert!(matches!(asked[..], [(_, _, PresenceRequest::Update { base: None, version: 2, .. })]), "{asked:?}");
     host.beat();
     assert!(host.said.ends_with(" 6000 2"), "{}", host.said);
 }
@@ -217,12 +218,12 @@ fn a_redis_that_forgets_is_told_all_again_above_a_floor() {
 fn a_room_is_loaded_once_it_is_known_whether_the_nodes_in_it_live() {
     let mut host = Host::new();
     host.open(0);
-    host.presence.suspect(host.now, &room(0));
+    host.presence.query_soon(host.now, &room(0));
     let asked = host.turn().asked;
-    let users: Users = [(user("ann"), None)].into();
-    let record = Record { node: NodeId::new("b"), version: 1, users: Some(users) };
-    let records = Records { own: None, others: vec![record] };
-    host.presence.answer(host.now, (&asked[0].0, asked[0].1), Answer::Records(records));
+    let users: UserSet = [(user("ann"), None)].into();
+    let record = NodeSet { node: NodeId::new("b"), version: 1, users: Some(users) };
+    let records = NodeSets { own: None, others: vec![record] };
+    host.presence.answer(host.now, (&asked[0].0, asked[0].1), PresenceAnswer::Sets(records));
     assert!(!host.presence.is_loaded(&room(0)));
     // It has just begun, and is found when it is looked for.
     host.others.push(("b", "1 6000 0".to_owned()));
@@ -248,10 +249,10 @@ fn nobody_dies_right_after_a_link_was_lost() {
 fn what_redis_refuses_holds_up_nobody_who_wants_to_read() {
     let mut host = Host::new();
     host.open(0);
-    host.presence.suspect(host.now, &room(0));
+    host.presence.query_soon(host.now, &room(0));
     let asked = host.turn().asked;
-    host.presence.answer(host.now, (&asked[0].0, asked[0].1), Answer::Refused);
+    host.presence.answer(host.now, (&asked[0].0, asked[0].1), PresenceAnswer::Refused);
     assert_eq!(host.turn().loaded, 1);
     host.now += Duration::from_secs(1);
-    assert!(matches!(host.turn().asked[..], [(_, _, Wish::Who { .. })]), "and it is asked again");
+    assert!(matches!(host.turn().asked[..], [(_, _, PresenceRequest::Query { .. })]), "and it is asked again");
 }

@@ -1,19 +1,21 @@
 //! What the nodes are given: a small Redis that does what the scripts do, links to it, and chance.
 
+use crate::bus::redis::presence::PresenceAnswer;
+use crate::bus::redis::presence::delta::{
+    CHANGES_MAX, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState,
+};
+use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId};
 use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
-use super::super::Answer;
-use crate::bus::redis::nodes::{Beat, Heard, NodeId};
-use crate::bus::redis::share::{CHANGES_MAX, Record, Records, Share, Users, Whereabouts, Wish};
 use crate::id::{RoomName, UserId};
 
 /// SplitMix64, as in the other simulations.
-pub(super) struct Chance(pub(super) u64);
+pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,40 +23,45 @@ impl Chance {
         (z ^ (z >> 31)) % bound
     }
 
-    pub(super) fn one_in(&mut self, times: u64) -> bool {
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 }
 
-pub(super) fn room(number: u64) -> RoomName {
+pub(crate) fn room(number: u64) -> RoomName {
     RoomName::new(&format!("room{number}")).unwrap()
 }
 
-pub(super) fn user(text: &str) -> UserId {
+pub(crate) fn user(text: &str) -> UserId {
     UserId::new(text).unwrap()
 }
 
 /// What is under way on the link that asks.
-pub(super) enum Call {
-    Room(RoomName, u32, Wish),
-    Beat(Beat),
-    Answered(RoomName, u32, Answer),
-    Heard(Option<Heard>),
+pub(crate) enum Call {
+    Room(RoomName, u32, PresenceRequest),
+    Heartbeat(Heartbeat),
+    Answered(RoomName, u32, PresenceAnswer),
+    HeartbeatReply(Option<HeartbeatReply>),
 }
 
 /// What the scripts keep and do.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Redis {
-    pub(super) versions: BTreeMap<(RoomName, NodeId), u64>,
-    pub(super) sets: BTreeMap<(RoomName, NodeId), Users>,
-    pub(super) beats: BTreeMap<NodeId, SmolStr>,
-    /// Users in an answer beyond the first node's.
-    pub(super) users_max: usize,
+pub(crate) struct Redis {
+    pub(crate) versions: BTreeMap<(RoomName, NodeId), u64>,
+    pub(crate) sets: BTreeMap<(RoomName, NodeId), UserSet>,
+    pub(crate) beats: BTreeMap<NodeId, SmolStr>,
+    /// UserSet in an answer beyond the first node's.
+    pub(crate) users_max: usize,
 }
 
 impl Redis {
-    pub(super) fn share(&mut self, by: &NodeId, name: &RoomName, wish: &Wish) -> (bool, Option<Share>) {
-        let Wish::Share { base, version, changes } = wish else { panic!("{wish:?}") };
+    pub(crate) fn share(
+        &mut self,
+        by: &NodeId,
+        name: &RoomName,
+        wish: &PresenceRequest,
+    ) -> (bool, Option<PresenceDelta>) {
+        let PresenceRequest::Update { base, version, changes } = wish else { panic!("{wish:?}") };
         let key = (name.clone(), by.clone());
         let had = self.versions.get(&key).copied();
         if had == Some(*version) {
@@ -69,32 +76,32 @@ impl Redis {
         let set = self.sets.entry(key.clone()).or_default();
         for (user, whereabouts) in changes {
             match whereabouts {
-                Whereabouts::Here(name) => drop(set.insert(user.clone(), name.clone())),
-                Whereabouts::Gone => drop(set.remove(user)),
+                UserState::Here(name) => drop(set.insert(user.clone(), name.clone())),
+                UserState::Gone => drop(set.remove(user)),
             }
         }
         if set.is_empty() {
             self.sets.remove(&key);
         }
         let changes = (changes.len() <= CHANGES_MAX).then(|| changes.clone());
-        (true, Some(Share { node: by.clone(), base: *base, version: *version, changes }))
+        (true, Some(PresenceDelta { node: by.clone(), base: *base, version: *version, changes }))
     }
 
-    pub(super) fn who(
+    pub(crate) fn who(
         &mut self,
         by: &NodeId,
         name: &RoomName,
         known: &[(NodeId, u64)],
-        graves: &[(NodeId, u64)],
-    ) -> Records {
-        for (node, version) in graves {
+        tombstones: &[(NodeId, u64)],
+    ) -> NodeSets {
+        for (node, version) in tombstones {
             let key = (name.clone(), node.clone());
             if self.versions.get(&key) == Some(version) {
                 self.versions.remove(&key);
                 self.sets.remove(&key);
             }
         }
-        let (mut records, mut total) = (Records::default(), 0);
+        let (mut records, mut total) = (NodeSets::default(), 0);
         for ((_, node), version) in self.versions.iter().filter(|((room, _), _)| room == name) {
             let set = self.sets.get(&(name.clone(), node.clone())).cloned().unwrap_or_default();
             if node == by {
@@ -106,7 +113,7 @@ impl Redis {
                 total += set.len().max(1);
                 set
             });
-            records.others.push(Record { node: node.clone(), version: *version, users });
+            records.others.push(NodeSet { node: node.clone(), version: *version, users });
         }
         records
     }

@@ -1,0 +1,137 @@
+//! A Redis Cluster: which master has which slots, as its nodes say.
+
+use super::slot_map::SlotMap;
+use crate::bus::redis::connection::blocking_query::blocking_query;
+use crate::bus::redis::connection::endpoint::HostPort;
+use crate::bus::redis::connection::hello::Login;
+use crate::bus::redis::connection::resp::Value;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// See the [module](self).
+pub(crate) struct Cluster {
+    seeds: Vec<HostPort>,
+    login: Arc<Login>,
+    /// ConnectionPool that were named since, should no seed live any more; only lookups see them, so that the lock holds up no loop.
+    known: Mutex<Vec<HostPort>>,
+    /// Where the next question begins.
+    turn: AtomicUsize,
+    /// The latest epoch of the cluster that a node has named: a node with an earlier one was cut off, and its map is old.
+    epoch: AtomicU64,
+    /// How often a thread has found that a slot has another master.
+    changes: AtomicU64,
+}
+
+/// How much a node knows of the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct ClusterInfo {
+    epoch: u64,
+    /// Whether it takes commands; one that hears too few others does not.
+    is_ok: bool,
+}
+
+impl ClusterInfo {
+    /// From the answer to `CLUSTER INFO`.
+    fn read(value: &Value<'_>) -> Option<Self> {
+        let line = |name: &str| value.text()?.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let epoch = line("cluster_current_epoch")?.parse().ok()?;
+        Some(Self { epoch, is_ok: line("cluster_state") == Some("ok") })
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new(seeds: Vec<HostPort>, login: Arc<Login>) -> Self {
+        let (known, turn) = (Mutex::default(), AtomicUsize::new(0));
+        Self { seeds, login, known, turn, epoch: AtomicU64::new(0), changes: AtomicU64::new(0) }
+    }
+
+    /// A thread has found that a slot has another master; the other has to look, too, since where a master is cut off a
+    /// subscription to it is silent and does not end.
+    pub(crate) fn change(&self) {
+        self.changes.fetch_add(1, SeqCst);
+    }
+
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(SeqCst)
+    }
+
+    /// Asks one node after another, until one knows as much as any before; otherwise the one that knows most is believed. This
+    /// blocks.
+    pub(crate) fn find(&self) -> io::Result<SlotMap> {
+        let mut nodes = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        nodes.extend(self.seeds.iter().cloned());
+        let first = self.turn.fetch_add(1, SeqCst);
+        let mut best = Err(io::Error::other("no node of the cluster is named"));
+        for i in 0..nodes.len() {
+            match (self.ask(&nodes[(first + i) % nodes.len()]), &best) {
+                (Ok((standing, slot_map)), _) if standing.is_ok && standing.epoch >= self.epoch.load(SeqCst) => {
+                    best = Ok((standing, slot_map));
+                    break;
+                }
+                (Ok(found), Ok((known, _))) if found.0 > *known => best = Ok(found),
+                (found, Err(_)) => best = found,
+                _ => {}
+            }
+        }
+        let (standing, slot_map) = best?;
+        self.epoch.store(standing.epoch, SeqCst);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&slot_map.masters);
+        Ok(slot_map)
+    }
+
+    fn ask(&self, node: &HostPort) -> io::Result<(ClusterInfo, SlotMap)> {
+        let standing = blocking_query(node, &self.login, &["CLUSTER", "INFO"], |value| ClusterInfo::read(&value))?;
+        let slot_map = blocking_query(node, &self.login, &["CLUSTER", "SLOTS"], |value| SlotMap::read(value, node))?;
+        Ok((standing, slot_map))
+    }
+}
+
+impl fmt::Display for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cluster")?;
+        self.seeds.iter().try_for_each(|node| write!(f, " {node}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// A node that stands like this and has all slots. It lives as long as the test.
+    fn node(standing: &str) -> HostPort {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let info = format!("${}\r\n{standing}\r\n", standing.len());
+        let slots = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:PORT\r\n".replace("PORT", &port.to_string());
+        thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let word = BufReader::new(&stream).lines().nth(4).unwrap().unwrap();
+                let _ = (&stream).write_all(if word == "INFO" { info.as_bytes() } else { slots.as_bytes() });
+            }
+        });
+        HostPort { host: "127.0.0.1".to_owned(), port }
+    }
+
+    #[test]
+    fn a_node_that_was_cut_off_is_not_believed_while_there_is_another() {
+        let text = |epoch: u64, state: &str| format!("cluster_state:{state}\r\ncluster_current_epoch:{epoch}\r\n");
+        let [old, new, deaf] = [text(3, "ok"), text(7, "ok"), text(9, "fail")].map(|text| node(&text));
+        let gone = HostPort { host: "127.0.0.1".to_owned(), port: 1 };
+        let masters = |cluster: &Cluster| cluster.find().unwrap().masters;
+        let cluster = Cluster::new(vec![new.clone(), gone.clone(), old.clone()], Arc::default());
+        for _ in 0..5 {
+            assert_eq!(masters(&cluster), std::slice::from_ref(&new));
+        }
+        // Where nobody is better it has to do.
+        let cluster = Cluster::new(vec![gone.clone(), deaf.clone()], Arc::default());
+        assert_eq!(masters(&cluster), [deaf]);
+        assert!(Cluster::new(vec![gone], Arc::default()).find().is_err());
+        assert_eq!(masters(&Cluster::new(vec![old.clone()], Arc::default())), [old]);
+    }
+}

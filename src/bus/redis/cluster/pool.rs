@@ -1,0 +1,240 @@
+//! The pool that a thread of the bus has links to: one, or all of a cluster, and which of them has which slots.
+
+use super::slot_map::{SLOTS, SlotMap};
+use super::topology::Topology;
+use crate::bus::redis::connection::endpoint::{Endpoint, HostPort, Lookup};
+use crate::bus::redis::connection::hello::Login;
+use crate::bus::redis::connection::link::{Link, LinkContext};
+use crate::bus::redis::url::RedisUrl;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use mio::{Events, Poll, Registry, Token, Waker};
+use slab::Slab;
+
+/// How long the cluster is left alone after it was unacknowledged who has which slots.
+const SLOT_MAP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The token of the first link; that of the waker is before it.
+const FIRST: usize = 1;
+
+/// A master, and what the thread keeps for it.
+pub(crate) struct Master<T> {
+    /// Nothing where there is only one.
+    pub(crate) node: Option<HostPort>,
+    pub(crate) link: Link,
+    pub(crate) work: T,
+}
+
+/// What links need of the thread on which they live.
+pub(crate) struct LinkFactory {
+    registry: Registry,
+    waker: Arc<Waker>,
+    random: Rng,
+    purpose: &'static str,
+    login: Arc<Login>,
+}
+
+impl LinkFactory {
+    pub(crate) fn new(
+        target: &RedisUrl,
+        purpose: &'static str,
+        (poll, waker): (&Poll, &Arc<Waker>),
+        random: Rng,
+    ) -> io::Result<Self> {
+        let (registry, waker) = (poll.registry().try_clone()?, Arc::clone(waker));
+        Ok(Self { registry, waker, random, purpose, login: Arc::clone(&target.login) })
+    }
+
+    fn link(&mut self, endpoint: Arc<dyn Endpoint>, key: usize) -> io::Result<Link> {
+        let (registry, waker) = (self.registry.try_clone()?, Arc::clone(&self.waker));
+        let context = LinkContext { registry, token: Token(FIRST + key), waker, random: self.random.fork() };
+        Ok(Link::new(endpoint, Arc::clone(&self.login), self.purpose, context))
+    }
+}
+
+/// See the [module](self).
+///
+/// **Bounds:** one link a master that the cluster names, and one for each node to which it redirects; those that have no slots
+/// and nothing to do go with the next slot_map.
+pub(crate) struct ConnectionPool<T> {
+    topology: Topology,
+    factory: LinkFactory,
+    pub(crate) all: Slab<Master<T>>,
+    owners: Vec<Option<usize>>,
+    lookup: Option<Lookup<SlotMap>>,
+    is_wanted: bool,
+    /// [`Cluster::changes`] that were followed.
+    changes: u64,
+    /// At once at first.
+    next_lookup_at: Option<Instant>,
+    logged_at: Option<Instant>,
+}
+
+impl<T: Default> ConnectionPool<T> {
+    pub(crate) fn new(topology: Topology, mut factory: LinkFactory) -> io::Result<Self> {
+        let (mut all, mut owners) = (Slab::new(), Vec::new());
+        match &topology {
+            Topology::One(endpoint) => {
+                let link = factory.link(Arc::clone(endpoint), 0)?;
+                all.insert(Master { node: None, link, work: T::default() });
+            }
+            Topology::Cluster(_) => owners.resize(SLOTS, None),
+        }
+        Ok(Self {
+            topology,
+            factory,
+            all,
+            owners,
+            lookup: None,
+            is_wanted: true,
+            changes: 0,
+            next_lookup_at: None,
+            logged_at: None,
+        })
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.topology, Topology::Cluster(_))
+    }
+
+    /// Who has a slot, as far as is known. Where there is one, it has all.
+    pub(crate) fn owner(&self, slot: u16) -> Option<usize> {
+        match self.topology {
+            Topology::One(_) => Some(0),
+            Topology::Cluster(_) => self.owners[usize::from(slot)],
+        }
+    }
+
+    /// The master at a node, which may be new.
+    pub(crate) fn at(&mut self, node: &HostPort) -> Option<usize> {
+        if let Some((key, _)) = self.all.iter().find(|(_, master)| master.node.as_ref() == Some(node)) {
+            return Some(key);
+        }
+        let entry = self.all.vacant_entry();
+        let link = self.factory.link(Arc::new(node.clone()), entry.key());
+        // Without file descriptors; it is tried again.
+        let link = link.map_err(|error| log::error!("no link to redis at {node}: {error}")).ok()?;
+        let key = entry.key();
+        entry.insert(Master { node: Some(node.clone()), link, work: T::default() });
+        Some(key)
+    }
+
+    /// A master says that another has the slot.
+    pub(crate) fn moved(&mut self, slot: u16, node: &HostPort) {
+        self.request_slot_map();
+        if let (Some(key), Topology::Cluster(cluster)) = (self.at(node), &self.topology) {
+            self.owners[usize::from(slot)] = Some(key);
+            cluster.change();
+        }
+    }
+
+    /// What is known is not all, or not true any more.
+    pub(crate) fn request_slot_map(&mut self) {
+        self.is_wanted = true;
+    }
+
+    pub(crate) fn is_any_up(&self) -> bool {
+        self.all.iter().any(|(_, master)| master.link.is_up())
+    }
+
+    /// Takes note of what has happened to the links' sockets.
+    pub(crate) fn note(&mut self, events: &Events) {
+        for event in events {
+            let key = event.token().0.checked_sub(FIRST);
+            if let Some(master) = key.and_then(|key| self.all.get_mut(key)) {
+                master.link.readiness.note(event);
+            }
+        }
+    }
+
+    pub(crate) fn timeout(&self, now: Instant) -> Duration {
+        let links = self.all.iter().map(|(_, master)| master.link.timeout(now));
+        let slot_map = (self.is_cluster() && self.is_wanted && self.lookup.is_none())
+            .then(|| self.next_lookup_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)));
+        links.chain(slot_map).min().unwrap_or(Duration::from_secs(1))
+    }
+
+    /// Asks for a slot_map if one is wanted, and takes one that has come; the slots that have another master since, if so.
+    pub(crate) fn refresh(&mut self, now: Instant, is_idle: impl Fn(&T) -> bool) -> Option<Vec<u16>> {
+        let Topology::Cluster(cluster) = &self.topology else { return None };
+        let changes = cluster.changes();
+        self.is_wanted |= std::mem::replace(&mut self.changes, changes) != changes;
+        self.is_wanted |= self.all.iter().any(|(_, master)| !master.link.is_up());
+        if self.is_wanted && self.lookup.is_none() && self.next_lookup_at.is_none_or(|at| now >= at) {
+            let cluster = Arc::clone(cluster);
+            self.lookup = Lookup::start(&self.factory.waker, move || cluster.find()).ok();
+            self.is_wanted = false;
+            self.next_lookup_at = Some(now + SLOT_MAP_INTERVAL);
+        }
+        let answer = self.lookup.as_ref()?.poll()?;
+        self.lookup = None;
+        match answer {
+            Ok(slot_map) => Some(self.apply_slot_map(&slot_map, is_idle)),
+            Err(error) => {
+                self.is_wanted = true;
+                if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(60)) {
+                    self.logged_at = Some(now);
+                    let Self { factory: LinkFactory { purpose, .. }, .. } = self;
+                    log::warn!(
+                        "redis at {cluster}: nobody says who has which slots, for {purpose}: {error}; asking again"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    fn apply_slot_map(&mut self, slot_map: &SlotMap, is_idle: impl Fn(&T) -> bool) -> Vec<u16> {
+        self.logged_at = None;
+        let keys: Vec<_> = slot_map.masters.iter().map(|node| self.at(node)).collect();
+        let mut changed = Vec::new();
+        for (slot, owner) in slot_map.owners.iter().enumerate() {
+            let owner = owner.and_then(|index| keys[usize::from(index)]);
+            // A slot that nobody has now will be somebody's; until then the last one may be unacknowledged.
+            if owner.is_some() && self.owners[slot] != owner {
+                self.owners[slot] = owner;
+                changed.push(slot as u16);
+            }
+            self.is_wanted |= owner.is_none();
+        }
+        if let (false, Topology::Cluster(cluster)) = (changed.is_empty(), &self.topology) {
+            cluster.change();
+        }
+        let mut unused: Vec<_> = self.all.iter().map(|(key, master)| (key, is_idle(&master.work))).collect();
+        unused.retain(|(key, is_idle)| *is_idle && !self.owners.contains(&Some(*key)));
+        for (key, _) in unused {
+            // Closed, its socket is no longer watched.
+            self.all.remove(key);
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::redis::cluster::discovery::Cluster;
+
+    #[test]
+    fn what_one_thread_finds_out_has_the_other_look() {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let topology = Topology::Cluster(Arc::new(Cluster::new(Vec::new(), Arc::default())));
+        let target = RedisUrl { topology: topology.clone(), login: Arc::default() };
+        let [mut one, mut other] = [1, 2].map(|seed| {
+            let factory = LinkFactory::new(&target, "testing", (&poll, &waker), Rng::with_seed(seed)).unwrap();
+            ConnectionPool::<()>::new(topology.clone(), factory).unwrap()
+        });
+        let now = Instant::now();
+        other.next_lookup_at = Some(now + Duration::from_secs(1));
+        other.is_wanted = false;
+        assert!(other.refresh(now, |()| true).is_none() && !other.is_wanted);
+        one.moved(7, &HostPort { host: "127.0.0.1".to_owned(), port: 1 });
+        assert!(other.refresh(now, |()| true).is_none() && other.is_wanted);
+        other.is_wanted = false;
+        assert!(other.refresh(now, |()| true).is_none() && !other.is_wanted, "once");
+    }
+}

@@ -1,0 +1,211 @@
+//! Writes calls as commands.
+
+mod presence;
+
+use super::call::{ScriptCall, Server, Unconfirmed};
+use super::names::KeyNames;
+use super::script::{ChannelKind, Script};
+use crate::bus::redis::cluster::slot_map::slot_of_key;
+use crate::bus::redis::ordering::history::HistoryQuery;
+use std::fmt::Write;
+use std::time::Duration;
+
+use redis::Cmd;
+
+use crate::config::Config;
+use crate::publication::ReadFrom;
+
+/// How long keys of a room outlive what they must, so that a room in use, which is touched every 30 s, never expires.
+const SLACK: Duration = Duration::from_secs(5 * 60);
+
+/// How long a publication without an id of its own is remembered: it is sent again within seconds or never.
+const OWN_ID_AGE: Duration = Duration::from_secs(2 * 60);
+
+/// What an answer to a question about missing messages may weigh.
+const FILL_BYTES_MAX: usize = 256 * 1024;
+
+/// Writes calls as commands of the protocol.
+pub(crate) struct Packer {
+    names: KeyNames,
+    channels: ChannelKind,
+    /// Where this node's epochs and its own message ids come from: no other process has it.
+    node: String,
+    shas: [String; Script::ALL.len()],
+    life: u64,
+    id_life: u64,
+    messages_max: u32,
+    history_age_millis: u64,
+    attempts: u64,
+    command: Cmd,
+    text: String,
+}
+
+impl Packer {
+    pub(crate) fn new(config: &Config, names: KeyNames, channels: ChannelKind, node: String) -> Self {
+        let id_life = config.timing.history_age.max(config.timing.dedupe_window);
+        Self {
+            names,
+            channels,
+            node,
+            shas: Default::default(),
+            life: (id_life + SLACK).as_millis() as u64,
+            // Redis refuses an expiry of nothing.
+            id_life: id_life.as_millis().max(1) as u64,
+            // With an age of nothing there is no history, whatever its number.
+            messages_max: if config.timing.history_age.is_zero() { 0 } else { config.limits.history_messages_max },
+            history_age_millis: config.timing.history_age.as_millis() as u64,
+            attempts: 0,
+            command: Cmd::new(),
+            text: String::new(),
+        }
+    }
+
+    /// Which part of a cluster does a call.
+    pub(crate) fn slot(&mut self, call: &ScriptCall) -> u16 {
+        call.write_routing_key(&self.names, &mut self.text);
+        slot_of_key(&self.text)
+    }
+
+    /// Appends the command that has Redis remember a script; its answer goes to [`Packer::loaded`].
+    pub(crate) fn load(&mut self, script: Script, out: &mut Vec<u8>) {
+        self.command.clear();
+        self.command.arg("SCRIPT").arg("LOAD").arg(script.source(self.channels)).write_packed_command(out);
+    }
+
+    pub(crate) fn loaded(&mut self, script: Script, sha: &str) {
+        sha.clone_into(&mut self.shas[script as usize]);
+    }
+
+    /// Appends a call. Nothing is said twice with the same candidate for an epoch: the first attempt may have begun the room,
+    /// and Redis may have lost it since.
+    pub(crate) fn pack(&mut self, call: &ScriptCall, server: Server, out: &mut Vec<u8>) {
+        if let ScriptCall::Presence(presence) = call {
+            return self.pack_presence(presence, call.script() as usize, out);
+        }
+        if let ScriptCall::Typing { room, user, status } = call {
+            return self.pack_typing(room, user, *status, out);
+        }
+        let Some(room) = call.room() else { return };
+        self.attempts += 1;
+        let keys = if call.script() == Script::Publish { 3 } else { 2 };
+        self.command.clear();
+        self.command.arg("EVALSHA").arg(&self.shas[call.script() as usize]).arg(keys);
+        for key in ["meta", "log"] {
+            self.names.write_key(&mut self.text, room, key);
+            self.command.arg(&self.text);
+        }
+        if let ScriptCall::Publish { publication, serial, .. } = call {
+            self.names.write_key(&mut self.text, room, "id:");
+            // Neither can a user be called like this, nor can the end of a user's name be taken for the beginning of an id.
+            let _ = match &publication.id {
+                Some(id) => write!(self.text, "{} {id}", publication.user),
+                None => write!(self.text, "!{} {serial}", self.node),
+            };
+            self.command.arg(&self.text);
+        }
+        self.text.clear();
+        let _ = write!(self.text, "{}{:x}", self.node, self.attempts);
+        self.command.arg(&self.text);
+        self.text.clear();
+        let _ = write!(self.text, "{}", server.run_id);
+        match call {
+            ScriptCall::Publish { publication, .. } => {
+                let id_life = match publication.id {
+                    Some(_) => self.id_life,
+                    None => OWN_ID_AGE.as_millis() as u64,
+                };
+                self.command.arg(&*publication.body).arg(self.messages_max).arg(self.life).arg(id_life).arg(&self.text);
+            }
+            ScriptCall::Read { from, bytes_max, unconfirmed, .. } => {
+                let (first, most) = match from {
+                    ReadFrom::After(seq) => (i64::try_from(*seq).unwrap_or(i64::MAX).saturating_add(1), *bytes_max),
+                    ReadFrom::Newest(0) => (1, 0),
+                    ReadFrom::Newest(count) => (-i64::from(*count), *bytes_max),
+                };
+                let renews = *unconfirmed == Unconfirmed::Renew && server.is_settled;
+                self.command.arg(&self.text).arg(self.life).arg(first).arg(most);
+                self.command.arg(self.history_age_millis).arg(u8::from(renews));
+            }
+            ScriptCall::Ask { question, .. } => self.pack_question(question),
+            ScriptCall::Presence(_) | ScriptCall::Typing { .. } => {}
+        }
+        self.command.write_packed_command(out);
+    }
+
+    /// The arguments of a question behind the candidate; the run is in `text`.
+    fn pack_question(&mut self, question: &HistoryQuery) {
+        self.command.arg(&self.text).arg(self.life);
+        match question {
+            HistoryQuery::Position => self.command.arg(1).arg(0).arg("").arg(0),
+            HistoryQuery::Since(first) => self.command.arg(*first).arg(FILL_BYTES_MAX).arg("").arg(0),
+            HistoryQuery::Renew(epoch) => self.command.arg(epoch.as_str()),
+            HistoryQuery::Confirm(epoch, run_id) => self.command.arg(epoch.as_str()).arg(run_id.to_string()),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::bus::redis::commands::call::{ScriptResult, read_channel_message, read_result};
+    use crate::bus::redis::connection::resp;
+    use crate::bus::redis::connection::resp::Value;
+    use crate::bus::redis::connection::run_id::RunId;
+    use crate::bus::redis::ordering::history::fingerprint_of;
+    use crate::publication::Publication;
+
+    use crate::id::{RoomName, UserId};
+
+    fn packed(id: Option<&str>) -> String {
+        let mut packer =
+            Packer::new(&Config::default(), KeyNames::new("roomcast"), ChannelKind::Global, "node".to_owned());
+        packer.loaded(Script::Publish, "sha");
+        let publication = Publication {
+            room: RoomName::new("lobby").unwrap(),
+            user: UserId::new("ann:x").unwrap(),
+            id: id.map(Into::into),
+            body: Bytes::from_static(b"{\r\n"),
+        };
+        let mut out = Vec::new();
+        let server = Server { run_id: RunId::new(7), is_settled: true };
+        packer.pack(&ScriptCall::Publish { publication, serial: 9 }, server, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_publication_names_its_keys_readably() {
+        let command = packed(Some("1 2"));
+        let expected = "*12\r\n$7\r\nEVALSHA\r\n$3\r\nsha\r\n$1\r\n3\r\n$21\r\nroomcast:{lobby}:meta\r\n\
+            $20\r\nroomcast:{lobby}:log\r\n$29\r\nroomcast:{lobby}:id:ann:x 1 2\r\n$5\r\nnode1\r\n$3\r\n{\r\n\r\n\
+            $4\r\n1000\r\n$7\r\n3900000\r\n$7\r\n3600000\r\n$8\r\n00000007\r\n";
+        assert_eq!(command, expected);
+        assert!(packed(None).contains("\r\nroomcast:{lobby}:id:!node 9\r\n"));
+    }
+
+    #[test]
+    fn channels_and_payloads_are_told_apart() {
+        let names = KeyNames::new("roomcast");
+        assert_eq!(names.room(b"roomcast:{a/b}"), Some("a/b"));
+        assert_eq!(names.room(b"roomcast2:{a}"), None);
+        assert_eq!(read_channel_message(b"e 7 {\"a b\""), Some(("e", 7, 4)));
+        assert_eq!(read_channel_message(b"e 7 "), Some(("e", 7, 4)));
+        for bad in ["", "e", "e 7", "e x y"] {
+            assert_eq!(read_channel_message(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read() {
+        let reply = b"*7\r\n$1\r\ne\r\n$1\r\n9\r\n:1\r\n:0\r\n$2\r\nhi\r\n$1\r\n9\r\n$2\r\nhi\r\n".as_slice();
+        let (value, _) = resp::parse(reply).unwrap().unwrap();
+        let room = RoomName::new("lobby").unwrap();
+        let call = ScriptCall::Ask { room, question: HistoryQuery::Since(9) };
+        let run_id = RunId::new(7);
+        let Some(ScriptResult::Read(extract)) = read_result(&call, run_id, value) else { panic!("not read") };
+        assert_eq!((extract.standing.top, extract.complete, extract.messages.len()), (9, true, 1));
+        assert_eq!((extract.is_confirmed, extract.standing.fingerprint), (false, Some(fingerprint_of(b"hi"))));
+        assert_eq!(read_result(&call, run_id, Value::Nil).map(|_| ()), None);
+    }
+}

@@ -1,0 +1,63 @@
+//! Writes the calls of presence.
+
+use super::Packer;
+use crate::bus::redis::commands::presence::{PresenceCall, TYPING, USERS_MAX, changes_json};
+use crate::bus::redis::commands::script::Script;
+use crate::bus::redis::presence::delta::{CHANGES_MAX, PresenceRequest};
+use crate::bus::redis::presence::nodes::Heartbeat;
+use crate::id::{RoomName, UserId};
+use crate::protocol::TypingStatus;
+
+impl Packer {
+    /// Appends a call.
+    pub(super) fn pack_presence(&mut self, call: &PresenceCall, sha: usize, out: &mut Vec<u8>) {
+        let Self { names, node, shas, life, command, text, .. } = self;
+        command.clear();
+        command.arg("EVALSHA").arg(&shas[sha]);
+        match call {
+            PresenceCall::Room(room, wish) => {
+                command.arg(2);
+                names.write_key(text, room, "nodes");
+                command.arg(&*text);
+                names.write_key(text, room, "on:");
+                text.push_str(node);
+                command.arg(&*text).arg(*life).arg(&*node);
+                match wish {
+                    PresenceRequest::Update { base, version, changes } => {
+                        let is_told = changes.len() <= CHANGES_MAX;
+                        let base = base.map(|base| base.to_string()).unwrap_or_default();
+                        command.arg(base).arg(*version).arg(changes_json(changes)).arg(u8::from(is_told));
+                    }
+                    PresenceRequest::Query { known, tombstones } => {
+                        command.arg(USERS_MAX).arg(known.len());
+                        for (node, version) in known.iter().chain(tombstones) {
+                            command.arg(node.as_str()).arg(*version);
+                        }
+                    }
+                }
+            }
+            PresenceCall::Heartbeat(Heartbeat { says, said, remove }) => {
+                names.write_nodes_key(text);
+                command.arg(1).arg(&*text).arg(*life).arg(&*node).arg(says.as_deref().unwrap_or_default());
+                command.arg(said.as_str());
+                for (node, text) in remove {
+                    command.arg(node.as_str()).arg(text.as_str());
+                }
+            }
+        }
+        command.write_packed_command(out);
+    }
+
+    /// Appends what tells the other nodes that somebody types.
+    pub(super) fn pack_typing(&mut self, room: &RoomName, user: &UserId, status: TypingStatus, out: &mut Vec<u8>) {
+        let Self { names, node, shas, command, text, .. } = self;
+        names.write_key(text, room, "nodes");
+        command.clear();
+        command.arg("EVALSHA").arg(&shas[Script::Typing as usize]).arg(1).arg(&*text);
+        let word = match status {
+            TypingStatus::Start => "start",
+            TypingStatus::Stop => "stop",
+        };
+        command.arg(format!("@{node} {TYPING} {word} {user}")).write_packed_command(out);
+    }
+}

@@ -1,0 +1,347 @@
+//! What is asked of one master: what waits, what was in_flight, and what has to be said unscripted; pipelined, in the request in which it came.
+
+use super::call::{ScriptCall, ScriptResult, Server, read_result};
+use super::packer::Packer;
+use super::request::{Request, Response};
+use super::script::Script;
+use crate::bus::redis::batch_sender::BatchSender;
+use crate::bus::redis::cluster::redirect::Redirect;
+use crate::bus::redis::connection::endpoint::HostPort;
+use crate::bus::redis::connection::error::LinkError;
+use crate::bus::redis::connection::link::Link;
+use crate::bus::redis::connection::resp::Value;
+use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::stats::Counters;
+use crate::bus::redis::stats::{add, add_time};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Calls under way at once; the rest wait.
+const SENT_MAX: usize = 8192;
+
+/// How old it may be that somebody types: who still does says so unscripted. Said when a lost link stands unscripted, it would only show
+/// somebody typing who does not any more.
+const TYPING_MAX: Duration = Duration::from_secs(3);
+
+/// How long a link has stood when the other nodes are taken to have connected unscripted, too, and to have confirmed the epochs of the rooms
+/// that they have open. What nobody has confirmed expires_at then is renewed.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+const LATE: &str = "redis has not answered in time; try again later";
+
+/// An request between its coming and its answer.
+pub(crate) struct QueuedRequest {
+    pub(crate) request: Request,
+    /// Which part of a cluster does it.
+    pub(crate) slot: u16,
+    pub(crate) since: Instant,
+    /// Questions wait as long as they must, and so does what concerns presence.
+    expires_at: Option<Instant>,
+    /// It was answered that it is given up; what Redis says now is nobody's business.
+    is_abandoned: bool,
+    /// It goes to who is about to take over the slot.
+    pub(crate) is_asking: bool,
+}
+
+impl QueuedRequest {
+    pub(crate) fn new(request: Request, slot: u16, now: Instant, hold: Duration) -> Self {
+        let expires_at = match request.call {
+            ScriptCall::Ask { .. } | ScriptCall::Presence(_) => None,
+            ScriptCall::Publish { .. } | ScriptCall::Read { .. } | ScriptCall::Typing { .. } => Some(now + hold),
+        };
+        Self { request, slot, since: now, expires_at, is_abandoned: false, is_asking: false }
+    }
+
+    /// Whether it need not be said any more.
+    fn is_stale(&self, now: Instant) -> bool {
+        matches!(self.request.call, ScriptCall::Typing { .. }) && now >= self.since + TYPING_MAX
+    }
+
+    fn is_late(&self, now: Instant) -> bool {
+        !self.is_abandoned && self.expires_at.is_some_and(|expires_at| expires_at <= now)
+    }
+}
+
+/// Puts an request among others: requests are numbered as they come, so that sorted they have their request unscripted.
+pub(crate) fn insert_in_order(queue: &mut VecDeque<QueuedRequest>, queued: QueuedRequest) {
+    let at = queue.partition_point(|other| other.request.id < queued.request.id);
+    queue.insert(at, queued);
+}
+
+enum InFlight {
+    Load(Script),
+    /// What comes next may be result by who is about to take over its slot.
+    Asking,
+    ScriptCall(QueuedRequest),
+}
+
+/// What an error reply asks for.
+enum ErrorAction {
+    /// The script cache was emptied.
+    Load,
+    Redirect(Redirect),
+    /// It will pass, or another Redis will answer: hold everything and connect unscripted.
+    Reconnect,
+    /// It concerns this call alone.
+    Refuse,
+}
+
+fn error_action(error: &[u8], from: Option<&HostPort>) -> ErrorAction {
+    if let Some(redirect) = Redirect::read(error, from) {
+        return ErrorAction::Redirect(redirect);
+    }
+    match error.split(|byte| *byte == b' ').next().unwrap_or_default() {
+        b"NOSCRIPT" => ErrorAction::Load,
+        b"LOADING" | b"READONLY" | b"MASTERDOWN" | b"BUSY" | b"TRYAGAIN" | b"CLUSTERDOWN" | b"NOREPLICAS"
+        | b"UNKILLABLE" | b"NOAUTH" | b"MISCONF" => ErrorAction::Reconnect,
+        _ => ErrorAction::Refuse,
+    }
+}
+
+/// What all pipelines share.
+pub(crate) struct PipelineContext {
+    pub(crate) packer: Packer,
+    pub(crate) hold: Duration,
+    pub(crate) responses: BatchSender<Response>,
+    pub(crate) counters: Arc<Counters>,
+    logged_at: Option<Instant>,
+    /// What has to go somewhere else.
+    pub(crate) redirected: Vec<(QueuedRequest, Redirect)>,
+}
+
+impl PipelineContext {
+    pub(crate) fn new(
+        packer: Packer,
+        hold: Duration,
+        responses: BatchSender<Response>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { packer, hold, responses, counters, logged_at: None, redirected: Vec::new() }
+    }
+
+    fn refuse(&mut self, now: Instant, queued: &QueuedRequest, text: &[u8]) {
+        if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(1)) {
+            self.logged_at = Some(now);
+            log::error!("redis refuses: {}", String::from_utf8_lossy(text));
+        }
+        self.abandon(queued, "redis does not take it; try again later");
+    }
+
+    fn abandon(&mut self, queued: &QueuedRequest, words: &'static str) {
+        if !queued.is_abandoned {
+            if queued.expires_at.is_some() && !matches!(queued.request.call, ScriptCall::Typing { .. }) {
+                add(&self.counters.refused_total, 1);
+            }
+            self.responses.push(Response { id: queued.request.id, result: Err(words) });
+        }
+    }
+
+    /// Gives up what has waited too long in a queue. All hold equally long, so the oldest come first.
+    pub(crate) fn expire(&mut self, now: Instant, queue: &mut VecDeque<QueuedRequest>) {
+        let oldest = queue.iter().find_map(|queued| queued.expires_at);
+        if oldest.is_none_or(|expires_at| expires_at > now) {
+            return;
+        }
+        let (late, rest): (VecDeque<_>, VecDeque<_>) = queue.drain(..).partition(|queued| queued.is_late(now));
+        *queue = rest;
+        late.iter().for_each(|queued| self.abandon(queued, LATE));
+    }
+}
+
+/// See the [module](self).
+#[derive(Default)]
+pub(crate) struct Pipeline {
+    queued: VecDeque<QueuedRequest>,
+    in_flight: VecDeque<InFlight>,
+    /// What met an empty script cache, expires_at all that was in_flight is answered.
+    unscripted: VecDeque<QueuedRequest>,
+    loads: usize,
+    /// Which ttl of Redis answers.
+    run_id: RunId,
+}
+
+impl Pipeline {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queued.is_empty() && self.in_flight.is_empty() && self.unscripted.is_empty()
+    }
+
+    pub(crate) fn put(&mut self, queued: QueuedRequest) {
+        insert_in_order(&mut self.queued, queued);
+    }
+
+    /// Takes out what has yet to be in_flight and for which `wanted` holds.
+    pub(crate) fn extract(&mut self, wanted: impl Fn(&QueuedRequest) -> bool) -> Vec<QueuedRequest> {
+        let mut found = Vec::new();
+        for queue in [&mut self.unscripted, &mut self.queued] {
+            if queue.iter().any(&wanted) {
+                let (taken, rest): (VecDeque<_>, VecDeque<_>) = queue.drain(..).partition(&wanted);
+                found.extend(taken);
+                *queue = rest;
+            }
+        }
+        found
+    }
+
+    /// The slots of all that is not answered, and whether that went to who is about to take them over.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (u16, bool)> {
+        let in_flight = self.in_flight.iter().filter_map(|in_flight| match in_flight {
+            InFlight::ScriptCall(queued) => Some(queued),
+            InFlight::Load(_) | InFlight::Asking => None,
+        });
+        self.queued.iter().chain(&self.unscripted).chain(in_flight).map(|queued| (queued.slot, queued.is_asking))
+    }
+
+    /// The link stands.
+    pub(crate) fn begin(&mut self, run_id: RunId, context: &mut PipelineContext, out: &mut Vec<u8>) {
+        self.run_id = run_id;
+        self.load_scripts(context, out);
+    }
+
+    fn load_scripts(&mut self, context: &mut PipelineContext, out: &mut Vec<u8>) {
+        for script in Script::ALL {
+            context.packer.load(script, out);
+            self.in_flight.push_back(InFlight::Load(script));
+            self.loads += 1;
+        }
+    }
+
+    /// The link is lost: what was not answered will be said unscripted, before all that came later.
+    pub(crate) fn take_back(&mut self) {
+        let in_flight = self.in_flight.drain(..).filter_map(|in_flight| match in_flight {
+            InFlight::ScriptCall(queued) if !queued.is_abandoned => Some(queued),
+            _ => None,
+        });
+        for queued in self.unscripted.drain(..).chain(in_flight) {
+            insert_in_order(&mut self.queued, queued);
+        }
+        self.queued.iter_mut().for_each(|queued| queued.is_asking = false);
+        self.loads = 0;
+    }
+
+    /// Sends as much as may be under way.
+    pub(crate) fn fill(&mut self, now: Instant, context: &mut PipelineContext, link: &mut Link) {
+        if self.in_flight.is_empty() && !self.unscripted.is_empty() {
+            // Everything that met the empty cache is known now. A publication behind one of these may have been result in between,
+            // if another node was quicker to load_scripts the script; all nodes see the same request all the same.
+            for queued in self.unscripted.drain(..) {
+                insert_in_order(&mut self.queued, queued);
+            }
+            self.load_scripts(context, &mut link.out);
+        }
+        let is_settled = link.run().is_some_and(|(_, since)| now.saturating_duration_since(since) >= SETTLED_AFTER);
+        while self.loads == 0 && self.unscripted.is_empty() && self.in_flight.len() < SENT_MAX && link.can_send() {
+            let Some(queued) = self.queued.pop_front() else { break };
+            if queued.is_stale(now) {
+                context.abandon(&queued, LATE);
+                continue;
+            }
+            if queued.is_asking {
+                link.out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+                self.in_flight.push_back(InFlight::Asking);
+            }
+            let server = Server { run_id: self.run_id, is_settled };
+            context.packer.pack(&queued.request.call, server, &mut link.out);
+            self.in_flight.push_back(InFlight::ScriptCall(queued));
+        }
+    }
+
+    /// A reply of Redis, to the oldest that was in_flight. `from` is who says so in a cluster.
+    pub(crate) fn take(
+        &mut self,
+        (now, from): (Instant, Option<&HostPort>),
+        context: &mut PipelineContext,
+        value: Value<'_>,
+    ) -> Result<(), LinkError> {
+        let queued = match (self.in_flight.pop_front(), &value) {
+            (None, _) => return Err(LinkError::lost("redis answers what nobody asked")),
+            (Some(InFlight::Load(_) | InFlight::Asking), Value::Error(text)) => return Err(LinkError::reply(text)),
+            (Some(InFlight::Asking), _) => return Ok(()),
+            (Some(InFlight::Load(script)), value) => {
+                self.loads -= 1;
+                context.packer.loaded(script, value.text().unwrap_or_default());
+                return Ok(());
+            }
+            (Some(InFlight::ScriptCall(queued)), _) => queued,
+        };
+        if let Value::Error(text) = value {
+            return self.take_error((now, from), context, queued, text);
+        }
+        let Some(result) = read_result(&queued.request.call, self.run_id, value) else {
+            self.in_flight.push_front(InFlight::ScriptCall(queued));
+            return Err(LinkError::lost("redis gives an answer to something else"));
+        };
+        if let ScriptResult::Published { duplicate: false, .. } = result {
+            let Counters { published_total, publish_micros_total, publish_micros_max, .. } = &*context.counters;
+            add(published_total, 1);
+            add_time(publish_micros_total, publish_micros_max, now.saturating_duration_since(queued.since));
+        }
+        if !queued.is_abandoned {
+            context.responses.push(Response { id: queued.request.id, result: Ok(result) });
+        }
+        Ok(())
+    }
+
+    fn take_error(
+        &mut self,
+        (now, from): (Instant, Option<&HostPort>),
+        context: &mut PipelineContext,
+        queued: QueuedRequest,
+        text: &[u8],
+    ) -> Result<(), LinkError> {
+        match error_action(text, from) {
+            ErrorAction::Refuse => context.refuse(now, &queued, text),
+            ErrorAction::Reconnect => {
+                self.in_flight.push_front(InFlight::ScriptCall(queued));
+                return Err(LinkError::reply(text));
+            }
+            // It was answered already.
+            ErrorAction::Load | ErrorAction::Redirect(_) if queued.is_abandoned => {}
+            ErrorAction::Load => self.unscripted.push_back(queued),
+            ErrorAction::Redirect(redirect) => context.redirected.push((queued, redirect)),
+        }
+        Ok(())
+    }
+
+    /// Gives up what has waited too long.
+    pub(crate) fn expire(&mut self, now: Instant, context: &mut PipelineContext) {
+        for in_flight in &mut self.in_flight {
+            let InFlight::ScriptCall(queued) = in_flight else { continue };
+            if queued.is_late(now) {
+                context.abandon(queued, LATE);
+                // Its reply is still to come and has to be counted.
+                queued.is_abandoned = true;
+            } else if queued.expires_at.is_some_and(|expires_at| expires_at > now) {
+                break;
+            }
+        }
+        context.expire(now, &mut self.unscripted);
+        context.expire(now, &mut self.queued);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_a_cluster_say_whither() {
+        let from = HostPort { host: "10.0.0.1".to_owned(), port: 1 };
+        let node = |host: &str, port| HostPort { host: host.to_owned(), port };
+        for (text, expected) in [
+            ("MOVED 7 10.0.0.2:6379", Some(Redirect::Moved(node("10.0.0.2", 6379)))),
+            ("MOVED 7 ::1:6379", Some(Redirect::Moved(node("::1", 6379)))),
+            ("ASK 7 :6379", Some(Redirect::Ask(node("10.0.0.1", 6379)))),
+            ("TRYAGAIN Multiple keys", Some(Redirect::Later)),
+            ("CLUSTERDOWN Hash slot not served", Some(Redirect::Nobody)),
+            ("MOVED 7", None),
+            ("ASK 7 host:x", None),
+            ("OOM command not allowed", None),
+        ] {
+            let found = Redirect::read(text.as_bytes(), Some(&from));
+            assert_eq!(found, expected, "{text}");
+        }
+        assert!(matches!(error_action(b"MOVED 7 10.0.0.2:6379", None), ErrorAction::Refuse));
+        assert!(matches!(error_action(b"TRYAGAIN x", None), ErrorAction::Reconnect));
+    }
+}

@@ -1,0 +1,178 @@
+//! What Redis does for presence, in one atomic step each.
+//!
+//! Keys of the room `lobby`, in one slot with the others: `roomcast:{lobby}:nodes` (hash: node → version of its set) and
+//! `roomcast:{lobby}:on:<node>` (hash: user → display name, empty if it has none). The set of another node than the caller's is
+//! named within the script, which a cluster allows since it is in the same slot. `roomcast:nodes` (hash: node → `beats lease
+//! floor`, or `left`) is of all rooms. On a room's channel a share is `@<node> <base> <version> <changes>`; no epoch begins like this. `base` is
+//! `=` for a whole set, and the changes are missing if they are too many to be sent to everybody.
+
+use crate::bus::redis::connection::resp::Value;
+use crate::bus::redis::presence::delta::{Name, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
+use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId};
+use crate::id::{RoomName, UserId};
+use crate::protocol::TypingStatus;
+use serde_json::json;
+
+/// UserSet in one answer; it has at least one node's, however many they are.
+pub(super) const USERS_MAX: usize = 8192;
+
+/// Stands in the endpoint of what a share continues, so that it is no share to an older version.
+pub(super) const TYPING: &str = "typing";
+
+/// What Redis is to do for presence.
+#[derive(Clone, Debug)]
+pub(crate) enum PresenceCall {
+    Room(RoomName, PresenceRequest),
+    Heartbeat(Heartbeat),
+}
+
+/// What it has done.
+#[derive(Clone, Debug)]
+pub(crate) enum PresenceResult {
+    /// Whether it had what the share continues.
+    Updated(bool),
+    Sets(NodeSets),
+    Heartbeat(HeartbeatReply),
+}
+
+/// Reads who types on another node than `own`, if it is about that.
+pub(crate) fn read_typing(payload: &[u8], own: &str) -> Option<(UserId, TypingStatus)> {
+    let mut words = std::str::from_utf8(payload).ok()?.strip_prefix('@')?.split(' ');
+    let _ = words.next().filter(|node| *node != own)?;
+    let _ = words.next().filter(|word| *word == TYPING)?;
+    let status = match words.next()? {
+        "start" => TypingStatus::Start,
+        "stop" => TypingStatus::Stop,
+        _ => return None,
+    };
+    Some((UserId::new(words.next()?).ok()?, status))
+}
+
+pub(super) fn changes_json(changes: &[(UserId, UserState)]) -> String {
+    let pair = |(user, whereabouts): &(UserId, UserState)| match whereabouts {
+        UserState::Here(name) => json!([user.as_str(), name.as_deref().unwrap_or_default()]),
+        UserState::Gone => json!([user.as_str(), null]),
+    };
+    serde_json::Value::Array(changes.iter().map(pair).collect()).to_string()
+}
+
+fn name(text: &str) -> Name {
+    (!text.is_empty()).then(|| text.into())
+}
+
+/// Whether a payload is a share, and not a message.
+pub(crate) fn is_presence(payload: &[u8]) -> bool {
+    payload.first() == Some(&b'@')
+}
+
+/// Reads a share of another node than `own`.
+pub(crate) fn read_delta(payload: &[u8], own: &str) -> Option<PresenceDelta> {
+    let text = std::str::from_utf8(payload).ok()?.strip_prefix('@')?;
+    let mut words = text.splitn(4, ' ');
+    let node = words.next().filter(|node| !node.is_empty() && *node != own)?;
+    let base = match words.next()? {
+        "=" => None,
+        base => Some(base.parse().ok()?),
+    };
+    let version = words.next()?.parse().ok()?;
+    let changes = match words.next()? {
+        "" => None,
+        json => {
+            let pairs: Vec<(String, Option<String>)> = serde_json::from_str(json).ok()?;
+            let change = |(user, text): (String, Option<String>)| {
+                let whereabouts = text.map_or(UserState::Gone, |text| UserState::Here(name(&text)));
+                Some((UserId::new(&user).ok()?, whereabouts))
+            };
+            Some(pairs.into_iter().filter_map(change).collect())
+        }
+    };
+    Some(PresenceDelta { node: NodeId::new(node), base, version, changes })
+}
+
+/// Reads the answer to a call.
+pub(crate) fn presence_result(call: &PresenceCall, value: Value<'_>) -> Option<PresenceResult> {
+    match call {
+        PresenceCall::Room(_, PresenceRequest::Update { .. }) => Some(PresenceResult::Updated(value.number()? == 1)),
+        PresenceCall::Room(_, PresenceRequest::Query { .. }) => {
+            let mut items = value.items()?;
+            let (version, count) = (items.next()?.number(), items.next()?.number()? as usize);
+            let others = items.map(record).collect::<Option<_>>()?;
+            // Without a version there is no set, whatever was left of it.
+            Some(PresenceResult::Sets(NodeSets { own: version.map(|version| (version, count)), others }))
+        }
+        PresenceCall::Heartbeat(_) => {
+            let mut items = value.items()?;
+            let is_remembered = items.next()?.number()? == 1;
+            let mut all = Vec::new();
+            while let Some(node) = items.next() {
+                all.push((NodeId::new(node.text()?), items.next()?.text()?.into()));
+            }
+            Some(PresenceResult::Heartbeat(HeartbeatReply { is_remembered, all }))
+        }
+    }
+}
+
+fn record(value: Value<'_>) -> Option<NodeSet> {
+    let mut items = value.items()?;
+    let (node, version) = (NodeId::new(items.next()?.text()?), items.next()?.number()?);
+    let users = match items.next()? {
+        Value::Array(mut pairs) => {
+            let mut users = UserSet::new();
+            while let Some(user) = pairs.next() {
+                // Somebody may have put something else there.
+                let text = pairs.next()?.text().unwrap_or_default();
+                if let Some(user) = user.text().and_then(|user| UserId::new(user).ok()) {
+                    users.insert(user, name(text));
+                }
+            }
+            Some(users)
+        }
+        _ => None,
+    };
+    Some(NodeSet { node, version, users })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(text: &str) -> UserId {
+        UserId::new(text).unwrap()
+    }
+
+    #[test]
+    fn who_types_is_read_and_is_no_share() {
+        let payload = b"@n1 typing start ann";
+        assert_eq!(read_typing(payload, "n2"), Some((user("ann"), TypingStatus::Start)));
+        assert_eq!(read_typing(payload, "n1"), None, "one's own");
+        assert_eq!(read_delta(payload, "n2"), None);
+        for bad in
+            ["@n1 typing", "@n1 typing start", "@n1 typing pause ann", "@n1 typing stop ", "@n1 1 2 []", "e 7 {}"]
+        {
+            assert_eq!(read_typing(bad.as_bytes(), "n2"), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn read_deltas_are_read_as_they_were_written() {
+        let changes = vec![
+            (user("ann"), UserState::Here(Some("Ann \"the\u{1}\n cat\" Ü 🐈".into()))),
+            (user("bob"), UserState::Here(None)),
+            (user("日本"), UserState::Gone),
+        ];
+        for (base, changes) in [(Some(7), Some(changes.clone())), (None, Some(changes)), (None, None)] {
+            let json = changes.as_deref().map(changes_json).unwrap_or_default();
+            let word = base.map_or_else(|| "=".to_owned(), |base: u64| base.to_string());
+            let payload = format!("@n1 {word} 8 {json}");
+            let expected = PresenceDelta { node: NodeId::new("n1"), base, version: 8, changes };
+            assert_eq!(read_delta(payload.as_bytes(), "n2"), Some(expected));
+            assert_eq!(read_delta(payload.as_bytes(), "n1"), None, "one's own");
+        }
+        for bad in ["@", "@n", "@n 1", "@n 1 2", "@n x 2 ", "@n 1 x ", "@n 1 2 {", "@n 1 2 [1]", "@ 1 2 []", "n 1 2 []"]
+        {
+            assert_eq!(read_delta(bad.as_bytes(), "own"), None, "{bad}");
+        }
+        let share = read_delta(br#"@n 1 2 [["two words","x"],["ann","Ann"]]"#, "own").unwrap();
+        assert_eq!(share.changes.unwrap(), [(user("ann"), UserState::Here(Some("Ann".into())))]);
+    }
+}

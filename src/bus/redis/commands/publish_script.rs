@@ -1,0 +1,67 @@
+//! What the bus asks of Redis for a publication, for whoever measures what Redis alone makes of that work.
+
+use super::call::{ScriptCall, Server};
+use super::names::KeyNames;
+use super::packer::Packer;
+use super::script::{ChannelKind, Script};
+use crate::bus::redis::connection::resp;
+use crate::bus::redis::connection::run_id::RunId;
+use crate::config::Config;
+use crate::publication::Publication;
+
+/// The script by which a [`RedisBus`](super::RedisBus) publishes, and how it is called: by the code that the bus runs
+/// itself, so that a measurement next to a bus cannot be of something else.
+pub struct PublishScript {
+    packer: Packer,
+}
+
+impl PublishScript {
+    /// The script of a bus with these settings and this prefix, as that of a node of its own.
+    pub fn new(config: &Config, prefix: &str) -> Self {
+        Self { packer: Packer::new(config, KeyNames::new(prefix), ChannelKind::Global, "probe".to_owned()) }
+    }
+
+    /// What `SCRIPT LOAD` takes; it answers with the name by which the script is called.
+    pub fn source(&self) -> String {
+        Script::Publish.source(ChannelKind::Global)
+    }
+
+    /// The words of the command that publishes, the script having that name: `EVALSHA`, the name, and what the bus adds. What
+    /// is not UTF-8 in the publication is replaced.
+    pub fn call(&mut self, sha: &str, publication: Publication) -> Vec<String> {
+        self.packer.loaded(Script::Publish, sha);
+        let mut packed = Vec::new();
+        let server = Server { run_id: RunId::UNKNOWN, is_settled: true };
+        self.packer.pack(&ScriptCall::Publish { publication, serial: 0 }, server, &mut packed);
+        // What was packed a line ago is a whole array of strings.
+        let parsed = resp::parse(&packed).ok().flatten();
+        let words = parsed.and_then(|(value, _)| value.items()).into_iter().flatten();
+        words.filter_map(|word| Some(String::from_utf8_lossy(word.bytes()?).into_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    use crate::id::{RoomName, UserId};
+
+    #[test]
+    fn the_words_are_those_of_the_bus() {
+        let mut script = PublishScript::new(&Config::default(), "roomcast");
+        assert!(script.source().contains("'PUBLISH'"));
+        let publication = Publication {
+            room: RoomName::new("lobby").unwrap(),
+            user: UserId::new("ann").unwrap(),
+            id: Some("7".into()),
+            body: Bytes::from_static(b"{\"text\":\"hi\""),
+        };
+        let words = script.call("sha", publication);
+        let begin =
+            ["EVALSHA", "sha", "3", "roomcast:{lobby}:meta", "roomcast:{lobby}:log", "roomcast:{lobby}:id:ann 7"];
+        assert_eq!(words[..6], begin);
+        assert!(words.contains(&"{\"text\":\"hi\"".to_owned()), "{words:?}");
+    }
+}

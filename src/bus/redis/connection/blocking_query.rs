@@ -1,0 +1,87 @@
+//! One question to one server, asked on a thread that may block: where the master is, whose slots are whose.
+
+use super::endpoint::HostPort;
+use super::error::LinkError;
+use super::hello::Login;
+use super::resp::Value;
+use crate::bus::redis::connection::resp;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Cmd;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+/// How long connecting to an address, and then every read and write, may take.
+const STEP_MAX: Duration = Duration::from_secs(1);
+
+/// The largest answer: the map of a cluster of a thousand masters is smaller.
+const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+trait Wire: Read + Write {}
+impl<T: Read + Write> Wire for T {}
+
+/// Asks, and hands the answer to `read`, which says what is strange about it.
+///
+/// # Errors
+/// What went wrong, with the server's name. The login is not repeated.
+pub(crate) fn blocking_query<T>(
+    node: &HostPort,
+    login: &Login,
+    words: &[&str],
+    read: impl FnOnce(Value<'_>) -> Option<T>,
+) -> io::Result<T> {
+    let named = |words: &dyn std::fmt::Display| io::Error::other(format!("{node}: {words}"));
+    let mut wire = connect(node, login).map_err(|error| named(&error))?;
+    let (mut out, mut replies_before) = (Vec::new(), 0);
+    if let Some(password) = &login.password {
+        let mut command = Cmd::new();
+        command.arg("AUTH").arg(login.username.as_ref()).arg(password).write_packed_command(&mut out);
+        replies_before = 1;
+    }
+    Cmd::new().arg(words).write_packed_command(&mut out);
+    wire.write_all(&out).and_then(|()| wire.flush()).map_err(|error| named(&error))?;
+    let mut input = Vec::new();
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        while let Some((value, used)) = resp::parse(&input).map_err(|error| named(&error))? {
+            if let Value::Error(text) = value {
+                return Err(named(&LinkError::reply(text)));
+            }
+            if replies_before == 0 {
+                return read(value).ok_or_else(|| named(&format!("a strange answer to {}", words.join(" "))));
+            }
+            replies_before -= 1;
+            input.drain(..used);
+        }
+        let count = match wire.read(&mut buffer) {
+            Ok(0) => return Err(named(&"the connection was closed")),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(named(&"no answer in time")),
+            Err(error) => return Err(named(&error)),
+        };
+        input.extend_from_slice(&buffer[..count]);
+        if input.len() > ANSWER_BYTES_MAX {
+            return Err(named(&"the answer does not end"));
+        }
+    }
+}
+
+fn connect(node: &HostPort, login: &Login) -> io::Result<Box<dyn Wire>> {
+    let mut result = Err(io::Error::other("the name has no address"));
+    for address in (node.host.as_str(), node.port).to_socket_addrs()? {
+        result = TcpStream::connect_timeout(&address, STEP_MAX);
+        if result.is_ok() {
+            break;
+        }
+    }
+    let stream = result?;
+    stream.set_read_timeout(Some(STEP_MAX))?;
+    stream.set_write_timeout(Some(STEP_MAX))?;
+    let Some(tls) = &login.tls else { return Ok(Box::new(stream)) };
+    let name = ServerName::try_from(node.host.clone()).map_err(io::Error::other)?;
+    let connection = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+    Ok(Box::new(StreamOwned::new(connection, stream)))
+}

@@ -1,0 +1,143 @@
+//! Why a link is given up, how that is said (once, not with every attempt), and when the next attempt is.
+
+use super::endpoint::Endpoint;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// A link that was_up_for for so long was not a failure.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+
+/// How often the same reason is logged again.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Why a link is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinkError {
+    message: String,
+    /// What somebody has to mend, if it is the settings.
+    advice: Option<&'static str>,
+}
+
+const LOGIN: &str = "check user, password and database of --redis, and the user's ACL";
+const PROTECTED: &str = "give that Redis a password (requirepass), or set its protected-mode to no";
+
+impl LinkError {
+    pub(crate) fn lost(message: impl Into<String>) -> Self {
+        Self { message: message.into(), advice: None }
+    }
+
+    /// What no further attempt mends.
+    pub(crate) fn refusal(message: String, advice: &'static str) -> Self {
+        Self { message, advice: Some(advice) }
+    }
+
+    /// From an error reply.
+    pub(crate) fn reply(text: &[u8]) -> Self {
+        let message = String::from_utf8_lossy(text);
+        // A server that does not know a command repeats its arguments, and those of AUTH are not for the log.
+        let message = message.split(", with args").next().unwrap_or_default().to_owned();
+        if message.starts_with("DENIED") {
+            // Protected mode explains itself at length; the first sentence says it.
+            let message = message.split(". ").next().unwrap_or_default().to_owned();
+            return Self::refusal(message, PROTECTED);
+        }
+        let is_login = ["NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR DB index"]
+            .iter()
+            .any(|prefix| message.starts_with(prefix));
+        Self { message, advice: is_login.then_some(LOGIN) }
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<std::io::Error> for LinkError {
+    fn from(error: std::io::Error) -> Self {
+        Self::lost(error.to_string())
+    }
+}
+
+/// What was lost by a error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    ClusterInfo,
+    Attempt,
+}
+
+/// What was said already.
+#[derive(Default)]
+pub(crate) struct FailureLog {
+    last: Option<(LinkError, Instant)>,
+}
+
+impl FailureLog {
+    pub(crate) fn log(
+        &mut self,
+        now: Instant,
+        (endpoint, purpose): (&dyn Endpoint, &str),
+        error: LinkError,
+        kind: FailureKind,
+    ) {
+        let is_repeated = self.last.as_ref().is_some_and(|(last, at)| *last == error && now < *at + LOG_AGAIN_AFTER);
+        if is_repeated {
+            return;
+        }
+        let message = &error.message;
+        if let Some(advice) = error.advice {
+            log::error!("redis at {endpoint} cannot be used for {purpose}: {message}; {advice}");
+        } else if kind == FailureKind::ClusterInfo {
+            log::warn!("redis at {endpoint}: the link for {purpose} is lost: {message}; connecting again");
+        } else {
+            log::warn!("redis at {endpoint}: no link for {purpose}: {message}; trying again");
+        }
+        self.last = Some((error, now));
+    }
+}
+
+/// How long to wait before the next attempt, with full jitter: nodes that lost the same Redis do not come back in step.
+pub(crate) struct Backoff {
+    failures: u32,
+    random: Rng,
+}
+
+impl Backoff {
+    pub(crate) fn new(random: Rng) -> Self {
+        Self { failures: 0, random }
+    }
+
+    /// After an attempt that failed, or a link that was_up_for for so long.
+    pub(crate) fn next(&mut self, was_up_for: Option<Duration>) -> Duration {
+        if was_up_for.is_some_and(|was_up_for| was_up_for >= STABLE_AFTER) {
+            self.failures = 0;
+        }
+        let most = (BACKOFF_MIN * (1 << self.failures.min(10))).min(BACKOFF_MAX);
+        self.failures += 1;
+        most.mul_f64(self.random.f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_to_mend_the_settings_is_told_which() {
+        let denied = LinkError::reply(
+            b"DENIED Redis is running in protected mode because no password is set. In this mode connections are only \
+              accepted from the loopback interface. If you want to connect from external computers, read on.",
+        );
+        assert_eq!(denied.to_string(), "DENIED Redis is running in protected mode because no password is set");
+        assert_eq!(denied.advice, Some(PROTECTED));
+        let wrong = LinkError::reply(b"WRONGPASS invalid username-password pair or user is disabled.");
+        assert_eq!(wrong.advice, Some(LOGIN));
+        assert_eq!(LinkError::reply(b"LOADING Redis is loading the dataset in memory").advice, None);
+    }
+}

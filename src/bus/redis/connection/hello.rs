@@ -1,0 +1,136 @@
+//! The first words on a connection to Redis, in one write, and whether what is answered to them will do.
+
+use std::sync::Arc;
+
+use super::error::LinkError;
+use super::resp::Value;
+use super::run_id::RunId;
+use redis::Cmd;
+use rustls::ClientConfig;
+
+/// The scripts need what is in Redis, and in what speaks like it, from this version on.
+const MAJOR_MIN: u32 = 7;
+
+/// Who we are to a Redis, and how to recognise it.
+#[derive(Clone, Default)]
+pub(crate) struct Login {
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    pub(crate) database: i64,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+}
+
+/// See the [module](self).
+pub(crate) struct RedisHello {
+    /// How many answers are to come.
+    left: usize,
+    run_id: RunId,
+}
+
+impl RedisHello {
+    /// Writes it. PING is the last: while Redis loads its data, it alone is refused.
+    pub(crate) fn write(login: &Login, asks_for_role: bool, out: &mut Vec<u8>) -> Self {
+        let mut hello = Self { left: 0, run_id: RunId::UNKNOWN };
+        let mut push = |words: &[&[u8]]| {
+            Cmd::new().arg(words).write_packed_command(out);
+            hello.left += 1;
+        };
+        if let Some(password) = &login.password {
+            match &login.username {
+                Some(username) => push(&[b"AUTH", username.as_bytes(), password.as_bytes()]),
+                None => push(&[b"AUTH", password.as_bytes()]),
+            }
+        }
+        if login.database != 0 {
+            push(&[b"SELECT", login.database.to_string().as_bytes()]);
+        }
+        if asks_for_role {
+            push(&[b"ROLE"]);
+        }
+        push(&[b"CLIENT", b"SETNAME", b"roomcast"]);
+        push(&[b"INFO", b"server"]);
+        push(&[b"PING"]);
+        hello
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Which life of Redis this is, as far as it has told.
+    pub(crate) fn run_id(&self) -> RunId {
+        self.run_id
+    }
+
+    /// Takes the next answer.
+    pub(crate) fn take(&mut self, answer: &Value<'_>) -> Result<(), LinkError> {
+        self.left = self.left.saturating_sub(1);
+        match answer {
+            // Whoever may not set a name, or ask for role and version, may still do the rest.
+            Value::Error(text) if !text.starts_with(b"NOPERM") => Err(LinkError::reply(text)),
+            // Of the answers only that to ROLE is an array,
+            Value::Array(role) if role.clone().next() != Some(Value::Bulk(b"master")) => {
+                Err(LinkError::lost("the server is not a master now"))
+            }
+            // and only that to INFO a text.
+            Value::Bulk(info) => {
+                let info = String::from_utf8_lossy(info);
+                self.run_id = RunId::read(&info);
+                check_version(&info)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Looks for the version; who does not tell it may be new enough.
+fn check_version(info: &str) -> Result<(), LinkError> {
+    let Some(version) = info.lines().find_map(|line| line.strip_prefix("redis_version:")) else { return Ok(()) };
+    match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major < MAJOR_MIN => {
+            Err(LinkError::refusal(format!("it is version {version}"), "7.0 or newer is needed"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::bus::redis::connection::resp;
+
+    /// What becomes of a hello that is answered like this.
+    fn take(answers: &[u8]) -> Result<bool, String> {
+        let mut hello = RedisHello::write(&Login::default(), true, &mut Vec::new());
+        let mut at = 0;
+        while let Some((answer, bytes)) = resp::parse(&answers[at..]).unwrap() {
+            hello.take(&answer).map_err(|error| error.to_string())?;
+            at += bytes;
+        }
+        Ok(hello.is_over())
+    }
+
+    #[test]
+    fn it_is_over_with_the_last_answer_whatever_may_not_be_asked() {
+        assert_eq!(take(b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n"), Ok(false));
+        assert_eq!(take(b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n+PONG\r\n"), Ok(true));
+        assert_eq!(take(b"-NOPERM a\r\n-NOPERM b\r\n-NOPERM c\r\n+PONG\r\n"), Ok(true));
+    }
+
+    #[test]
+    fn a_replica_and_a_redis_that_loads_will_not_do() {
+        assert_eq!(take(b"*1\r\n$5\r\nslave\r\n").unwrap_err(), "the server is not a master now");
+        let loading = b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n-LOADING x\r\n";
+        assert_eq!(take(loading).unwrap_err(), "LOADING x");
+    }
+
+    #[test]
+    fn an_older_redis_will_not_do_and_its_version_is_said() {
+        let old = check_version("# Server\r\nredis_version:6.0.16\r\nredis_mode:standalone\r\n");
+        assert_eq!(old, Err(LinkError::refusal("it is version 6.0.16".to_owned(), "7.0 or newer is needed")));
+        for new in ["# Server\r\nredis_version:7.0.15\r\n", "redis_version:10.1.0", "redis_version:unstable", ""] {
+            assert_eq!(check_version(new), Ok(()), "{new}");
+        }
+    }
+}

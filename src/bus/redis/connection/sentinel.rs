@@ -1,0 +1,139 @@
+//! A master that sentinels watch over: where it is they are asked before every connection.
+
+use super::blocking_query::blocking_query;
+use super::endpoint::{Endpoint, HostPort, ResolvedAddress};
+use super::hello::Login;
+use super::resp::Value;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// See the [module](self). All links of a bus share one, so that they end up at the same master.
+pub(crate) struct Sentinels {
+    nodes: Vec<HostPort>,
+    master: String,
+    login: Login,
+    /// Where the next question begins: a sentinel that does not know yet what has happened is not asked twice in a row.
+    turn: AtomicUsize,
+    /// Where a link has found the master last; only links and lookups look at it, so that the lock holds up no loop.
+    master_at: Mutex<Option<HostPort>>,
+    move_count: AtomicU64,
+    /// Whether the next look-up leads to the master_at. Sentinels may call one server by different names: if each link went where
+    /// the sentinel sends it whose turn it is, they could chase each other for ever.
+    follows_move: AtomicBool,
+}
+
+impl Sentinels {
+    /// `login` is for the sentinels, not for the master.
+    pub(crate) fn new(nodes: Vec<HostPort>, master: String, login: Login) -> Self {
+        Self {
+            nodes,
+            master,
+            login,
+            turn: AtomicUsize::new(0),
+            master_at: Mutex::new(None),
+            move_count: AtomicU64::new(0),
+            follows_move: AtomicBool::new(false),
+        }
+    }
+
+    fn master_at(&self) -> MutexGuard<'_, Option<HostPort>> {
+        self.master_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self, sentinel: &HostPort) -> io::Result<HostPort> {
+        let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.master];
+        let master = blocking_query(sentinel, &self.login, &words, |value| match value {
+            Value::Nil => Some(None),
+            value => {
+                let mut items = value.items()?;
+                let host = items.next()?.text()?.to_owned();
+                Some(Some(HostPort { host, port: items.next()?.number()?.try_into().ok()? }))
+            }
+        })?;
+        master.ok_or_else(|| io::Error::other(format!("sentinel {sentinel} knows no master {}", self.master)))
+    }
+}
+
+impl fmt::Display for Sentinels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of sentinels", self.master)?;
+        self.nodes.iter().try_for_each(|node| write!(f, " {node}"))
+    }
+}
+
+impl Endpoint for Sentinels {
+    fn known_address(&self) -> Option<ResolvedAddress> {
+        None
+    }
+
+    fn find(&self) -> io::Result<ResolvedAddress> {
+        if self.follows_move.swap(false, SeqCst) {
+            let master_at = self.master_at().clone();
+            if let Some(node) = master_at {
+                return node.find();
+            }
+        }
+        let first = self.turn.fetch_add(1, SeqCst);
+        let mut result = Err(io::Error::other("there are no sentinels"));
+        for i in 0..self.nodes.len() {
+            let sentinel = &self.nodes[(first + i) % self.nodes.len()];
+            result = self.ask(sentinel).and_then(|master| master.find());
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn requires_master(&self) -> bool {
+        true
+    }
+
+    fn link_up(&self, node: &HostPort) -> u64 {
+        let mut master_at = self.master_at();
+        if master_at.as_ref() != Some(node) {
+            *master_at = Some(node.clone());
+            self.move_count.fetch_add(1, SeqCst);
+        }
+        self.move_count.load(SeqCst)
+    }
+
+    fn move_count(&self) -> u64 {
+        self.move_count.load(SeqCst)
+    }
+
+    fn follow(&self) {
+        self.follows_move.store(true, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_arrives_elsewhere_is_noticed_by_those_that_stand() {
+        let node = |port| HostPort { host: "redis".to_owned(), port };
+        let sentinels = Sentinels::new(vec![node(26379)], "main".to_owned(), Login::default());
+        let first = sentinels.link_up(&node(1));
+        assert_eq!((sentinels.link_up(&node(1)), sentinels.move_count()), (first, first));
+        assert_ne!(sentinels.link_up(&node(2)), first);
+        assert_ne!(sentinels.move_count(), first);
+        assert_eq!(sentinels.to_string(), "main of sentinels redis:26379");
+    }
+
+    #[test]
+    fn a_link_that_follows_another_asks_no_sentinel_once() {
+        let node = |port| HostPort { host: "127.0.0.1".to_owned(), port };
+        let sentinels = Sentinels::new(vec![node(1)], "main".to_owned(), Login::default());
+        sentinels.follow();
+        assert!(sentinels.find().is_err(), "nobody has arrived anywhere");
+        sentinels.link_up(&node(7));
+        assert!(sentinels.find().is_err());
+        sentinels.follow();
+        assert!(matches!(sentinels.find().unwrap(), ResolvedAddress::Tcp { node: found, .. } if found == node(7)));
+        assert!(sentinels.find().is_err());
+    }
+}

@@ -1,0 +1,319 @@
+//! The channels of the rooms that are open here: where each is subscribed, and what they bring.
+
+use super::event::SubscriberEvent;
+use super::subscriptions::{SubscriptionChange, Subscriptions};
+use crate::bus::redis::batch_sender::{BatchSender, RETRY};
+use crate::bus::redis::cluster::pool::{ConnectionPool, Master};
+use crate::bus::redis::cluster::redirect::Redirect;
+use crate::bus::redis::cluster::slot_map::slot_of_key;
+use crate::bus::redis::commands::call::read_channel_message;
+use crate::bus::redis::commands::names::KeyNames;
+use crate::bus::redis::commands::presence::{is_presence, read_delta, read_typing};
+use crate::bus::redis::commands::script::ChannelKind;
+use crate::bus::redis::connection::endpoint::HostPort;
+use crate::bus::redis::connection::error::LinkError;
+use crate::bus::redis::connection::resp::Value;
+use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::ordering::history::ChannelMessage;
+use crate::bus::redis::stats::Counters;
+use crate::bus::redis::stats::add;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::id::{Epoch, RoomName};
+
+/// How long a room is left alone that retry its endpoint in a cluster.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// Bytes of messages that wait for a loop that is behind; beyond them messages are dropped, to be read again later.
+const BACKLOG_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How often is said that somebody else uses our channels.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
+
+struct Channel {
+    opening: u32,
+    /// Which part of a cluster has it.
+    slot: u16,
+    /// The master at which it is subscribed, or about to be.
+    at: Option<usize>,
+    /// Whether that was acknowledged.
+    is_acknowledged: bool,
+    /// In which life of Redis it was.
+    run_id: RunId,
+    /// The epoch of its last message, so that the next need not have one of its own.
+    epoch: Option<Epoch>,
+}
+
+/// Which channels are wanted, and what of them is on its way to the loop.
+pub(crate) struct ChannelTable {
+    names: KeyNames,
+    /// This node, whose own shares come back and are no events.
+    node: String,
+    channels: HashMap<RoomName, Channel>,
+    /// Rooms of a cluster that have to find their master anew, not before the time.
+    retry: Vec<RoomName>,
+    retry_at: Instant,
+    events: BatchSender<SubscriberEvent>,
+    backlog_bytes: usize,
+    gaps: HashSet<RoomName>,
+    pub(super) counters: Arc<Counters>,
+    text: String,
+    logged_at: Option<Instant>,
+}
+
+impl ChannelTable {
+    pub(crate) fn new(
+        names: KeyNames,
+        node: String,
+        events: BatchSender<SubscriberEvent>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self {
+            names,
+            node,
+            channels: HashMap::new(),
+            retry: Vec::new(),
+            retry_at: Instant::now(),
+            events,
+            backlog_bytes: 0,
+            gaps: HashSet::new(),
+            counters,
+            text: String::new(),
+            logged_at: None,
+        }
+    }
+
+    pub(super) fn timeout(&self, now: Instant) -> Duration {
+        let retry = (!self.retry.is_empty()).then(|| self.retry_at.saturating_duration_since(now));
+        let full = (!self.events.is_empty() || !self.gaps.is_empty()).then_some(RETRY);
+        retry.into_iter().chain(full).min().unwrap_or(Duration::MAX)
+    }
+
+    /// Subscribes the rooms again whose slots have gone from a master, once their time has come.
+    pub(super) fn retry_lost(&mut self, now: Instant, pool: &mut ConnectionPool<Subscriptions>) {
+        if !self.retry.is_empty() && now >= self.retry_at {
+            pool.request_slot_map();
+            std::mem::take(&mut self.retry).iter().for_each(|room| self.subscribe_at_owner(room, pool));
+        }
+    }
+
+    /// Writes what is to be unacknowledged of the pool.
+    pub(super) fn write_commands(&mut self, pool: &mut ConnectionPool<Subscriptions>) {
+        let channels = if pool.is_cluster() { ChannelKind::Sharded } else { ChannelKind::Global };
+        for (_, Master { link, work: subscriptions, .. }) in &mut pool.all {
+            while link.can_send() && subscriptions.write_command(&self.names, channels, &mut link.out) {}
+            link.flush();
+        }
+    }
+
+    pub(super) fn apply(&mut self, change: SubscriptionChange, pool: &mut ConnectionPool<Subscriptions>) {
+        match change {
+            SubscriptionChange::Subscribe(room, opening) => {
+                self.names.write_channel(&mut self.text, &room);
+                let slot = if pool.is_cluster() { slot_of_key(&self.text) } else { 0 };
+                let run_id = RunId::UNKNOWN;
+                let channel = Channel { opening, slot, at: None, is_acknowledged: false, run_id, epoch: None };
+                self.channels.insert(room.clone(), channel);
+                self.subscribe_at_owner(&room, pool);
+            }
+            SubscriptionChange::Unsubscribe(room) => {
+                let master = self.channels.remove(&room).and_then(|channel| pool.all.get_mut(channel.at?));
+                if let Some(master) = master {
+                    master.work.pending.push_back(SubscriptionChange::Unsubscribe(room));
+                }
+            }
+        }
+    }
+
+    /// Has a room subscribed where it belongs, if the link there stands; otherwise that is done once it does.
+    fn subscribe_at_owner(&mut self, room: &RoomName, pool: &mut ConnectionPool<Subscriptions>) {
+        let Some(channel) = self.channels.get_mut(room) else { return };
+        let owner = pool.owner(channel.slot).filter(|owner| pool.all[*owner].link.is_up());
+        if channel.at == owner && owner.is_some() {
+            return;
+        }
+        // Where it was before, Redis ends it with the slot's departure.
+        (channel.at, channel.is_acknowledged) = (None, false);
+        if let Some(owner) = owner {
+            channel.at = Some(owner);
+            pool.all[owner].work.pending.push_back(SubscriptionChange::Subscribe(room.clone(), channel.opening));
+        }
+    }
+
+    /// A link stands, or slots have another master.
+    pub(super) fn resubscribe(&mut self, pool: &mut ConnectionPool<Subscriptions>) {
+        let belongs = |channel: &Channel| channel.at.is_some() && channel.at == pool.owner(channel.slot);
+        let misplaced = self.channels.iter().filter(|(_, channel)| !belongs(channel));
+        let misplaced: Vec<_> = misplaced.map(|(room, _)| room.clone()).collect();
+        misplaced.iter().for_each(|room| self.subscribe_at_owner(room, pool));
+    }
+
+    /// A link is retry, and with it what was subscribed there.
+    pub(super) fn link_lost(&mut self, key: usize, kind: ChannelKind) {
+        for channel in self.channels.values_mut().filter(|channel| channel.at == Some(key)) {
+            (channel.at, channel.is_acknowledged) = (None, false);
+        }
+        if kind == ChannelKind::Global {
+            self.events.push(SubscriberEvent::LinkLost);
+        }
+    }
+
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        (key, subscriptions): (usize, &mut Subscriptions),
+        chunk: &Bytes,
+        value: Value<'_>,
+    ) -> Result<(), LinkError> {
+        if let Value::Error(text) = value {
+            return Err(LinkError::reply(text));
+        }
+        let strange = || LinkError::lost("redis sends something strange on a subscription");
+        let mut items = value.items().ok_or_else(strange)?;
+        match items.next().and_then(|kind| kind.bytes()) {
+            Some(b"message" | b"smessage") => {
+                let (channel, payload) = (items.next(), items.next());
+                let channel = channel.and_then(|channel| channel.bytes()).ok_or_else(strange)?;
+                let payload = payload.and_then(|payload| payload.bytes()).ok_or_else(strange)?;
+                self.take_message(chunk, channel, payload);
+            }
+            Some(kind @ (b"subscribe" | b"ssubscribe" | b"unsubscribe" | b"sunsubscribe")) => {
+                let is_begin = !kind.starts_with(b"un") && !kind.starts_with(b"sun");
+                let channel = items.next().and_then(|channel| channel.bytes()).ok_or_else(strange)?;
+                let room = self.names.room(channel).ok_or_else(strange)?;
+                let is_it = |(unacknowledged, opening): &(RoomName, Option<u32>)| {
+                    unacknowledged.as_str() == room && opening.is_some() == is_begin
+                };
+                let unacknowledged = subscriptions
+                    .unacknowledged
+                    .iter()
+                    .position(is_it)
+                    .and_then(|at| subscriptions.unacknowledged.remove(at));
+                match unacknowledged {
+                    Some((room, Some(opening))) => self.subscribed((key, subscriptions.run_id), room, opening),
+                    Some((_, None)) => {}
+                    None => self.ended(now, key, room),
+                }
+            }
+            _ => return Err(strange()),
+        }
+        Ok(())
+    }
+
+    fn subscribed(&mut self, (key, run_id): (usize, RunId), room: RoomName, opening: u32) {
+        let channel = self.channels.get_mut(&room);
+        if let Some(channel) = channel.filter(|channel| channel.at == Some(key) && channel.opening == opening) {
+            (channel.is_acknowledged, channel.run_id) = (true, run_id);
+        }
+        self.events.push(SubscriberEvent::Subscribed(room, opening));
+    }
+
+    /// A subscription has ended, and nobody unacknowledged for that: the slot is somewhere else now.
+    fn ended(&mut self, now: Instant, key: usize, room: &str) {
+        let Some((room, _)) = self.channels.get_key_value(room) else { return };
+        let room = room.clone();
+        let channel = self.channels.get_mut(&room).filter(|channel| channel.at == Some(key) && channel.is_acknowledged);
+        if let Some(channel) = channel {
+            (channel.at, channel.is_acknowledged) = (None, false);
+            self.retry_later(now, room);
+        }
+    }
+
+    fn retry_later(&mut self, now: Instant, room: RoomName) {
+        if self.retry.is_empty() {
+            self.retry_at = now + RETRY_AFTER;
+        }
+        self.retry.push(room);
+    }
+
+    /// A master does not take a subscription.
+    pub(super) fn take_redirect(
+        &mut self,
+        now: Instant,
+        (subscriptions, from): (&mut Subscriptions, Option<&HostPort>),
+        text: &[u8],
+        moved: &mut Vec<(u16, HostPort)>,
+    ) -> Result<(), LinkError> {
+        let Some(redirect) = Redirect::read(text, from) else { return Err(LinkError::reply(text)) };
+        let Some((room, opening)) = subscriptions.unacknowledged.pop_front() else { return Ok(()) };
+        // Where the end of a subscription is not taken it has ended.
+        let channel = self.channels.get_mut(&room).filter(|channel| Some(channel.opening) == opening);
+        if let Some(channel) = channel {
+            (channel.at, channel.is_acknowledged) = (None, false);
+            if let Redirect::Moved(node) = redirect {
+                moved.push((channel.slot, node));
+            }
+            self.retry_later(now, room);
+        }
+        Ok(())
+    }
+
+    fn take_message(&mut self, chunk: &Bytes, channel: &[u8], payload: &[u8]) {
+        let known = self.names.room(channel).and_then(|room| self.channels.get_key_value(room));
+        // A straggler of a room that was closed.
+        let Some((room, known)) = known else { return };
+        let room = room.clone();
+        if is_presence(payload) {
+            if let Some((user, status)) = read_typing(payload, &self.node) {
+                // The first thing to be shed, and nobody misses it.
+                if self.backlog_bytes <= BACKLOG_BYTES_MAX / 4 {
+                    self.backlog_bytes += payload.len();
+                    self.events.push(SubscriberEvent::Typing(room, user, status));
+                }
+                return;
+            }
+            // What a later version may say in this way is none that can be read, and is passed over.
+            let delta = read_delta(payload, &self.node);
+            return self.queue_event(room, payload.len(), |room| Some(SubscriberEvent::Presence(room, delta?)));
+        }
+        let Some((epoch, seq, body_at)) = read_channel_message(payload) else { return self.log_foreign_message(&room) };
+        let run_id = known.run_id;
+        let epoch = match &known.epoch {
+            Some(known) if known.as_str() == epoch => known.clone(),
+            _ => {
+                let epoch = Epoch::new(epoch);
+                if let Some(channel) = self.channels.get_mut(&room) {
+                    channel.epoch = Some(epoch.clone());
+                }
+                epoch
+            }
+        };
+        let body = chunk.slice_ref(&payload[body_at..]);
+        let message = ChannelMessage { run_id, epoch, seq, body };
+        self.queue_event(room, payload.len(), |room| Some(SubscriberEvent::Message(room, message)));
+    }
+
+    /// Has the loop told, unless it is too far behind.
+    fn queue_event(&mut self, room: RoomName, bytes: usize, events: impl FnOnce(RoomName) -> Option<SubscriberEvent>) {
+        if self.backlog_bytes > BACKLOG_BYTES_MAX {
+            add(&self.counters.dropped_total, 1);
+            self.gaps.insert(room);
+        } else if let Some(events) = events(room) {
+            self.backlog_bytes += bytes;
+            self.events.push(events);
+        }
+    }
+
+    /// At most once a second, however much is said.
+    fn log_foreign_message(&mut self, room: &RoomName) {
+        let now = Instant::now();
+        if self.logged_at.is_none_or(|at| now >= at + COMPLAINT_INTERVAL) {
+            self.logged_at = Some(now);
+            log::warn!("something else than roomcast publishes on the channel of room {room}; it is ignored");
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        self.events.flush();
+        if self.events.is_empty() {
+            self.backlog_bytes = 0;
+            // Told behind what was not dropped, and only now: before, more could have been dropped.
+            self.gaps.drain().for_each(|room| self.events.push(SubscriberEvent::Gap(room)));
+            self.events.flush();
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The thread that listens to Redis: subscribes to the channels of open rooms, and hands over what arrives, one batch a read.
+//!
+//! In a cluster a room is heard where its slot is, over a link to each master, by the commands for channels of slots: Redis itself
+//! then ends the subscription when the slot goes elsewhere, and whoever is subscribed to another master again has been told of an
+//! interruption. A channel that any node carries would go on as if nothing had happened when a master is replaced by a
+//! replica that lacks its last messages.
+
+use super::channels::ChannelTable;
+use super::subscriptions::{SubscriptionChange, Subscriptions};
+use crate::bus::redis::cluster::pool::{ConnectionPool, Master};
+use crate::bus::redis::commands::script::ChannelKind;
+use crate::bus::redis::connection::link::LinkChange;
+use crate::bus::redis::connection::resp::Value;
+use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::stats::add;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use mio::{Events, Poll};
+
+use crate::inbox::Inbox;
+
+/// See the [module](self).
+pub(crate) struct SubscriberThread {
+    poll: Poll,
+    pool: ConnectionPool<Subscriptions>,
+    changes: Inbox<Vec<SubscriptionChange>>,
+    channels: ChannelTable,
+}
+
+impl SubscriberThread {
+    pub(crate) fn new(
+        poll: Poll,
+        pool: ConnectionPool<Subscriptions>,
+        changes: Inbox<Vec<SubscriptionChange>>,
+        channels: ChannelTable,
+    ) -> Self {
+        Self { poll, pool, changes, channels }
+    }
+
+    /// Runs until the bus is dropped.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(16);
+        while !self.channels.counters.stop.load(Relaxed) {
+            let now = Instant::now();
+            let timeout = self.pool.timeout(now).min(self.channels.timeout(now));
+            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
+                && error.kind() != std::io::ErrorKind::Interrupted
+            {
+                log::error!("the thread that subscribes to redis ends: {error}");
+                break;
+            }
+            self.pool.note(&events);
+            self.turn(Instant::now());
+        }
+        self.channels.counters.subscribing_up.store(false, Relaxed);
+    }
+
+    fn turn(&mut self, now: Instant) {
+        let Self { pool, changes, channels, .. } = self;
+        changes.begin_drain();
+        while let Some(batch) = changes.pop() {
+            batch.into_iter().for_each(|change| channels.apply(change, pool));
+        }
+        drive(now, pool, channels);
+        if pool.refresh(now, Subscriptions::is_idle).is_some() {
+            channels.resubscribe(pool);
+        }
+        channels.retry_lost(now, pool);
+        channels.write_commands(pool);
+        channels.flush();
+    }
+}
+
+fn drive(now: Instant, pool: &mut ConnectionPool<Subscriptions>, channels: &mut ChannelTable) {
+    let kind = if pool.is_cluster() { ChannelKind::Sharded } else { ChannelKind::Global };
+    let (mut is_any_new, mut moved) = (false, Vec::new());
+    for (key, Master { link, work: subscriptions, node }) in &mut pool.all {
+        let change = link.drive(now, &mut |chunk, value| match value {
+            Value::Error(text) if kind == ChannelKind::Sharded => {
+                channels.take_redirect(now, (subscriptions, node.as_ref()), text, &mut moved)
+            }
+            value => channels.take(now, (key, subscriptions), chunk, value),
+        });
+        match change {
+            Some(LinkChange::Up) => {
+                subscriptions.run_id = link.run().map_or(RunId::UNKNOWN, |(run_id, _)| run_id);
+                is_any_new = true;
+            }
+            Some(LinkChange::Down) => {
+                add(&channels.counters.reconnects_total, 1);
+                *subscriptions = Subscriptions::default();
+                channels.link_lost(key, kind);
+            }
+            None => {}
+        }
+    }
+    channels.counters.subscribing_up.store(pool.is_any_up(), Relaxed);
+    moved.iter().for_each(|(slot, node)| pool.moved(*slot, node));
+    if is_any_new {
+        channels.resubscribe(pool);
+    }
+}
