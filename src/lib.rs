@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 4 | [`server`] | the order of one turn |
 //! | 3 | [`hub`], [`net`], [`bus`] | what is said to whom; sockets; how publications travel and are kept |
-//! | 2 | [`protocol`], [`frame`], [`publication`] | the JSON, the frames, what passes between hub and bus |
+//! | 2 | [`protocol`], [`frame`], [`bus::message`] | the JSON, the frames, what passes between hub and bus |
 //! | 1 | [`room_log`], [`inbox`], [`deadline`], [`names`] | the log, the way in for other threads, the timer wheel, finding by name |
 //! | 0 | [`config`], [`error`](mod@error), [`id`], [`time`] | settings, errors, names, time |
 
@@ -23,7 +23,6 @@ pub mod inbox;
 pub mod names;
 pub mod net;
 pub mod protocol;
-pub mod publication;
 pub mod room_log;
 pub mod server;
 pub mod time;

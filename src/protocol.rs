@@ -337,7 +337,7 @@ pub struct Chat<'a> {
     pub ts: u64,
 }
 
-/// The JSON of a chat message up to where its number goes: see [`crate::publication::Publication::body`].
+/// The JSON of a chat message up to where its number goes: see [`crate::bus::message::Publication::body`].
 pub fn chat_body(chat: &Chat<'_>) -> Vec<u8> {
     // Near enough that it seldom grows: with its spare room it stays in history.
     let data_bytes = chat.data.map_or(0, |data| data.get().len());

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use slab::Slab;
 
+use crate::bus::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
 use crate::config::{Config, long_list};
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::id::{Epoch, RoomName, Unique, UserId};
 use crate::names::NameIndex;
-use crate::publication::{BusEvent, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
 use super::Bus;
@@ -41,6 +41,7 @@ pub struct LocalBus {
     /// One entry for each room that is watched.
     wheel: Wheel<u32>,
     events: VecDeque<BusEvent>,
+    now: Now,
 }
 
 type MessageId = (UserId, Box<str>);
@@ -130,6 +131,7 @@ impl LocalBus {
             unique: Unique::new(seed),
             wheel: Wheel::new(),
             events: VecDeque::new(),
+            now: Now::default(),
         }
     }
 
@@ -245,40 +247,26 @@ impl LocalBus {
     }
 }
 
-impl Bus for LocalBus {
-    fn open(&mut self, _now: Now, room: &RoomName) {
+impl LocalBus {
+    fn open(&mut self, room: &RoomName) {
         let key = self.room(room);
         self.rooms[key as usize].is_open = true;
     }
 
-    fn close(&mut self, now: Now, room: &RoomName) {
+    fn close(&mut self, room: &RoomName) {
         if let Some(key) = self.find(room) {
             self.rooms[key as usize].is_open = false;
-            self.watch(now, key);
+            self.watch(self.now, key);
         }
     }
 
-    fn publish(&mut self, now: Now, ticket: Ticket, publication: Publication) {
-        let outcome = self.accept(now, publication);
-        self.events.push_back(BusEvent::Published { ticket, outcome });
-    }
-
-    fn read(&mut self, now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize) {
+    fn read(&mut self, room: &RoomName, from: ReadFrom, bytes_max: usize) -> Page {
         let key = self.room(room);
-        self.trim(now, key);
+        self.trim(self.now, key);
         if !self.rooms[key as usize].is_open {
-            self.watch(now, key);
+            self.watch(self.now, key);
         }
-        let page = Ok(self.rooms[key as usize].page(from, bytes_max));
-        self.events.push_back(BusEvent::Page { ticket, page });
-    }
-
-    fn poll_event(&mut self) -> Option<BusEvent> {
-        self.events.pop_front()
-    }
-
-    fn timeout(&self, now: Now) -> Option<Duration> {
-        self.wheel.timeout(now)
+        self.rooms[key as usize].page(from, bytes_max)
     }
 
     fn handle_deadlines(&mut self, now: Now) {
@@ -300,9 +288,42 @@ impl Bus for LocalBus {
     }
 }
 
+impl Bus for LocalBus {
+    fn begin_turn(&mut self, now: Now) {
+        self.now = now;
+        self.handle_deadlines(now);
+    }
+
+    fn submit(&mut self, request: BusRequest) {
+        match request {
+            BusRequest::Open(room) => self.open(&room),
+            BusRequest::Close(room) => self.close(&room),
+            BusRequest::Publish { ticket, publication } => {
+                let outcome = self.accept(self.now, publication);
+                self.events.push_back(BusEvent::Published { ticket, outcome });
+            }
+            BusRequest::Read { ticket, room, from, bytes_max } => {
+                let page = Ok(self.read(&room, from, bytes_max));
+                self.events.push_back(BusEvent::Page { ticket, page });
+            }
+            // There is no other node.
+            BusRequest::Presence { .. } | BusRequest::Typing { .. } => {}
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<BusEvent> {
+        self.events.pop_front()
+    }
+
+    fn timeout(&self, now: Now) -> Option<Duration> {
+        self.wheel.timeout(now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::message::Ticket;
 
     fn at(seconds: u64) -> Now {
         Now { uptime: Duration::from_secs(seconds), unix_ms: 0 }
@@ -328,7 +349,8 @@ mod tests {
                 id: id.map(Into::into),
                 body: Bytes::from(vec![b'x'; 100]),
             };
-            self.bus.publish(at(seconds), Ticket(self.tickets), publication);
+            self.bus.now = at(seconds);
+            self.bus.submit(BusRequest::Publish { ticket: Ticket(self.tickets), publication });
             std::iter::from_fn(|| self.bus.poll_event())
                 .find_map(|event| match event {
                     BusEvent::Published { outcome, .. } => Some(outcome),
@@ -339,7 +361,8 @@ mod tests {
 
         fn read(&mut self, seconds: u64, room: &str, from: ReadFrom, bytes_max: usize) -> (Page, Vec<u64>) {
             let room = RoomName::new(room).unwrap();
-            self.bus.read(at(seconds), Ticket(0), &room, from, bytes_max);
+            self.bus.now = at(seconds);
+            self.bus.submit(BusRequest::Read { ticket: Ticket(0), room, from, bytes_max });
             let Some(BusEvent::Page { page: Ok(page), .. }) = self.bus.poll_event() else { panic!("no page") };
             let seqs = page.messages.iter().map(|message| message.seq).collect();
             (page, seqs)
@@ -356,15 +379,16 @@ mod tests {
     fn an_open_room_that_keeps_nothing_wakes_nobody_and_is_forgotten_once_it_is_closed() {
         let mut fixture = Fixture::new(|config| config.limits.history_messages_max = 0);
         let room = RoomName::new("r").unwrap();
-        fixture.bus.open(at(1), &room);
+        fixture.bus.now = at(1);
+        fixture.bus.open(&room);
         fixture.read(1, "r", ReadFrom::Newest(0), 0);
         assert_eq!(fixture.bus.timeout(at(1)), None);
         fixture.publish(1, "r", None);
         assert!(fixture.bus.timeout(at(1)).is_some());
-        fixture.bus.handle_deadlines(at(5));
+        fixture.bus.begin_turn(at(5));
         assert_eq!((fixture.bus.timeout(at(5)), fixture.bus.rooms.len()), (None, 1));
-        fixture.bus.close(at(5), &room);
-        fixture.bus.handle_deadlines(at(9));
+        fixture.bus.close(&room);
+        fixture.bus.begin_turn(at(9));
         assert_eq!(fixture.bus.rooms.len(), 0);
     }
 
@@ -443,9 +467,9 @@ mod tests {
         let mut fixture = Fixture::new(|_| {});
         fixture.publish(0, "r", Some("a"));
         let (before, _) = fixture.read(0, "r", ReadFrom::Newest(0), 0);
-        fixture.bus.handle_deadlines(at(3000));
+        fixture.bus.begin_turn(at(3000));
         assert_eq!(fixture.read(3000, "r", ReadFrom::Newest(0), 0).0.epoch, before.epoch);
-        fixture.bus.handle_deadlines(at(8000));
+        fixture.bus.begin_turn(at(8000));
         assert!(fixture.bus.rooms.is_empty());
         let (after, _) = fixture.read(8000, "r", ReadFrom::Newest(0), 0);
         assert_ne!(after.epoch, before.epoch);

@@ -1,20 +1,19 @@
 //! How publications travel and are kept: the one path from a sender to the rooms, on one node or on many.
 
 mod local;
+pub mod message;
 #[cfg(feature = "redis")]
 mod redis;
 
 use std::time::Duration;
 
 pub use self::local::LocalBus;
+use self::message::{BusEvent, BusRequest};
 #[cfg(feature = "redis")]
 #[doc(hidden)]
 pub use self::redis::PublishScript;
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisWatch};
-use crate::id::{RoomName, UserId};
-use crate::protocol::TypingStatus;
-use crate::publication::{BusEvent, PresenceChange, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
 /// Something that a bus counts.
@@ -39,62 +38,67 @@ pub enum MetricKind {
     Counter,
 }
 
+/// How a bus does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusStatus {
+    /// Whether publications would be taken now; part of the server's readiness.
+    pub is_ready: bool,
+    /// Whether there may be other nodes, which want to know who is present and who types here.
+    pub shares_presence: bool,
+}
+
+/// How far a bus has come with its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownProgress {
+    /// Something is still to be written. The loop is woken when that changes.
+    Pending,
+    /// All that was accepted is written, and other nodes know that this one is gone; or nobody is there who could be told.
+    Done,
+}
+
 /// Gives messages their numbers, keeps them as history, remembers ids, and delivers.
 ///
-/// Requests are answered by [`BusEvent`]s, at once or in a later turn, in any order but for what [`BusEvent`] promises.
-/// **Delivery:** a message that was [accepted](crate::publication::Outcome::Accepted) is delivered to every node that has the room
-/// open, in the order of its number, once; a message with the id of an accepted one is a duplicate for as long as that one is in
-/// history, and at least for the dedupe window. The methods run on the loop: they must not block.
+/// The loop contract in one sentence: *begin the turn, submit requests and poll events until there are none, end the turn, sleep no
+/// longer than [`Bus::timeout`].* The methods run on the loop, so they must not block.
+///
+/// Requests are answered by [`BusEvent`]s, in the same turn or a later one, in any order but for what [`BusEvent`] promises.
+/// **Delivery:** a message that was [accepted](message::Outcome::Accepted) is delivered to every node that has the room open, in the
+/// order of its number, once. A message with the id of an accepted one is a duplicate for as long as that one is in history, and at least
+/// for the dedupe window. If a bus cannot keep this, because its storage has lost messages, it tells of it by
+/// [`BusEvent::EpochChanged`] before it delivers anything else in that room.
 pub trait Bus {
-    /// From now on the room's messages are to be delivered here. One room, `%moderation`, is opened at the start and stays open: what the
-    /// hosts of all nodes want done about users is published there.
-    fn open(&mut self, now: Now, room: &RoomName);
+    /// A turn of the loop begins: what is due is done. `now` holds for everything until the next.
+    fn begin_turn(&mut self, now: Now);
 
-    /// The room's messages need not be delivered here any more.
-    fn close(&mut self, now: Now, room: &RoomName);
-
-    /// Publishes; answered by [`BusEvent::Published`].
-    fn publish(&mut self, now: Now, ticket: Ticket, publication: Publication);
-
-    /// Reads a page of history; answered by [`BusEvent::Page`].
-    fn read(&mut self, now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize);
-
-    /// Whether there may be other nodes, which want to know who is present and who types here.
-    fn shares_presence(&self) -> bool {
-        false
-    }
-
-    /// A user has come into an open room here, or is not there any more.
-    fn announce(&mut self, now: Now, room: &RoomName, change: PresenceChange) {
-        let _ = (now, room, change);
-    }
-
-    /// A user types in an open room here, or has stopped; the first thing to be dropped when there is too much to do.
-    fn pass_typing(&mut self, now: Now, room: &RoomName, user: UserId, status: TypingStatus) {
-        let _ = (now, room, user, status);
-    }
+    /// Takes a request.
+    fn submit(&mut self, request: BusRequest);
 
     /// The next thing to tell the hub.
     fn poll_event(&mut self) -> Option<BusEvent>;
+
+    /// Nothing more is submitted or polled in this turn: what was gathered is handed over.
+    fn end_turn(&mut self) {}
+
+    /// How long until a turn has something to do.
+    fn timeout(&self, now: Now) -> Option<Duration> {
+        let _ = now;
+        None
+    }
+
+    /// How it does.
+    fn status(&self) -> BusStatus {
+        BusStatus { is_ready: true, shares_presence: false }
+    }
 
     /// What it counts, for monitoring.
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()
     }
 
-    /// Whether publications would be taken now; part of the server's readiness.
-    fn is_ready(&self) -> bool {
-        true
-    }
-
-    /// How long until [`Bus::handle_deadlines`] has something to do.
-    fn timeout(&self, now: Now) -> Option<Duration> {
+    /// Nothing more is published: what was accepted is to be written, and other nodes are to be told that this one ends. Called once a
+    /// turn, until it is done or the server's time for it is over.
+    fn shutdown(&mut self, now: Now) -> ShutdownProgress {
         let _ = now;
-        None
-    }
-
-    /// Does what is due.
-    fn handle_deadlines(&mut self, now: Now) {
-        let _ = now;
+        ShutdownProgress::Done
     }
 }

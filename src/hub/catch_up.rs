@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use crate::bus::message::{BusRequest, Page, ReadFrom, Ticket};
 use crate::deadline::Tick;
 use crate::id::{ConnectionId, Epoch, Slot};
 use crate::protocol::{ErrorCode, ServerMessage};
-use crate::publication::{BusRequest, Page, ReadFrom, Ticket};
 use crate::time::Now;
 
 use super::connection::Place;

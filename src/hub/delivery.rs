@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
+use crate::bus::message::{BusEvent, Numbered, ReadFrom};
 use crate::id::{Epoch, RoomName};
 use crate::protocol::{self, ServerMessage};
-use crate::publication::{BusEvent, Numbered, ReadFrom};
 use crate::room_log::Offset;
 use crate::time::Now;
 

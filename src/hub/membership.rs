@@ -2,9 +2,9 @@
 
 use thin_vec::ThinVec;
 
+use crate::bus::message::{BusRequest, ReadFrom};
 use crate::id::{ConnectionId, RoomName, Slot};
 use crate::protocol::{ClientMessage, ErrorCode, ServerMessage};
-use crate::publication::{BusRequest, ReadFrom};
 use crate::time::Now;
 
 use super::connection::Place;

@@ -44,12 +44,12 @@ use self::presence::Due;
 use self::publish::{Apart, Pending};
 use self::room::{Room, RoomRef};
 use self::users::Users;
+use crate::bus::message::{BusRequest, Ticket};
 use crate::config::{Config, Limits, Timing, long_list};
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::id::{ConnectionId, UserId};
 use crate::names::NameIndex;
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ID_BYTES_MAX, ServerMessage, WelcomeLimits};
-use crate::publication::{BusRequest, Ticket};
 use crate::room_log::LogBuffer;
 use crate::time::Now;
 

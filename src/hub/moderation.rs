@@ -9,11 +9,11 @@ mod command;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::bus::message::{BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
 use crate::deadline::Tick;
 use crate::error::Error;
 use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot, UserId};
 use crate::protocol::{ErrorCode, ServerMessage};
-use crate::publication::{BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
 use crate::time::Now;
 
 pub use self::command::Moderation;

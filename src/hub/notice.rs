@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::bus::message::{Outcome, Ticket};
 use crate::id::{ConnectionId, RoomName, UserId};
-use crate::publication::{Outcome, Ticket};
 
 /// Something that happened, for the host.
 #[derive(Clone, Debug, PartialEq)]

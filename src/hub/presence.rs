@@ -2,10 +2,10 @@
 //!
 //! Members ⊆ online ⊆ members ∪ those in grace ∪ those on other nodes.
 
+use crate::bus::message::{BusRequest, PresenceChange};
 use crate::deadline::Tick;
 use crate::id::{ConnectionId, RoomName};
 use crate::protocol::{PresenceStatus, ServerMessage, UserView};
-use crate::publication::{BusRequest, PresenceChange};
 use crate::time::Now;
 
 use super::Hub;

@@ -5,10 +5,10 @@ use std::collections::{HashSet, VecDeque};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use crate::bus::message::{BusRequest, Outcome, Publication, Ticket};
 use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::protocol::{self, Chat, ClientMessage, ErrorCode, ServerMessage, TypingStatus};
-use crate::publication::{BusRequest, Outcome, Publication, Ticket};
 use crate::time::Now;
 
 use super::connection::Place;

@@ -2,8 +2,8 @@
 
 use thin_vec::ThinVec;
 
+use crate::bus::message::{ReadFrom, Ticket};
 use crate::id::{Epoch, RoomName, Slot};
-use crate::publication::{ReadFrom, Ticket};
 use crate::room_log::{Offset, RoomLog};
 
 use super::attendance::Attendance;

@@ -61,7 +61,7 @@ impl ServerBuilder {
         let bus = bus.unwrap_or_else(|| Box::new(LocalBus::new(&config, host.seed)));
         let (sender, inbox) = inbox(config.limits.inbox_messages_max, host.waker);
         let mut hub = Hub::new(&config, policy);
-        if bus.shares_presence() {
+        if bus.status().shares_presence {
             hub.share_presence();
         }
         Ok(Server {

@@ -45,7 +45,7 @@ impl Handler for Dispatch<'_> {
         let context = RequestContext {
             now: self.now,
             is_draining: self.is_draining,
-            is_bus_ready: self.bus.is_ready(),
+            is_bus_ready: self.bus.status().is_ready,
             capacity,
             metrics: self.metrics.clone().map(|metrics| MetricsSnapshot { bus: self.bus.metrics(), ..metrics }),
         };

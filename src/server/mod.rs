@@ -33,6 +33,7 @@ use self::remote::Command;
 pub use self::remote::Remote;
 use self::shutdown::ShutdownState;
 use crate::bus::Bus;
+use crate::bus::message::Ticket;
 use crate::config::Config;
 use crate::error::Error;
 use crate::hub::{HostPublication, Hub, HubStats, Notice};
@@ -40,7 +41,6 @@ use crate::id::{ConnectionId, Unique};
 use crate::inbox::{Inbox, InboxSender};
 use crate::net::{ListenAddress, Listener, Net, NetStats};
 use crate::protocol::CloseReason;
-use crate::publication::Ticket;
 use crate::time::Now;
 
 /// What the program that polls lends to the server.

@@ -1,10 +1,10 @@
 //! What the host may have done about a user on all nodes.
 
+use crate::bus::message::Ticket;
 use crate::error::Error;
 use crate::hub::Moderation;
 use crate::id::{RoomName, UserId};
 use crate::protocol::CloseReason;
-use crate::publication::Ticket;
 
 use super::Server;
 

@@ -4,7 +4,6 @@ use super::remote::Command;
 use super::{Server, clock};
 use crate::hub::Output;
 use crate::protocol::CloseReason;
-use crate::publication::BusRequest;
 use crate::time::Now;
 
 impl Server {
@@ -22,9 +21,10 @@ impl Server {
         net.read(&mut dispatch);
         net.handle_deadlines(&mut dispatch);
         self.hub.handle_deadlines(now);
-        self.bus.handle_deadlines(now);
-        self.hub.handle_readiness(now, self.bus.is_ready());
+        self.bus.begin_turn(now);
+        self.hub.handle_readiness(now, self.bus.status().is_ready);
         self.run_bus(now);
+        self.bus.end_turn();
         self.answer_requests(now);
         self.deliver_own(now);
         let (net, clock) = (&mut self.net, &mut self.clock);
@@ -70,16 +70,7 @@ impl Server {
     fn run_bus(&mut self, now: Now) {
         loop {
             if let Some(request) = self.hub.poll_bus_request() {
-                match request {
-                    BusRequest::Open(room) => self.bus.open(now, &room),
-                    BusRequest::Close(room) => self.bus.close(now, &room),
-                    BusRequest::Publish { ticket, publication } => self.bus.publish(now, ticket, publication),
-                    BusRequest::Read { ticket, room, from, bytes_max } => {
-                        self.bus.read(now, ticket, &room, from, bytes_max);
-                    }
-                    BusRequest::Presence { room, change } => self.bus.announce(now, &room, change),
-                    BusRequest::Typing { room, user, status } => self.bus.pass_typing(now, &room, user, status),
-                }
+                self.bus.submit(request);
             } else if let Some(event) = self.bus.poll_event() {
                 self.hub.handle_bus_event(now, event);
             } else {

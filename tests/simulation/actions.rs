@@ -1,9 +1,9 @@
 //! What clients, sockets, the host and other nodes do, at random.
 
+use roomcast::bus::message::Ticket;
 use roomcast::hub::{HostPublication, Moderation};
 use roomcast::id::{ConnectionId, UserId};
 use roomcast::protocol::{self, Chat, CloseReason};
-use roomcast::publication::Ticket;
 
 use super::chance::Chance;
 use super::seat::user_name;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use roomcast::bus::Bus;
+use roomcast::bus::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use roomcast::id::{Epoch, RoomName, UserId};
-use roomcast::publication::{BusEvent, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use roomcast::time::Now;
 
 use super::chance::Chance;
@@ -319,24 +319,26 @@ impl FakeBus {
 }
 
 impl Bus for FakeBus {
-    fn open(&mut self, _now: Now, name: &RoomName) {
-        let room = self.room(name);
-        (room.is_open, room.is_known, room.handed) = (true, false, Some((room.epoch.clone(), room.top)));
-        room.recent.clear();
-    }
+    fn begin_turn(&mut self, _now: Now) {}
 
-    fn close(&mut self, _now: Now, name: &RoomName) {
-        let room = self.room(name);
-        room.is_open = false;
-        room.stream.clear();
-    }
-
-    fn publish(&mut self, _now: Now, ticket: Ticket, publication: Publication) {
-        self.inbox.push_back(Request::Publish(ticket, publication));
-    }
-
-    fn read(&mut self, _now: Now, ticket: Ticket, room: &RoomName, from: ReadFrom, bytes_max: usize) {
-        self.inbox.push_back(Request::Read(ticket, Question { room: room.clone(), from, bytes_max }));
+    fn submit(&mut self, request: BusRequest) {
+        match request {
+            BusRequest::Open(name) => {
+                let room = self.room(&name);
+                (room.is_open, room.is_known, room.handed) = (true, false, Some((room.epoch.clone(), room.top)));
+                room.recent.clear();
+            }
+            BusRequest::Close(name) => {
+                let room = self.room(&name);
+                room.is_open = false;
+                room.stream.clear();
+            }
+            BusRequest::Publish { ticket, publication } => self.inbox.push_back(Request::Publish(ticket, publication)),
+            BusRequest::Read { ticket, room, from, bytes_max } => {
+                self.inbox.push_back(Request::Read(ticket, Question { room, from, bytes_max }));
+            }
+            BusRequest::Presence { .. } | BusRequest::Typing { .. } => {}
+        }
     }
 
     fn poll_event(&mut self) -> Option<BusEvent> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use roomcast::publication::Ticket;
+use roomcast::bus::message::Ticket;
 
 use super::seat::user_name;
 use super::truth::{Position, room_name};
@@ -157,7 +157,7 @@ impl World {
 }
 
 /// An answer to something that was never asked, which is ignored.
-fn stray_answer() -> roomcast::publication::BusEvent {
+fn stray_answer() -> roomcast::bus::message::BusEvent {
     let page = Err("nobody asked");
-    roomcast::publication::BusEvent::Page { ticket: Ticket(u64::MAX), page }
+    roomcast::bus::message::BusEvent::Page { ticket: Ticket(u64::MAX), page }
 }

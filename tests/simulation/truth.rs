@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use roomcast::bus::message::{BusEvent, Numbered};
 use roomcast::id::{Epoch, RoomName};
 use roomcast::protocol;
-use roomcast::publication::{BusEvent, Numbered};
 
 /// A place in a room's history: which life of it, counted from 0, and the number of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

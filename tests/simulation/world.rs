@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
+use roomcast::bus::message::{BusEvent, BusRequest, Outcome, PresenceChange, Ticket};
 use roomcast::bus::{Bus, LocalBus};
 use roomcast::hub::{Hub, OpenPolicy, Output};
 use roomcast::id::{ConnectionId, RoomName, Slot, UserId};
 use roomcast::protocol::PresenceStatus;
-use roomcast::publication::{BusEvent, BusRequest, Outcome, PresenceChange, Ticket};
 use roomcast::time::Now;
 
 use super::chance::Chance;
@@ -192,28 +192,22 @@ impl World {
     }
 
     fn pass_on(&mut self, request: BusRequest) {
-        let (now, bus) = (self.now, self.bus.bus());
-        match request {
-            BusRequest::Open(room) if is_moderation(&room) => {
+        match &request {
+            BusRequest::Open(room) if is_moderation(room) => {
                 assert!(self.moderation.is_none(), "the room of commands is opened twice");
-                bus.open(now, &room);
-                self.moderation = Some(room);
+                self.moderation = Some(room.clone());
             }
-            BusRequest::Close(room) if is_moderation(&room) => panic!("the room of commands is closed"),
-            BusRequest::Open(room) => {
-                self.truth.open(room_number(room.as_str()));
-                bus.open(now, &room);
-                self.tell_all_elsewhere(room_number(room.as_str()));
-            }
+            BusRequest::Close(room) if is_moderation(room) => panic!("the room of commands is closed"),
+            BusRequest::Open(room) => self.truth.open(room_number(room.as_str())),
             BusRequest::Close(room) => {
                 let number = room_number(room.as_str());
                 self.truth.close(number);
-                bus.close(now, &room);
                 assert!(!self.shared.iter().any(|(r, _)| *r == number), "somebody is present in a room that is closed");
             }
             // As if this node had been told by another one.
             BusRequest::Typing { room, user, status } => {
-                self.hub.handle_bus_event(now, BusEvent::Typing { room, user, status });
+                let (room, user, status) = (room.clone(), user.clone(), *status);
+                self.hub.handle_bus_event(self.now, BusEvent::Typing { room, user, status });
             }
             BusRequest::Presence { room, change } => {
                 let key = (room_number(room.as_str()), change.user.to_string());
@@ -225,16 +219,22 @@ impl World {
             }
             BusRequest::Publish { ticket, publication } => {
                 self.publications += 1;
-                let known = self.tickets.insert(ticket, publication.room.clone());
+                let known = self.tickets.insert(*ticket, publication.room.clone());
                 assert!(known.is_none(), "{ticket:?} is used twice");
-                bus.publish(now, ticket, publication);
             }
-            BusRequest::Read { ticket, room, from, bytes_max } => {
-                self.reads += usize::from(!is_moderation(&room));
-                let known = self.tickets.insert(ticket, room.clone());
+            BusRequest::Read { ticket, room, .. } => {
+                self.reads += usize::from(!is_moderation(room));
+                let known = self.tickets.insert(*ticket, room.clone());
                 assert!(known.is_none(), "{ticket:?} is used twice");
-                bus.read(now, ticket, &room, from, bytes_max);
             }
+        }
+        let opened = match &request {
+            BusRequest::Open(room) if !is_moderation(room) => Some(room_number(room.as_str())),
+            _ => None,
+        };
+        self.bus.bus().submit(request);
+        if let Some(room) = opened {
+            self.tell_all_elsewhere(room);
         }
     }
 
@@ -269,7 +269,7 @@ impl World {
 
     pub(crate) fn handle_deadlines(&mut self) {
         self.hub.handle_deadlines(self.now);
-        self.bus.bus().handle_deadlines(self.now);
+        self.bus.bus().begin_turn(self.now);
     }
 
     /// Own output goes to the connections.

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use roomcast::bus::Bus;
+use roomcast::bus::message::{BusEvent, BusRequest, Outcome, Page, Publication, Ticket};
 use roomcast::config::ApiKey;
-use roomcast::publication::{BusEvent, Outcome, Page, Publication, ReadFrom, Ticket};
-use roomcast::{Config, Notice, Now, RoomName};
+use roomcast::{Config, Notice, Now};
 use serde_json::json;
 use socket2::SockRef;
 
@@ -36,17 +36,18 @@ impl Desk {
 struct SlowBus(Rc<RefCell<Desk>>);
 
 impl Bus for SlowBus {
-    fn open(&mut self, _now: Now, _room: &RoomName) {}
+    fn begin_turn(&mut self, _now: Now) {}
 
-    fn close(&mut self, _now: Now, _room: &RoomName) {}
-
-    fn publish(&mut self, _now: Now, ticket: Ticket, publication: Publication) {
-        self.0.borrow_mut().asked.push_back((ticket, publication));
-    }
-
-    fn read(&mut self, _now: Now, ticket: Ticket, _room: &RoomName, _from: ReadFrom, _bytes_max: usize) {
-        let page: Result<Page, _> = Err("there is no history");
-        self.0.borrow_mut().events.push_back(BusEvent::Page { ticket, page });
+    fn submit(&mut self, request: BusRequest) {
+        let mut desk = self.0.borrow_mut();
+        match request {
+            BusRequest::Publish { ticket, publication } => desk.asked.push_back((ticket, publication)),
+            BusRequest::Read { ticket, .. } => {
+                let page: Result<Page, _> = Err("there is no history");
+                desk.events.push_back(BusEvent::Page { ticket, page });
+            }
+            _ => {}
+        }
     }
 
     fn poll_event(&mut self) -> Option<BusEvent> {

@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use mio::net::UnixStream;
 use mio::{Interest, Poll, Token, Waker};
+use roomcast::bus::message::Outcome;
 use roomcast::inbox::PushError;
 use roomcast::net::{LISTENERS_MAX, ListenAddress};
 use roomcast::protocol::CloseReason;
-use roomcast::publication::Outcome;
 use roomcast::{
     Authentication, Authenticator, Caller, Error, Identity, Listener, Notice, Now, Policy, Refusal, RoomName, Server,
     UserId, open_identity,

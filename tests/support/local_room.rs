@@ -2,7 +2,6 @@
 
 use roomcast::bus::{Bus, LocalBus};
 use roomcast::hub::{Hub, OpenPolicy};
-use roomcast::publication::BusRequest;
 use roomcast::{Config, ConnectionId, Now, UserId};
 
 /// One room with its hub and bus, driven by method calls alone.
@@ -58,14 +57,10 @@ impl LocalRoom {
 
 /// Carries requests to the bus and events to the hub, until neither has any.
 pub fn run_bus(hub: &mut Hub, bus: &mut LocalBus, now: Now) {
+    bus.begin_turn(now);
     loop {
         match hub.poll_bus_request() {
-            Some(BusRequest::Open(room)) => bus.open(now, &room),
-            Some(BusRequest::Close(room)) => bus.close(now, &room),
-            Some(BusRequest::Publish { ticket, publication }) => bus.publish(now, ticket, publication),
-            Some(BusRequest::Read { ticket, room, from, bytes_max }) => bus.read(now, ticket, &room, from, bytes_max),
-            Some(BusRequest::Presence { room, change }) => bus.announce(now, &room, change),
-            Some(BusRequest::Typing { room, user, status }) => bus.pass_typing(now, &room, user, status),
+            Some(request) => bus.submit(request),
             None => match bus.poll_event() {
                 Some(event) => hub.handle_bus_event(now, event),
                 None => return,

@@ -8,6 +8,7 @@ mod connection;
 mod events;
 mod ordering;
 mod presence;
+mod requests;
 mod room;
 mod stats;
 mod subscribe;
@@ -35,13 +36,12 @@ use mio::Waker;
 pub use self::commands::publish_script::PublishScript;
 pub use self::config::RedisConfig;
 pub use self::stats::{RedisStats, RedisWatch};
-use super::{Bus, Metric};
+use super::{Bus, BusStatus, Metric};
+use crate::bus::message::{BusEvent, BusRequest, Outcome};
 use crate::config::Config;
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
-use crate::id::{Epoch, RoomName, Unique, UserId};
-use crate::protocol::TypingStatus;
-use crate::publication::{BusEvent, Outcome, PresenceChange, Publication, ReadFrom, Ticket};
+use crate::id::{Epoch, RoomName, Unique};
 use crate::time::Now;
 
 /// How long a room stays subscribed when nobody wants it any more: a reload or a last member who changes rooms costs nothing.
@@ -196,6 +196,10 @@ impl RedisBus {
         RedisWatch(Arc::clone(&self.counters))
     }
 
+    fn is_ready(&self) -> bool {
+        self.counters.publishing_up.load(Relaxed) && self.counters.subscribing_up.load(Relaxed)
+    }
+
     fn order(&mut self, call: ScriptCall, pending: Pending) {
         self.last_id += 1;
         self.pending.insert(self.last_id, pending);
@@ -276,83 +280,25 @@ impl RedisBus {
 }
 
 impl Bus for RedisBus {
-    fn metrics(&self) -> Vec<Metric> {
-        self.watch().stats().metrics()
-    }
-
-    fn open(&mut self, now: Now, name: &RoomName) {
+    fn begin_turn(&mut self, now: Now) {
         self.now = now;
-        if let Some(room) = self.rooms.get_mut(name) {
-            room.closed_at = None;
-            self.presence.open(now.uptime, name, room.opening);
-            return;
+        (self.news_left, self.replies_left) = (BATCHES_PER_TURN, BATCHES_PER_TURN);
+        self.threads.begin_turn();
+        for _ in 0..LOOKS_PER_TURN {
+            let Some((tick, due)) = self.wheel.pop(Tick::of(now)) else { break };
+            self.handle_due(now, tick, due);
         }
-        self.openings = self.openings.wrapping_add(1);
-        let opening = self.openings;
-        let room = Room::new(opening);
-        self.threads.wishes.push(SubscriptionChange::Subscribe(name.clone(), opening));
-        self.rooms.insert(name.clone(), room);
-        self.presence.open(now.uptime, name, opening);
-        // Spread over time, so that rooms that were opened together are not compared together.
-        let spread = Duration::from_millis(u64::from(opening.wrapping_mul(0x9e37_79b9)) % 30_000);
-        let at = Tick::of(now).after(TOUCH_INTERVAL / 2 + spread);
-        self.wheel.insert(at, Due::Touch { at, room: name.clone(), opening });
+        self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.load(Relaxed));
     }
 
-    fn close(&mut self, now: Now, name: &RoomName) {
-        self.now = now;
-        let Some(room) = self.rooms.get_mut(name) else { return };
-        room.closed_at = Some(now.uptime);
-        self.presence.close(name);
-        let due = Due::Close { room: name.clone(), opening: room.opening };
-        self.wheel.insert(Tick::of(now).after(CLOSE_GRACE), due);
-    }
-
-    fn publish(&mut self, now: Now, ticket: Ticket, publication: Publication) {
-        self.now = now;
-        if self.is_full() {
-            let outcome = Outcome::Refused("too many messages wait for redis; try again later");
-            return self.events.push_back(BusEvent::Published { ticket, outcome });
-        }
-        self.say(PendingPublication { ticket, publication, serial: self.last_id + 1, at: now.uptime });
-    }
-
-    fn read(&mut self, now: Now, ticket: Ticket, name: &RoomName, from: ReadFrom, bytes_max: usize) {
-        self.now = now;
-        if self.is_full() {
-            let page = Err("too many requests wait for redis; try again later");
-            return self.events.push_back(BusEvent::Page { ticket, page });
-        }
-        let read = WaitingRead { ticket, from, bytes_max, since: now.uptime };
-        let is_loaded = self.presence.is_loaded(name);
-        match self.rooms.get_mut(name) {
-            Some(room) if !room.may_be_read() || !is_loaded => {
-                room.reads.push(read);
-                self.watch_room(name);
-            }
-            Some(Room { opening, .. }) => {
-                let opening = *opening;
-                self.send_read(name, opening, &read);
-            }
-            // Nobody was told that the room is open; what is read begins nothing.
-            None => self.send_read(name, 0, &read),
-        }
-    }
-
-    fn shares_presence(&self) -> bool {
-        true
-    }
-
-    fn announce(&mut self, now: Now, name: &RoomName, change: PresenceChange) {
-        self.now = now;
-        self.presence.announce(now.uptime, name, change);
-    }
-
-    fn pass_typing(&mut self, now: Now, room: &RoomName, user: UserId, status: TypingStatus) {
-        self.now = now;
-        // What cannot be said at once is not true any more when it can.
-        if self.is_ready() && self.pending.len() < self.pending_max / 4 {
-            self.order(ScriptCall::Typing { room: room.clone(), user, status }, Pending::Typing);
+    fn submit(&mut self, request: BusRequest) {
+        match request {
+            BusRequest::Open(room) => self.open(&room),
+            BusRequest::Close(room) => self.close(&room),
+            BusRequest::Publish { ticket, publication } => self.publish(ticket, publication),
+            BusRequest::Read { ticket, room, from, bytes_max } => self.read(ticket, &room, from, bytes_max),
+            BusRequest::Presence { room, change } => self.presence.announce(self.now.uptime, &room, change),
+            BusRequest::Typing { room, user, status } => self.pass_typing(room, user, status),
         }
     }
 
@@ -370,14 +316,13 @@ impl Bus for RedisBus {
                 break;
             }
         }
-        self.counters.requests_pending.store(self.pending.len() as u64, Relaxed);
-        self.count_presence();
-        self.threads.flush();
         None
     }
 
-    fn is_ready(&self) -> bool {
-        self.counters.publishing_up.load(Relaxed) && self.counters.subscribing_up.load(Relaxed)
+    fn end_turn(&mut self) {
+        self.counters.requests_pending.store(self.pending.len() as u64, Relaxed);
+        self.count_presence();
+        self.threads.flush();
     }
 
     fn timeout(&self, now: Now) -> Option<Duration> {
@@ -388,15 +333,12 @@ impl Bus for RedisBus {
         [self.wheel.timeout(now), retry, self.presence.timeout(now.uptime)].into_iter().flatten().min()
     }
 
-    fn handle_deadlines(&mut self, now: Now) {
-        self.now = now;
-        (self.news_left, self.replies_left) = (BATCHES_PER_TURN, BATCHES_PER_TURN);
-        self.threads.begin_turn();
-        for _ in 0..LOOKS_PER_TURN {
-            let Some((tick, due)) = self.wheel.pop(Tick::of(now)) else { break };
-            self.handle_due(now, tick, due);
-        }
-        self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.load(Relaxed));
+    fn status(&self) -> BusStatus {
+        BusStatus { is_ready: self.is_ready(), shares_presence: true }
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        self.watch().stats().metrics()
     }
 }
 
@@ -406,6 +348,8 @@ mod tests {
     use mio::{Poll, Token};
 
     use super::*;
+    use crate::bus::message::{Publication, ReadFrom, Ticket};
+    use crate::id::UserId;
 
     use crate::bus::redis::commands::request::Response;
 
@@ -436,8 +380,9 @@ mod tests {
         }
 
         fn turn(&mut self) {
-            self.bus.handle_deadlines(Now::default());
+            self.bus.begin_turn(Now::default());
             while self.bus.poll_event().is_some() {}
+            self.bus.end_turn();
         }
     }
 
@@ -460,14 +405,14 @@ mod tests {
     fn what_is_asked_goes_over_before_what_has_come_is_taken() {
         let mut bench = Bench::new();
         let room = RoomName::new("lobby").unwrap();
-        bench.bus.read(Now::default(), Ticket(1), &room, ReadFrom::Newest(1), 1);
+        bench.bus.read(Ticket(1), &room, ReadFrom::Newest(1), 1);
         bench.turn();
         let read = bench.orders.pop().and_then(|mut orders| orders.pop()).expect("the read");
         bench.replies.push(vec![Response { id: read.id, result: Err("no") }]).unwrap();
         let publication =
             Publication { room, user: UserId::new("ann").unwrap(), id: None, body: Bytes::from_static(b"{") };
-        bench.bus.handle_deadlines(Now::default());
-        bench.bus.publish(Now::default(), Ticket(2), publication);
+        bench.bus.begin_turn(Now::default());
+        bench.bus.publish(Ticket(2), publication);
         assert!(matches!(bench.bus.poll_event(), Some(BusEvent::Page { .. })));
         assert!(bench.orders.pop().is_some(), "not only at the end of the turn");
     }

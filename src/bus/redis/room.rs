@@ -5,8 +5,8 @@ use super::ordering::reassembler::Reassembler;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::bus::message::{Publication, ReadFrom, Ticket};
 use crate::id::Epoch;
-use crate::publication::{Publication, ReadFrom, Ticket};
 
 #[derive(Debug)]
 pub(crate) struct Room {

@@ -54,7 +54,7 @@ enum Command<'a> {
 }
 
 impl Command<'_> {
-    /// JSON without its end: see [`Publication::body`](crate::publication::Publication::body).
+    /// JSON without its end: see [`Publication::body`](crate::bus::message::Publication::body).
     fn body(&self) -> Bytes {
         let mut body = serde_json::to_vec(self).expect("a command always serialises");
         body.pop();

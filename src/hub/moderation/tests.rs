@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::*;
+use crate::bus::message::{BusEvent, Page};
 use crate::config::Config;
 use crate::hub::{Notice, OpenPolicy, Output};
 use crate::id::Epoch;
 use crate::protocol::CloseReason;
-use crate::publication::{BusEvent, Page};
 
 struct Node {
     hub: Hub,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::{Events, Poll, Token, Waker};
+use roomcast::bus::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use roomcast::bus::{Bus, RedisBus, RedisConfig, RedisStats};
-use roomcast::publication::{BusEvent, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use roomcast::{Config, Now, RoomName, UserId};
 
 use crate::harness::redis::{LONG, Redis};
@@ -37,7 +37,7 @@ impl Node {
         let events = Events::with_capacity(4);
         let (turned_at, uptime, told) = (Instant::now(), Duration::ZERO, Vec::new());
         let mut node = Self { poll, events, bus, turned_at, uptime, unix_ms: 1, told, tickets: 0 };
-        node.until("the links stand", |node| node.bus.is_ready().then_some(()));
+        node.until("the links stand", |node| node.bus.status().is_ready.then_some(()));
         node
     }
 
@@ -50,7 +50,7 @@ impl Node {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.bus.is_ready()
+        self.bus.status().is_ready
     }
 
     pub(crate) fn stats(&self) -> RedisStats {
@@ -65,10 +65,11 @@ impl Node {
         // Of a time in which a busy machine did not run us little counts, so that what is due has its order everywhere.
         self.uptime += self.turned_at.elapsed().min(Duration::from_millis(50));
         self.turned_at = Instant::now();
-        self.bus.handle_deadlines(self.now());
+        self.bus.begin_turn(self.now());
         while let Some(event) = self.bus.poll_event() {
             self.told.push(event);
         }
+        self.bus.end_turn();
     }
 
     /// Turns until there is something.
@@ -85,15 +86,14 @@ impl Node {
 
     /// Opens the lobby and reads where it stands.
     pub(crate) fn open(&mut self) -> Page {
-        let now = self.now();
-        self.bus.open(now, &lobby());
+        self.bus.submit(BusRequest::Open(lobby()));
         self.read(ReadFrom::Newest(0), 0)
     }
 
     pub(crate) fn ask_read(&mut self, from: ReadFrom, bytes_max: usize) -> Ticket {
         self.tickets += 1;
-        let (now, ticket) = (self.now(), Ticket(self.tickets));
-        self.bus.read(now, ticket, &lobby(), from, bytes_max);
+        let ticket = Ticket(self.tickets);
+        self.bus.submit(BusRequest::Read { ticket, room: lobby(), from, bytes_max });
         ticket
     }
 
@@ -122,8 +122,7 @@ impl Node {
         let body = Bytes::from(body.to_owned());
         let publication =
             Publication { room: lobby(), user: UserId::new("ann").unwrap(), id: id.map(Into::into), body };
-        let now = self.now();
-        self.bus.publish(now, ticket, publication);
+        self.bus.submit(BusRequest::Publish { ticket, publication });
         ticket
     }
 

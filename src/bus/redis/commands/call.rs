@@ -24,6 +24,7 @@ use super::names::KeyNames;
 use super::presence::presence_result;
 use super::presence::{PresenceCall, PresenceResult};
 use super::script::Script;
+use crate::bus::message::{Numbered, Publication, ReadFrom};
 use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::ordering::history::fingerprint_of;
@@ -31,7 +32,6 @@ use crate::bus::redis::ordering::history::{HistoryQuery, HistorySlice, RoomPosit
 use crate::bus::redis::presence::delta::PresenceRequest;
 use crate::id::{Epoch, RoomName, UserId};
 use crate::protocol::TypingStatus;
-use crate::publication::{Numbered, Publication, ReadFrom};
 use bytes::Bytes;
 
 /// What a read does with an epoch that is not confirmed in the present run of Redis.

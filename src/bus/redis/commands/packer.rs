@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use redis::Cmd;
 
+use crate::bus::message::ReadFrom;
 use crate::config::Config;
-use crate::publication::ReadFrom;
 
 /// How long keys of a room outlive what they must, so that a room in use, which is touched every 30 s, never expires.
 const SLACK: Duration = Duration::from_secs(5 * 60);
@@ -149,12 +149,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::bus::message::Publication;
     use crate::bus::redis::commands::call::{ScriptResult, read_channel_message, read_result};
     use crate::bus::redis::connection::resp;
     use crate::bus::redis::connection::resp::Value;
     use crate::bus::redis::connection::run_id::RunId;
     use crate::bus::redis::ordering::history::fingerprint_of;
-    use crate::publication::Publication;
 
     use crate::id::{RoomName, UserId};
 

@@ -4,10 +4,10 @@ use super::call::{ScriptCall, Server};
 use super::names::KeyNames;
 use super::packer::Packer;
 use super::script::{ChannelKind, Script};
+use crate::bus::message::Publication;
 use crate::bus::redis::connection::resp;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::config::Config;
-use crate::publication::Publication;
 
 /// The script by which a [`RedisBus`](super::RedisBus) publishes, and how it is called: by the code that the bus runs
 /// itself, so that a measurement next to a bus cannot be of something else.

@@ -167,10 +167,10 @@ mod tests {
     use crate::bus::redis::stats::Counters;
     use crate::bus::redis::url::RedisUrl;
 
+    use crate::bus::message::ReadFrom;
     use crate::config::Config;
     use crate::id::RoomName;
     use crate::inbox::inbox;
-    use crate::publication::ReadFrom;
 
     /// A endpoint that is not found before the test is over.
     struct Nowhere(Barrier);

@@ -6,8 +6,8 @@ use crate::bus::redis::presence::{PresenceAction, PresenceAnswer};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::{Pending, RedisBus};
+use crate::bus::message::BusEvent;
 use crate::id::RoomName;
-use crate::publication::BusEvent;
 
 impl RedisBus {
     /// Carries out what follows for presence; says whether there was anything.

@@ -6,8 +6,8 @@ use std::hash::Hasher;
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 
+use crate::bus::message::Numbered;
 use crate::id::Epoch;
-use crate::publication::Numbered;
 
 /// A message of the subscription. With an empty body it is only a notice of the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,8 +15,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use crate::bus::message::Numbered;
 use crate::id::Epoch;
-use crate::publication::Numbered;
 
 /// Why something has to be asked, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

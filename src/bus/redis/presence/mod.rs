@@ -15,8 +15,8 @@ use self::room_presence::RoomPresence;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::bus::message::PresenceChange;
 use crate::id::RoomName;
-use crate::publication::PresenceChange;
 
 /// Shares and questions under way at once; rooms wait for their turn.
 const WISHES_MAX: usize = 1024;

@@ -10,9 +10,9 @@ use super::local_users::LocalUsers;
 use super::nodes::{Liveness, NodeId, Nodes};
 use std::time::Duration;
 
+use crate::bus::message::PresenceChange;
 use crate::id::UserId;
 use crate::protocol::PresenceStatus;
-use crate::publication::PresenceChange;
 
 /// Changes of shares that wait for an answer; beyond them they are dropped and asked for.
 const HELD_MAX: usize = 4096;

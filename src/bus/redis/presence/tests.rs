@@ -12,9 +12,9 @@ use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use crate::bus::message::PresenceChange;
 use crate::id::{RoomName, UserId};
 use crate::protocol::PresenceStatus;
-use crate::publication::PresenceChange;
 
 const LEASE: Duration = Duration::from_secs(3);
 const GRACE: Duration = Duration::from_secs(1);

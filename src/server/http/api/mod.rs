@@ -12,12 +12,12 @@ use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
 use super::routes::Decision;
+use crate::bus::message::{Outcome, Ticket};
 use crate::config::{API_KEY_BYTES_MIN, Config};
 use crate::hub::{Hub, Refused};
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::net::{BodyDecision, BodyRules, HeadDecision, Response};
 use crate::protocol::ErrorCode;
-use crate::publication::{Outcome, Ticket};
 use crate::time::Now;
 
 /// What the paths of the API begin with.

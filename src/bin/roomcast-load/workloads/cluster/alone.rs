@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::cmd;
 use roomcast::bus::PublishScript;
-use roomcast::publication::Publication;
+use roomcast::bus::message::Publication;
 use roomcast::{Config, RoomName, UserId};
 
 use super::PREFIX;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use redis::cmd;
 use roomcast::bus::PublishScript;
+use roomcast::bus::message::Publication;
 use roomcast::id::NameError;
-use roomcast::publication::Publication;
 use roomcast::{Config, RoomName, UserId};
 
 use super::own_bus::OwnBus;

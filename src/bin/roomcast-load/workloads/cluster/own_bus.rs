@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
+use roomcast::bus::message::{BusEvent, BusRequest, Publication, ReadFrom, Ticket};
 use roomcast::bus::{Bus, RedisBus, RedisConfig};
-use roomcast::publication::{BusEvent, Publication, ReadFrom, Ticket};
 use roomcast::{Config, Now, RoomName, UserId};
 
 use super::latency::PATIENCE;
@@ -36,20 +36,20 @@ impl OwnBus {
             .map_err(|error| LoadError::Usage(error.to_string()))?;
         let events = Events::with_capacity(4);
         let mut own = Self { poll, events, bus, room, began: Instant::now(), last_ticket: 0 };
-        own.until("the bus to connect", |own| own.bus.is_ready())?;
-        let (now, ticket) = (own.now(), own.next_ticket());
-        own.bus.open(now, &own.room);
-        own.bus.read(now, ticket, &own.room, ReadFrom::Newest(0), 0);
+        own.until("the bus to connect", |own| own.bus.status().is_ready)?;
+        let ticket = own.next_ticket();
+        own.bus.submit(BusRequest::Open(own.room.clone()));
+        own.bus.submit(BusRequest::Read { ticket, room: own.room.clone(), from: ReadFrom::Newest(0), bytes_max: 0 });
         own.hear("the room's history", |event| matches!(event, BusEvent::Page { .. }))?;
         Ok(own)
     }
 
     /// Publishes, and waits until the message is delivered.
     pub(super) fn publish(&mut self, user: &UserId, body: &str) -> Result<(), LoadError> {
-        let (now, ticket) = (self.now(), self.next_ticket());
+        let ticket = self.next_ticket();
         let (room, user, bytes) = (self.room.clone(), user.clone(), body.to_owned().into());
         let publication = Publication { room, user, id: None, body: bytes };
-        self.bus.publish(now, ticket, publication);
+        self.bus.submit(BusRequest::Publish { ticket, publication });
         let is_it = |event: &BusEvent| matches!(event, BusEvent::Delivered { message, .. } if message.body == body);
         self.hear("a message", is_it)
     }
@@ -64,7 +64,11 @@ impl OwnBus {
     }
 
     fn hear(&mut self, what: &str, is_it: impl Fn(&BusEvent) -> bool) -> Result<(), LoadError> {
-        self.until(what, |own| std::iter::from_fn(|| own.bus.poll_event()).any(|event| is_it(&event)))
+        self.until(what, |own| {
+            let is_heard = std::iter::from_fn(|| own.bus.poll_event()).any(|event| is_it(&event));
+            own.bus.end_turn();
+            is_heard
+        })
     }
 
     /// Turns until something is so.
@@ -76,7 +80,7 @@ impl OwnBus {
             }
             let timeout = self.bus.timeout(self.now()).unwrap_or(PATIENCE).min(Duration::from_millis(20));
             self.poll.poll(&mut self.events, Some(timeout))?;
-            self.bus.handle_deadlines(self.now());
+            self.bus.begin_turn(self.now());
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::bus::message::Numbered;
 use crate::id::Epoch;
-use crate::publication::Numbered;
 
 /// SplitMix64, as in the simulation of the hub.
 struct Chance(u64);

@@ -9,9 +9,9 @@ use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId, Node
 use crate::bus::redis::presence::room_presence::RoomPresence;
 use std::time::Duration;
 
+use crate::bus::message::PresenceChange;
 use crate::id::UserId;
 use crate::protocol::PresenceStatus;
-use crate::publication::PresenceChange;
 
 const NOW: Duration = Duration::from_secs(1000);
 

@@ -7,9 +7,9 @@ use crate::bus::redis::presence::nodes::{HeartbeatReply, NodeId, Nodes};
 use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
 use std::time::Duration;
 
+use crate::bus::message::PresenceChange;
 use crate::id::RoomName;
 use crate::protocol::PresenceStatus;
-use crate::publication::PresenceChange;
 
 const LEASE: Duration = Duration::from_secs(6);
 const BEAT: Duration = Duration::from_secs(1);
