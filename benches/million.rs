@@ -104,14 +104,8 @@ fn member_cost(poll: &Poll, members: usize) -> Result<Duration, Box<dyn Error>> 
     rest(&mut server);
     let mut fastest = Duration::MAX;
     for number in 0..BROADCASTS {
-        let publication = HostPublication {
-            room: RoomName::new("lobby")?,
-            user: UserId::new("host")?,
-            name: None,
-            text: format!("message {number}, of about as many bytes as people write to each other"),
-            data: None,
-            id: None,
-        };
+        let text = format!("message {number}, of about as many bytes as people write to each other");
+        let publication = HostPublication::new(RoomName::new("lobby")?, UserId::new("host")?, text);
         let taken = roomcast::net::taken_bytes();
         let began = Instant::now();
         server.publish(&publication)?;

@@ -1,5 +1,5 @@
-//! The chat in somebody else's loop: a small program with a UDP socket of its own, which shares poll, waker and thread
-//! with the server. What it receives as `room text …` it says in that room; what is said there it prints.
+//! The chat in another program's loop: a small program with a UDP socket of its own, which shares poll, waker and thread
+//! with the server. It says in a room what it receives as `room text …`, and prints what is said in rooms.
 //!
 //! ```text
 //! cargo run --example embed -- 127.0.0.1:8080 127.0.0.1:8081
@@ -33,12 +33,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     poll.registry().register(&mut udp, UDP, Interest::READABLE)?;
 
     let mut config = Config::default();
+    // The server tells us what happens.
     config.notices = true;
     let host = HostLoop {
         registry: poll.registry().try_clone()?,
         tokens: 100..100_000,
         waker: Arc::new(Waker::new(poll.registry(), WAKE)?),
         clock: Now::system,
+        // Different for every run.
         seed: Now::system().unix_ms,
     };
     let mut server = Server::builder(config, host).build()?;
@@ -48,9 +50,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut events = Events::with_capacity(1024);
     let mut is_udp_ready = false;
     while !server.has_ended() {
-        // What the budget left of our own socket must not wait for an event: there will be none.
+        // Datagrams that the budget left in our own socket cause no further event.
         let timeout = if is_udp_ready { Some(std::time::Duration::ZERO) } else { server.timeout() };
-        // A signal, also that of being continued after a stop, interrupts the wait; that is no event.
+        // A signal interrupts the wait, for example that of being continued after a stop. The turn goes on without events.
         if let Err(error) = poll.poll(&mut events, timeout)
             && error.kind() != io::ErrorKind::Interrupted
         {
@@ -59,6 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for event in &events {
             match event.token() {
                 UDP => is_udp_ready = true,
+                // Another thread has spoken to the server, which looks for that in every turn.
                 WAKE => {}
                 token if server.owns(token) => server.handle_event(event),
                 _ => {}
@@ -98,19 +101,18 @@ fn take_datagrams(udp: &UdpSocket, server: &mut Server) -> io::Result<bool> {
 fn publication(datagram: &[u8]) -> Result<HostPublication, String> {
     let text = str::from_utf8(datagram).map_err(|error| error.to_string())?;
     let (room, text) = text.trim_end().split_once(' ').ok_or("no text behind the room's name")?;
-    Ok(HostPublication {
-        room: RoomName::new(room).map_err(|error| error.to_string())?,
-        user: UserId::new("udp").map_err(|error| error.to_string())?,
-        name: None,
-        text: text.to_owned(),
-        data: None,
-        id: None,
-    })
+    let room = RoomName::new(room).map_err(|error| error.to_string())?;
+    let user = UserId::new("udp").map_err(|error| error.to_string())?;
+    Ok(HostPublication::new(room, user, text))
 }
 
 fn print_notice(notice: &Notice) {
     match notice {
-        Notice::Chat { room, seq, json } => println!("{room} {seq}: {}", String::from_utf8_lossy(json)),
+        Notice::Chat { room, seq, .. } => {
+            if let Some(chat) = notice.chat() {
+                println!("{room} {seq}: {}: {}", chat.user_id, chat.text);
+            }
+        }
         Notice::Missed(count) => println!("{count} notices were missed"),
         other => println!("{other:?}"),
     }

@@ -31,7 +31,7 @@ pub use config::Config;
 pub use error::Error;
 /// The types of requests and statuses that an [`Authenticator`] and a [`net::Handler`] see.
 pub use http;
-pub use hub::{Caller, HostPublication, Moderation, Notice, OpenPolicy, Policy};
+pub use hub::{Caller, ChatFields, HostPublication, Moderation, Notice, OpenPolicy, Policy};
 pub use id::{ConnectionId, RoomName, UserId};
 pub use net::{AdmissionTicket, Listener};
 pub use server::{

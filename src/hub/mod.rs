@@ -29,7 +29,7 @@ use std::collections::{HashMap, VecDeque};
 use slab::Slab;
 
 pub use self::moderation::Moderation;
-pub use self::notice::Notice;
+pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
 pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;

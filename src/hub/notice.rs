@@ -1,8 +1,11 @@
 //! What an embedding host is told: opt in, bounded, and honest about what it missed.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::bus::message::{Outcome, Ticket};
 use crate::id::{ConnectionId, RoomName, UserId};
@@ -49,7 +52,7 @@ pub enum Notice {
         room: RoomName,
         /// Its number.
         seq: u64,
-        /// The message as members see it: JSON.
+        /// The message as members see it, as JSON; [`Notice::chat`] reads it.
         json: Bytes,
     },
     /// What became of a publication of the host.
@@ -61,6 +64,38 @@ pub enum Notice {
     },
     /// So many notices were dropped here because the host did not collect them.
     Missed(u64),
+}
+
+/// The fields of a chat message.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct ChatFields<'a> {
+    /// The user that it is from.
+    #[serde(borrow)]
+    pub user_id: Cow<'a, str>,
+    /// A name to show beside the user's.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What was said.
+    #[serde(borrow)]
+    pub text: Cow<'a, str>,
+    /// Any JSON beside it.
+    #[serde(borrow, default)]
+    pub data: Option<&'a RawValue>,
+    /// The sender's id for it.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// When it was said, in Unix milliseconds.
+    pub ts: u64,
+}
+
+impl Notice {
+    /// Reads the fields of a chat message. Only a host that calls it pays for that.
+    pub fn chat(&self) -> Option<ChatFields<'_>> {
+        let Self::Chat { json, .. } = self else { return None };
+        serde_json::from_slice(json).ok()
+    }
 }
 
 #[derive(Debug)]
@@ -101,6 +136,16 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fields_of_a_chat_message_are_read_from_its_json() {
+        let json = br#"{"type":"chat","room":"r","userId":"zo\u00eb","text":"a\nb","data":{"n":1},"ts":7,"seq":3}"#;
+        let notice = Notice::Chat { room: RoomName::new("r").unwrap(), seq: 3, json: Bytes::from_static(json) };
+        let chat = notice.chat().unwrap();
+        assert_eq!((&*chat.user_id, &*chat.text, chat.ts), ("zo\u{eb}", "a\nb", 7));
+        assert_eq!((chat.name, chat.id, chat.data.map(RawValue::get)), (None, None, Some(r#"{"n":1}"#)));
+        assert!(Notice::Missed(1).chat().is_none());
+    }
 
     #[test]
     fn what_does_not_fit_is_counted_where_the_gap_is() {

@@ -45,16 +45,23 @@ pub(super) struct Apart {
 pub struct HostPublication {
     /// The room.
     pub room: RoomName,
-    /// Who is said to say it.
+    /// The user that it is from.
     pub user: UserId,
     /// A name to show beside the user's.
     pub name: Option<String>,
-    /// What; not empty.
+    /// Not empty.
     pub text: String,
     /// Any JSON beside it.
     pub data: Option<Box<RawValue>>,
     /// Makes it safe to publish again: 1 to 64 bytes, unique per user and room.
     pub id: Option<String>,
+}
+
+impl HostPublication {
+    /// A message without a name, data and id, which may be set afterwards.
+    pub fn new(room: RoomName, user: UserId, text: impl Into<String>) -> Self {
+        Self { room, user, name: None, text: text.into(), data: None, id: None }
+    }
 }
 
 impl Hub {

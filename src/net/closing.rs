@@ -244,3 +244,65 @@ impl<R> Net<R> {
         self.tick.after(self.timing.pong_timeout)
     }
 }
+
+#[cfg(all(test, feature = "in-memory"))]
+mod tests {
+    use mio::Poll;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::net::{BodyDecision, Capacity, HeadDecision, LISTENERS_MAX, Verdict, WriteBuffer};
+
+    /// No request of these tests comes to its end.
+    struct Unasked;
+
+    impl Handler for Unasked {
+        type Admission = ();
+        type Route = ();
+
+        fn on_request(&mut self, _: ConnectionId, _: &::http::Request<()>, _: Capacity) -> HeadDecision<(), ()> {
+            HeadDecision::Respond(Response::unavailable("not expected"))
+        }
+
+        fn on_body(&mut self, _: ConnectionId, (): (), _: &[u8]) -> BodyDecision {
+            BodyDecision::Respond(Response::unavailable("not expected"))
+        }
+
+        fn on_text(&mut self, _: ConnectionId, _: &str, _: &mut WriteBuffer) -> Verdict {
+            Verdict::Continue
+        }
+
+        fn on_binary(&mut self, _: ConnectionId, _: &[u8], _: &mut WriteBuffer) -> Verdict {
+            Verdict::Continue
+        }
+
+        fn on_open(&mut self, _: ConnectionId, (): ()) {}
+        fn on_drained(&mut self, _: ConnectionId) {}
+        fn on_stalled(&mut self, _: ConnectionId) {}
+        fn on_closed(&mut self, _: ConnectionId) {}
+    }
+
+    #[test]
+    fn a_drain_looks_at_a_bounded_number_of_connections_a_turn() {
+        let connections = SLOTS_DRAINED_PER_TURN + 100;
+        let poll = Poll::new().unwrap();
+        let mut config = Config::default();
+        config.limits.connections_max = connections as u32;
+        let tokens = 0..LISTENERS_MAX + connections + config.limits.connections_reserved as usize;
+        let mut net = Net::new(&config, poll.registry().try_clone().unwrap(), tokens).unwrap();
+        for _ in 0..connections {
+            net.connect_in_memory(b"GET / HT").unwrap();
+            net.read(&mut Unasked);
+        }
+        assert!(!net.has_work());
+        net.stop_listening();
+        assert!(net.has_work() && net.gone.is_empty());
+        net.handle_deadlines(&mut Unasked);
+        assert_eq!(net.gone.len(), SLOTS_DRAINED_PER_TURN);
+        while net.has_work() {
+            net.handle_deadlines(&mut Unasked);
+            net.free();
+        }
+        assert_eq!(net.stats().sockets, 0);
+    }
+}

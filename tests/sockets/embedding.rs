@@ -13,9 +13,10 @@ use roomcast::inbox::PushError;
 use roomcast::net::{LISTENERS_MAX, ListenAddress};
 use roomcast::protocol::CloseReason;
 use roomcast::{
-    Authentication, Authenticator, Caller, Error, Identity, Listener, Notice, Now, Policy, Refusal, RoomName, Server,
-    UserId, open_identity,
+    Authentication, Authenticator, Caller, Error, HostPublication, Identity, Listener, Notice, Now, Policy, Refusal,
+    RoomName, Server, UserId, open_identity,
 };
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::support::host::{Example, Host, LOOK, OWN, WAKE, config, host_loop, publication, tokens};
@@ -34,14 +35,13 @@ fn the_example_says_what_comes_by_udp_and_prints_what_is_said() {
     let message = ann.recv_type("chat");
     assert_eq!(message["userId"], "udp");
     assert_eq!(message["text"], "the build is green");
-    assert!(example.line("lobby 1: ").contains("the build is green"));
+    assert_eq!(example.line("lobby 1: "), "udp: the build is green");
     for bad in [&b"lobby"[..], b"", b"lobby ", b"two\xff words", b"{} text"] {
         socket.send_to(bad, udp).unwrap();
         example.line("was dropped: ");
     }
     ann.say("lobby", "I see");
-    let printed: Value = serde_json::from_str(&example.line("lobby 2: ")).unwrap();
-    assert_eq!(printed, ann.recv_type("chat"));
+    assert_eq!(example.line("lobby 2: "), "ann: I see");
 }
 
 #[test]
@@ -182,6 +182,14 @@ fn what_the_host_publishes_is_answered_and_what_it_leaves_lying_is_counted() {
     assert!(refused(&"x".repeat(16 * 1024), None).ends_with("exceeds 16384"));
     host.server.shutdown();
     assert!(host.server.publish(&publication("late", None)).unwrap_err().to_string().contains("shutting down"));
+}
+
+#[test]
+fn the_hosts_data_is_held_to_the_bound_of_all_data() {
+    let mut host = Host::new(config());
+    let data = RawValue::from_string(format!("\"{}\"", "x".repeat(4095))).unwrap();
+    let error = host.server.publish(&HostPublication { data: Some(data), ..publication("hello", None) }).unwrap_err();
+    assert_eq!(error.to_string(), "data of 4097 bytes exceeds 4096");
 }
 
 #[test]

@@ -133,14 +133,8 @@ pub fn tokens(config: &Config) -> Range<usize> {
 }
 
 pub fn publication(text: &str, id: Option<&str>) -> HostPublication {
-    HostPublication {
-        room: RoomName::new("lobby").unwrap(),
-        user: UserId::new("host").unwrap(),
-        name: None,
-        text: text.to_owned(),
-        data: None,
-        id: id.map(str::to_owned),
-    }
+    let (room, user) = (RoomName::new("lobby").unwrap(), UserId::new("host").unwrap());
+    HostPublication { id: id.map(str::to_owned), ..HostPublication::new(room, user, text) }
 }
 
 /// The path of an example, which `cargo test` builds beside the program.
