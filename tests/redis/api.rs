@@ -95,3 +95,16 @@ fn a_request_that_was_held_while_redis_was_away_is_answered_when_it_is_back() {
     wait_ready(&server);
     check_published(&raw.response(), "lobby", 1, false);
 }
+
+#[test]
+fn a_message_that_redis_refuses_for_want_of_a_right_is_not_taken_for_a_repetition_later() {
+    let redis = Redis::start();
+    let server = node(&redis, &[]);
+    redis.ask::<String>(&["ACL", "SETUSER", "default", "-time"]);
+    let body = json!({"room": "lobby", "text": "hello", "id": "x"});
+    for _ in 0..2 {
+        check_refused(&publish(server.address(), &body), 503, "unavailable", &[]);
+    }
+    redis.ask::<String>(&["ACL", "SETUSER", "default", "+time"]);
+    check_published(&publish(server.address(), &body), "lobby", 1, false);
+}

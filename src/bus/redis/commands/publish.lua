@@ -1,9 +1,11 @@
--- KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id, run. Returns `epoch seq`, with `known` behind
--- it if the id was: one string costs Redis less than a list. Numbers are written by `string.format`: Lua would write large ones as
--- 1e+15. All that can fail comes before `PUBLISH`: nothing is published that is not kept; and what could not be kept is not known,
--- so that it can be tried again. The life of keys is renewed after two minutes (less than [`SLACK`]), at `till`, which saves a tenth of
--- Redis' time, and where the stream is new, perhaps because it alone was lost, and has no life yet: `NOMKSTREAM` tells without a
--- further call.
+-- KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id, run. Returns `epoch seq`, with `known`
+-- behind it if the id was: one string costs Redis less than a list.
+-- Numbers are written by `string.format`: Lua would write large ones as 1e+15.
+-- Everything that can fail comes before `PUBLISH`, so nothing is published that is not kept. The id of a message that could not be kept
+-- is not known, so that it can be sent again. The clock comes first, because the Redis user may lack the right to ask for it.
+-- The life of keys is renewed after two minutes (less than [`SLACK`]), at `till`, which saves a tenth of Redis' time. It is renewed as
+-- well where the stream is new, perhaps because it alone was lost, and has no life yet: `NOMKSTREAM` tells without a further call.
+local now = clock()
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line', 'seq', 'till')
 local epoch, line, last, till = meta[1], meta[2], meta[3], tonumber(meta[4] or 0)
 if not epoch then
@@ -19,7 +21,6 @@ if known then
   redis.call('SET', KEYS[3], mark, 'PX', ARGV[5])
 end
 redis.call('HSET', KEYS[1], 'seq', seq)
-local now = clock()
 if ARGV[3] ~= '0' then
   local stamp = string.format('%.0f', now)
   local kept = redis.pcall('XADD', KEYS[2], 'NOMKSTREAM', 'MAXLEN', '~', ARGV[3], seq .. '-0', 'b', ARGV[2], 't', stamp)
