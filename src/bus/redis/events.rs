@@ -40,7 +40,7 @@ impl RedisBus {
             SubscriberEvent::Message(name, arrival) => {
                 self.with_sequence(&name, |sequence, steps| sequence.take(arrival, steps));
             }
-            SubscriberEvent::Presence(name, share) => self.presence.hear(self.now.uptime, &name, share),
+            SubscriberEvent::Presence(name, share) => self.presence.observe(self.now.uptime, &name, share),
             SubscriberEvent::Typing(room, user, status) => {
                 self.events.push_back(BusEvent::Typing { room, user, status });
             }
@@ -152,7 +152,7 @@ impl RedisBus {
     /// has not compared it with what was delivered here.
     fn is_doubtful(&self, name: &RoomName, extract: &HistorySlice) -> bool {
         let run_id = self.rooms.get(name).and_then(|room| room.sequence.run_id());
-        !extract.is_confirmed || run_id.is_some_and(|run_id| run_id != extract.standing.run_id)
+        !extract.is_confirmed || run_id.is_some_and(|run_id| run_id != extract.position.run_id)
     }
 
     /// Redis has less than it had when the read was sent, so it has lost messages, or it is not known yet whether it has. To read again at
@@ -169,7 +169,7 @@ impl RedisBus {
 
     fn take_page(&mut self, read: &WaitingRead, (name, opening): (&RoomName, u32), extract: HistorySlice) {
         let WaitingRead { ticket, bytes_max, .. } = *read;
-        let standing = extract.standing.clone();
+        let position = extract.position.clone();
         let mut page = cut(extract, bytes_max);
         let room = self.rooms.get(name).filter(|room| room.opening == opening);
         let Some(room) = room else {
@@ -179,9 +179,9 @@ impl RedisBus {
         if !room.sequence.is_known() {
             // The hub learns from the page where the room stands; what goes on from there comes behind it.
             self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
-            return self.with_sequence(name, |sequence, steps| sequence.observe(standing, steps));
+            return self.with_sequence(name, |sequence, steps| sequence.observe(position, steps));
         }
-        self.with_sequence(name, |sequence, steps| sequence.observe(standing, steps));
+        self.with_sequence(name, |sequence, steps| sequence.observe(position, steps));
         let delivered = self.rooms.get(name).map_or(0, |room| room.sequence.delivered());
         if page.top < delivered {
             // The page is older than what has arrived since.
@@ -200,7 +200,7 @@ impl RedisBus {
                     let sequence = self.rooms.get(name).map(|room| &room.sequence);
                     if sequence.is_some_and(Reassembler::awaits) {
                         self.watch_room(name);
-                    } else if sequence.is_some_and(Reassembler::is_level) {
+                    } else if sequence.is_some_and(Reassembler::is_idle) {
                         self.release_reads(name);
                     }
                 }
@@ -237,7 +237,7 @@ impl RedisBus {
     /// Looks at a room in which something waits.
     pub(crate) fn look_at(&mut self, name: &RoomName) {
         self.expire(name);
-        self.with_sequence(name, |sequence, _| sequence.look());
+        self.with_sequence(name, |sequence, _| sequence.check_awaited());
         self.release_reads(name);
         let Some(room) = self.rooms.get(name) else { return };
         if !room.echoes.is_empty() || !room.reads.is_empty() || room.sequence.awaits() {
@@ -337,7 +337,7 @@ impl RedisBus {
     /// Lets a room ask what it wants to know, when it is its turn.
     pub(crate) fn ask(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.get_mut(name) else { return };
-        if room.is_resting || !room.sequence.wants_to_ask() {
+        if room.is_resting || !room.sequence.wants_query() {
             return;
         }
         if self.questions >= QUESTIONS_MAX {
@@ -363,12 +363,12 @@ impl RedisBus {
 
 /// Whether Redis stands before what was known of the same epoch when it was asked.
 fn is_behind(extract: &HistorySlice, reached: Option<&(Epoch, u64)>) -> bool {
-    reached.is_some_and(|(epoch, delivered)| *epoch == extract.standing.epoch && extract.standing.top < *delivered)
+    reached.is_some_and(|(epoch, delivered)| *epoch == extract.position.epoch && extract.position.top < *delivered)
 }
 
 /// A page of no more than it may weigh; its first message is given whatever it weighs.
 fn cut(extract: HistorySlice, bytes_max: usize) -> Page {
-    let HistorySlice { standing: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = extract;
+    let HistorySlice { position: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = extract;
     let mut bytes = 0;
     let fits = messages.iter().take_while(|message| {
         bytes += message.body.len();

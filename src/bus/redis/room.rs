@@ -1,10 +1,10 @@
 //! What the bus keeps of a room that is open, or was a moment ago.
 
-use super::connection::run_id::RunId;
-use super::ordering::reassembler::Reassembler;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::connection::run_id::RunId;
+use super::ordering::reassembler::Reassembler;
 use crate::bus::message::{Publication, ReadFrom, Ticket};
 use crate::id::Epoch;
 

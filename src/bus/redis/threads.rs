@@ -1,5 +1,14 @@
 //! The two threads of the bus, and the loop's ends of the queues between them.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use fastrand::Rng;
+use mio::{Poll, Token, Waker};
+
 use super::batch_sender::BatchSender;
 use super::cluster::pool::{ConnectionPool, LinkFactory};
 use super::cluster::topology::Topology;
@@ -19,15 +28,6 @@ use super::subscribe::event::SubscriberEvent;
 use super::subscribe::subscriptions::SubscriptionChange;
 use super::subscribe::thread::SubscriberThread;
 use super::url::RedisUrl;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
-
-use fastrand::Rng;
-use mio::{Poll, Token, Waker};
-
 use crate::config::Config;
 use crate::inbox::{Inbox, inbox};
 

@@ -1,10 +1,5 @@
-//! Which Redis, and how to log in: what the URL says.
+//! The URL of a Redis: where it is and how to log in.
 
-use super::cluster::discovery::Cluster;
-use super::cluster::topology::Topology;
-use super::connection::endpoint::{HostPort, UnixPath};
-use super::connection::hello::Login;
-use super::connection::sentinel::Sentinels;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +10,14 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
+use super::cluster::discovery::Cluster;
+use super::cluster::topology::Topology;
+use super::connection::endpoint::{HostPort, UnixPath};
+use super::connection::hello::Login;
+use super::connection::sentinel::Sentinels;
 use crate::error::Error;
 
-/// See the [module](self). It is shown without the password.
+/// See the [module](self). It is displayed without the password.
 pub(crate) struct RedisUrl {
     pub(crate) topology: Topology,
     pub(crate) login: Arc<Login>,
@@ -33,11 +33,13 @@ impl fmt::Display for RedisUrl {
 }
 
 impl RedisUrl {
-    /// Reads `redis://[user][:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path`, or with `+sentinel` behind the
-    /// scheme several hosts and the name of a master, or with `+cluster` several hosts. `ca` is a file of certificates to trust instead of the system's.
+    /// Parses `redis://[user][:password@]host[:port][/db]`, `rediss://` for TLS and
+    /// `unix:///path`. With `+sentinel` after the scheme it takes several hosts and the name of a
+    /// master, with `+cluster` several hosts. `ca` is a file of certificates that replaces those
+    /// of the system.
     ///
     /// # Errors
-    /// [`Error::Config`]; it does not repeat the URL, which may have a password in it.
+    /// [`Error::Config`]. The message does not repeat the URL, which may contain a password.
     pub(crate) fn parse(url: &str, ca: Option<&Path>) -> Result<Self, Error> {
         let result = if let Some((scheme, rest)) = url.split_once("+sentinel://") {
             Self::parse_sentinels(scheme, rest, ca)
@@ -62,7 +64,8 @@ impl RedisUrl {
         Ok(Self { topology: Topology::One(Arc::new(node)), login: Arc::new(login) })
     }
 
-    /// `[[user]:password@]host:port[,host:port…]/master[/db][?sentinel_password=…]`: user and password are the master's.
+    /// `[[user]:password@]host:port[,host:port…]/master[/db][?sentinel_password=…]`. User and
+    /// password are for the master.
     fn parse_sentinels(scheme: &str, rest: &str, ca: Option<&Path>) -> Result<Self, String> {
         let allowed = "redis+sentinel://[[user]:password@]host:port[,host:port…]/master-name[/db][?sentinel_password=…] \
                        and rediss+sentinel://… are allowed";
@@ -97,7 +100,7 @@ impl RedisUrl {
     }
 }
 
-/// Several hosts and what they have in common.
+/// Parses a list of hosts that share one login.
 fn nodes(scheme: &str, hosts: &str, database: &str, ca: Option<&Path>) -> Result<(Vec<HostPort>, Login), String> {
     let (user, hosts) = hosts.rsplit_once('@').map_or(("", hosts), |(user, hosts)| (user, hosts));
     let mut found = Vec::new();

@@ -1,39 +1,42 @@
-//! A Redis Cluster: which master has which slots, as its nodes say.
+//! Asks the nodes of a Redis Cluster which master has which slots.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::slot_map::SlotMap;
 use crate::bus::redis::connection::blocking_query::blocking_query;
 use crate::bus::redis::connection::endpoint::HostPort;
 use crate::bus::redis::connection::hello::Login;
 use crate::bus::redis::connection::resp::Value;
-use std::fmt;
-use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
 
-/// See the [module](self).
+/// See the [module](self). Both threads of the bus share one.
 pub(crate) struct Cluster {
     seeds: Vec<HostPort>,
     login: Arc<Login>,
-    /// ConnectionPool that were named since, should no seed live any more; only lookups see them, so that the lock holds up no loop.
+    /// Masters from the last slot map, in case none of the seeds answers any more. Only lookups
+    /// take this lock, so it never blocks the loop.
     known: Mutex<Vec<HostPort>>,
-    /// Where the next question begins.
+    /// The node that the next lookup asks first.
     turn: AtomicUsize,
-    /// The latest epoch of the cluster that a node has named: a node with an earlier one was cut off, and its map is old.
+    /// The highest cluster epoch that any node has reported. A node that reports a lower one was
+    /// cut off, and its slot map is old.
     epoch: AtomicU64,
     /// How often a thread has found that a slot has another master.
     changes: AtomicU64,
 }
 
-/// How much a node knows of the others.
+/// How current a node's view of the cluster is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct ClusterInfo {
     epoch: u64,
-    /// Whether it takes commands; one that hears too few others does not.
+    /// Whether the node accepts commands. A node that reaches too few other masters does not.
     is_ok: bool,
 }
 
 impl ClusterInfo {
-    /// From the answer to `CLUSTER INFO`.
+    /// Reads the answer to `CLUSTER INFO`.
     fn read(value: &Value<'_>) -> Option<Self> {
         let line = |name: &str| value.text()?.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let epoch = line("cluster_current_epoch")?.parse().ok()?;
@@ -47,8 +50,8 @@ impl Cluster {
         Self { seeds, login, known, turn, epoch: AtomicU64::new(0), changes: AtomicU64::new(0) }
     }
 
-    /// A thread has found that a slot has another master; the other has to look, too, since where a master is cut off a
-    /// subscription to it is silent and does not end.
+    /// Makes the other thread look up the slot map, too. Without this a subscription to a master
+    /// that was cut off would stay silent without ending.
     pub(crate) fn change(&self) {
         self.changes.fetch_add(1, SeqCst);
     }
@@ -57,8 +60,8 @@ impl Cluster {
         self.changes.load(SeqCst)
     }
 
-    /// Asks one node after another, until one knows as much as any before; otherwise the one that knows most is believed. This
-    /// blocks.
+    /// Asks one node after another until one is as current as any seen before. If none is, the
+    /// most current answer is used. This call blocks.
     pub(crate) fn find(&self) -> io::Result<SlotMap> {
         let mut nodes = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
         nodes.extend(self.seeds.iter().cloned());
@@ -103,7 +106,8 @@ mod tests {
 
     use super::*;
 
-    /// A node that stands like this and has all slots. It lives as long as the test.
+    /// A node that gives this answer to `CLUSTER INFO` and owns all slots. It lives as long as
+    /// the test.
     fn node(standing: &str) -> HostPort {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -128,7 +132,7 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(masters(&cluster), std::slice::from_ref(&new));
         }
-        // Where nobody is better it has to do.
+        // If no node is more current, its answer has to do.
         let cluster = Cluster::new(vec![gone.clone(), deaf.clone()], Arc::default());
         assert_eq!(masters(&cluster), [deaf]);
         assert!(Cluster::new(vec![gone], Arc::default()).find().is_err());

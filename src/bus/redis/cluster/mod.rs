@@ -1,4 +1,4 @@
-//! Which master has which slot, and the links to all pool.
+//! The masters of a cluster: which of them has which slots, and one link to each.
 
 pub(crate) mod discovery;
 pub(crate) mod pool;

@@ -1,11 +1,5 @@
-//! The pool that a thread of the bus has links to: one, or all of a cluster, and which of them has which slots.
+//! The links of one thread: one to a single Redis, or one to each master of a cluster.
 
-use super::slot_map::{SLOTS, SlotMap};
-use super::topology::Topology;
-use crate::bus::redis::connection::endpoint::{Endpoint, HostPort, Lookup};
-use crate::bus::redis::connection::hello::Login;
-use crate::bus::redis::connection::link::{Link, LinkContext};
-use crate::bus::redis::url::RedisUrl;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,21 +8,28 @@ use fastrand::Rng;
 use mio::{Events, Poll, Registry, Token, Waker};
 use slab::Slab;
 
-/// How long the cluster is left alone after it was unacknowledged who has which slots.
+use super::slot_map::{SLOTS, SlotMap};
+use super::topology::Topology;
+use crate::bus::redis::connection::endpoint::{Endpoint, HostPort, Lookup};
+use crate::bus::redis::connection::hello::Login;
+use crate::bus::redis::connection::link::{Link, LinkContext};
+use crate::bus::redis::url::RedisUrl;
+
+/// The least time between two lookups of the slot map.
 const SLOT_MAP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The token of the first link; that of the waker is before it.
+/// The token of the first link. Token 0 belongs to the waker.
 const FIRST: usize = 1;
 
-/// A master, and what the thread keeps for it.
+/// A master with its link, and the work that the thread has for it.
 pub(crate) struct Master<T> {
-    /// Nothing where there is only one.
+    /// `None` if there is only one Redis.
     pub(crate) node: Option<HostPort>,
     pub(crate) link: Link,
     pub(crate) work: T,
 }
 
-/// What links need of the thread on which they live.
+/// Makes links that belong to one thread.
 pub(crate) struct LinkFactory {
     registry: Registry,
     waker: Arc<Waker>,
@@ -57,8 +58,8 @@ impl LinkFactory {
 
 /// See the [module](self).
 ///
-/// **Bounds:** one link a master that the cluster names, and one for each node to which it redirects; those that have no slots
-/// and nothing to do go with the next slot_map.
+/// **Bounds:** one link for each master of the slot map, and one for each node that a redirect
+/// names. A link without slots and without work is closed when the next slot map arrives.
 pub(crate) struct ConnectionPool<T> {
     topology: Topology,
     factory: LinkFactory,
@@ -66,9 +67,9 @@ pub(crate) struct ConnectionPool<T> {
     owners: Vec<Option<usize>>,
     lookup: Option<Lookup<SlotMap>>,
     is_wanted: bool,
-    /// [`Cluster::changes`] that were followed.
+    /// The last value of [`Cluster::changes`] that was acted on.
     changes: u64,
-    /// At once at first.
+    /// `None` before the first lookup, which starts at once.
     next_lookup_at: Option<Instant>,
     logged_at: Option<Instant>,
 }
@@ -100,7 +101,7 @@ impl<T: Default> ConnectionPool<T> {
         matches!(self.topology, Topology::Cluster(_))
     }
 
-    /// Who has a slot, as far as is known. Where there is one, it has all.
+    /// The master of a slot, if it is known. A single Redis owns all slots.
     pub(crate) fn owner(&self, slot: u16) -> Option<usize> {
         match self.topology {
             Topology::One(_) => Some(0),
@@ -108,21 +109,21 @@ impl<T: Default> ConnectionPool<T> {
         }
     }
 
-    /// The master at a node, which may be new.
+    /// The master at a node. If there is no link to it yet, one is made.
     pub(crate) fn at(&mut self, node: &HostPort) -> Option<usize> {
         if let Some((key, _)) = self.all.iter().find(|(_, master)| master.node.as_ref() == Some(node)) {
             return Some(key);
         }
         let entry = self.all.vacant_entry();
         let link = self.factory.link(Arc::new(node.clone()), entry.key());
-        // Without file descriptors; it is tried again.
+        // This happens when file descriptors run out. The next redirect or slot map tries again.
         let link = link.map_err(|error| log::error!("no link to redis at {node}: {error}")).ok()?;
         let key = entry.key();
         entry.insert(Master { node: Some(node.clone()), link, work: T::default() });
         Some(key)
     }
 
-    /// A master says that another has the slot.
+    /// A master reports that another one has the slot.
     pub(crate) fn moved(&mut self, slot: u16, node: &HostPort) {
         self.request_slot_map();
         if let (Some(key), Topology::Cluster(cluster)) = (self.at(node), &self.topology) {
@@ -131,7 +132,7 @@ impl<T: Default> ConnectionPool<T> {
         }
     }
 
-    /// What is known is not all, or not true any more.
+    /// The slot map is incomplete or out of date, and has to be looked up.
     pub(crate) fn request_slot_map(&mut self) {
         self.is_wanted = true;
     }
@@ -140,7 +141,7 @@ impl<T: Default> ConnectionPool<T> {
         self.all.iter().any(|(_, master)| master.link.is_up())
     }
 
-    /// Takes note of what has happened to the links' sockets.
+    /// Records what has happened to the sockets of the links.
     pub(crate) fn note(&mut self, events: &Events) {
         for event in events {
             let key = event.token().0.checked_sub(FIRST);
@@ -157,7 +158,8 @@ impl<T: Default> ConnectionPool<T> {
         links.chain(slot_map).min().unwrap_or(Duration::from_secs(1))
     }
 
-    /// Asks for a slot_map if one is wanted, and takes one that has come; the slots that have another master since, if so.
+    /// Starts a lookup if one is due, and applies a slot map that has arrived. Returns the slots
+    /// whose master has changed, if one has arrived.
     pub(crate) fn refresh(&mut self, now: Instant, is_idle: impl Fn(&T) -> bool) -> Option<Vec<u16>> {
         let Topology::Cluster(cluster) = &self.topology else { return None };
         let changes = cluster.changes();
@@ -193,7 +195,7 @@ impl<T: Default> ConnectionPool<T> {
         let mut changed = Vec::new();
         for (slot, owner) in slot_map.owners.iter().enumerate() {
             let owner = owner.and_then(|index| keys[usize::from(index)]);
-            // A slot that nobody has now will be somebody's; until then the last one may be unacknowledged.
+            // A slot without an owner will get one. Until then its last owner may be asked.
             if owner.is_some() && self.owners[slot] != owner {
                 self.owners[slot] = owner;
                 changed.push(slot as u16);
@@ -206,7 +208,7 @@ impl<T: Default> ConnectionPool<T> {
         let mut unused: Vec<_> = self.all.iter().map(|(key, master)| (key, is_idle(&master.work))).collect();
         unused.retain(|(key, is_idle)| *is_idle && !self.owners.contains(&Some(*key)));
         for (key, _) in unused {
-            // Closed, its socket is no longer watched.
+            // Dropping the link closes its socket, which ends its registration.
             self.all.remove(key);
         }
         changed

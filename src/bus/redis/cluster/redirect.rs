@@ -1,22 +1,22 @@
-//! What an error of a cluster says about where to send a request.
+//! Errors by which a cluster sends a request elsewhere.
 
 use crate::bus::redis::connection::endpoint::HostPort;
 
-/// Where in a cluster a call has to go instead.
+/// Where a request has to go instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Redirect {
-    /// From now on there.
+    /// The slot now belongs to this node.
     Moved(HostPort),
-    /// This once, there.
+    /// This request, but not the slot, belongs to this node.
     Ask(HostPort),
-    /// Wherever, but later: some of the keys are on their way.
+    /// Some of the keys are being moved; try again later.
     Later,
-    /// Wherever, when somebody has the slot.
+    /// No node has the slot; try again later.
     Nobody,
 }
 
 impl Redirect {
-    /// From an error of a node of a cluster, which may leave out its own host.
+    /// Reads an error reply. `from` is the node that sent it, which may omit its own host.
     pub(crate) fn read(error: &[u8], from: Option<&HostPort>) -> Option<Self> {
         let from = from?;
         let mut words = std::str::from_utf8(error).ok()?.split(' ');

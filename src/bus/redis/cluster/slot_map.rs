@@ -1,29 +1,30 @@
 //! Which master of a cluster has which slots.
 
-use crate::bus::redis::connection::endpoint::HostPort;
-use crate::bus::redis::connection::resp::Value;
 use crc16::{State, XMODEM};
 
-/// How many slots there are; a key's is CRC16 of the part in braces.
+use crate::bus::redis::connection::endpoint::HostPort;
+use crate::bus::redis::connection::resp::Value;
+
+/// The number of slots in a cluster.
 pub(crate) const SLOTS: usize = 16384;
 
-/// The slot of a key: that of the part in braces, by the cluster specification. Whatever has a key here has such a part, or no
-/// braces at all.
+/// The slot of a key: CRC16 of the part in braces, by the cluster specification. Each key of the
+/// bus either has such a part or contains no braces.
 pub(crate) fn slot_of_key(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
     State::<XMODEM>::calculate(tag.unwrap_or(key).as_bytes()) % SLOTS as u16
 }
 
-/// Who has which slots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SlotMap {
     pub(crate) masters: Vec<HostPort>,
-    /// For each slot the endpoint of its master in that list.
+    /// For each slot, the index of its master in `masters`.
     pub(crate) owners: Vec<Option<u16>>,
 }
 
 impl SlotMap {
-    /// From the answer to `CLUSTER SLOTS`; `asked` is who has given it, and may say nothing about its own host.
+    /// Reads the answer to `CLUSTER SLOTS`. `asked` is the node that gave it, which may omit its
+    /// own host.
     pub(super) fn read(value: Value<'_>, asked: &HostPort) -> Option<Self> {
         let mut slot_map = Self { masters: Vec::new(), owners: vec![None; SLOTS] };
         for range in value.items()? {

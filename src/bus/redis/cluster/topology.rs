@@ -1,10 +1,11 @@
-//! Whether there is one Redis or a cluster.
+//! Whether there is a single Redis or a cluster.
+
+use std::sync::Arc;
 
 use super::discovery::Cluster;
 use crate::bus::redis::connection::endpoint::Endpoint;
-use std::sync::Arc;
 
-/// One server that does everything, or many with some slots each.
+/// One server that does everything, or many servers with some slots each.
 #[derive(Clone)]
 pub(crate) enum Topology {
     One(Arc<dyn Endpoint>),

@@ -1,5 +1,5 @@
--- Begins a room that is not there: with the number at which its stream ends, should only the hash have been lost.
--- An id that is not larger than the last one would be refused by `XADD`, *after* the counter was increased.
+-- Begins a room without state. If only the hash was lost, numbering continues at the end of the
+-- stream: XADD would refuse a lower id, after the counter had been increased.
 local function begin(candidate, run)
   local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
   local seq = last and string.match(last[1], '^%d+') or '0'

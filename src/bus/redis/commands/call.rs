@@ -1,24 +1,36 @@
-//! What Redis does for a room in one atomic step each, how it is asked, and what it answers.
+//! The calls of the scripts that concern one room, and their answers.
 //!
-//! Keys of the room `lobby`, all in one slot of a cluster: `roomcast:{lobby}:meta` (hash: `epoch`, `line`, `seq`, `till`, `run`, `last`),
-//! `roomcast:{lobby}:log` (stream with ids `seq-0`, fields `b` body and `t` Unix milliseconds), `roomcast:{lobby}:id:<user> <id>`
-//! (string: `line seq`) and the channel `roomcast:{lobby}`. A *line* is a run of numbers without repetition: it goes on when the
-//! epoch is renewed, so that an id that was accepted before a renewal still counts.
+//! Keys of the room `lobby`, all in one slot of a cluster:
 //!
-//! **After Redis has started again**, or a replica has taken over, it may lack its newest messages and give their numbers out again.
-//! So an epoch belongs to one run of Redis: `run` is the beginning of its `run_id`, given by the node, since a script cannot ask for
-//! it cheaply. Scripts that read say whether `run` is the present one. If not, the epoch is *unconfirmed*:
+//! - `roomcast:{lobby}:meta`: a hash of `epoch`, `line`, `seq`, `till`, `run` and `last`.
+//! - `roomcast:{lobby}:log`: a stream with ids `seq-0` and the fields `b` (body) and `t` (Unix
+//!   milliseconds).
+//! - `roomcast:{lobby}:id:<user> <id>`: the string `line seq`.
+//! - `roomcast:{lobby}` is the channel.
 //!
-//! - A node that has the room open compares the end of the last message that was delivered to it with what Redis has under that
-//!   number. If they are equal, nothing that it delivered is lost; it confirms the epoch (`CONFIRM`), and nobody is told anything.
-//!   Otherwise, and where there is nothing to compare, it renews it (`RENEW`), and all members are told `recovered: false`.
-//! - A node that opens a room and finds its epoch unconfirmed waits until its link has stood for two seconds, so that nodes which
-//!   have the room open can confirm it, and then renews it with the read. Nobody can confirm a room that was open nowhere: a client that
-//!   resumes there is told `recovered: false` once after each restart or failover.
+//! A *line* is a series of numbers without repetition. It continues when the epoch is renewed, so
+//! that an id that was accepted before still counts.
 //!
-//! The end of the newest message is in the stream, or in `last` (`seq end`) once there is no stream to hold it: without history, and
-//! when its last message has become too old. So quiet rooms, and rooms without history in which nothing is said while Redis is away,
-//! are confirmed, too. What is published is not checked: that would cost every message what only a restart needs.
+//! **After Redis has restarted**, or a replica has taken over, it may lack its newest messages and
+//! assign their numbers again. So an epoch belongs to one run of Redis: `run` is the beginning of
+//! its `run_id`, supplied by the node, since a script cannot query it cheaply. Scripts that read
+//! report whether `run` is the present one. If it is not, the epoch is *unconfirmed*:
+//!
+//! - A node that has the room open compares the end of the last message that it delivered with the
+//!   one that Redis has under that number. If they are equal, nothing that the node delivered is
+//!   lost, and it confirms the epoch. Otherwise, or if there is nothing to compare, it renews the
+//!   epoch, and all members are told `recovered: false`.
+//! - A node that opens a room waits until its link has been up for two seconds, so that other nodes
+//!   can confirm the epoch, and then renews it with the read. Nobody can confirm a room that was
+//!   open nowhere: a client that resumes there is told `recovered: false` once after each restart
+//!   or failover.
+//!
+//! The end of the newest message is in the stream, or in `last` (`seq end`) if no stream holds it:
+//! without history, and when the last message has become too old. So quiet rooms are confirmed, too,
+//! and rooms without history in which nothing is said while Redis is away. Publishing does not check
+//! the run; that would make every message pay for what only a restart needs.
+
+use bytes::Bytes;
 
 use super::names::KeyNames;
 use super::presence::presence_result;
@@ -32,18 +44,17 @@ use crate::bus::redis::ordering::history::{HistoryQuery, HistorySlice, RoomPosit
 use crate::bus::redis::presence::delta::PresenceRequest;
 use crate::id::{Epoch, RoomName, UserId};
 use crate::protocol::TypingStatus;
-use bytes::Bytes;
 
 /// What a read does with an epoch that is not confirmed in the present run of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unconfirmed {
-    /// It says so.
+    /// The answer says that the epoch is unconfirmed.
     Tell,
-    /// It renews it, once every node has had time to confirm it.
+    /// The epoch is renewed, once all nodes have had time to confirm it.
     Renew,
 }
 
-/// What is known of the server that a call is packed for.
+/// What is known about the server that a call is sent to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server {
     pub(crate) run_id: RunId,
@@ -51,7 +62,7 @@ pub(crate) struct Server {
     pub(crate) is_settled: bool,
 }
 
-/// What Redis is to do.
+/// A call of a script.
 #[derive(Clone, Debug)]
 pub(crate) enum ScriptCall {
     Publish { publication: Publication, serial: u64 },
@@ -75,7 +86,7 @@ impl ScriptCall {
         }
     }
 
-    /// The key by which a cluster finds who does it.
+    /// The key by which a cluster decides which master runs the call.
     pub(super) fn write_routing_key(&self, names: &KeyNames, text: &mut String) {
         match self.room() {
             Some(room) => names.write_channel(text, room),
@@ -83,7 +94,7 @@ impl ScriptCall {
         }
     }
 
-    /// The room whose keys are concerned; a beat concerns those of none.
+    /// The room whose keys the call uses. A heartbeat uses those of none.
     pub(super) fn room(&self) -> Option<&RoomName> {
         match self {
             Self::Publish { publication, .. } => Some(&publication.room),
@@ -96,7 +107,7 @@ impl ScriptCall {
     }
 }
 
-/// What Redis has done.
+/// The answer of a script.
 #[derive(Clone, Debug)]
 pub(crate) enum ScriptResult {
     Published { run_id: RunId, epoch: Epoch, seq: u64, duplicate: bool },
@@ -105,7 +116,7 @@ pub(crate) enum ScriptResult {
     Typing,
 }
 
-/// Reads the answer to a call, which this run of Redis has given.
+/// Reads the answer to a call. `run_id` is the run of Redis that gave it.
 pub(crate) fn read_result(call: &ScriptCall, run_id: RunId, value: Value<'_>) -> Option<ScriptResult> {
     if let ScriptCall::Presence(call) = call {
         return presence_result(call, value).map(ScriptResult::Presence);
@@ -130,11 +141,11 @@ pub(crate) fn read_result(call: &ScriptCall, run_id: RunId, value: Value<'_>) ->
         let body = Bytes::copy_from_slice(items.next()?.bytes()?);
         messages.push(Numbered { seq: seq.number()?, body });
     }
-    let standing = RoomPosition { run_id, epoch, top, fingerprint };
-    Some(ScriptResult::Read(HistorySlice { standing, is_confirmed, complete, messages }))
+    let position = RoomPosition { run_id, epoch, top, fingerprint };
+    Some(ScriptResult::Read(HistorySlice { position, is_confirmed, complete, messages }))
 }
 
-/// Reads what was published on a room's channel: the epoch's text, the number, and where the body begins.
+/// Reads a message of a room's channel: its epoch, its number and the offset of its body.
 pub(crate) fn read_channel_message(payload: &[u8]) -> Option<(&str, u64, usize)> {
     let mut spaces = payload.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(at, _)| at);
     let (first, second) = (spaces.next()?, spaces.next()?);

@@ -1,5 +1,7 @@
--- KEYS meta, log; ARGV candidate epoch, run, life of keys, the epoch that is confirmed, the run in which it was compared. If that is not
--- the present one, it stays unconfirmed.
+-- Confirms the epoch in the present run of Redis.
+-- KEYS meta, log
+-- ARGV candidate epoch, run, ttl of keys, epoch to confirm, run in which it was compared
+-- If that run is not the present one, the epoch stays unconfirmed.
 local found = stand(ARGV[1], ARGV[2])
 if found[1] == ARGV[4] and ARGV[5] == ARGV[2] then
   redis.call('HSET', KEYS[1], 'run', ARGV[2])

@@ -1,6 +1,9 @@
--- KEYS all nodes; ARGV life of the key, node, what it says or nothing, what it has said before, a node to remove and what it must have
--- said …. Returns whether it had said that, and what all say. That it had not is kept with what it says, for when it says it
--- twice.
+-- Stores the heartbeat of a node, and returns those of all nodes.
+-- KEYS all nodes
+-- ARGV ttl of the key, node, its heartbeat or '', its last heartbeat, then a node to remove and
+-- the heartbeat it must still have …
+-- Returns whether the last heartbeat was found, and all heartbeats. If it was not found, a mark
+-- is kept with the new one, so that a repeated call gives the same answer.
 for i = 5, #ARGV, 2 do
   if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
 end

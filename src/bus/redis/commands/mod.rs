@@ -1,4 +1,5 @@
-//! The thread that asks Redis: requests of the loop, pipelined to the pool as calls of scripts.
+//! The thread that sends requests to Redis: calls of scripts, pipelined over one link to each
+//! master.
 
 pub(crate) mod call;
 pub(crate) mod names;

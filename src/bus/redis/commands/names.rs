@@ -1,8 +1,8 @@
-//! How rooms and nodes are called in Redis.
+//! The names of keys and channels.
 
 use crate::id::RoomName;
 
-/// How a room is called in Redis.
+/// Builds the names of keys and channels.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyNames {
     prefix: String,
@@ -32,7 +32,7 @@ impl KeyNames {
         text.push('}');
     }
 
-    /// The room of a channel.
+    /// The room that a channel belongs to.
     pub(crate) fn room<'a>(&self, channel: &'a [u8]) -> Option<&'a str> {
         std::str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?.strip_suffix('}')
     }

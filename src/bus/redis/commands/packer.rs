@@ -1,34 +1,36 @@
-//! Writes calls as commands.
+//! Encodes calls of scripts.
 
 mod presence;
 
-use super::call::{ScriptCall, Server, Unconfirmed};
-use super::names::KeyNames;
-use super::script::{ChannelKind, Script};
-use crate::bus::redis::cluster::slot_map::slot_of_key;
-use crate::bus::redis::ordering::history::HistoryQuery;
 use std::fmt::Write;
 use std::time::Duration;
 
 use redis::Cmd;
 
+use super::call::{ScriptCall, Server, Unconfirmed};
+use super::names::KeyNames;
+use super::script::{ChannelKind, Script};
 use crate::bus::message::ReadFrom;
+use crate::bus::redis::cluster::slot_map::slot_of_key;
+use crate::bus::redis::ordering::history::HistoryQuery;
 use crate::config::Config;
 
-/// How long keys of a room outlive what they must, so that a room in use, which is touched every 30 s, never expires.
+/// How much longer the keys of a room live than history and ids. A room in use is touched every
+/// 30 s, so it never expires.
 const SLACK: Duration = Duration::from_secs(5 * 60);
 
-/// How long a publication without an id of its own is remembered: it is sent again within seconds or never.
+/// How long a publication without an id is remembered. The bus repeats one within seconds or
+/// never.
 const OWN_ID_AGE: Duration = Duration::from_secs(2 * 60);
 
-/// What an answer to a question about missing messages may weigh.
+/// The size limit of an answer to a query for missing messages.
 const FILL_BYTES_MAX: usize = 256 * 1024;
 
-/// Writes calls as commands of the protocol.
+/// Encodes calls of scripts as Redis commands.
 pub(crate) struct Packer {
     names: KeyNames,
     channels: ChannelKind,
-    /// Where this node's epochs and its own message ids come from: no other process has it.
+    /// The name of this node. Epochs and ids that begin with it are unique.
     node: String,
     shas: [String; Script::ALL.len()],
     life: u64,
@@ -49,9 +51,9 @@ impl Packer {
             node,
             shas: Default::default(),
             life: (id_life + SLACK).as_millis() as u64,
-            // Redis refuses an expiry of nothing.
+            // Redis refuses an expiry of 0.
             id_life: id_life.as_millis().max(1) as u64,
-            // With an age of nothing there is no history, whatever its number.
+            // A history of age 0 is no history, whatever its number of messages.
             messages_max: if config.timing.history_age.is_zero() { 0 } else { config.limits.history_messages_max },
             history_age_millis: config.timing.history_age.as_millis() as u64,
             attempts: 0,
@@ -60,13 +62,13 @@ impl Packer {
         }
     }
 
-    /// Which part of a cluster does a call.
+    /// The cluster slot of the keys of a call.
     pub(crate) fn slot(&mut self, call: &ScriptCall) -> u16 {
         call.write_routing_key(&self.names, &mut self.text);
         slot_of_key(&self.text)
     }
 
-    /// Appends the command that has Redis remember a script; its answer goes to [`Packer::loaded`].
+    /// Appends a SCRIPT LOAD. Its answer goes to [`Packer::loaded`].
     pub(crate) fn load(&mut self, script: Script, out: &mut Vec<u8>) {
         self.command.clear();
         self.command.arg("SCRIPT").arg("LOAD").arg(script.source(self.channels)).write_packed_command(out);
@@ -76,8 +78,8 @@ impl Packer {
         sha.clone_into(&mut self.shas[script as usize]);
     }
 
-    /// Appends a call. Nothing is said twice with the same candidate for an epoch: the first attempt may have begun the room,
-    /// and Redis may have lost it since.
+    /// Appends a call. Each attempt has a candidate epoch of its own: an earlier attempt may have
+    /// begun the room, and Redis may have lost it since.
     pub(crate) fn pack(&mut self, call: &ScriptCall, server: Server, out: &mut Vec<u8>) {
         if let ScriptCall::Presence(presence) = call {
             return self.pack_presence(presence, call.script() as usize, out);
@@ -96,7 +98,7 @@ impl Packer {
         }
         if let ScriptCall::Publish { publication, serial, .. } = call {
             self.names.write_key(&mut self.text, room, "id:");
-            // Neither can a user be called like this, nor can the end of a user's name be taken for the beginning of an id.
+            // No user name begins with `!`, and none contains a space, so no two ids share a key.
             let _ = match &publication.id {
                 Some(id) => write!(self.text, "{} {id}", publication.user),
                 None => write!(self.text, "!{} {serial}", self.node),
@@ -132,7 +134,7 @@ impl Packer {
         self.command.write_packed_command(out);
     }
 
-    /// The arguments of a question behind the candidate; the run is in `text`.
+    /// Appends the arguments that follow the candidate epoch. `text` holds the run.
     fn pack_question(&mut self, question: &HistoryQuery) {
         self.command.arg(&self.text).arg(self.life);
         match question {
@@ -155,7 +157,6 @@ mod tests {
     use crate::bus::redis::connection::resp::Value;
     use crate::bus::redis::connection::run_id::RunId;
     use crate::bus::redis::ordering::history::fingerprint_of;
-
     use crate::id::{RoomName, UserId};
 
     fn packed(id: Option<&str>) -> String {
@@ -204,8 +205,8 @@ mod tests {
         let call = ScriptCall::Ask { room, question: HistoryQuery::Since(9) };
         let run_id = RunId::new(7);
         let Some(ScriptResult::Read(extract)) = read_result(&call, run_id, value) else { panic!("not read") };
-        assert_eq!((extract.standing.top, extract.complete, extract.messages.len()), (9, true, 1));
-        assert_eq!((extract.is_confirmed, extract.standing.fingerprint), (false, Some(fingerprint_of(b"hi"))));
+        assert_eq!((extract.position.top, extract.complete, extract.messages.len()), (9, true, 1));
+        assert_eq!((extract.is_confirmed, extract.position.fingerprint), (false, Some(fingerprint_of(b"hi"))));
         assert_eq!(read_result(&call, run_id, Value::Nil).map(|_| ()), None);
     }
 }

@@ -1,19 +1,21 @@
-//! Slots of a cluster for which a master has redirected a request away. Such a slot stops sending, waits for the answers that are under
-//! way, and then sends its first request unscripted, where the last answer pointed. Once the owner has taken a request, all others follow
-//! in their request.
+//! Slots of a cluster for which a master has turned a request away. Such a slot stops sending,
+//! waits for the answers under way, and then sends its first request again, where the last answer
+//! pointed. Once the owner has accepted a request, the others follow in order.
 //!
-//! To send all of them at once would break the request of a sender: a new owner may redirected the first one away just before the slot
-//! arrives, and take the second one just after.
+//! To send all of them at once would break the order of a sender: a new owner may turn the first
+//! request away just before the slot arrives, and accept the second one just after.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use super::pipeline::{Pipeline, PipelineContext, QueuedRequest, insert_in_order};
 use crate::bus::redis::cluster::pool::ConnectionPool;
 use crate::bus::redis::cluster::redirect::Redirect;
 use crate::bus::redis::connection::endpoint::HostPort;
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
 
-/// How long a slot waits before it sends unscripted, unless it was told by `ASK` where to send. A slot that has moved is 20 ms late.
+/// How long a slot waits before it sends again, unless `ASK` told it where. A slot that has moved
+/// is 20 ms late.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
 struct PausedSlot {
@@ -21,11 +23,12 @@ struct PausedSlot {
     retry_at: Instant,
     /// The node that is importing the slot and has the keys of the first request.
     ask: Option<HostPort>,
-    /// The request under way went to the owner. If it is not redirected away, the slot has arrived.
+    /// The request under way went to the owner. If the owner accepts it, the slot has arrived.
     is_probing: bool,
 }
 
-/// See the [module](self). All other requests of a slot are in the pipeline of one master.
+/// See the [module](self). All unanswered requests of any other slot are in the pipeline of one
+/// master.
 #[derive(Default)]
 pub(crate) struct PausedSlots {
     slots: BTreeMap<u16, PausedSlot>,
@@ -48,7 +51,8 @@ impl PausedSlots {
         }
     }
 
-    /// Sends a new request to the owner of its slot, or keeps it while the slot is paused or nobody has it.
+    /// Queues a new request at the owner of its slot, or here while the slot is paused or has no
+    /// owner.
     pub(crate) fn accept(&mut self, now: Instant, queued: QueuedRequest, pool: &mut ConnectionPool<Pipeline>) {
         match pool.owner(queued.slot) {
             Some(owner) if !self.slots.contains_key(&queued.slot) => pool.all[owner].work.put(queued),
@@ -56,7 +60,7 @@ impl PausedSlots {
         }
     }
 
-    /// Takes a request that a master has redirected away.
+    /// Takes a request that a master has turned away.
     pub(crate) fn redirected(
         &mut self,
         now: Instant,
@@ -79,7 +83,8 @@ impl PausedSlots {
         }
     }
 
-    /// Pauses slots whose requests are at a master that does not own them: the map has changed, or a link was lost.
+    /// Pauses slots whose requests are at a master that does not own them, after the slot map has
+    /// changed or a link was lost.
     pub(crate) fn pause_misplaced(&mut self, now: Instant, pool: &mut ConnectionPool<Pipeline>) {
         let mut misplaced = BTreeSet::new();
         for (key, master) in &pool.all {
@@ -91,7 +96,7 @@ impl PausedSlots {
         }
     }
 
-    /// Sends the requests of slots that have nothing under way any more.
+    /// Sends requests of slots that have nothing under way any more.
     pub(crate) fn release(&mut self, now: Instant, pool: &mut ConnectionPool<Pipeline>) {
         if self.slots.is_empty() {
             return;
@@ -119,7 +124,7 @@ impl PausedSlots {
         });
     }
 
-    /// When a slot may send unscripted. One for which that time has come waits for an answer.
+    /// When the next slot may send again. Slots whose time has come wait for an answer.
     pub(crate) fn timeout(&self, now: Instant) -> Option<Duration> {
         let times = self.slots.values().map(|paused| paused.retry_at).filter(|at| *at > now);
         times.min().map(|at| at - now)
@@ -131,7 +136,7 @@ impl PausedSlots {
 }
 
 impl PausedSlot {
-    /// Takes all requests of the slot that were not sent yet.
+    /// Takes back all requests of the slot that were not sent yet.
     fn reclaim(&mut self, slot: u16, pool: &mut ConnectionPool<Pipeline>) {
         self.is_probing = false;
         for (_, master) in &mut pool.all {
@@ -158,7 +163,6 @@ mod tests {
     use crate::bus::redis::commands::request::Request;
     use crate::bus::redis::ordering::history::HistoryQuery;
     use crate::bus::redis::url::RedisUrl;
-
     use crate::id::RoomName;
 
     const SLOT: u16 = 7;
@@ -175,7 +179,7 @@ mod tests {
     }
 
     impl Bench {
-        /// Two pool; the first has the slot, and four calls that were redirected away by it.
+        /// Two masters. The first owns the slot, and has turned four requests away.
         fn new(redirect: &Redirect) -> Self {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
@@ -204,11 +208,12 @@ mod tests {
             self.paused.redirected(self.now, queued, redirect.clone(), &mut self.pool);
         }
 
-        /// Rests, releases, and answers what went to the pool: which calls that were, and whether they asked.
+        /// Waits, releases, and answers: which requests went to each master, and whether with
+        /// ASKING.
         fn go(&mut self) -> [Vec<(u64, bool)>; 2] {
             self.now += RETRY_AFTER;
             self.paused.release(self.now, &mut self.pool);
-            // What is not answered is not overtaken.
+            // A second release sends nothing while an answer is missing.
             let before = self.paused.slots.get(&SLOT).map(|paused| paused.requests.len());
             self.paused.release(self.now, &mut self.pool);
             assert_eq!(self.paused.slots.get(&SLOT).map(|paused| paused.requests.len()), before);
@@ -231,7 +236,7 @@ mod tests {
     fn a_slot_on_its_way_goes_in_single_file() {
         let mut bench = Bench::new(&Redirect::Ask(node(2)));
         assert_eq!(bench.go(), [vec![], vec![(1, true)]]);
-        // That one key was there does not say that the next is.
+        // One key was there, but the next one may not be.
         assert_eq!(bench.go(), [vec![(2, false)], vec![]]);
         bench.redirected(2, &Redirect::Ask(node(2)));
         assert_eq!(bench.go(), [vec![], vec![(2, true)]]);
@@ -250,7 +255,7 @@ mod tests {
         bench.paused.pause_misplaced(bench.now, &mut bench.pool);
         bench.now += RETRY_AFTER;
         bench.paused.release(bench.now, &mut bench.pool);
-        // What is about to be asked of a third is not lost with it either.
+        // A request that is about to go to a third node is not lost with its link either.
         bench.pool.all[1].work.extract(|_| true);
         bench.redirected(1, &Redirect::Ask(node(3)));
         bench.now += RETRY_AFTER;

@@ -1,4 +1,9 @@
-//! What is asked of one master: what waits, what was in_flight, and what has to be said unscripted; pipelined, in the request in which it came.
+//! The requests to one master: those that wait, those in flight, and those to be repeated. They
+//! are pipelined in the order in which they came.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::call::{ScriptCall, ScriptResult, Server, read_result};
 use super::packer::Packer;
@@ -13,34 +18,32 @@ use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::stats::Counters;
 use crate::bus::redis::stats::{add, add_time};
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-/// Calls under way at once; the rest wait.
+/// Requests in flight. Beyond it, requests wait.
 const SENT_MAX: usize = 8192;
 
-/// How old it may be that somebody types: who still does says so unscripted. Said when a lost link stands unscripted, it would only show
-/// somebody typing who does not any more.
+/// The greatest age of a typing signal. A user who goes on typing sends it again, and a late
+/// signal would show a user typing who has stopped.
 const TYPING_MAX: Duration = Duration::from_secs(3);
 
-/// How long a link has stood when the other nodes are taken to have connected unscripted, too, and to have confirmed the epochs of the rooms
-/// that they have open. What nobody has confirmed expires_at then is renewed.
+/// How long a link has to be up before the other nodes are assumed to have reconnected, too, and
+/// to have confirmed the epochs of the rooms that they have open. Epochs that are unconfirmed
+/// then are renewed.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 const LATE: &str = "redis has not answered in time; try again later";
 
-/// An request between its coming and its answer.
+/// A request between its arrival and its answer.
 pub(crate) struct QueuedRequest {
     pub(crate) request: Request,
-    /// Which part of a cluster does it.
+    /// The cluster slot of its keys.
     pub(crate) slot: u16,
     pub(crate) since: Instant,
-    /// Questions wait as long as they must, and so does what concerns presence.
+    /// Queries of the bus itself, and presence, never expire.
     expires_at: Option<Instant>,
-    /// It was answered that it is given up; what Redis says now is nobody's business.
+    /// The loop was told that it failed. The answer of Redis is ignored.
     is_abandoned: bool,
-    /// It goes to who is about to take over the slot.
+    /// It goes to the node that is importing the slot.
     pub(crate) is_asking: bool,
 }
 
@@ -53,7 +56,7 @@ impl QueuedRequest {
         Self { request, slot, since: now, expires_at, is_abandoned: false, is_asking: false }
     }
 
-    /// Whether it need not be said any more.
+    /// Whether it is too late to send it.
     fn is_stale(&self, now: Instant) -> bool {
         matches!(self.request.call, ScriptCall::Typing { .. }) && now >= self.since + TYPING_MAX
     }
@@ -63,7 +66,7 @@ impl QueuedRequest {
     }
 }
 
-/// Puts an request among others: requests are numbered as they come, so that sorted they have their request unscripted.
+/// Inserts a request by its id. Ids increase with each request, so this restores the order.
 pub(crate) fn insert_in_order(queue: &mut VecDeque<QueuedRequest>, queued: QueuedRequest) {
     let at = queue.partition_point(|other| other.request.id < queued.request.id);
     queue.insert(at, queued);
@@ -71,19 +74,19 @@ pub(crate) fn insert_in_order(queue: &mut VecDeque<QueuedRequest>, queued: Queue
 
 enum InFlight {
     Load(Script),
-    /// What comes next may be result by who is about to take over its slot.
+    /// Allows the next request at a node that is importing its slot.
     Asking,
     ScriptCall(QueuedRequest),
 }
 
-/// What an error reply asks for.
+/// What to do about an error reply.
 enum ErrorAction {
-    /// The script cache was emptied.
+    /// The script cache was emptied: load the scripts and repeat the request.
     Load,
     Redirect(Redirect),
-    /// It will pass, or another Redis will answer: hold everything and connect unscripted.
+    /// The error is temporary, or another server will answer: keep all requests and reconnect.
     Reconnect,
-    /// It concerns this call alone.
+    /// The error concerns this request only.
     Refuse,
 }
 
@@ -99,14 +102,14 @@ fn error_action(error: &[u8], from: Option<&HostPort>) -> ErrorAction {
     }
 }
 
-/// What all pipelines share.
+/// What the pipelines of a thread share.
 pub(crate) struct PipelineContext {
     pub(crate) packer: Packer,
     pub(crate) hold: Duration,
     pub(crate) responses: BatchSender<Response>,
     pub(crate) counters: Arc<Counters>,
     logged_at: Option<Instant>,
-    /// What has to go somewhere else.
+    /// Requests that have to go somewhere else.
     pub(crate) redirected: Vec<(QueuedRequest, Redirect)>,
 }
 
@@ -137,7 +140,8 @@ impl PipelineContext {
         }
     }
 
-    /// Gives up what has waited too long in a queue. All hold equally long, so the oldest come first.
+    /// Abandons the requests in a queue that have waited too long. All wait equally long, so the
+    /// oldest expire first.
     pub(crate) fn expire(&mut self, now: Instant, queue: &mut VecDeque<QueuedRequest>) {
         let oldest = queue.iter().find_map(|queued| queued.expires_at);
         if oldest.is_none_or(|expires_at| expires_at > now) {
@@ -154,10 +158,10 @@ impl PipelineContext {
 pub(crate) struct Pipeline {
     queued: VecDeque<QueuedRequest>,
     in_flight: VecDeque<InFlight>,
-    /// What met an empty script cache, expires_at all that was in_flight is answered.
+    /// Requests that found the script cache empty. They wait until all that was sent is answered.
     unscripted: VecDeque<QueuedRequest>,
     loads: usize,
-    /// Which ttl of Redis answers.
+    /// The run of Redis at the other end.
     run_id: RunId,
 }
 
@@ -170,7 +174,7 @@ impl Pipeline {
         insert_in_order(&mut self.queued, queued);
     }
 
-    /// Takes out what has yet to be in_flight and for which `wanted` holds.
+    /// Removes and returns the unsent requests for which `wanted` holds.
     pub(crate) fn extract(&mut self, wanted: impl Fn(&QueuedRequest) -> bool) -> Vec<QueuedRequest> {
         let mut found = Vec::new();
         for queue in [&mut self.unscripted, &mut self.queued] {
@@ -183,7 +187,7 @@ impl Pipeline {
         found
     }
 
-    /// The slots of all that is not answered, and whether that went to who is about to take them over.
+    /// The slots of all unanswered requests, and whether the request went to an importing node.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u16, bool)> {
         let in_flight = self.in_flight.iter().filter_map(|in_flight| match in_flight {
             InFlight::ScriptCall(queued) => Some(queued),
@@ -192,7 +196,7 @@ impl Pipeline {
         self.queued.iter().chain(&self.unscripted).chain(in_flight).map(|queued| (queued.slot, queued.is_asking))
     }
 
-    /// The link stands.
+    /// The link is up.
     pub(crate) fn begin(&mut self, run_id: RunId, context: &mut PipelineContext, out: &mut Vec<u8>) {
         self.run_id = run_id;
         self.load_scripts(context, out);
@@ -206,7 +210,7 @@ impl Pipeline {
         }
     }
 
-    /// The link is lost: what was not answered will be said unscripted, before all that came later.
+    /// The link is lost. Unanswered requests go back into the queue, in order.
     pub(crate) fn take_back(&mut self) {
         let in_flight = self.in_flight.drain(..).filter_map(|in_flight| match in_flight {
             InFlight::ScriptCall(queued) if !queued.is_abandoned => Some(queued),
@@ -219,11 +223,12 @@ impl Pipeline {
         self.loads = 0;
     }
 
-    /// Sends as much as may be under way.
+    /// Sends requests, as many as may be in flight.
     pub(crate) fn fill(&mut self, now: Instant, context: &mut PipelineContext, link: &mut Link) {
         if self.in_flight.is_empty() && !self.unscripted.is_empty() {
-            // Everything that met the empty cache is known now. A publication behind one of these may have been result in between,
-            // if another node was quicker to load_scripts the script; all nodes see the same request all the same.
+            // Every request that found the cache empty is known now. If another node has loaded
+            // the script meanwhile, a later publication may have been accepted before these; all
+            // nodes see the same order even so.
             for queued in self.unscripted.drain(..) {
                 insert_in_order(&mut self.queued, queued);
             }
@@ -246,7 +251,7 @@ impl Pipeline {
         }
     }
 
-    /// A reply of Redis, to the oldest that was in_flight. `from` is who says so in a cluster.
+    /// Takes the reply to the oldest request in flight. `from` is the sender, in a cluster.
     pub(crate) fn take(
         &mut self,
         (now, from): (Instant, Option<&HostPort>),
@@ -295,7 +300,7 @@ impl Pipeline {
                 self.in_flight.push_front(InFlight::ScriptCall(queued));
                 return Err(LinkError::reply(text));
             }
-            // It was answered already.
+            // The loop has its answer already.
             ErrorAction::Load | ErrorAction::Redirect(_) if queued.is_abandoned => {}
             ErrorAction::Load => self.unscripted.push_back(queued),
             ErrorAction::Redirect(redirect) => context.redirected.push((queued, redirect)),
@@ -303,7 +308,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Gives up what has waited too long.
+    /// Abandons requests that have waited too long.
     pub(crate) fn expire(&mut self, now: Instant, context: &mut PipelineContext) {
         for in_flight in &mut self.in_flight {
             let InFlight::ScriptCall(queued) = in_flight else { continue };

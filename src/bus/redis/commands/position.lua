@@ -1,5 +1,6 @@
--- Where a room stands, as the first items of an answer: epoch, top, whether what follows reaches up to it, whether the epoch is
--- confirmed in this run, and the end of message `top`, if it is known.
+-- The position of a room, as the first items of an answer: epoch, top, whether the messages that
+-- follow reach up to top, whether the epoch is confirmed in this run, and the end of message top
+-- or ''.
 local function stand(candidate, run)
   local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'run', 'last')
   local epoch, top, known, last = meta[1], meta[2], meta[3], meta[4]

@@ -1,41 +1,44 @@
-//! What Redis does for presence, in one atomic step each.
+//! The scripts of presence: their calls and answers.
 //!
-//! Keys of the room `lobby`, in one slot with the others: `roomcast:{lobby}:nodes` (hash: node → version of its set) and
-//! `roomcast:{lobby}:on:<node>` (hash: user → display name, empty if it has none). The set of another node than the caller's is
-//! named within the script, which a cluster allows since it is in the same slot. `roomcast:nodes` (hash: node → `beats lease
-//! floor`, or `left`) is of all rooms. On a room's channel a share is `@<node> <base> <version> <changes>`; no epoch begins like this. `base` is
-//! `=` for a whole set, and the changes are missing if they are too many to be sent to everybody.
+//! Keys of the room `lobby`, all in one slot: `roomcast:{lobby}:nodes` (hash: node → version of
+//! its set) and `roomcast:{lobby}:on:<node>` (hash: user → display name, empty if there is none).
+//! Scripts build the names of other nodes' sets, which a cluster allows because the slot is the
+//! same. `roomcast:nodes` (hash: node → `beats lease floor`, or `left`) belongs to no room.
+//!
+//! On a room's channel a delta is `@<node> <base> <version> <changes>`; no epoch begins with `@`.
+//! The base is `=` for a whole set. The changes are empty if they are too many to be published.
+
+use serde_json::json;
 
 use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::presence::delta::{Name, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
 use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId};
 use crate::id::{RoomName, UserId};
 use crate::protocol::TypingStatus;
-use serde_json::json;
 
-/// UserSet in one answer; it has at least one node's, however many they are.
+/// Users in one answer. It contains the set of at least one node, however large that is.
 pub(super) const USERS_MAX: usize = 8192;
 
-/// Stands in the endpoint of what a share continues, so that it is no share to an older version.
+/// Stands in the place of a base, so that a version without typing signals ignores the message.
 pub(super) const TYPING: &str = "typing";
 
-/// What Redis is to do for presence.
+/// A call of a presence script.
 #[derive(Clone, Debug)]
 pub(crate) enum PresenceCall {
     Room(RoomName, PresenceRequest),
     Heartbeat(Heartbeat),
 }
 
-/// What it has done.
+/// The answer of a presence script.
 #[derive(Clone, Debug)]
 pub(crate) enum PresenceResult {
-    /// Whether it had what the share continues.
+    /// Whether Redis had the version that the update is based on.
     Updated(bool),
     Sets(NodeSets),
     Heartbeat(HeartbeatReply),
 }
 
-/// Reads who types on another node than `own`, if it is about that.
+/// Reads a typing signal of another node than `own`.
 pub(crate) fn read_typing(payload: &[u8], own: &str) -> Option<(UserId, TypingStatus)> {
     let mut words = std::str::from_utf8(payload).ok()?.strip_prefix('@')?.split(' ');
     let _ = words.next().filter(|node| *node != own)?;
@@ -60,12 +63,12 @@ fn name(text: &str) -> Name {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// Whether a payload is a share, and not a message.
+/// Whether a payload is about presence, and not a message.
 pub(crate) fn is_presence(payload: &[u8]) -> bool {
     payload.first() == Some(&b'@')
 }
 
-/// Reads a share of another node than `own`.
+/// Reads a delta of another node than `own`.
 pub(crate) fn read_delta(payload: &[u8], own: &str) -> Option<PresenceDelta> {
     let text = std::str::from_utf8(payload).ok()?.strip_prefix('@')?;
     let mut words = text.splitn(4, ' ');
@@ -97,8 +100,8 @@ pub(crate) fn presence_result(call: &PresenceCall, value: Value<'_>) -> Option<P
             let mut items = value.items()?;
             let (version, count) = (items.next()?.number(), items.next()?.number()? as usize);
             let others = items.map(record).collect::<Option<_>>()?;
-            // Without a version there is no set, whatever was left of it.
-            Some(PresenceResult::Sets(NodeSets { own: version.map(|version| (version, count)), others }))
+            // A set without a version does not exist, even if users are left of it.
+            Some(PresenceResult::Sets(NodeSets { local: version.map(|version| (version, count)), others }))
         }
         PresenceCall::Heartbeat(_) => {
             let mut items = value.items()?;
@@ -119,7 +122,7 @@ fn record(value: Value<'_>) -> Option<NodeSet> {
         Value::Array(mut pairs) => {
             let mut users = UserSet::new();
             while let Some(user) = pairs.next() {
-                // Somebody may have put something else there.
+                // A key that was changed by hand may hold anything.
                 let text = pairs.next()?.text().unwrap_or_default();
                 if let Some(user) = user.text().and_then(|user| UserId::new(user).ok()) {
                     users.insert(user, name(text));

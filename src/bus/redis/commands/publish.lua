@@ -1,10 +1,17 @@
--- KEYS meta, log, id; ARGV candidate epoch, body, most messages, life of keys, life of the id, run. Returns `epoch seq`, with `known`
--- behind it if the id was: one string costs Redis less than a list.
--- Numbers are written by `string.format`: Lua would write large ones as 1e+15.
--- Everything that can fail comes before `PUBLISH`, so nothing is published that is not kept. The id of a message that could not be kept
--- is not known, so that it can be sent again. The clock comes first, because the Redis user may lack the right to ask for it.
--- The life of keys is renewed after two minutes (less than [`SLACK`]), at `till`, which saves a tenth of Redis' time. It is renewed as
--- well where the stream is new, perhaps because it alone was lost, and has no life yet: `NOMKSTREAM` tells without a further call.
+-- Publishes a message: numbers it, stores it and sends it to the channel, unless its id is known.
+-- KEYS meta, log, id
+-- ARGV candidate epoch, body, max messages, ttl of keys, ttl of the id, run
+-- Returns `epoch seq`, and ` known` after it if the id was known. One string costs Redis less
+-- than a list.
+--
+-- Numbers are written by string.format; Lua would write large ones as 1e+15. All that can fail
+-- comes before PUBLISH, so that nothing is published that is not stored. If storing fails, the id
+-- is forgotten, so that the sender can try again. The clock comes first, because the Redis user
+-- may lack the right to read it.
+--
+-- The ttl is renewed two minutes after the last renewal (`till`), which saves a tenth of the
+-- time. It is also renewed if the stream is new, perhaps because it alone was lost; NOMKSTREAM
+-- detects that without another call.
 local now = clock()
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'line', 'seq', 'till')
 local epoch, line, last, till = meta[1], meta[2], meta[3], tonumber(meta[4] or 0)

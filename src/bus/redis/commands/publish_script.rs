@@ -1,4 +1,4 @@
-//! What the bus asks of Redis for a publication, for whoever measures what Redis alone makes of that work.
+//! The publishing script by itself, for tools that measure how fast Redis alone runs it.
 
 use super::call::{ScriptCall, Server};
 use super::names::KeyNames;
@@ -9,31 +9,31 @@ use crate::bus::redis::connection::resp;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::config::Config;
 
-/// The script by which a [`RedisBus`](super::RedisBus) publishes, and how it is called: by the code that the bus runs
-/// itself, so that a measurement next to a bus cannot be of something else.
+/// The script by which a [`RedisBus`](crate::bus::RedisBus) publishes, with its arguments. It is
+/// encoded by the code of the bus, so that a measurement cannot be of something else.
 pub struct PublishScript {
     packer: Packer,
 }
 
 impl PublishScript {
-    /// The script of a bus with these settings and this prefix, as that of a node of its own.
+    /// The script for a bus with these settings and this prefix.
     pub fn new(config: &Config, prefix: &str) -> Self {
         Self { packer: Packer::new(config, KeyNames::new(prefix), ChannelKind::Global, "probe".to_owned()) }
     }
 
-    /// What `SCRIPT LOAD` takes; it answers with the name by which the script is called.
+    /// The source, for `SCRIPT LOAD`, which answers with the hash of the script.
     pub fn source(&self) -> String {
         Script::Publish.source(ChannelKind::Global)
     }
 
-    /// The words of the command that publishes, the script having that name: `EVALSHA`, the name, and what the bus adds. What
-    /// is not UTF-8 in the publication is replaced.
+    /// The words of the command that publishes, given the hash of the script. Bytes of the
+    /// publication that are not UTF-8 are replaced.
     pub fn call(&mut self, sha: &str, publication: Publication) -> Vec<String> {
         self.packer.loaded(Script::Publish, sha);
         let mut packed = Vec::new();
         let server = Server { run_id: RunId::UNKNOWN, is_settled: true };
         self.packer.pack(&ScriptCall::Publish { publication, serial: 0 }, server, &mut packed);
-        // What was packed a line ago is a whole array of strings.
+        // The packer has just written an array of strings.
         let parsed = resp::parse(&packed).ok().flatten();
         let words = parsed.and_then(|(value, _)| value.items()).into_iter().flatten();
         words.filter_map(|word| Some(String::from_utf8_lossy(word.bytes()?).into_owned())).collect()
@@ -45,7 +45,6 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-
     use crate::id::{RoomName, UserId};
 
     #[test]

@@ -1,6 +1,9 @@
--- KEYS nodes, own set; ARGV life of keys, node, most users, number of known nodes, a known node and its version …, a dead node and the
--- version to remove …. Returns own version, own number of users, and for each other node its name, version and users; no
--- users if the version is known, or for want of space.
+-- Returns the sets of all nodes in a room, and removes those of dead nodes.
+-- KEYS nodes, own set
+-- ARGV ttl of keys, node, max users, number of known nodes, a known node and its version …, a
+-- dead node and the version to remove …
+-- Returns the version and size of the own set, and name, version and users of each other node.
+-- Users are omitted if the version is known, or if there would be too many.
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[1])
 local on = string.sub(KEYS[1], 1, -6) .. 'on:'

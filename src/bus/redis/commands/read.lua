@@ -1,6 +1,10 @@
--- KEYS meta, log; ARGV candidate epoch, run, life of keys, first number (negative: so many newest), most bytes, age (empty: any),
--- `1` if an unconfirmed epoch is to be renewed. Returns how the room stands, and number and body of each message; at least two, if there
--- are so many. What is older than the age is cut off the stream for good, so that each message is looked at once for it.
+-- Reads messages, oldest first.
+-- KEYS meta, log
+-- ARGV candidate epoch, run, ttl of keys, first number (or minus the number of newest messages),
+-- max bytes, max age ('' for any), '1' to renew an unconfirmed epoch
+-- Returns the position, then number and body of each message; at least two messages, if there are
+-- as many. Messages that are too old are removed from the stream, so that each is examined only
+-- once.
 local found, newest = stand(ARGV[1], ARGV[2])
 if found[4] == 0 and ARGV[7] == '1' then renew(found, ARGV[1], ARGV[2]) end
 live(ARGV[3])

@@ -1,4 +1,6 @@
--- KEYS meta, log; ARGV candidate epoch, run, life of keys, the epoch that is to end. Tells everybody by a message without body.
+-- Ends an epoch, and tells all nodes by a message without a body.
+-- KEYS meta, log
+-- ARGV candidate epoch, run, ttl of keys, epoch to end
 local found = stand(ARGV[1], ARGV[2])
 if found[1] == ARGV[4] then renew(found, ARGV[1], ARGV[2]) end
 live(ARGV[3])

@@ -1,16 +1,16 @@
-//! What the loop asks of the command thread, and what it is answered.
+//! Requests of the loop to the command thread, and its responses.
 
 use super::call::{ScriptCall, ScriptResult};
 
-/// A call with the name under which it is answered.
+/// A call, and the id under which it is answered.
 #[derive(Debug)]
 pub(crate) struct Request {
-    /// Grows from request to request.
+    /// Increases with each request.
     pub(crate) id: u64,
     pub(crate) call: ScriptCall,
 }
 
-/// What became of an request. Every request is answered once.
+/// The outcome of a request. Each request gets one response.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) id: u64,

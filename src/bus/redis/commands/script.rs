@@ -1,21 +1,20 @@
-//! The scripts that Redis runs for the bus, one atomic step each.
+//! The Lua scripts that the bus runs in Redis. Each is one atomic step.
 
-/// Helpers that scripts share.
+/// Functions that several scripts share.
 const BEGIN: &str = include_str!("begin.lua");
 const STAND: &str = include_str!("position.lua");
 const CLOCK: &str = include_str!("clock.lua");
 
-/// Who hears what is published.
+/// Who receives a published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChannelKind {
-    /// Whoever has subscribed, at any server that the message reaches.
+    /// All subscribers, on any server that the message reaches.
     Global,
-    /// In a cluster, whoever has subscribed where the slot is: the message goes nowhere else, and who subscribes learns when the
+    /// In a cluster, the subscribers at the master of the slot. Their subscription ends when the
     /// slot gets another master.
     Sharded,
 }
 
-/// Which script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     Publish,

@@ -1,7 +1,14 @@
-//! The thread that asks Redis: publishes, reads and questions, pipelined over a link to each master in the request in which they came.
+//! The thread that sends requests to Redis, pipelined over a link to each master in the order in
+//! which they came.
 //!
-//! What is not answered when a link is lost is said unscripted, in request: the script recognises a publication that was result
-//! already. What cannot be result within the hold time is given up.
+//! Requests that are unanswered when a link is lost are sent again in order; the publishing
+//! script recognises a publication that was accepted before. A request that cannot be answered
+//! within the hold time fails.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
 
 use super::paused_slots::PausedSlots;
 use super::pipeline::{Pipeline, PipelineContext, QueuedRequest};
@@ -11,17 +18,12 @@ use crate::bus::redis::cluster::pool::{ConnectionPool, Master};
 use crate::bus::redis::connection::link::LinkChange;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::stats::add;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
-
-use mio::{Events, Poll};
-
 use crate::inbox::Inbox;
 
-/// How often is looked for what has waited too long.
+/// How often expired requests are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long the last requests of a bus that is dropped may take.
+/// How long the last requests of a dropped bus may take.
 pub(crate) const LEAVE_MAX: Duration = Duration::from_millis(200);
 
 /// See the [module](self).
@@ -43,7 +45,7 @@ impl CommandThread {
         Self { poll, pool, paused: PausedSlots::default(), requests, context }
     }
 
-    /// The thread's ttl: expires_at the bus is dropped, and what it asked last is result.
+    /// Runs until the bus is dropped and its last requests are answered.
     pub(crate) fn run(mut self) {
         let mut events = Events::with_capacity(16);
         let mut expires_at = None;
@@ -62,15 +64,15 @@ impl CommandThread {
         self.context.counters.publishing_up.store(false, Relaxed);
     }
 
-    /// Whether the bus was dropped, and its last requests are result or have taken too long. Those that wait for a link that is down
-    /// are not waited for.
+    /// Whether the bus was dropped, and its last requests are answered or have taken too long.
+    /// Requests that wait for a link that is down are not waited for.
     fn has_ended(&mut self, expires_at: &mut Option<Instant>) -> bool {
         if !self.context.counters.stop.load(Relaxed) {
             return false;
         }
         let now = Instant::now();
         let expires_at = *expires_at.get_or_insert(now + LEAVE_MAX);
-        // What is still in the inbox is found by a turn.
+        // A turn takes the requests that are still in the inbox.
         self.turn(now);
         now >= expires_at || self.pool.all.iter().all(|(_, master)| !master.link.is_up() || master.work.is_empty())
     }
@@ -132,7 +134,7 @@ impl CommandThread {
         }
     }
 
-    /// Has calls of a cluster go where they belong.
+    /// Sends requests on that were turned away.
     fn direct(&mut self, now: Instant) {
         let Self { pool, paused, context, .. } = self;
         for (queued, redirect) in context.redirected.drain(..) {
@@ -156,6 +158,7 @@ mod tests {
     use mio::{Token, Waker};
 
     use super::*;
+    use crate::bus::message::ReadFrom;
     use crate::bus::redis::batch_sender::BatchSender;
     use crate::bus::redis::cluster::pool::LinkFactory;
     use crate::bus::redis::cluster::topology::Topology;
@@ -166,13 +169,11 @@ mod tests {
     use crate::bus::redis::connection::endpoint::{Endpoint, ResolvedAddress};
     use crate::bus::redis::stats::Counters;
     use crate::bus::redis::url::RedisUrl;
-
-    use crate::bus::message::ReadFrom;
     use crate::config::Config;
     use crate::id::RoomName;
     use crate::inbox::inbox;
 
-    /// A endpoint that is not found before the test is over.
+    /// An endpoint that is not found before the test is over.
     struct Nowhere(Barrier);
 
     impl fmt::Display for Nowhere {

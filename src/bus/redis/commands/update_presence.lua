@@ -1,5 +1,7 @@
--- KEYS nodes, own set; ARGV life of keys, node, base or nothing for a whole set, version, changes, whether to publish them. ScriptResult
--- twice it does no more than once. Returns 0 if Redis does not have what the changes continue.
+-- Changes the set of a node and publishes the changes. A repeated call does nothing more.
+-- KEYS nodes, own set
+-- ARGV ttl of keys, node, base ('' for a whole set), version, changes, whether to publish them
+-- Returns 0 if Redis does not have the base.
 local had = redis.call('HGET', KEYS[1], ARGV[2])
 if had ~= ARGV[4] then
   if ARGV[3] == '' then

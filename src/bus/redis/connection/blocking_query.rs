@@ -1,10 +1,6 @@
-//! One question to one server, asked on a thread that may block: where the master is, whose slots are whose.
+//! One query to one server, on a thread that may block. Sentinels and cluster nodes are asked
+//! this way.
 
-use super::endpoint::HostPort;
-use super::error::LinkError;
-use super::hello::Login;
-use super::resp::Value;
-use crate::bus::redis::connection::resp;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -14,19 +10,25 @@ use redis::Cmd;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
-/// How long connecting to an address, and then every read and write, may take.
+use super::endpoint::HostPort;
+use super::error::LinkError;
+use super::hello::Login;
+use super::resp::Value;
+use crate::bus::redis::connection::resp;
+
+/// How long connecting to an address may take, and then each read and write.
 const STEP_MAX: Duration = Duration::from_secs(1);
 
-/// The largest answer: the map of a cluster of a thousand masters is smaller.
+/// The largest answer. The slot map of a thousand masters is smaller.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 trait Wire: Read + Write {}
 impl<T: Read + Write> Wire for T {}
 
-/// Asks, and hands the answer to `read`, which says what is strange about it.
+/// Sends a command and hands the answer to `read`, which returns `None` for an unexpected answer.
 ///
 /// # Errors
-/// What went wrong, with the server's name. The login is not repeated.
+/// What went wrong, with the name of the server. The error never contains the password.
 pub(crate) fn blocking_query<T>(
     node: &HostPort,
     login: &Login,

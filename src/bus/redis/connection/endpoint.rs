@@ -1,5 +1,5 @@
-//! Where Redis is: looking up a name, or asking who knows, may block for many seconds, so that it has threads of its own, each for
-//! one answer.
+//! Where a link leads. Resolving a name, or asking sentinels, may block for many seconds, so each
+//! lookup has a thread of its own.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,6 @@ use mio::Waker;
 
 use crate::inbox::{Inbox, inbox};
 
-/// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HostPort {
     pub(crate) host: String,
@@ -26,43 +25,44 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// What a link can connect to.
+/// An address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ResolvedAddress {
     Unix(PathBuf),
-    /// The host of the node is the one whom a certificate has to name.
+    /// The host of `node` is the name that a certificate must contain.
     Tcp {
         node: HostPort,
         addresses: Vec<SocketAddr>,
     },
 }
 
-/// Where a link leads. It shows itself for the log.
+/// Where a link leads. It is displayed in the log.
 pub(crate) trait Endpoint: fmt::Display + Send + Sync {
-    /// Where that is, if nobody has to be asked.
+    /// The address, if it is known without a lookup.
     fn known_address(&self) -> Option<ResolvedAddress>;
 
-    /// Finds it out. This may block.
+    /// Looks the address up. This call blocks.
     fn find(&self) -> io::Result<ResolvedAddress>;
 
-    /// Whether a server there has to be asked if it is a master.
+    /// Whether the server has to confirm that it is a master.
     fn requires_master(&self) -> bool {
         false
     }
 
-    /// A link stands there; how often the endpoint has moved by now.
+    /// A link to this node is up. Returns [`Endpoint::move_count`].
     fn link_up(&self, node: &HostPort) -> u64 {
         let _ = node;
         0
     }
 
-    /// How often the endpoint has moved, as far as its links have found out: one that has arrived before the last time stands
-    /// at a wrong server.
+    /// How often a link has found the endpoint at another server. A link that came up before the
+    /// last move is connected to the wrong server.
     fn move_count(&self) -> u64 {
         0
     }
 
-    /// A link gives itself up for a move: the next look-up leads where the endpoint has moved to.
+    /// A link gives up because the endpoint has moved. The next lookup returns the new server
+    /// without asking anybody.
     fn follow(&self) {}
 }
 
@@ -81,7 +81,6 @@ impl Endpoint for HostPort {
     }
 }
 
-/// A path of a Unix socket.
 pub(crate) struct UnixPath(pub(crate) PathBuf);
 
 impl fmt::Display for UnixPath {
@@ -100,23 +99,23 @@ impl Endpoint for UnixPath {
     }
 }
 
-/// An answer under way. Dropped, it is not waited for: its thread ends when the blocking call does.
+/// A lookup under way. If it is dropped, its thread ends when the blocking call returns.
 pub(crate) struct Lookup<T> {
     answer: Inbox<io::Result<T>>,
 }
 
 impl<T: Send + 'static> Lookup<T> {
-    /// Has a thread find something out; `waker` is woken when it is there.
+    /// Starts a thread that runs `find`. `waker` is woken when the result is there.
     pub(crate) fn start(waker: &Arc<Waker>, find: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<Self> {
         let (sender, answer) = inbox(1, Arc::clone(waker));
         thread::Builder::new().name("redis-lookup".to_owned()).spawn(move || {
-            // Whoever has asked may be gone.
+            // The receiver may be gone.
             let _ = sender.push(find());
         })?;
         Ok(Self { answer })
     }
 
-    /// The answer, once.
+    /// The result, once.
     pub(crate) fn poll(&self) -> Option<io::Result<T>> {
         self.answer.pop()
     }

@@ -1,25 +1,26 @@
-//! Why a link is given up, how that is said (once, not with every attempt), and when the next attempt is.
+//! Why a link failed, how the failure is logged, and how long to wait before the next attempt.
 
-use super::endpoint::Endpoint;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::endpoint::Endpoint;
+
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// A link that was_up_for for so long was not a failure.
+/// A link that was up for this long resets the backoff.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// How often the same reason is logged again.
+/// The same message is not logged again within this time.
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Why a link is given up.
+/// Why a link failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LinkError {
     message: String,
-    /// What somebody has to mend, if it is the settings.
+    /// How the operator can fix it, if the settings are wrong.
     advice: Option<&'static str>,
 }
 
@@ -31,18 +32,19 @@ impl LinkError {
         Self { message: message.into(), advice: None }
     }
 
-    /// What no further attempt mends.
+    /// An error that persists until the operator changes something.
     pub(crate) fn refusal(message: String, advice: &'static str) -> Self {
         Self { message, advice: Some(advice) }
     }
 
-    /// From an error reply.
+    /// An error reply of Redis.
     pub(crate) fn reply(text: &[u8]) -> Self {
         let message = String::from_utf8_lossy(text);
-        // A server that does not know a command repeats its arguments, and those of AUTH are not for the log.
+        // A server that does not know a command repeats its arguments. Those of AUTH must not be
+        // logged.
         let message = message.split(", with args").next().unwrap_or_default().to_owned();
         if message.starts_with("DENIED") {
-            // Protected mode explains itself at length; the first sentence says it.
+            // The message about protected mode is long; its first sentence is enough.
             let message = message.split(". ").next().unwrap_or_default().to_owned();
             return Self::refusal(message, PROTECTED);
         }
@@ -65,14 +67,14 @@ impl From<std::io::Error> for LinkError {
     }
 }
 
-/// What was lost by a error.
+/// What a link error has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureKind {
     ClusterInfo,
     Attempt,
 }
 
-/// What was said already.
+/// Logs failures, each message once a minute at most.
 #[derive(Default)]
 pub(crate) struct FailureLog {
     last: Option<(LinkError, Instant)>,
@@ -102,7 +104,8 @@ impl FailureLog {
     }
 }
 
-/// How long to wait before the next attempt, with full jitter: nodes that lost the same Redis do not come back in step.
+/// How long to wait before the next attempt. Full jitter keeps nodes that lost the same Redis
+/// from reconnecting in step.
 pub(crate) struct Backoff {
     failures: u32,
     random: Rng,
@@ -113,7 +116,7 @@ impl Backoff {
         Self { failures: 0, random }
     }
 
-    /// After an attempt that failed, or a link that was_up_for for so long.
+    /// The wait after an attempt that failed, or after a link that was up for some time.
     pub(crate) fn next(&mut self, was_up_for: Option<Duration>) -> Duration {
         if was_up_for.is_some_and(|was_up_for| was_up_for >= STABLE_AFTER) {
             self.failures = 0;

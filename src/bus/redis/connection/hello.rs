@@ -1,17 +1,18 @@
-//! The first words on a connection to Redis, in one write, and whether what is answered to them will do.
+//! The first commands on a connection, and whether the answers allow to use it.
 
 use std::sync::Arc;
+
+use redis::Cmd;
+use rustls::ClientConfig;
 
 use super::error::LinkError;
 use super::resp::Value;
 use super::run_id::RunId;
-use redis::Cmd;
-use rustls::ClientConfig;
 
-/// The scripts need what is in Redis, and in what speaks like it, from this version on.
+/// The scripts need this major version of Redis, or of a server that reports itself as Redis.
 const MAJOR_MIN: u32 = 7;
 
-/// Who we are to a Redis, and how to recognise it.
+/// User, password and database of a Redis, and the certificates to trust.
 #[derive(Clone, Default)]
 pub(crate) struct Login {
     pub(crate) username: Option<String>,
@@ -22,13 +23,13 @@ pub(crate) struct Login {
 
 /// See the [module](self).
 pub(crate) struct RedisHello {
-    /// How many answers are to come.
+    /// Answers that have yet to come.
     left: usize,
     run_id: RunId,
 }
 
 impl RedisHello {
-    /// Writes it. PING is the last: while Redis loads its data, it alone is refused.
+    /// Writes the commands. PING is the last: a Redis that is loading its data refuses PING only.
     pub(crate) fn write(login: &Login, asks_for_role: bool, out: &mut Vec<u8>) -> Self {
         let mut hello = Self { left: 0, run_id: RunId::UNKNOWN };
         let mut push = |words: &[&[u8]]| {
@@ -57,22 +58,22 @@ impl RedisHello {
         self.left == 0
     }
 
-    /// Which life of Redis this is, as far as it has told.
+    /// The run of the Redis process, if it is known yet.
     pub(crate) fn run_id(&self) -> RunId {
         self.run_id
     }
 
-    /// Takes the next answer.
     pub(crate) fn take(&mut self, answer: &Value<'_>) -> Result<(), LinkError> {
         self.left = self.left.saturating_sub(1);
         match answer {
-            // Whoever may not set a name, or ask for role and version, may still do the rest.
+            // The user may lack the permission to set a name or to ask for role and version, and
+            // still be allowed to do the rest.
             Value::Error(text) if !text.starts_with(b"NOPERM") => Err(LinkError::reply(text)),
-            // Of the answers only that to ROLE is an array,
+            // Only ROLE is answered by an array.
             Value::Array(role) if role.clone().next() != Some(Value::Bulk(b"master")) => {
                 Err(LinkError::lost("the server is not a master now"))
             }
-            // and only that to INFO a text.
+            // Only INFO is answered by a bulk string.
             Value::Bulk(info) => {
                 let info = String::from_utf8_lossy(info);
                 self.run_id = RunId::read(&info);
@@ -83,7 +84,7 @@ impl RedisHello {
     }
 }
 
-/// Looks for the version; who does not tell it may be new enough.
+/// Checks the version. A server that does not report one may be new enough.
 fn check_version(info: &str) -> Result<(), LinkError> {
     let Some(version) = info.lines().find_map(|line| line.strip_prefix("redis_version:")) else { return Ok(()) };
     match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
@@ -97,10 +98,9 @@ fn check_version(info: &str) -> Result<(), LinkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
     use crate::bus::redis::connection::resp;
 
-    /// What becomes of a hello that is answered like this.
+    /// The outcome of a hello with these answers.
     fn take(answers: &[u8]) -> Result<bool, String> {
         let mut hello = RedisHello::write(&Login::default(), true, &mut Vec::new());
         let mut at = 0;

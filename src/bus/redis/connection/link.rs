@@ -1,17 +1,11 @@
-//! One connection to Redis on a thread of the bus: connecting, logging in, reading, writing, noticing that it is dead, and
-//! connecting again.
+//! One connection to Redis on a thread of the bus: it connects, logs in, reads and writes,
+//! detects that the connection is dead, and reconnects.
 //!
-//! The loop contract in one sentence: *wait no longer than [`Link::timeout`], call [`Link::drive`], put what is to be said into
-//! [`Link::out`], call [`Link::flush`].* Events of its token go to [`Link::readiness`] first: sockets are edge-triggered. Since
-//! every flush writes until the socket blocks, nothing has to be remembered of room to write.
+//! The loop contract in one sentence: *wait no longer than [`Link::timeout`], call
+//! [`Link::drive`], append commands to [`Link::out`], call [`Link::flush`].* Events of the link's
+//! token go to [`Link::readiness`] first, because sockets are edge-triggered. Each flush writes
+//! until the socket blocks, so write readiness need not be remembered.
 
-use super::endpoint::{Endpoint, HostPort, Lookup, ResolvedAddress};
-use super::error::{Backoff, FailureKind, FailureLog, LinkError};
-use super::hello::{Login, RedisHello};
-use super::resp::Value;
-use super::run_id::RunId;
-use super::stream::{Readiness, Stream};
-use crate::bus::redis::connection::resp;
 use std::io::{ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,56 +15,39 @@ use fastrand::Rng;
 use mio::{Registry, Token, Waker};
 use redis::Cmd;
 
-/// How long it may take to resolve out where Redis is.
+use super::endpoint::{Endpoint, HostPort, Lookup, ResolvedAddress};
+use super::error::{Backoff, FailureKind, FailureLog, LinkError};
+use super::hello::{Login, RedisHello};
+use super::phase::LinkPhase;
+use super::resp::Value;
+use super::run_id::RunId;
+use super::stream::{Readiness, Stream};
+use crate::bus::redis::connection::resp;
+
+/// How long looking up the address may take.
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
 
-/// How long connecting, and then logging in, may take.
+/// How long connecting may take, and then logging in.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
-/// Silence after which Redis is asked whether it lives, and after which it is taken for dead.
+/// Redis is sent PING after this much silence, and the link is given up when PING is not answered
+/// in time.
 const PING_AFTER: Duration = Duration::from_secs(1);
 const DEAD_AFTER: Duration = Duration::from_secs(2);
 
-/// What may wait to be written; beyond it [`Link::can_send`] says no.
+/// Bytes that may wait to be written. Beyond it, [`Link::can_send`] returns false.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
 
 const READ_BYTES: usize = 64 * 1024;
 const READS_PER_DRIVE: usize = 4;
 
-/// What has become of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkChange {
     Up,
     Down,
 }
 
-enum LinkPhase {
-    Waiting {
-        until: Instant,
-    },
-    /// [`Link::lookup`] is under way.
-    Resolving {
-        until: Instant,
-    },
-    Connecting {
-        stream: Stream,
-        until: Instant,
-    },
-    Hello {
-        stream: Stream,
-        until: Instant,
-        hello: RedisHello,
-    },
-    /// `moves` is [`Endpoint::moves`] when it arrived.
-    Up {
-        stream: Stream,
-        since: Instant,
-        moves: u64,
-        run_id: RunId,
-    },
-}
-
-/// What a link needs of the thread on which it lives.
+/// What a link needs from its thread.
 pub(crate) struct LinkContext {
     pub(crate) registry: Registry,
     pub(crate) token: Token,
@@ -82,20 +59,21 @@ pub(crate) struct LinkContext {
 pub(crate) struct Link {
     endpoint: Arc<dyn Endpoint>,
     login: Arc<Login>,
-    /// What it is for, in the log.
+    /// What the link is used for, in the log.
     purpose: &'static str,
     context: LinkContext,
     phase: LinkPhase,
-    /// It outlives an attempt that it was too slow for, so that there is never more than one.
+    /// A lookup outlives an attempt that has timed out, so that there is never more than one.
     lookup: Option<Lookup<ResolvedAddress>>,
-    /// Whither it connects or has connected; a Unix socket has none.
+    /// The node that the link leads to. A Unix socket has none.
     node: Option<HostPort>,
-    /// Whole commands. Those written are taken off by [`Link::flush`].
+    /// Whole commands. [`Link::flush`] removes the bytes that it has written.
     pub(crate) out: Vec<u8>,
     written: usize,
-    /// The beginning of a reply that is not complete.
+    /// The beginning of an incomplete reply.
     input: Vec<u8>,
-    /// What a read goes into first: zeroed once, and what is kept of a read is no larger than what it brought.
+    /// The target of reads. It is zeroed once; only the bytes that a read has brought are copied
+    /// out of it.
     buffer: Box<[u8]>,
     pub(crate) readiness: Readiness,
     received_at: Instant,
@@ -140,7 +118,7 @@ impl Link {
         matches!(self.phase, LinkPhase::Up { .. })
     }
 
-    /// Which life of Redis it is connected to, and since when.
+    /// The run of the Redis process that the link is connected to, and since when it is up.
     pub(crate) fn run(&self) -> Option<(RunId, Instant)> {
         match self.phase {
             LinkPhase::Up { run_id, since, .. } => Some((run_id, since)),
@@ -157,20 +135,15 @@ impl Link {
         if is_reading && self.readiness != Readiness::Empty || self.lost.is_some() {
             return Duration::ZERO;
         }
-        let due = match &self.phase {
-            LinkPhase::Waiting { until }
-            | LinkPhase::Resolving { until }
-            | LinkPhase::Connecting { until, .. }
-            | LinkPhase::Hello { until, .. } => *until,
-            LinkPhase::Up { .. } => match self.pinged_at {
-                Some(at) => at + DEAD_AFTER,
-                None => self.received_at + PING_AFTER,
-            },
-        };
+        let due = self.phase.deadline().unwrap_or_else(|| match self.pinged_at {
+            Some(at) => at + DEAD_AFTER,
+            None => self.received_at + PING_AFTER,
+        });
         due.saturating_duration_since(now)
     }
 
-    /// Goes on as far as possible, and hands every reply to `each`, with the bytes in which it lies.
+    /// Advances as far as possible. Each reply goes to `each`, together with the buffer in which
+    /// it lies.
     pub(crate) fn drive(
         &mut self,
         now: Instant,
@@ -183,7 +156,7 @@ impl Link {
         }
     }
 
-    /// Writes what is to be written, as far as the socket takes it.
+    /// Writes as much as the socket takes.
     pub(crate) fn flush(&mut self) {
         let (LinkPhase::Hello { stream, .. } | LinkPhase::Up { stream, .. }) = &mut self.phase else { return };
         while self.written < self.out.len() {
@@ -203,7 +176,7 @@ impl Link {
         }
         self.out.drain(..self.written);
         self.written = 0;
-        // TLS keeps bytes of its own.
+        // TLS has a buffer of its own.
         if let Err(error) = stream.flush()
             && error.kind() != ErrorKind::WouldBlock
         {
@@ -255,7 +228,7 @@ impl Link {
         Ok(None)
     }
 
-    /// Connects, or has a thread resolve out whereto.
+    /// Connects, or starts a lookup of the address.
     fn resolve(&mut self, now: Instant) -> Result<LinkPhase, LinkError> {
         self.attempts += 1;
         if let Some(address) = self.endpoint.known_address() {
@@ -322,7 +295,8 @@ impl Link {
                 Ok(0) => return Err(LinkError::lost("redis has closed the connection")),
                 Ok(bytes) => {
                     self.readiness.read(stream, bytes, self.buffer.len());
-                    // Bodies of messages keep the whole chunk, so it is no larger than what it holds.
+                    // Message bodies keep the whole buffer alive, so it is made no larger than
+                    // its content.
                     self.input.reserve_exact(bytes);
                     self.input.extend_from_slice(&self.buffer[..bytes]);
                     self.received_at = now;
@@ -340,7 +314,7 @@ impl Link {
         Ok(())
     }
 
-    /// Hands out the complete replies; what is left begins the next input.
+    /// Hands out the complete replies. The rest becomes the beginning of the next input.
     fn dispatch_replies(
         &mut self,
         each: &mut dyn FnMut(&Bytes, Value<'_>) -> Result<(), LinkError>,
@@ -359,7 +333,8 @@ impl Link {
         Ok(())
     }
 
-    /// Neither keepalive nor TCP_USER_TIMEOUT notices a process that is stopped: only an answer proves life.
+    /// Neither keepalive nor TCP_USER_TIMEOUT notices a process that is stopped. Only an answer
+    /// proves that it is alive.
     fn check_liveness(&mut self, now: Instant) -> Result<(), LinkError> {
         if matches!(self.phase, LinkPhase::Up { moves, .. } if moves != self.endpoint.move_count()) {
             self.endpoint.follow();
@@ -391,7 +366,8 @@ impl Link {
         {
             stream.deregister(&self.context.registry);
         }
-        // What was torn stays torn; what was not answered its owner says again.
+        // Partial commands and replies are dropped. The owner of the link sends unanswered
+        // requests again.
         self.out.clear();
         self.input = Vec::new();
         (self.written, self.pinged_at, self.readiness) = (0, None, Readiness::Empty);
@@ -406,7 +382,7 @@ impl Link {
 fn is_pong(value: &Value<'_>) -> bool {
     match value {
         Value::Status(text) => *text == b"PONG",
-        // As an answer of a link that subscribes.
+        // On a link that subscribes, PING is answered by an array.
         Value::Array(items) => items.clone().next() == Some(Value::Bulk(b"pong")),
         _ => false,
     }
@@ -425,7 +401,7 @@ mod tests {
 
     use super::*;
 
-    /// A endpoint that is not found before the test says where it is.
+    /// An endpoint whose address the test supplies later.
     struct Slow {
         asked: AtomicUsize,
         told: Mutex<mpsc::Receiver<ResolvedAddress>>,
@@ -467,7 +443,7 @@ mod tests {
             assert_eq!(link.drive(now, &mut nothing), None);
             assert!(matches!(link.phase, LinkPhase::Resolving { .. }));
             now += link.timeout(now);
-            // Too late; it waits, and tries again.
+            // The lookup has timed out; the link waits and tries again.
             assert_eq!(link.drive(now, &mut nothing), None);
             assert!(matches!(link.phase, LinkPhase::Waiting { .. }));
             now += link.timeout(now);
@@ -477,7 +453,7 @@ mod tests {
         link.drive(now, &mut nothing);
         let node = HostPort { host: "somewhere".to_owned(), port: addresses[0].port() };
         tell.send(ResolvedAddress::Tcp { node, addresses }).unwrap();
-        // The waker brings the answer.
+        // The waker announces the result.
         poll.poll(&mut Events::with_capacity(8), Some(Duration::from_secs(60))).unwrap();
         link.drive(now, &mut nothing);
         assert!(!matches!(link.phase, LinkPhase::Resolving { .. } | LinkPhase::Waiting { .. }));
@@ -485,7 +461,7 @@ mod tests {
         listener.accept().unwrap();
     }
 
-    /// A endpoint that is known.
+    /// An endpoint with a known address.
     struct Here(SocketAddr);
 
     impl fmt::Display for Here {
@@ -505,7 +481,7 @@ mod tests {
         }
     }
 
-    /// A link that may be driven without a thread, and what it hears.
+    /// A link driven by the test, and the numbers that it has received.
     struct Driven {
         poll: Poll,
         link: Link,
@@ -537,7 +513,7 @@ mod tests {
             change
         }
 
-        /// The events up to one that is wanted, without driving the link.
+        /// Collects events up to one that is wanted, without driving the link.
         fn wait(&mut self, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
             let mut found = Vec::new();
             while !found.iter().any(&wanted) {
@@ -575,7 +551,7 @@ mod tests {
         assert_eq!(driven.link.readiness, Readiness::Empty, "a short read was the last");
         assert!(driven.link.timeout(Instant::now()) > Duration::ZERO);
 
-        // The end comes with the last bytes, and no event comes behind it.
+        // The end of the stream comes with the last bytes, without an event of its own.
         redis.write_all(b":2\r\n").unwrap();
         redis.shutdown(Shutdown::Write).unwrap();
         let events = driven.wait(Event::is_read_closed);

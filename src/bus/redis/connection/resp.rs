@@ -1,23 +1,23 @@
-//! Replies of Redis (RESP2), read where they lie: no copy and no allocation, whatever the reply.
+//! A parser of RESP2 replies that neither copies nor allocates.
 
-/// The longest string that is believed: Redis' own limit. Whoever announces more does not speak RESP.
+/// The longest bulk string: Redis' own limit. A peer that announces more does not speak RESP.
 const BULK_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// The longest line: a status, an error, a number.
+/// The longest line: a status, an error or a number.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 
-/// What is looked at of a line that may be a short number: the mark, seven digits, less than the longest string has, and `\r`.
+/// Bytes examined of a line that may hold a short number: the type, up to seven digits and `\r`.
 const SHORT_BYTES_MAX: usize = 9;
 
-/// The most elements that a reply may still owe.
+/// The most elements that may be outstanding within one reply.
 const ELEMENTS_MAX: u64 = 1 << 24;
 
-/// The bytes are not RESP; what follows_move them cannot be trusted either.
+/// The bytes are not RESP. What follows them cannot be trusted either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the reply is not RESP2")]
 pub(crate) struct Malformed;
 
-/// One whole reply, or an element of one.
+/// A complete reply, or an element of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
     Status(&'a [u8]),
@@ -40,7 +40,7 @@ impl<'a> Value<'a> {
         std::str::from_utf8(self.bytes()?).ok()
     }
 
-    /// A number, however it was written.
+    /// A number, whether Redis sent it as an integer or as text.
     pub(crate) fn number(&self) -> Option<u64> {
         match *self {
             Self::Integer(number) => number.try_into().ok(),
@@ -56,7 +56,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The elements of an array, all of which are there.
+/// The elements of an array, all of which have arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Items<'a> {
     left: usize,
@@ -69,7 +69,7 @@ impl<'a> Iterator for Items<'a> {
     fn next(&mut self) -> Option<Value<'a>> {
         self.left = self.left.checked_sub(1)?;
         let head = Head::parse(self.bytes).ok()??;
-        // It was seen to be complete together with the array; only an array within it has to be measured.
+        // The array is complete, so its elements are. Only a nested array has to be measured.
         let total = match head.kind {
             Kind::Bulk(length) => head.bytes + length + 2,
             Kind::Array(_) => length(self.bytes, head).ok()??,
@@ -81,14 +81,15 @@ impl<'a> Iterator for Items<'a> {
     }
 }
 
-/// The value at the beginning of `bytes` and how many bytes it takes, or nothing if it is not complete.
+/// The value at the beginning of `bytes` and its length, or `None` if it is incomplete.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Value<'_>, usize)>, Malformed> {
     let Some(head) = Head::parse(bytes)? else { return Ok(None) };
     let Some(total) = length(bytes, head)? else { return Ok(None) };
     Ok(Some((head.value(&bytes[..total]), total)))
 }
 
-/// The length of the whole value that begins with `head`. Arrays are followed without recursion, so that no reply can exhaust the stack.
+/// The length of the whole value that begins with `head`. The loop follows nested arrays without
+/// recursion, so that no reply can exhaust the stack.
 fn length(bytes: &[u8], mut head: Head) -> Result<Option<usize>, Malformed> {
     let (mut at, mut owed) = (0, 1u64);
     loop {
@@ -127,7 +128,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// What a mark and a short number make, if that may be.
+    /// The kind for a type byte with a short number.
     #[inline]
     fn of_number(mark: u8, number: u32) -> Option<Self> {
         match mark {
@@ -143,12 +144,12 @@ impl Kind {
 #[derive(Clone, Copy)]
 struct Head {
     kind: Kind,
-    /// Its end included.
+    /// The length of the line, with its end.
     bytes: usize,
 }
 
 impl Head {
-    /// Always inlined: called for each of the four heads of a message, twice, it is a third of what reading a message takes.
+    /// Always inlined. It runs eight times a message, which is a third of the time to parse one.
     #[inline(always)]
     fn parse(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         if let Some((number, line_bytes)) = short_number(bytes)
@@ -159,7 +160,7 @@ impl Head {
         Self::parse_any(bytes)
     }
 
-    /// Whatever it is.
+    /// The general case.
     #[cold]
     fn parse_any(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
         let Some(mark) = bytes.first() else { return Ok(None) };
@@ -186,7 +187,7 @@ impl Head {
         Ok(Some(Self { kind, bytes: end + 2 }))
     }
 
-    /// The value that begins with it and takes all of `whole`.
+    /// The value that begins with this line and fills `whole`.
     fn value(self, whole: &[u8]) -> Value<'_> {
         let line = &whole[1..self.bytes - 2];
         match self.kind {
@@ -200,8 +201,9 @@ impl Head {
     }
 }
 
-/// The number of a line of a few digits behind its mark, and the bytes of the line. Nearly all lines are such lengths, four for each
-/// message: they are worth a way of their own, on which each byte is looked at once.
+/// Parses a line with a number of at most seven digits; returns the number and the length of the
+/// line. Nearly all lines are such lengths, four in each message, so a path that looks at each
+/// byte once pays off.
 #[inline]
 fn short_number(bytes: &[u8]) -> Option<(u32, usize)> {
     let mut number = 0;
@@ -286,7 +288,7 @@ mod tests {
         ] {
             assert_eq!(parse(bytes), Err(Malformed), "{}", String::from_utf8_lossy(&bytes[..bytes.len().min(20)]));
         }
-        // Arrays within arrays owe ever more; the sum counts.
+        // Nested arrays add up.
         assert_eq!(parse(&b"*9000000\r\n".repeat(3)), Err(Malformed));
         assert_eq!(parse(&b"*1\r\n".repeat(100_000)), Ok(None));
     }

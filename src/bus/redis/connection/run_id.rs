@@ -1,17 +1,19 @@
-//! Which life of a Redis process it is. A process that starts again, or a replica that takes over, has another one, and may lack
-//! messages that were delivered: numbers are unique only within one run.
+//! The run of a Redis process. A process that has restarted, or a replica that has taken over,
+//! has another run id and may lack messages that were delivered. Sequence numbers are unique only
+//! within a run.
 
 use std::fmt;
 
-/// The beginning of the `run_id` that `INFO server` tells. Where the user of the link may not ask, it is [`RunId::UNKNOWN`], and a
-/// Redis that comes back with less than it had is only found out by the nodes that have the room open.
+/// The first 32 bits of the `run_id` that `INFO server` reports. If the user may not call INFO,
+/// it is [`RunId::UNKNOWN`]. Then only nodes that have the room open notice that Redis lost
+/// messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunId(u32);
 
 impl RunId {
     pub(crate) const UNKNOWN: Self = Self(0);
 
-    /// From the answer to `INFO server`.
+    /// Reads the answer to `INFO server`.
     pub(crate) fn read(info: &str) -> Self {
         let text = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         let digits = text.and_then(|text| text.get(..8));

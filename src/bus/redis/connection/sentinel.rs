@@ -1,26 +1,31 @@
-//! A master that sentinels watch over: where it is they are asked before every connection.
+//! A master that is watched by sentinels. Before each connection, a sentinel is asked where the
+//! master is.
 
-use super::blocking_query::blocking_query;
-use super::endpoint::{Endpoint, HostPort, ResolvedAddress};
-use super::hello::Login;
-use super::resp::Value;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// See the [module](self). All links of a bus share one, so that they end up at the same master.
+use super::blocking_query::blocking_query;
+use super::endpoint::{Endpoint, HostPort, ResolvedAddress};
+use super::hello::Login;
+use super::resp::Value;
+
+/// See the [module](self). All links of a bus share one, so that they lead to the same master.
 pub(crate) struct Sentinels {
     nodes: Vec<HostPort>,
     master: String,
     login: Login,
-    /// Where the next question begins: a sentinel that does not know yet what has happened is not asked twice in a row.
+    /// The sentinel that the next lookup asks first. This way a sentinel that does not know about
+    /// a failover yet is not asked twice in a row.
     turn: AtomicUsize,
-    /// Where a link has found the master last; only links and lookups look at it, so that the lock holds up no loop.
+    /// Where a link last found the master. Only links and lookups take this lock, so it never
+    /// blocks the loop.
     master_at: Mutex<Option<HostPort>>,
     move_count: AtomicU64,
-    /// Whether the next look-up leads to the master_at. Sentinels may call one server by different names: if each link went where
-    /// the sentinel sends it whose turn it is, they could chase each other for ever.
+    /// Whether the next lookup returns `master_at`. Sentinels may know one server by different
+    /// names. If each link used the name that it was told, the links could follow each other for
+    /// ever.
     follows_move: AtomicBool,
 }
 

@@ -1,6 +1,5 @@
 //! A non-blocking socket to Redis: TCP, TCP with TLS, or Unix.
 
-use super::endpoint::ResolvedAddress;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{SockRef, TcpKeepalive};
 
+use super::endpoint::ResolvedAddress;
+
 /// When the kernel gives up on a peer that acknowledges nothing.
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -21,19 +22,20 @@ pub(crate) enum Stream {
     Unix(UnixStream),
 }
 
-/// Whether there is something to read. To ask the socket would cost a system call, which a thread that was woken for something
-/// else would make before it says what it was woken for.
+/// Whether the socket has bytes to read. Asking the socket costs a system call, which a thread
+/// that was woken for something else need not make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// Nothing has come since a read has emptied the socket.
+    /// A read has emptied the socket, and no event has come since.
     Empty,
     Readable,
-    /// The same, and behind it the end or an error: no other event will tell of it, so only a read that finds it is the last.
+    /// Readable, and the end or an error follows. No further event will announce it, so only the
+    /// read that finds it is the last.
     Ending,
 }
 
 impl Readiness {
-    /// Takes note of an event of the socket.
+    /// Records an event of the socket.
     pub(crate) fn note(&mut self, event: &Event) {
         if event.is_read_closed() || event.is_error() {
             *self = Self::Ending;
@@ -42,8 +44,8 @@ impl Readiness {
         }
     }
 
-    /// A read has brought so many bytes of so many that it could have. If it is short the socket is empty, and what comes
-    /// later is another event; but TLS hands out one record at a time, whatever else it has.
+    /// Records that a read returned `bytes` of at most `most`. A short read has emptied the
+    /// socket, and later bytes cause an event. TLS is different: it returns one record at a time.
     pub(crate) fn read(&mut self, stream: &Stream, bytes: usize, most: usize) {
         if *self == Self::Readable && bytes < most && !matches!(stream, Stream::Tls(_)) {
             *self = Self::Empty;
@@ -52,7 +54,7 @@ impl Readiness {
 }
 
 impl Stream {
-    /// Begins to connect; of several addresses each attempt takes the next.
+    /// Begins to connect. Each attempt takes the next one of several addresses.
     pub(crate) fn connect(
         address: &ResolvedAddress,
         tls: Option<&Arc<ClientConfig>>,
@@ -82,11 +84,11 @@ impl Stream {
     }
 
     pub(crate) fn deregister(&mut self, registry: &Registry) {
-        // It is closed right after, which does the same.
+        // The socket is closed right after this, which also ends the registration.
         let _ = self.source().deregister(registry);
     }
 
-    /// Whether the connection stands; an error if it cannot be made.
+    /// Whether the connection is established. An error if it failed.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
         let tcp = match self {
             Self::Unix(_) => return Ok(true),

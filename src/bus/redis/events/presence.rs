@@ -1,12 +1,12 @@
 //! Between the threads, who is present, and the hub.
 
-use crate::bus::redis::commands::call::{ScriptCall, ScriptResult};
-use crate::bus::redis::commands::presence::{PresenceCall, PresenceResult};
-use crate::bus::redis::presence::{PresenceAction, PresenceAnswer};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::{Pending, RedisBus};
 use crate::bus::message::BusEvent;
+use crate::bus::redis::commands::call::{ScriptCall, ScriptResult};
+use crate::bus::redis::commands::presence::{PresenceCall, PresenceResult};
+use crate::bus::redis::presence::{PresenceAction, PresenceAnswer};
 use crate::id::RoomName;
 
 impl RedisBus {
@@ -14,12 +14,12 @@ impl RedisBus {
     pub(crate) fn take_action(&mut self) -> bool {
         let Some(action) = self.presence.poll() else { return false };
         match action {
-            PresenceAction::Ask { room, opening, wish } => {
-                let call = ScriptCall::Presence(PresenceCall::Room(room.clone(), wish));
+            PresenceAction::Ask { room, opening, request } => {
+                let call = ScriptCall::Presence(PresenceCall::Room(room.clone(), request));
                 self.order(call, Pending::RoomPresence { room, opening });
             }
-            PresenceAction::Heartbeat(beat) => {
-                self.order(ScriptCall::Presence(PresenceCall::Heartbeat(beat)), Pending::Heartbeat);
+            PresenceAction::Heartbeat(heartbeat) => {
+                self.order(ScriptCall::Presence(PresenceCall::Heartbeat(heartbeat)), Pending::Heartbeat);
             }
             PresenceAction::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
             PresenceAction::Loaded(room) => self.release_reads(&room),
@@ -41,7 +41,7 @@ impl RedisBus {
             Ok(ScriptResult::Presence(PresenceResult::Heartbeat(heard))) => Some(heard),
             _ => None,
         };
-        self.presence.answer_beat(self.now.uptime, heard);
+        self.presence.answer_heartbeat(self.now.uptime, heard);
     }
 
     pub(crate) fn count_presence(&self) {
@@ -50,8 +50,8 @@ impl RedisBus {
         for (counter, count) in [
             (&stats.nodes_alive, counts.nodes_alive),
             (&stats.users_elsewhere, counts.users_elsewhere),
-            (&stats.shares_sent_total, counts.shares_sent),
-            (&stats.shares_received_total, counts.shares_taken),
+            (&stats.shares_sent_total, counts.updates_sent),
+            (&stats.shares_received_total, counts.deltas_received),
             (&stats.repairs_total, counts.repairs),
         ] {
             counter.store(count, Relaxed);

@@ -1,43 +1,43 @@
-//! What the nodes tell each other about who is present, and what Redis is asked for it.
+//! What the nodes tell each other about present users, and the requests to Redis for it.
 
-use super::nodes::NodeId;
 use std::collections::BTreeMap;
 
+use super::nodes::NodeId;
 use crate::id::UserId;
 
-/// Changes in one share, unless it is a whole set; the rest goes with the next.
+/// Changes in one delta, unless it is a whole set. Further changes go with the next one.
 pub(crate) const CHANGES_MAX: usize = 1024;
 
-/// A user's display name, if it has one.
 pub(crate) type Name = Option<Box<str>>;
 
-/// UserSet and their names: about 75 bytes each.
+/// Users and their display names: about 75 bytes each.
 pub(crate) type UserSet = BTreeMap<UserId, Name>;
 
-/// What has become of a user on a node.
+/// The state of a user on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UserState {
     Here(Name),
     Gone,
 }
 
-/// What a node says about its set.
+/// A change of a node's set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PresenceDelta {
     pub(crate) node: NodeId,
-    /// What the changes continue; `None` if they are the whole set.
+    /// The version that the changes are based on; `None` for a whole set.
     pub(crate) base: Option<u64>,
     pub(crate) version: u64,
-    /// `None` if they are too many to be told and have to be asked for.
+    /// `None` if they are too many to be published, and have to be queried.
     pub(crate) changes: Option<Vec<(UserId, UserState)>>,
 }
 
-/// What is to be done in Redis.
+/// A request to Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PresenceRequest {
-    /// Say what has changed here.
+    /// Announce what has changed here.
     Update { base: Option<u64>, version: u64, changes: Vec<(UserId, UserState)> },
-    /// Ask for the sets of the other nodes that are not held in this version, and remove those of dead nodes in that version.
+    /// Query the sets of other nodes that are not known in this version, and remove those of dead
+    /// nodes that are still in this version.
     Query { known: Vec<(NodeId, u64)>, tombstones: Vec<(NodeId, u64)> },
 }
 
@@ -46,14 +46,14 @@ pub(crate) enum PresenceRequest {
 pub(crate) struct NodeSet {
     pub(crate) node: NodeId,
     pub(crate) version: u64,
-    /// Not there if the version is the one that is held, or for want of space.
+    /// `None` if the version is known, or if there were too many users.
     pub(crate) users: Option<UserSet>,
 }
 
-/// What Redis has.
+/// The sets of all nodes in a room.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NodeSets {
-    /// Of the own set: its version and how many there are.
-    pub(crate) own: Option<(u64, usize)>,
+    /// The version and size of this node's own set.
+    pub(crate) local: Option<(u64, usize)>,
     pub(crate) others: Vec<NodeSet>,
 }

@@ -1,62 +1,63 @@
-//! Who is present in all rooms, on this node and on the others: what Redis is told and asked of it, how much at a time, and
-//! what the hub hears. Sans-IO.
+//! The present users of all rooms, on this node and on others: what Redis is told and asked, in
+//! which portions, and what the hub is told. Sans-IO.
 //!
-//! [`RoomPresence`] has the users of a room, [`Nodes`] which nodes live; here they meet. The loop contract in one sentence: *hand in
-//! what happened, call [`Presence::handle_deadlines`] within [`Presence::timeout`], carry out what [`Presence::poll`] has.*
+//! [`RoomPresence`] has the users of one room, and [`Nodes`] knows which nodes are alive. The
+//! loop contract in one sentence: *hand in what happened, call [`Presence::handle_deadlines`]
+//! within [`Presence::timeout`], carry out what [`Presence::poll`] returns.*
 
 pub(crate) mod delta;
 pub(crate) mod local_users;
 pub(crate) mod nodes;
 pub(crate) mod room_presence;
 
-use self::delta::{NodeSets, PresenceDelta, PresenceRequest};
-use self::nodes::{Heartbeat, HeartbeatReply, NodeChange, NodeId, Nodes};
-use self::room_presence::RoomPresence;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use self::delta::{NodeSets, PresenceDelta, PresenceRequest};
+use self::nodes::{Heartbeat, HeartbeatReply, NodeChange, NodeId, Nodes};
+use self::room_presence::RoomPresence;
 use crate::bus::message::PresenceChange;
 use crate::id::RoomName;
 
-/// Shares and questions under way at once; rooms wait for their turn.
-const WISHES_MAX: usize = 1024;
+/// Updates and queries under way. Beyond it, rooms wait for their turn.
+const REQUESTS_MAX: usize = 1024;
 
-/// What is done in a turn of what concerns many rooms, as when a node has died; the rest waits for the next.
+/// The share of a background job that is done in a turn.
 const ROOMS_PER_TURN: usize = 64;
 const CHANGES_PER_TURN: usize = 1024;
 
-/// Something to do for the bus.
+/// Something that the bus has to do.
 #[derive(Debug)]
 pub(crate) enum PresenceAction {
-    /// Of a room in this one of its lives.
+    /// Send a request for a room, in this opening of it.
     Ask {
         room: RoomName,
         opening: u32,
-        wish: PresenceRequest,
+        request: PresenceRequest,
     },
     Heartbeat(Heartbeat),
     /// Tell the hub.
     Tell(RoomName, PresenceChange),
-    /// All that Redis knows of the room has been told, or cannot be had for now.
+    /// All that Redis knows of the room was told, or is unavailable for now.
     Loaded(RoomName),
 }
 
-/// What Redis answers to a [`PresenceRequest`].
+/// The answer to a [`PresenceRequest`].
 #[derive(Debug)]
 pub(crate) enum PresenceAnswer {
-    /// Whether it had what the share continues.
+    /// Whether Redis had the version that the update is based on.
     Updated(bool),
     Sets(NodeSets),
     Refused,
 }
 
-/// What was counted.
+/// Counts for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PresenceCounts {
     pub(crate) nodes_alive: u64,
     pub(crate) users_elsewhere: u64,
-    pub(crate) shares_sent: u64,
-    pub(crate) shares_taken: u64,
+    pub(crate) updates_sent: u64,
+    pub(crate) deltas_received: u64,
     pub(crate) repairs: u64,
 }
 
@@ -66,14 +67,14 @@ struct RoomEntry {
     /// Whether the hub has the room open.
     is_open: bool,
     is_loaded: bool,
-    /// Whether it waits for its turn to ask.
+    /// Whether it waits for its turn to send a request.
     is_queued: bool,
-    /// Whether the timer will look at it.
+    /// Whether it has an entry in `timed`.
     is_timed: bool,
-    roster: RoomPresence,
+    presence: RoomPresence,
 }
 
-/// Something that concerns many rooms.
+/// Work that concerns many rooms, such as the users of a dead node. It is spread over turns.
 #[derive(Debug)]
 struct BackgroundJob {
     task: JobKind,
@@ -82,14 +83,14 @@ struct BackgroundJob {
 
 #[derive(Clone, Debug)]
 enum JobKind {
-    /// Nodes live of which nobody knew that they do.
+    /// Nodes turned out to be alive.
     Confirm,
     /// A node is dead.
     Drop(NodeId),
     /// A node is not dead after all.
-    RemoveTombstone(NodeId),
-    /// The own sets are to be said again.
-    SayAgain,
+    Revive(NodeId),
+    /// Send the own sets again.
+    Resend,
 }
 
 /// See the [module](self).
@@ -97,15 +98,15 @@ enum JobKind {
 pub(crate) struct Presence {
     nodes: Nodes,
     rooms: BTreeMap<RoomName, RoomEntry>,
-    /// Rooms that want to ask and may not yet.
+    /// Rooms that wait for their turn to send a request.
     queue: VecDeque<RoomName>,
-    /// Rooms that want to ask later, by when and by their opening.
+    /// Rooms that send a request later, by time and opening.
     timed: BTreeMap<(Duration, u32), RoomName>,
     under_way: usize,
     jobs: VecDeque<BackgroundJob>,
-    /// Rooms that are loaded once it is known whether a node lives.
-    doubtful: Vec<RoomName>,
-    /// PresenceCounts the versions of all rooms.
+    /// Rooms that are loaded as soon as it is known whether some node is alive.
+    unconfirmed: Vec<RoomName>,
+    /// The last version. All rooms share one counter.
     versions: u64,
     links_lost: u64,
     actions: VecDeque<PresenceAction>,
@@ -122,7 +123,7 @@ impl Presence {
             timed: BTreeMap::new(),
             under_way: 0,
             jobs: VecDeque::new(),
-            doubtful: Vec::new(),
+            unconfirmed: Vec::new(),
             versions: 0,
             links_lost: 0,
             actions: VecDeque::new(),
@@ -135,93 +136,93 @@ impl Presence {
         PresenceCounts { nodes_alive: self.nodes.alive() as u64, ..self.counts }
     }
 
-    /// How many shares, questions and beats are under way.
+    /// How many updates, queries and heartbeats are under way.
     pub(crate) fn under_way(&self) -> usize {
         self.under_way + usize::from(self.nodes.is_asking())
     }
 
-    /// Whether the hub may be told what else there is to know of a room, since it knows who is there.
+    /// Whether the hub may be told more about a room, because it knows the present users.
     pub(crate) fn is_loaded(&self, name: &RoomName) -> bool {
-        self.rooms.get(name).is_none_or(|place| place.is_loaded)
+        self.rooms.get(name).is_none_or(|entry| entry.is_loaded)
     }
 
-    /// The hub has opened a room, of which it knows nobody, whatever it has known before.
+    /// The hub has opened a room. It knows nothing of its users, whatever it was told before.
     pub(crate) fn open(&mut self, now: Duration, name: &RoomName, opening: u32) {
-        let place = self.rooms.entry(name.clone()).or_default();
-        place.is_open = true;
-        place.opening = opening;
-        self.act(now, name, |roster, _, out| roster.tell_all(out));
+        let entry = self.rooms.entry(name.clone()).or_default();
+        entry.is_open = true;
+        entry.opening = opening;
+        self.act(now, name, |presence, _, out| presence.announce_all(out));
     }
 
     pub(crate) fn close(&mut self, name: &RoomName) {
-        if let Some(place) = self.rooms.get_mut(name) {
-            place.is_open = false;
+        if let Some(entry) = self.rooms.get_mut(name) {
+            entry.is_open = false;
         }
     }
 
-    /// Whether Redis has been told that nobody is there any more.
+    /// Whether Redis knows that no user of this node is left.
     pub(crate) fn may_forget(&self, name: &RoomName) -> bool {
-        self.rooms.get(name).is_none_or(|place| place.roster.is_settled())
+        self.rooms.get(name).is_none_or(|entry| entry.presence.is_settled())
     }
 
     pub(crate) fn forget(&mut self, name: &RoomName) {
-        if let Some(place) = self.rooms.remove(name) {
-            self.counts.users_elsewhere -= place.roster.len_elsewhere() as u64;
+        if let Some(entry) = self.rooms.remove(name) {
+            self.counts.users_elsewhere -= entry.presence.len_elsewhere() as u64;
         }
     }
 
-    /// A user has come into a room here, or has gone.
+    /// A user has come into a room on this node, or has left it.
     pub(crate) fn announce(&mut self, now: Duration, name: &RoomName, change: PresenceChange) {
-        self.act(now, name, |roster, _, _| roster.change_own(change));
+        self.act(now, name, |presence, _, _| presence.change_own(change));
     }
 
-    /// The room was subscribed, perhaps again; or something of it was dropped; or it is time to compare.
+    /// The room was subscribed, or a message was dropped, or it is time to compare.
     pub(crate) fn query_soon(&mut self, now: Duration, name: &RoomName) {
-        self.act(now, name, |roster, _, _| roster.query_soon());
+        self.act(now, name, |presence, _, _| presence.query_soon());
     }
 
-    /// Another node has said something.
-    pub(crate) fn hear(&mut self, now: Duration, name: &RoomName, share: PresenceDelta) {
-        self.counts.shares_taken += 1;
-        self.act(now, name, |roster, nodes, out| roster.take_share(share, nodes, out));
+    /// Takes a delta of another node.
+    pub(crate) fn observe(&mut self, now: Duration, name: &RoomName, delta: PresenceDelta) {
+        self.counts.deltas_received += 1;
+        self.act(now, name, |presence, nodes, out| presence.apply_delta(delta, nodes, out));
     }
 
-    /// An [`PresenceAction::Ask`] is answered.
+    /// Takes the answer to a [`PresenceAction::Ask`].
     pub(crate) fn answer(&mut self, now: Duration, (name, opening): (&RoomName, u32), answer: PresenceAnswer) {
         self.under_way -= 1;
-        if self.rooms.get(name).is_some_and(|place| place.opening == opening) {
+        if self.rooms.get(name).is_some_and(|entry| entry.opening == opening) {
             let is_refused = matches!(answer, PresenceAnswer::Refused);
-            let is_mended = self.act(now, name, |roster, nodes, out| match answer {
-                PresenceAnswer::Updated(is_done) => roster.take_shared(is_done),
-                PresenceAnswer::Sets(records) => roster.take_records(now, records, nodes, out),
+            let is_mended = self.act(now, name, |presence, nodes, out| match answer {
+                PresenceAnswer::Updated(is_done) => presence.update_answered(is_done),
+                PresenceAnswer::Sets(sets) => presence.apply_sets(now, sets, nodes, out),
                 PresenceAnswer::Refused => {
-                    roster.fail(now);
+                    presence.fail(now);
                     false
                 }
             });
             self.counts.repairs += u64::from(is_mended == Some(true));
             self.load(name, is_refused);
         }
-        while self.under_way < WISHES_MAX
+        while self.under_way < REQUESTS_MAX
             && let Some(next) = self.queue.pop_front()
         {
-            if let Some(place) = self.rooms.get_mut(&next) {
-                place.is_queued = false;
+            if let Some(entry) = self.rooms.get_mut(&next) {
+                entry.is_queued = false;
             }
-            self.pump(now, &next);
+            self.send_next(now, &next);
         }
     }
 
-    /// An [`PresenceAction::Heartbeat`] is answered, or refused.
-    pub(crate) fn answer_beat(&mut self, now: Duration, heard: Option<HeartbeatReply>) {
-        match heard {
-            Some(heard) => self.nodes.answer(now, heard),
+    /// Takes the answer to a [`PresenceAction::Heartbeat`], or its failure.
+    pub(crate) fn answer_heartbeat(&mut self, now: Duration, reply: Option<HeartbeatReply>) {
+        match reply {
+            Some(reply) => self.nodes.answer(now, reply),
             None => self.nodes.fail(),
         }
         self.run_nodes(now);
         if !self.nodes.is_looking() {
-            for name in std::mem::take(&mut self.doubtful) {
-                self.act(now, &name, |roster, nodes, out| roster.confirm(nodes, out));
+            for name in std::mem::take(&mut self.unconfirmed) {
+                self.act(now, &name, |presence, nodes, out| presence.confirm(nodes, out));
                 self.load(&name, true);
             }
         }
@@ -230,19 +231,19 @@ impl Presence {
     /// Does what is due. `links_lost` counts how often a link to Redis was lost.
     pub(crate) fn handle_deadlines(&mut self, now: Duration, links_lost: u64) {
         if std::mem::replace(&mut self.links_lost, links_lost) != links_lost {
-            self.nodes.disturb(now);
+            self.nodes.link_lost(now);
         }
         self.nodes.handle_deadlines(now);
         self.run_nodes(now);
         for _ in 0..ROOMS_PER_TURN {
             let Some(entry) = self.timed.first_entry().filter(|entry| entry.key().0 <= now) else { break };
             let ((_, opening), name) = entry.remove_entry();
-            if let Some(place) = self.rooms.get_mut(&name).filter(|place| place.opening == opening) {
-                place.is_timed = false;
-                self.pump(now, &name);
+            if let Some(entry) = self.rooms.get_mut(&name).filter(|entry| entry.opening == opening) {
+                entry.is_timed = false;
+                self.send_next(now, &name);
             }
         }
-        self.run_errands(now);
+        self.run_jobs(now);
     }
 
     pub(crate) fn timeout(&self, now: Duration) -> Option<Duration> {
@@ -256,63 +257,63 @@ impl Presence {
     pub(crate) fn poll(&mut self) -> Option<PresenceAction> {
         let action = self.actions.pop_front();
         if action.is_none() {
-            // What a large set made it grow to is given back.
+            // Gives back what a large set has made it allocate.
             self.actions.shrink_to(CHANGES_PER_TURN);
         }
         action
     }
 
-    /// Hands something to a room's roster, and carries out what follows from it.
+    /// Hands something to a room, and carries out what follows.
     fn act<R>(
         &mut self,
         now: Duration,
         name: &RoomName,
         act: impl FnOnce(&mut RoomPresence, &mut Nodes, &mut Vec<PresenceChange>) -> R,
     ) -> Option<R> {
-        let place = self.rooms.get_mut(name)?;
-        let before = place.roster.len_elsewhere() as u64;
-        let result = act(&mut place.roster, &mut self.nodes, &mut self.changes);
-        self.counts.users_elsewhere += place.roster.len_elsewhere() as u64;
+        let entry = self.rooms.get_mut(name)?;
+        let before = entry.presence.len_elsewhere() as u64;
+        let result = act(&mut entry.presence, &mut self.nodes, &mut self.changes);
+        self.counts.users_elsewhere += entry.presence.len_elsewhere() as u64;
         self.counts.users_elsewhere -= before;
         let changes = self.changes.drain(..);
-        if place.is_open {
+        if entry.is_open {
             self.actions.extend(changes.map(|change| PresenceAction::Tell(name.clone(), change)));
         } else {
             drop(changes);
         }
         self.changes.shrink_to(CHANGES_PER_TURN);
-        self.pump(now, name);
+        self.send_next(now, name);
         self.run_nodes(now);
         Some(result)
     }
 
-    /// Sees whether a room is loaded now. `is_enough`: it is, whatever is missing.
+    /// Marks a room as loaded, if it is. With `is_enough` it is, whatever is missing.
     fn load(&mut self, name: &RoomName, is_enough: bool) {
-        let Some(place) = self.rooms.get_mut(name).filter(|place| !place.is_loaded) else { return };
-        if !is_enough && !place.roster.is_loaded() {
+        let Some(entry) = self.rooms.get_mut(name).filter(|entry| !entry.is_loaded) else { return };
+        if !is_enough && !entry.presence.is_loaded() {
             return;
         }
-        if !is_enough && place.roster.has_unknown() && self.nodes.is_looking() {
-            return self.doubtful.push(name.clone());
+        if !is_enough && entry.presence.has_unknown() && self.nodes.is_looking() {
+            return self.unconfirmed.push(name.clone());
         }
-        place.is_loaded = true;
+        entry.is_loaded = true;
         self.actions.push_back(PresenceAction::Loaded(name.clone()));
     }
 
-    /// Lets a room ask what it wants to, when it is time and its turn.
-    fn pump(&mut self, now: Duration, name: &RoomName) {
-        let Some(place) = self.rooms.get_mut(name) else { return };
-        let Some(at) = place.roster.next() else { return };
+    /// Sends the next request of a room, once it is time and its turn.
+    fn send_next(&mut self, now: Duration, name: &RoomName) {
+        let Some(entry) = self.rooms.get_mut(name) else { return };
+        let Some(at) = entry.presence.next() else { return };
         if at > now {
-            if !std::mem::replace(&mut place.is_timed, true) {
-                self.timed.insert((at, place.opening), name.clone());
+            if !std::mem::replace(&mut entry.is_timed, true) {
+                self.timed.insert((at, entry.opening), name.clone());
             }
             return;
         }
-        if self.under_way >= WISHES_MAX {
-            if !std::mem::replace(&mut place.is_queued, true) {
-                // Somebody waits for a room that is not loaded.
-                if place.is_loaded {
+        if self.under_way >= REQUESTS_MAX {
+            if !std::mem::replace(&mut entry.is_queued, true) {
+                // A client waits for a room that is not loaded.
+                if entry.is_loaded {
                     self.queue.push_back(name.clone());
                 } else {
                     self.queue.push_front(name.clone());
@@ -320,10 +321,10 @@ impl Presence {
             }
             return;
         }
-        let Some(wish) = place.roster.poll(now, &mut self.versions) else { return };
-        self.counts.shares_sent += u64::from(matches!(wish, PresenceRequest::Update { .. }));
+        let Some(request) = entry.presence.poll(now, &mut self.versions) else { return };
+        self.counts.updates_sent += u64::from(matches!(request, PresenceRequest::Update { .. }));
         self.under_way += 1;
-        self.actions.push_back(PresenceAction::Ask { room: name.clone(), opening: place.opening, wish });
+        self.actions.push_back(PresenceAction::Ask { room: name.clone(), opening: entry.opening, request });
     }
 
     fn run_nodes(&mut self, now: Duration) {
@@ -331,31 +332,31 @@ impl Presence {
             let (task, rooms) = match change {
                 NodeChange::Alive(_) => (JobKind::Confirm, self.rooms_where(RoomPresence::has_unknown)),
                 NodeChange::Gone(node) => {
-                    let rooms = self.rooms_where(|roster| roster.knows(&node));
+                    let rooms = self.rooms_where(|presence| presence.knows(&node));
                     (JobKind::Drop(node), rooms)
                 }
-                NodeChange::Returned(node) => (JobKind::RemoveTombstone(node), self.rooms_where(|_| true)),
+                NodeChange::Returned(node) => (JobKind::Revive(node), self.rooms_where(|_| true)),
                 NodeChange::Forgotten => {
                     self.nodes.raise_floor(self.versions + 1);
-                    (JobKind::SayAgain, self.rooms_where(RoomPresence::has_own))
+                    (JobKind::Resend, self.rooms_where(RoomPresence::has_own))
                 }
             };
             if !rooms.is_empty() {
                 self.jobs.push_back(BackgroundJob { task, rooms });
             }
         }
-        if let Some(beat) = self.nodes.poll_beat(now) {
-            self.actions.push_back(PresenceAction::Heartbeat(beat));
+        if let Some(heartbeat) = self.nodes.poll_heartbeat(now) {
+            self.actions.push_back(PresenceAction::Heartbeat(heartbeat));
         }
     }
 
     fn rooms_where(&self, mut wanted: impl FnMut(&RoomPresence) -> bool) -> Vec<RoomName> {
-        let rooms = self.rooms.iter().filter(|(_, place)| wanted(&place.roster));
+        let rooms = self.rooms.iter().filter(|(_, entry)| wanted(&entry.presence));
         rooms.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Goes on with what concerns many rooms, as far as a turn may.
-    fn run_errands(&mut self, now: Duration) {
+    /// Continues background jobs, as far as a turn allows.
+    fn run_jobs(&mut self, now: Duration) {
         let most = self.actions.len() + CHANGES_PER_TURN;
         for _ in 0..ROOMS_PER_TURN {
             let left = most.saturating_sub(self.actions.len());
@@ -365,21 +366,21 @@ impl Presence {
                 continue;
             };
             let task = job.task.clone();
-            let is_done = self.act(now, &name, |roster, nodes, out| match task {
+            let is_done = self.act(now, &name, |presence, nodes, out| match task {
                 JobKind::Confirm => {
-                    roster.confirm(nodes, out);
+                    presence.confirm(nodes, out);
                     true
                 }
-                // It has come back meanwhile, and what it said was taken all the while.
-                JobKind::Drop(node) if nodes.counts(&node) && !roster.is_draining(&node) => true,
-                JobKind::Drop(node) => roster.drain(&node, left, nodes, out),
-                JobKind::RemoveTombstone(node) => {
-                    roster.remove_tombstone(&node);
-                    roster.confirm(nodes, out);
+                // The node has come back, and its deltas were applied all the time.
+                JobKind::Drop(node) if nodes.counts(&node) && !presence.is_draining(&node) => true,
+                JobKind::Drop(node) => presence.drain(&node, left, nodes, out),
+                JobKind::Revive(node) => {
+                    presence.remove_tombstone(&node);
+                    presence.confirm(nodes, out);
                     true
                 }
-                JobKind::SayAgain => {
-                    roster.say_again();
+                JobKind::Resend => {
+                    presence.resend();
                     true
                 }
             });

@@ -1,9 +1,12 @@
-//! Which nodes live, told by their beats. Sans-IO.
+//! Which nodes are alive, according to their heartbeats. Sans-IO.
 //!
-//! Every node writes a number of its own six times a lease, and reads everybody's with the answer. A number that stands still for
-//! four of our own answered beats is a dead node's. No clock of another machine is looked at, and while Redis is away no beat
-//! is answered, so that nobody dies of it. The loop contract in one sentence: *send what [`Nodes::poll_beat`] has, hand in the
-//! answer, carry out what [`Nodes::poll_change`] says, come back within [`Nodes::timeout`].*
+//! Each node writes a number six times per lease, and reads those of all nodes with the answer. A
+//! node is dead if its number has not changed during four of our own answered heartbeats. No
+//! clock of another machine is read. While Redis is away no heartbeat is answered, so nobody is
+//! declared dead for that.
+//!
+//! The loop contract in one sentence: *send what [`Nodes::poll_heartbeat`] returns, hand in the
+//! answer, carry out what [`Nodes::poll_change`] returns, come back within [`Nodes::timeout`].*
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -11,26 +14,28 @@ use std::time::Duration;
 
 use smol_str::{SmolStr, format_smolstr};
 
-const BEATS_PER_LEASE: u32 = 6;
+const HEARTBEATS_PER_LEASE: u32 = 6;
 
-/// So many beats of ours must find a number unmoved: with the one in which it may just have moved, 5/6 of a lease.
-const UNMOVED_MAX: u32 = 4;
+/// How many of our heartbeats have to find a number unchanged. With the interval in which it may
+/// just have changed, this is 5/6 of a lease.
+const UNCHANGED_MAX: u32 = 4;
 
-/// How long nobody is declared dead after a link of ours was lost: whatever cut it may have cut the others', and they need so long
-/// to connect again (their backoff is 5 s at most, connecting 3 s).
-const SETTLE: Duration = Duration::from_secs(10);
+/// How long nobody is declared dead after a link of ours was lost. The cause may have cut the
+/// links of other nodes, too, and they need this long to reconnect (at most 5 s of backoff and 3
+/// s to connect).
+const SETTLE_AFTER: Duration = Duration::from_secs(10);
 
-/// What a node writes instead of its number when it ends.
+/// What a node that leaves writes in place of its number.
 pub(crate) const LEFT: &str = "left";
 
-/// KeyNames a process for as long as it runs; never used twice.
+/// Identifies a process while it runs. Never used twice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NodeId(SmolStr);
 
 impl Heartbeat {
-    /// The last one of a node that ends.
+    /// The last heartbeat of a node.
     pub(crate) fn leave() -> Self {
-        Self { says: Some(LEFT.into()), said: SmolStr::default(), remove: Vec::new() }
+        Self { text: Some(LEFT.into()), last_text: SmolStr::default(), remove: Vec::new() }
     }
 }
 
@@ -50,58 +55,60 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// What Redis is to be told, and asked who else is there.
+/// A heartbeat: what Redis is told. The answer contains the heartbeats of all nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Heartbeat {
-    /// What we say; without it, this is only a look.
-    pub(crate) says: Option<SmolStr>,
-    /// What we have said before, if Redis has forgotten nothing.
-    pub(crate) said: SmolStr,
-    /// Nodes to be removed, if they still say this.
+    /// What this node writes. `None` only queries the other nodes.
+    pub(crate) text: Option<SmolStr>,
+    /// What this node wrote last. Redis has it unless it lost data.
+    pub(crate) last_text: SmolStr,
+    /// Nodes to remove, if this is still what they wrote last.
     pub(crate) remove: Vec<(NodeId, SmolStr)>,
 }
 
-/// What Redis answers.
+/// The answer to a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeartbeatReply {
-    /// Whether it was what we have said before.
+    /// Whether Redis had our last heartbeat.
     pub(crate) is_remembered: bool,
-    /// What everybody says, ourselves included.
+    /// What all nodes wrote last, this one included.
     pub(crate) all: Vec<(NodeId, SmolStr)>,
 }
 
-/// What follows for the rooms.
+/// A consequence for the rooms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NodeChange {
-    /// A node that something was heard from before lives.
+    /// A node that was mentioned before is alive.
     Alive(NodeId),
-    /// A node is dead, or has left and its users' grace is over.
+    /// A node is dead, or has left and the grace of its users is over.
     Gone(NodeId),
-    /// A node that was taken for dead here alone lives: it does not know, so it has to be asked for.
+    /// A node that was taken for dead by this node only is alive. It does not know about that, so
+    /// its sets have to be queried.
     Returned(NodeId),
-    /// Redis has forgotten us, or the others took us for dead.
+    /// Redis has lost our heartbeat, or other nodes took us for dead.
     Forgotten,
 }
 
-/// What is to be thought of whom a node says to be present there.
+/// Whether the users of a node count as present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Liveness {
-    /// They are.
-    PresenceCounts,
-    /// Nobody knows the node yet.
+    /// They do.
+    Alive,
+    /// The node is not known yet.
     Unknown,
-    /// They were.
-    Gone,
+    /// They do not any more.
+    Dead,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PeerState {
-    /// It was mentioned in a room, and perhaps taken for dead before; Redis has not named it since.
+    /// It was mentioned in a room; Redis has not named it since. It may have been taken for dead
+    /// before.
     Mentioned {
         was_gone: bool,
     },
     Alive,
-    /// It has left; its users may come back elsewhere until then.
+    /// It has left. Until then its users may come back on another node.
     Leaving {
         until: Duration,
     },
@@ -111,11 +118,11 @@ enum PeerState {
 #[derive(Debug)]
 struct Peer {
     state: PeerState,
-    /// What it last said.
+    /// What it wrote last.
     text: SmolStr,
-    unmoved: u32,
-    /// Whether the answer to a beat of ours named it. If it is not named any more though the beat is remembered, somebody has
-    /// removed it.
+    unchanged: u32,
+    /// Whether the answer to our last remembered heartbeat named it. If the next one does not,
+    /// another node has removed it.
     was_named: bool,
     /// Whether the last answer named it.
     is_named: bool,
@@ -126,11 +133,11 @@ impl Peer {
         has_left(&self.text)
     }
 
-    fn number(&self, place: usize) -> Option<u64> {
-        self.text.split(' ').nth(place)?.parse().ok()
+    fn number(&self, entry: usize) -> Option<u64> {
+        self.text.split(' ').nth(entry)?.parse().ok()
     }
 
-    /// The lease of its own, which decides how often it beats.
+    /// Its own lease, which decides how often it sends heartbeats.
     fn lease(&self) -> Option<Duration> {
         self.number(1).map(Duration::from_millis)
     }
@@ -140,10 +147,10 @@ fn has_left(text: &str) -> bool {
     text.split(' ').next() == Some(LEFT)
 }
 
-/// A beat under way.
+/// A heartbeat under way.
 #[derive(Debug)]
 struct InFlight {
-    says: Option<SmolStr>,
+    text: Option<SmolStr>,
     is_looked_for: bool,
 }
 
@@ -154,11 +161,11 @@ pub(crate) struct Nodes {
     lease: Duration,
     grace: Duration,
     others: BTreeMap<NodeId, Peer>,
-    beats: u64,
-    /// Our sets of lower versions are void.
+    heartbeats: u64,
+    /// Versions of our sets below this one are void.
     floor: u64,
-    /// What Redis last had of us.
-    said: SmolStr,
+    /// What Redis last had of this node.
+    last_text: SmolStr,
     next_at: Duration,
     settled_at: Duration,
     sent: Option<InFlight>,
@@ -168,16 +175,17 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// `lease` is how long a node may be silent, `grace` how long the users of one that has left count on.
+    /// `lease` is how long a node may be silent, `grace` how long users of a node that has left
+    /// still count.
     pub(crate) fn new(own: NodeId, lease: Duration, grace: Duration) -> Self {
         Self {
             own,
             lease,
             grace,
             others: BTreeMap::new(),
-            beats: 0,
+            heartbeats: 0,
             floor: 0,
-            said: SmolStr::default(),
+            last_text: SmolStr::default(),
             next_at: Duration::ZERO,
             settled_at: Duration::ZERO,
             sent: None,
@@ -187,16 +195,16 @@ impl Nodes {
         }
     }
 
-    /// How many nodes live, this one included.
+    /// The number of nodes that are alive, this one included.
     pub(crate) fn alive(&self) -> usize {
         1 + self.others.values().filter(|node| node.state == PeerState::Alive).count()
     }
 
-    /// What is thought of a node. One that nobody has heard of is looked for at once.
+    /// Whether the users of a node count. A node that is not known is queried for at once.
     pub(crate) fn liveness(&mut self, node: &NodeId) -> Liveness {
         match self.others.get(node).map(|node| node.state) {
-            Some(PeerState::Alive | PeerState::Leaving { .. }) => Liveness::PresenceCounts,
-            Some(PeerState::Gone) => Liveness::Gone,
+            Some(PeerState::Alive | PeerState::Leaving { .. }) => Liveness::Alive,
+            Some(PeerState::Gone) => Liveness::Dead,
             Some(PeerState::Mentioned { .. }) => Liveness::Unknown,
             None => {
                 self.insert(node, PeerState::Mentioned { was_gone: false }, SmolStr::default());
@@ -206,60 +214,60 @@ impl Nodes {
         }
     }
 
-    /// All our sets are said again, in versions from `floor` on. What Redis may still have of older ones, perhaps of rooms that
-    /// are not open here any more, is not true.
+    /// All our sets are sent again, in versions from `floor` on. Older sets in Redis, perhaps of
+    /// rooms that are not open here any more, are void.
     pub(crate) fn raise_floor(&mut self, floor: u64) {
         self.floor = floor;
     }
 
-    /// The lowest version of a set of a node's that is true.
+    /// The lowest valid version of a node's sets.
     pub(crate) fn floor(&self, node: &NodeId) -> u64 {
         self.others.get(node).and_then(|node| node.number(2)).unwrap_or(0)
     }
 
-    /// Whether whom a node has count.
+    /// Whether the users of a node count.
     pub(crate) fn counts(&self, node: &NodeId) -> bool {
         self.others.get(node).is_some_and(|node| matches!(node.state, PeerState::Alive | PeerState::Leaving { .. }))
     }
 
-    /// A node has just spoken in a room. If it was taken for dead it is looked for again.
-    pub(crate) fn hear_from(&mut self, node: &NodeId) {
+    /// A node has published something. If it was taken for dead, it is looked for again.
+    pub(crate) fn node_spoke(&mut self, node: &NodeId) {
         if let Some(node) = self.others.get_mut(node)
             && node.state == PeerState::Gone
             && !node.has_left()
         {
             node.state = PeerState::Mentioned { was_gone: true };
-            node.unmoved = 0;
+            node.unchanged = 0;
             self.wants_look = true;
         }
     }
 
-    /// Whether a node that was mentioned is still being looked for.
+    /// Whether a mentioned node is still being looked for.
     pub(crate) fn is_looking(&self) -> bool {
         self.wants_look || self.sent.as_ref().is_some_and(|sent| sent.is_looked_for)
     }
 
-    /// Whether a beat is under way.
+    /// Whether a heartbeat is under way.
     pub(crate) fn is_asking(&self) -> bool {
         self.sent.is_some()
     }
 
-    /// A link of ours was lost.
-    pub(crate) fn disturb(&mut self, now: Duration) {
-        self.settled_at = now + SETTLE;
+    /// A link to Redis was lost.
+    pub(crate) fn link_lost(&mut self, now: Duration) {
+        self.settled_at = now + SETTLE_AFTER;
     }
 
     pub(crate) fn timeout(&self, now: Duration) -> Option<Duration> {
         let wants_look = self.wants_look || !self.remove.is_empty();
-        let beat = self.sent.is_none().then_some(if wants_look { now } else { self.next_at });
+        let heartbeat = self.sent.is_none().then_some(if wants_look { now } else { self.next_at });
         let untils = self.others.values().filter_map(|node| match node.state {
             PeerState::Leaving { until } => Some(until),
             _ => None,
         });
-        untils.chain(beat).min().map(|at| at.saturating_sub(now))
+        untils.chain(heartbeat).min().map(|at| at.saturating_sub(now))
     }
 
-    /// UserSet of nodes that have left do not count any more after the grace.
+    /// After the grace, users of nodes that have left do not count any more.
     pub(crate) fn handle_deadlines(&mut self, now: Duration) {
         for (id, node) in &mut self.others {
             if matches!(node.state, PeerState::Leaving { until } if until <= now) {
@@ -269,51 +277,52 @@ impl Nodes {
         }
     }
 
-    /// What is to be sent now; each is to be answered by [`Nodes::answer`] or [`Nodes::fail`] before there is another.
-    pub(crate) fn poll_beat(&mut self, now: Duration) -> Option<Heartbeat> {
+    /// The next heartbeat. Each has to be followed by [`Nodes::answer`] or [`Nodes::fail`] before
+    /// there is another.
+    pub(crate) fn poll_heartbeat(&mut self, now: Duration) -> Option<Heartbeat> {
         if self.sent.is_some() {
             return None;
         }
-        let says = if now >= self.next_at {
-            self.next_at = now + self.lease / BEATS_PER_LEASE;
-            self.beats += 1;
-            Some(format_smolstr!("{} {} {}", self.beats, self.lease.as_millis(), self.floor))
+        let text = if now >= self.next_at {
+            self.next_at = now + self.lease / HEARTBEATS_PER_LEASE;
+            self.heartbeats += 1;
+            Some(format_smolstr!("{} {} {}", self.heartbeats, self.lease.as_millis(), self.floor))
         } else if self.wants_look || !self.remove.is_empty() {
             None
         } else {
             return None;
         };
-        self.sent = Some(InFlight { says: says.clone(), is_looked_for: std::mem::take(&mut self.wants_look) });
-        Some(Heartbeat { says, said: self.said.clone(), remove: std::mem::take(&mut self.remove) })
+        self.sent = Some(InFlight { text: text.clone(), is_looked_for: std::mem::take(&mut self.wants_look) });
+        Some(Heartbeat { text, last_text: self.last_text.clone(), remove: std::mem::take(&mut self.remove) })
     }
 
-    /// Redis did not take it. The next one is due when it is.
+    /// Redis did not accept it. The next one goes at its usual time.
     pub(crate) fn fail(&mut self) {
         self.sent = None;
     }
 
-    pub(crate) fn answer(&mut self, now: Duration, heard: HeartbeatReply) {
+    pub(crate) fn answer(&mut self, now: Duration, reply: HeartbeatReply) {
         let Some(sent) = self.sent.take() else { return };
-        if !heard.is_remembered {
-            // What Redis forgets is nobody's silence.
-            self.others.values_mut().for_each(|node| (node.was_named, node.unmoved) = (false, 0));
+        if !reply.is_remembered {
+            // If Redis has lost data, nobody was silent.
+            self.others.values_mut().for_each(|node| (node.was_named, node.unchanged) = (false, 0));
             self.changes.push_back(NodeChange::Forgotten);
-            if sent.says.is_none() {
+            if sent.text.is_none() {
                 self.next_at = now;
             }
         }
-        let is_beat = sent.says.is_some();
-        self.said = SmolStr::default();
+        let is_heartbeat = sent.text.is_some();
+        self.last_text = SmolStr::default();
         self.others.values_mut().for_each(|node| node.is_named = false);
-        for (id, text) in heard.all {
+        for (id, text) in reply.all {
             if id == self.own {
-                self.said = text;
+                self.last_text = text;
             } else {
-                self.hear(now, &id, text, is_beat);
+                self.observe(now, &id, text, is_heartbeat);
             }
         }
-        self.judge(now, is_beat);
-        if is_beat && heard.is_remembered {
+        self.update_liveness(now, is_heartbeat);
+        if is_heartbeat && reply.is_remembered {
             self.others.values_mut().for_each(|node| node.was_named = node.is_named);
         }
     }
@@ -323,18 +332,18 @@ impl Nodes {
     }
 
     fn insert(&mut self, id: &NodeId, state: PeerState, text: SmolStr) {
-        let node = Peer { state, text, unmoved: 0, was_named: false, is_named: true };
+        let node = Peer { state, text, unchanged: 0, was_named: false, is_named: true };
         self.others.insert(id.clone(), node);
     }
 
-    fn hear(&mut self, now: Duration, id: &NodeId, text: SmolStr, is_beat: bool) {
+    fn observe(&mut self, now: Duration, id: &NodeId, text: SmolStr, is_heartbeat: bool) {
         let has_left = has_left(&text);
         let Some(node) = self.others.get_mut(id) else {
             return self.insert(id, if has_left { PeerState::Gone } else { PeerState::Alive }, text);
         };
         node.is_named = true;
         let has_moved = node.text != text;
-        node.unmoved = if has_moved { 0 } else { node.unmoved + u32::from(is_beat) };
+        node.unchanged = if has_moved { 0 } else { node.unchanged + u32::from(is_heartbeat) };
         node.text = text;
         let change = match node.state {
             PeerState::Mentioned { .. } if has_left => Some((PeerState::Gone, Some(NodeChange::Gone(id.clone())))),
@@ -352,8 +361,8 @@ impl Nodes {
         }
     }
 
-    /// Decides who is dead.
-    fn judge(&mut self, now: Duration, is_beat: bool) {
+    /// Decides which nodes are dead.
+    fn update_liveness(&mut self, now: Duration, is_heartbeat: bool) {
         let (own_lease, is_settled) = (self.lease, now >= self.settled_at);
         let (changes, remove) = (&mut self.changes, &mut self.remove);
         self.others.retain(|id, node| {
@@ -361,13 +370,13 @@ impl Nodes {
                 if node.state == PeerState::Gone {
                     return false;
                 }
-                node.unmoved += u32::from(is_beat);
+                node.unchanged += u32::from(is_heartbeat);
             }
-            // Somebody who saw it before us found it dead.
+            // Another node saw it before, and found it dead.
             let is_removed = !node.is_named && node.was_named;
-            // Who beats less often than we do is given the time.
+            // A node that sends heartbeats less often than this one gets the time.
             let slower = node.lease().unwrap_or(own_lease).as_millis().div_ceil(own_lease.as_millis().max(1)) as u32;
-            let is_silent = is_settled && node.unmoved >= UNMOVED_MAX.saturating_mul(slower.max(1));
+            let is_silent = is_settled && node.unchanged >= UNCHANGED_MAX.saturating_mul(slower.max(1));
             match node.state {
                 PeerState::Alive | PeerState::Mentioned { .. } if is_silent || is_removed => {
                     if node.state == PeerState::Alive {
@@ -379,9 +388,9 @@ impl Nodes {
                         remove.push((id.clone(), node.text.clone()));
                     }
                 }
-                // It stays for as long as anybody may not have seen it yet.
-                PeerState::Gone if node.has_left() && node.unmoved < BEATS_PER_LEASE => {}
-                PeerState::Gone if is_beat => remove.push((id.clone(), node.text.clone())),
+                // It stays until all nodes have seen it.
+                PeerState::Gone if node.has_left() && node.unchanged < HEARTBEATS_PER_LEASE => {}
+                PeerState::Gone if is_heartbeat => remove.push((id.clone(), node.text.clone())),
                 _ => {}
             }
             true

@@ -1,26 +1,32 @@
-//! Who is present in one room: here, as Redis has been told or is to be, and on other nodes, as they have said. Sans-IO.
+//! The present users of one room: those on this node, with what Redis knows about them, and those
+//! on other nodes. Sans-IO.
 //!
-//! Every node owns the set of users that are present on it; nobody else changes it. It gives each change a version, and the others
-//! hold replicas: a [`PresenceDelta`] is applied if it continues the version that is held, and what does not is asked for. So a lost,
-//! doubled or late share does no harm, and a whole set that is said again repairs whatever Redis has lost. The loop contract in one
-//! sentence: *hand in what happened, tell the hub the changes, ask what [`RoomPresence::poll`] wants when [`RoomPresence::next`] says.*
+//! Each node owns the set of users on it, and is the only one to change it. Each change has a
+//! version. The other nodes hold replicas: a [`PresenceDelta`] is applied if its base is the
+//! version of the replica; otherwise the set is queried. So a lost, repeated or late delta does
+//! no harm, and sending a whole set again repairs whatever Redis has lost.
+//!
+//! The loop contract in one sentence: *hand in what happened, tell the hub the changes, send what
+//! [`RoomPresence::poll`] returns when [`RoomPresence::next`] says.*
+
+use std::time::Duration;
 
 use super::delta::{Name, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
 use super::local_users::LocalUsers;
 use super::nodes::{Liveness, NodeId, Nodes};
-use std::time::Duration;
-
 use crate::bus::message::PresenceChange;
 use crate::id::UserId;
 use crate::protocol::PresenceStatus;
 
-/// Changes of shares that wait for an answer; beyond them they are dropped and asked for.
-const HELD_MAX: usize = 4096;
+/// Changes in deltas that wait for an answer. Beyond it, deltas are dropped and their set is
+/// queried.
+const WAITING_CHANGES_MAX: usize = 4096;
 
-/// How long a room rests after Redis refused something.
-const REST: Duration = Duration::from_secs(1);
+/// How long a room waits after Redis refused a request.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How long Redis may not know a living node's set before it counts as empty: the node itself has noticed twice by then.
+/// How long Redis may lack the set of a living node before it counts as empty. By then that node
+/// has compared it twice.
 const MISSING_MAX: Duration = Duration::from_secs(120);
 
 /// The set of another node.
@@ -30,7 +36,7 @@ struct Replica {
     version: u64,
     users: UserSet,
     phase: ReplicaState,
-    /// Since when Redis does not know it.
+    /// Since when Redis lacks it.
     missing_since: Option<Duration>,
 }
 
@@ -38,28 +44,29 @@ struct Replica {
 enum ReplicaState {
     /// Its users count.
     Counted,
-    /// Nobody knows yet whether the node lives.
+    /// It is not known yet whether the node is alive.
     Waiting,
-    /// The node is dead, and its users are told to be gone, some at a time. `is_heard`: something was heard from it meanwhile.
+    /// The node is dead, and its users are removed in portions. `is_heard`: the node has
+    /// published something since.
     Draining { is_heard: bool },
 }
 
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct RoomPresence {
-    own: LocalUsers,
+    local: LocalUsers,
     replicas: Vec<Replica>,
-    /// Shares that wait for an answer.
-    held: Vec<PresenceDelta>,
-    held_changes: usize,
+    /// Deltas that wait for an answer.
+    waiting_deltas: Vec<PresenceDelta>,
+    waiting_changes: usize,
     /// Dead nodes whose sets are to be removed, if they still have this version.
     tombstones: Vec<(NodeId, u64)>,
-    wants_who: bool,
-    who_at: Duration,
+    wants_query: bool,
+    query_at: Duration,
     is_loaded: bool,
-    /// What was asked and is not answered.
+    /// The request under way.
     under_way: Option<RequestKind>,
-    /// What was asked last.
+    /// The last request.
     last: Option<RequestKind>,
 }
 
@@ -70,14 +77,14 @@ enum RequestKind {
 }
 
 impl RoomPresence {
-    /// Whether Redis was asked and has told all of it.
+    /// Whether Redis was queried and has answered completely.
     pub(crate) fn is_loaded(&self) -> bool {
         self.is_loaded
     }
 
-    /// Whether Redis has been told all of the own set, and nothing is under way.
+    /// Whether Redis knows all of the local users, and no request is under way.
     pub(crate) fn is_settled(&self) -> bool {
-        self.under_way.is_none() && !self.own.wants_to_share()
+        self.under_way.is_none() && !self.local.wants_update()
     }
 
     /// How many users the replicas have.
@@ -98,61 +105,62 @@ impl RoomPresence {
     }
 
     pub(crate) fn has_own(&self) -> bool {
-        self.own.version > 0
+        self.local.version > 0
     }
 
-    /// All users that are on other nodes, as for somebody who has forgotten them.
-    pub(crate) fn tell_all(&self, out: &mut Vec<PresenceChange>) {
+    /// Announces all users on other nodes, to a hub that knows none.
+    pub(crate) fn announce_all(&self, out: &mut Vec<PresenceChange>) {
         for (index, replica) in
             self.replicas.iter().enumerate().filter(|(_, replica)| replica.phase != ReplicaState::Waiting)
         {
             let earlier = &self.replicas[..index];
             let is_told = |user: &UserId| earlier.iter().any(|other| counts(other, user));
-            let untold = replica.users.iter().filter(|(user, _)| !is_told(user));
-            out.extend(untold.map(|(user, name)| online(user, name)));
+            let unsent = replica.users.iter().filter(|(user, _)| !is_told(user));
+            out.extend(unsent.map(|(user, name)| online(user, name)));
         }
     }
 
-    /// A user has come here, or has gone.
+    /// A user has come to this node, or has left it.
     pub(crate) fn change_own(&mut self, change: PresenceChange) {
-        let whereabouts = match change.status {
+        let state = match change.status {
             PresenceStatus::Online => UserState::Here(change.name),
             PresenceStatus::Offline => UserState::Gone,
         };
-        self.own.change(change.user, whereabouts);
+        self.local.change(change.user, state);
     }
 
-    /// Redis has forgotten this node, or the others have: the whole set is to be said again.
-    pub(crate) fn say_again(&mut self) {
-        self.own.is_doubted |= self.own.version > 0;
+    /// Redis or the other nodes have forgotten this node: the whole set has to be sent again.
+    pub(crate) fn resend(&mut self) {
+        self.local.needs_resend |= self.local.version > 0;
     }
 
     /// Something may have been missed.
     pub(crate) fn query_soon(&mut self) {
-        self.wants_who = true;
+        self.wants_query = true;
     }
 
-    /// When something is to be asked, if at all.
+    /// When the next request is due, if there is one.
     pub(crate) fn next(&self) -> Option<Duration> {
         if self.under_way.is_some() {
             return None;
         }
-        let who = self.wants_who.then_some(self.who_at);
-        let share = self.own.wants_to_share().then_some(self.own.at);
-        who.into_iter().chain(share).min()
+        let who = self.wants_query.then_some(self.query_at);
+        let delta = self.local.wants_update().then_some(self.local.at);
+        who.into_iter().chain(delta).min()
     }
 
-    /// What is to be asked now; it is to be answered by one of the following three before there is another. `versions`
-    /// counts those of all rooms, so that a room which is opened again does not begin anew.
+    /// The next request. It has to be answered by one of the following three methods before there
+    /// is another. `versions` counts the versions of all rooms, so that a room that is opened
+    /// again continues.
     pub(crate) fn poll(&mut self, now: Duration, versions: &mut u64) -> Option<PresenceRequest> {
         if self.under_way.is_some() {
             return None;
         }
-        let wants_share = self.own.wants_to_share() && self.own.at <= now;
-        // They take turns, so that a room in which much is amiss still says what happens here.
-        if self.wants_who && self.who_at <= now && !(wants_share && self.last == Some(RequestKind::Query)) {
+        let wants_share = self.local.wants_update() && self.local.at <= now;
+        // They alternate, so that a room with many queries still announces its own changes.
+        if self.wants_query && self.query_at <= now && !(wants_share && self.last == Some(RequestKind::Query)) {
             self.begin(RequestKind::Query);
-            self.wants_who = false;
+            self.wants_query = false;
             let known = self.replicas.iter().map(|replica| (replica.node.clone(), replica.version));
             return Some(PresenceRequest::Query {
                 known: known.collect(),
@@ -162,41 +170,42 @@ impl RoomPresence {
         wants_share.then(|| {
             self.begin(RequestKind::Update);
             *versions += 1;
-            self.own.share(now, *versions)
+            self.local.next_update(now, *versions)
         })
     }
 
-    /// Whether Redis has taken a share; if not, it did not have what the share continues. Says whether that has to be mended.
-    pub(crate) fn take_shared(&mut self, is_done: bool) -> bool {
+    /// Takes the answer to an update: whether Redis had its base. Returns whether the whole set
+    /// has to be sent again.
+    pub(crate) fn update_answered(&mut self, is_done: bool) -> bool {
         self.under_way = None;
-        self.own.is_doubted |= !is_done;
+        self.local.needs_resend |= !is_done;
         !is_done
     }
 
-    /// Redis refused what was asked last.
+    /// Redis refused the last request.
     pub(crate) fn fail(&mut self, now: Duration) {
         match self.under_way.take() {
-            Some(RequestKind::Query) => (self.wants_who, self.who_at) = (true, now + REST),
-            Some(RequestKind::Update) => (self.own.is_doubted, self.own.at) = (true, now + REST),
+            Some(RequestKind::Query) => (self.wants_query, self.query_at) = (true, now + RETRY_AFTER),
+            Some(RequestKind::Update) => (self.local.needs_resend, self.local.at) = (true, now + RETRY_AFTER),
             None => {}
         }
     }
 
-    /// The sets that Redis has. Says whether the own has to be mended.
-    pub(crate) fn take_records(
+    /// Takes the sets that Redis has. Returns whether the own set has to be sent again.
+    pub(crate) fn apply_sets(
         &mut self,
         now: Duration,
-        records: NodeSets,
+        sets: NodeSets,
         nodes: &mut Nodes,
         out: &mut Vec<PresenceChange>,
     ) -> bool {
         self.under_way = None;
-        let must_mend = self.own.compare(records.own);
-        // What Redis has brought back from an old copy is not true, however much it looks like it.
+        let must_mend = self.local.compare(sets.local);
+        // Redis may have restored them from an old copy.
         let others: Vec<NodeSet> =
-            records.others.into_iter().filter(|record| record.version >= nodes.floor(&record.node)).collect();
+            sets.others.into_iter().filter(|set| set.version >= nodes.floor(&set.node)).collect();
         for index in (0..self.replicas.len()).rev() {
-            let is_there = others.iter().any(|record| record.node == self.replicas[index].node);
+            let is_there = others.iter().any(|set| set.node == self.replicas[index].node);
             let replica = &mut self.replicas[index];
             if is_there {
                 replica.missing_since = None;
@@ -211,58 +220,60 @@ impl RoomPresence {
             let is_newer = self.find(&node).is_none_or(|index| self.replicas[index].version < version);
             match users {
                 Some(users) if is_newer => self.set(node, version, users, nodes, out),
-                None if is_newer => self.wants_who = true,
+                None if is_newer => self.wants_query = true,
                 _ => {}
             }
         }
-        self.is_loaded |= !self.wants_who;
-        self.held_changes = 0;
-        for share in std::mem::take(&mut self.held) {
-            self.take_share(share, nodes, out);
+        self.is_loaded |= !self.wants_query;
+        self.waiting_changes = 0;
+        for delta in std::mem::take(&mut self.waiting_deltas) {
+            self.apply_delta(delta, nodes, out);
         }
         must_mend
     }
 
-    /// Another node has said something.
-    pub(crate) fn take_share(&mut self, share: PresenceDelta, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
-        let PresenceDelta { node, base, version, .. } = &share;
-        nodes.hear_from(node);
-        let held = self.find(node).map(|index| (index, self.replicas[index].version));
-        match (held, &share.changes) {
-            (Some((_, held)), _) if *version <= held => {}
+    /// Takes a delta of another node.
+    pub(crate) fn apply_delta(&mut self, delta: PresenceDelta, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
+        let PresenceDelta { node, base, version, .. } = &delta;
+        nodes.node_spoke(node);
+        let waiting_deltas = self.find(node).map(|index| (index, self.replicas[index].version));
+        match (waiting_deltas, &delta.changes) {
+            (Some((_, waiting_deltas)), _) if *version <= waiting_deltas => {}
             (_, Some(_)) if base.is_none() => {
-                let here = share.changes.into_iter().flatten().filter_map(|(user, whereabouts)| match whereabouts {
+                let here = delta.changes.into_iter().flatten().filter_map(|(user, state)| match state {
                     UserState::Here(name) => Some((user, name)),
                     UserState::Gone => None,
                 });
-                self.set(share.node, share.version, here.collect(), nodes, out);
+                self.set(delta.node, delta.version, here.collect(), nodes, out);
             }
-            (Some((index, held)), Some(_)) if *base == Some(held) => {
+            (Some((index, waiting_deltas)), Some(_)) if *base == Some(waiting_deltas) => {
                 if let ReplicaState::Draining { is_heard } = &mut self.replicas[index].phase {
                     *is_heard = true;
                     return;
                 }
-                self.replicas[index].version = share.version;
-                for (user, whereabouts) in share.changes.into_iter().flatten() {
-                    self.change(index, user, whereabouts, out);
+                self.replicas[index].version = delta.version;
+                for (user, state) in delta.changes.into_iter().flatten() {
+                    self.change(index, user, state, out);
                 }
             }
             _ => {
-                let changes = share.changes.as_ref().map_or(0, Vec::len);
-                if self.held_changes + changes <= HELD_MAX && self.held.len() < HELD_MAX {
-                    self.held_changes += changes;
-                    self.held.push(share);
+                let changes = delta.changes.as_ref().map_or(0, Vec::len);
+                if self.waiting_changes + changes <= WAITING_CHANGES_MAX
+                    && self.waiting_deltas.len() < WAITING_CHANGES_MAX
+                {
+                    self.waiting_changes += changes;
+                    self.waiting_deltas.push(delta);
                 }
-                self.wants_who = true;
+                self.wants_query = true;
             }
         }
     }
 
-    /// A node lives: whom it has count.
+    /// Nodes have turned out to be alive: their users count.
     pub(crate) fn confirm(&mut self, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
         for index in 0..self.replicas.len() {
             let replica = &self.replicas[index];
-            if replica.phase == ReplicaState::Waiting && nodes.liveness(&replica.node) == Liveness::PresenceCounts {
+            if replica.phase == ReplicaState::Waiting && nodes.liveness(&replica.node) == Liveness::Alive {
                 let absent = replica.users.iter().filter(|(user, _)| !self.is_elsewhere(index, user));
                 out.extend(absent.map(|(user, name)| online(user, name)));
                 self.replicas[index].phase = ReplicaState::Counted;
@@ -270,7 +281,7 @@ impl RoomPresence {
         }
     }
 
-    /// A node is dead: at most `most` of its users go. Says whether none are left.
+    /// A node is dead: removes at most `most` of its users. Returns whether none are left.
     pub(crate) fn drain(&mut self, node: &NodeId, most: usize, nodes: &Nodes, out: &mut Vec<PresenceChange>) -> bool {
         let Some(index) = self.find(node) else { return true };
         let is_heard = match self.replicas[index].phase {
@@ -293,26 +304,26 @@ impl RoomPresence {
         }
         let replica = self.replicas.swap_remove(index);
         if nodes.counts(node) {
-            // It came back too late for its users, but what it has is true.
-            self.wants_who = true;
+            // It came back too late for its users, but its set is valid.
+            self.wants_query = true;
         } else {
             self.add_tombstone(replica.node, replica.version);
-            self.wants_who |= is_heard;
+            self.wants_query |= is_heard;
         }
         true
     }
 
-    /// A node that was taken for dead lives: what it has is asked for, not removed.
+    /// A node that was taken for dead is alive: its set is queried, not removed.
     pub(crate) fn remove_tombstone(&mut self, node: &NodeId) {
         self.tombstones.retain(|(dead, _)| dead != node);
-        self.wants_who = true;
+        self.wants_query = true;
     }
 
     fn begin(&mut self, topic: RequestKind) {
         (self.under_way, self.last) = (Some(topic), Some(topic));
     }
 
-    /// Has the set of a dead node removed, with the next question.
+    /// Has the set of a dead node removed with the next query.
     fn add_tombstone(&mut self, node: NodeId, version: u64) {
         self.tombstones.retain(|(dead, _)| *dead != node);
         self.tombstones.push((node, version));
@@ -327,7 +338,7 @@ impl RoomPresence {
         self.replicas.iter().enumerate().any(|(other, replica)| other != index && counts(replica, user))
     }
 
-    /// Sets what a node has, known or not.
+    /// Sets the users of a node that may be new.
     fn set(&mut self, node: NodeId, version: u64, users: UserSet, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
         if let Some(index) = self.find(&node) {
             match &mut self.replicas[index].phase {
@@ -337,15 +348,15 @@ impl RoomPresence {
             return;
         }
         let phase = match nodes.liveness(&node) {
-            Liveness::Gone => return self.add_tombstone(node, version),
-            Liveness::PresenceCounts => ReplicaState::Counted,
+            Liveness::Dead => return self.add_tombstone(node, version),
+            Liveness::Alive => ReplicaState::Counted,
             Liveness::Unknown => ReplicaState::Waiting,
         };
         self.replicas.push(Replica { node, version: 0, users: UserSet::new(), phase, missing_since: None });
         self.replace(self.replicas.len() - 1, version, users, out);
     }
 
-    /// Puts a new set in the place of an old one. Who comes is told before who goes.
+    /// Replaces a set. Arrivals are announced before departures.
     fn replace(&mut self, index: usize, version: u64, users: UserSet, out: &mut Vec<PresenceChange>) {
         let replica = &mut self.replicas[index];
         replica.version = version;
@@ -360,10 +371,10 @@ impl RoomPresence {
         out.extend(old.filter(|user| !self.is_elsewhere(index, user)).map(offline));
     }
 
-    fn change(&mut self, index: usize, user: UserId, whereabouts: UserState, out: &mut Vec<PresenceChange>) {
+    fn change(&mut self, index: usize, user: UserId, state: UserState, out: &mut Vec<PresenceChange>) {
         let is_told = self.replicas[index].phase != ReplicaState::Waiting && !self.is_elsewhere(index, &user);
         let users = &mut self.replicas[index].users;
-        match whereabouts {
+        match state {
             UserState::Here(name) => {
                 let change = online(&user, &name);
                 if users.insert(user, name).is_none() && is_told {

@@ -4,15 +4,15 @@
 mod one_node;
 mod redis;
 
-use self::redis::{Call, Chance, Redis, room, user};
-use super::nodes::tests::do_beat;
-use crate::bus::redis::presence::delta::{PresenceDelta, PresenceRequest, UserSet};
-use crate::bus::redis::presence::nodes::{Heartbeat, NodeId, Nodes};
-use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use self::redis::{Call, Chance, Redis, room, user};
+use super::nodes::tests::do_heartbeat;
 use crate::bus::message::PresenceChange;
+use crate::bus::redis::presence::delta::{PresenceDelta, PresenceRequest, UserSet};
+use crate::bus::redis::presence::nodes::{Heartbeat, NodeId, Nodes};
+use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
 use crate::id::{RoomName, UserId};
 use crate::protocol::PresenceStatus;
 
@@ -139,7 +139,9 @@ impl World {
         while let Some(action) = self.nodes[index].presence.poll() {
             let node = &mut self.nodes[index];
             match action {
-                PresenceAction::Ask { room, opening, wish } => node.calls.push_back(Call::Room(room, opening, wish)),
+                PresenceAction::Ask { room, opening, request } => {
+                    node.calls.push_back(Call::Room(room, opening, request));
+                }
                 PresenceAction::Heartbeat(beat) => node.calls.push_back(Call::Heartbeat(beat)),
                 PresenceAction::Loaded(room) => assert!(node.loaded.insert(room), "loaded twice"),
                 PresenceAction::Tell(room, PresenceChange { user, status, .. }) => {
@@ -227,7 +229,7 @@ impl World {
             }
             274 if self.nodes.len() > 1 => {
                 let node = self.nodes.remove(index);
-                do_beat(&mut self.redis.beats, &node.id, &Heartbeat::leave());
+                do_heartbeat(&mut self.redis.beats, &node.id, &Heartbeat::leave());
                 self.shaky.insert(node.id);
                 self.coverage.leaves += 1;
             }
@@ -284,15 +286,15 @@ impl World {
             }
             Call::Heartbeat(beat) => {
                 let beat = beat.clone();
-                Call::HeartbeatReply((0..times).map(|_| do_beat(&mut self.redis.beats, &by, &beat)).last())
+                Call::HeartbeatReply((0..times).map(|_| do_heartbeat(&mut self.redis.beats, &by, &beat)).last())
             }
-            Call::Room(name, opening, wish) => {
-                let (name, opening, wish) = (name.clone(), *opening, wish.clone());
+            Call::Room(name, opening, request) => {
+                let (name, opening, request) = (name.clone(), *opening, request.clone());
                 let mut answer = PresenceAnswer::Refused;
                 for _ in 0..times {
-                    answer = match &wish {
+                    answer = match &request {
                         PresenceRequest::Update { .. } => {
-                            let (is_done, share) = self.redis.share(&by, &name, &wish);
+                            let (is_done, share) = self.redis.share(&by, &name, &request);
                             share.into_iter().for_each(|share| self.publish(&name, &share));
                             PresenceAnswer::Updated(is_done)
                         }
@@ -324,7 +326,7 @@ impl World {
         }
         match node.calls.pop_front() {
             Some(Call::Answered(name, opening, answer)) => node.presence.answer(self.now, (&name, opening), answer),
-            Some(Call::HeartbeatReply(heard)) => node.presence.answer_beat(self.now, heard),
+            Some(Call::HeartbeatReply(heard)) => node.presence.answer_heartbeat(self.now, heard),
             _ => {}
         }
         self.drain(index);
@@ -347,7 +349,7 @@ impl World {
         if self.chance.one_in(20) {
             node.channel.push_front((name.clone(), share.clone()));
         }
-        node.presence.hear(self.now, &name, share);
+        node.presence.observe(self.now, &name, share);
         self.drain(index);
     }
 
@@ -371,9 +373,9 @@ impl World {
         for (index, node) in self.nodes.iter().enumerate() {
             let who = node.id.as_str();
             assert_eq!(node.presence.counts().nodes_alive, self.nodes.len() as u64, "{who} counts the living wrongly");
-            let rosters = node.presence.rooms.values().map(|place| place.roster.len_elsewhere() as u64);
+            let rosters = node.presence.rooms.values().map(|place| place.presence.len_elsewhere() as u64);
             assert_eq!(node.presence.counts().users_elsewhere, rosters.sum::<u64>());
-            assert!(node.presence.jobs.is_empty() && node.presence.doubtful.is_empty());
+            assert!(node.presence.jobs.is_empty() && node.presence.unconfirmed.is_empty());
             for name in node.rooms.iter().filter(|(_, is_open)| **is_open).map(|(name, _)| name) {
                 let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != index);
                 let truth: BTreeSet<UserId> =

@@ -1,4 +1,10 @@
-//! The channels of the rooms that are open here: where each is subscribed, and what they bring.
+//! The channels of open rooms: where each is subscribed, and what arrives on it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 
 use super::event::SubscriberEvent;
 use super::subscriptions::{SubscriptionChange, Subscriptions};
@@ -17,44 +23,38 @@ use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::ordering::history::ChannelMessage;
 use crate::bus::redis::stats::Counters;
 use crate::bus::redis::stats::add;
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use bytes::Bytes;
-
 use crate::id::{Epoch, RoomName};
 
-/// How long a room is left alone that retry its endpoint in a cluster.
+/// How long a room waits before it is subscribed again, after its slot has left a master.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
-/// Bytes of messages that wait for a loop that is behind; beyond them messages are dropped, to be read again later.
+/// Bytes of messages that wait for a loop that is behind. Beyond it, messages are dropped, to be
+/// read again later.
 const BACKLOG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// How often is said that somebody else uses our channels.
+/// How often foreign messages on our channels are logged.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 struct Channel {
     opening: u32,
-    /// Which part of a cluster has it.
+    /// The cluster slot of the channel.
     slot: u16,
     /// The master at which it is subscribed, or about to be.
     at: Option<usize>,
-    /// Whether that was acknowledged.
     is_acknowledged: bool,
-    /// In which life of Redis it was.
+    /// The run of Redis in which it is subscribed.
     run_id: RunId,
-    /// The epoch of its last message, so that the next need not have one of its own.
+    /// The epoch of the last message, which most messages share.
     epoch: Option<Epoch>,
 }
 
-/// Which channels are wanted, and what of them is on its way to the loop.
+/// The wanted channels, and the events that are on their way to the loop.
 pub(crate) struct ChannelTable {
     names: KeyNames,
-    /// This node, whose own shares come back and are no events.
+    /// This node. Its own deltas come back and are ignored.
     node: String,
     channels: HashMap<RoomName, Channel>,
-    /// Rooms of a cluster that have to find their master anew, not before the time.
+    /// Rooms of a cluster that are subscribed again at `retry_at`.
     retry: Vec<RoomName>,
     retry_at: Instant,
     events: BatchSender<SubscriberEvent>,
@@ -93,7 +93,7 @@ impl ChannelTable {
         retry.into_iter().chain(full).min().unwrap_or(Duration::MAX)
     }
 
-    /// Subscribes the rooms again whose slots have gone from a master, once their time has come.
+    /// Subscribes rooms again whose slots have left a master, once their time has come.
     pub(super) fn retry_lost(&mut self, now: Instant, pool: &mut ConnectionPool<Subscriptions>) {
         if !self.retry.is_empty() && now >= self.retry_at {
             pool.request_slot_map();
@@ -101,7 +101,7 @@ impl ChannelTable {
         }
     }
 
-    /// Writes what is to be unacknowledged of the pool.
+    /// Writes subscriptions and ends of subscriptions.
     pub(super) fn write_commands(&mut self, pool: &mut ConnectionPool<Subscriptions>) {
         let channels = if pool.is_cluster() { ChannelKind::Sharded } else { ChannelKind::Global };
         for (_, Master { link, work: subscriptions, .. }) in &mut pool.all {
@@ -129,14 +129,15 @@ impl ChannelTable {
         }
     }
 
-    /// Has a room subscribed where it belongs, if the link there stands; otherwise that is done once it does.
+    /// Subscribes a room at the owner of its slot, if the link there is up. Otherwise this
+    /// happens when it comes up.
     fn subscribe_at_owner(&mut self, room: &RoomName, pool: &mut ConnectionPool<Subscriptions>) {
         let Some(channel) = self.channels.get_mut(room) else { return };
         let owner = pool.owner(channel.slot).filter(|owner| pool.all[*owner].link.is_up());
         if channel.at == owner && owner.is_some() {
             return;
         }
-        // Where it was before, Redis ends it with the slot's departure.
+        // At the former master, Redis ends the subscription itself.
         (channel.at, channel.is_acknowledged) = (None, false);
         if let Some(owner) = owner {
             channel.at = Some(owner);
@@ -144,7 +145,7 @@ impl ChannelTable {
         }
     }
 
-    /// A link stands, or slots have another master.
+    /// A link is up, or slots have another master.
     pub(super) fn resubscribe(&mut self, pool: &mut ConnectionPool<Subscriptions>) {
         let belongs = |channel: &Channel| channel.at.is_some() && channel.at == pool.owner(channel.slot);
         let misplaced = self.channels.iter().filter(|(_, channel)| !belongs(channel));
@@ -152,7 +153,7 @@ impl ChannelTable {
         misplaced.iter().for_each(|room| self.subscribe_at_owner(room, pool));
     }
 
-    /// A link is retry, and with it what was subscribed there.
+    /// A link is lost, and with it the subscriptions there.
     pub(super) fn link_lost(&mut self, key: usize, kind: ChannelKind) {
         for channel in self.channels.values_mut().filter(|channel| channel.at == Some(key)) {
             (channel.at, channel.is_acknowledged) = (None, false);
@@ -212,7 +213,7 @@ impl ChannelTable {
         self.events.push(SubscriberEvent::Subscribed(room, opening));
     }
 
-    /// A subscription has ended, and nobody unacknowledged for that: the slot is somewhere else now.
+    /// Redis has ended a subscription, because its slot has moved.
     fn ended(&mut self, now: Instant, key: usize, room: &str) {
         let Some((room, _)) = self.channels.get_key_value(room) else { return };
         let room = room.clone();
@@ -230,7 +231,7 @@ impl ChannelTable {
         self.retry.push(room);
     }
 
-    /// A master does not take a subscription.
+    /// A master refuses a subscription.
     pub(super) fn take_redirect(
         &mut self,
         now: Instant,
@@ -240,7 +241,7 @@ impl ChannelTable {
     ) -> Result<(), LinkError> {
         let Some(redirect) = Redirect::read(text, from) else { return Err(LinkError::reply(text)) };
         let Some((room, opening)) = subscriptions.unacknowledged.pop_front() else { return Ok(()) };
-        // Where the end of a subscription is not taken it has ended.
+        // If the end of a subscription is refused, it has ended already.
         let channel = self.channels.get_mut(&room).filter(|channel| Some(channel.opening) == opening);
         if let Some(channel) = channel {
             (channel.at, channel.is_acknowledged) = (None, false);
@@ -254,19 +255,19 @@ impl ChannelTable {
 
     fn take_message(&mut self, chunk: &Bytes, channel: &[u8], payload: &[u8]) {
         let known = self.names.room(channel).and_then(|room| self.channels.get_key_value(room));
-        // A straggler of a room that was closed.
+        // A late message of a room that was closed.
         let Some((room, known)) = known else { return };
         let room = room.clone();
         if is_presence(payload) {
             if let Some((user, status)) = read_typing(payload, &self.node) {
-                // The first thing to be shed, and nobody misses it.
+                // Typing signals are dropped first.
                 if self.backlog_bytes <= BACKLOG_BYTES_MAX / 4 {
                     self.backlog_bytes += payload.len();
                     self.events.push(SubscriberEvent::Typing(room, user, status));
                 }
                 return;
             }
-            // What a later version may say in this way is none that can be read, and is passed over.
+            // A later version may say something that this one cannot read. That is ignored.
             let delta = read_delta(payload, &self.node);
             return self.queue_event(room, payload.len(), |room| Some(SubscriberEvent::Presence(room, delta?)));
         }
@@ -287,7 +288,7 @@ impl ChannelTable {
         self.queue_event(room, payload.len(), |room| Some(SubscriberEvent::Message(room, message)));
     }
 
-    /// Has the loop told, unless it is too far behind.
+    /// Tells the loop, unless it is too far behind.
     fn queue_event(&mut self, room: RoomName, bytes: usize, events: impl FnOnce(RoomName) -> Option<SubscriberEvent>) {
         if self.backlog_bytes > BACKLOG_BYTES_MAX {
             add(&self.counters.dropped_total, 1);
@@ -298,7 +299,7 @@ impl ChannelTable {
         }
     }
 
-    /// At most once a second, however much is said.
+    /// At most once a second.
     fn log_foreign_message(&mut self, room: &RoomName) {
         let now = Instant::now();
         if self.logged_at.is_none_or(|at| now >= at + COMPLAINT_INTERVAL) {
@@ -311,7 +312,8 @@ impl ChannelTable {
         self.events.flush();
         if self.events.is_empty() {
             self.backlog_bytes = 0;
-            // Told behind what was not dropped, and only now: before, more could have been dropped.
+            // Gaps are reported after all messages that were not dropped. Reported earlier, more
+            // could be dropped behind the report.
             self.gaps.drain().for_each(|room| self.events.push(SubscriberEvent::Gap(room)));
             self.events.flush();
         }

@@ -1,4 +1,4 @@
-//! What the loop is told by the thread that subscribes.
+//! Events that the subscriber thread tells the loop.
 
 use crate::bus::redis::ordering::history::ChannelMessage;
 use crate::bus::redis::presence::delta::PresenceDelta;
@@ -8,14 +8,12 @@ use crate::protocol::TypingStatus;
 /// What the loop is told, in the order in which it happened.
 #[derive(Debug)]
 pub(crate) enum SubscriberEvent {
-    /// From now on nothing of the room is missed.
+    /// From now on no message of the room is missed. The number is that of the opening.
     Subscribed(RoomName, u32),
     /// No room is subscribed any more.
     LinkLost,
     Message(RoomName, ChannelMessage),
-    /// Another node has said who is present there.
     Presence(RoomName, PresenceDelta),
-    /// Somebody types on another node.
     Typing(RoomName, UserId, TypingStatus),
     /// A message of the room was dropped.
     Gap(RoomName),

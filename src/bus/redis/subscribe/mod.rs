@@ -1,4 +1,4 @@
-//! The thread that listens to the channels of rooms.
+//! The thread that receives what other nodes publish.
 
 pub(crate) mod channels;
 pub(crate) mod event;

@@ -1,9 +1,15 @@
-//! The thread that listens to Redis: subscribes to the channels of open rooms, and hands over what arrives, one batch a read.
+//! The thread that subscribes to the channels of open rooms, and hands what arrives to the loop,
+//! one batch for each read.
 //!
-//! In a cluster a room is heard where its slot is, over a link to each master, by the commands for channels of slots: Redis itself
-//! then ends the subscription when the slot goes elsewhere, and whoever is subscribed to another master again has been told of an
-//! interruption. A channel that any node carries would go on as if nothing had happened when a master is replaced by a
-//! replica that lacks its last messages.
+//! In a cluster each room is subscribed at the master of its slot, by the commands for sharded
+//! channels. Redis ends such a subscription when the slot moves, and the next one makes the room
+//! check for missing messages. A global channel would go on as if nothing had happened when a
+//! replica takes over that lacks the last messages.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use mio::{Events, Poll};
 
 use super::channels::ChannelTable;
 use super::subscriptions::{SubscriptionChange, Subscriptions};
@@ -13,11 +19,6 @@ use crate::bus::redis::connection::link::LinkChange;
 use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::stats::add;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
-
-use mio::{Events, Poll};
-
 use crate::inbox::Inbox;
 
 /// See the [module](self).

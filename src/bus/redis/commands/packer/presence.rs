@@ -1,4 +1,4 @@
-//! Writes the calls of presence.
+//! Encodes the calls of presence.
 
 use super::Packer;
 use crate::bus::redis::commands::presence::{PresenceCall, TYPING, USERS_MAX, changes_json};
@@ -9,20 +9,19 @@ use crate::id::{RoomName, UserId};
 use crate::protocol::TypingStatus;
 
 impl Packer {
-    /// Appends a call.
     pub(super) fn pack_presence(&mut self, call: &PresenceCall, sha: usize, out: &mut Vec<u8>) {
         let Self { names, node, shas, life, command, text, .. } = self;
         command.clear();
         command.arg("EVALSHA").arg(&shas[sha]);
         match call {
-            PresenceCall::Room(room, wish) => {
+            PresenceCall::Room(room, request) => {
                 command.arg(2);
                 names.write_key(text, room, "nodes");
                 command.arg(&*text);
                 names.write_key(text, room, "on:");
                 text.push_str(node);
                 command.arg(&*text).arg(*life).arg(&*node);
-                match wish {
+                match request {
                     PresenceRequest::Update { base, version, changes } => {
                         let is_told = changes.len() <= CHANGES_MAX;
                         let base = base.map(|base| base.to_string()).unwrap_or_default();
@@ -36,10 +35,10 @@ impl Packer {
                     }
                 }
             }
-            PresenceCall::Heartbeat(Heartbeat { says, said, remove }) => {
+            PresenceCall::Heartbeat(Heartbeat { text: says, last_text, remove }) => {
                 names.write_nodes_key(text);
                 command.arg(1).arg(&*text).arg(*life).arg(&*node).arg(says.as_deref().unwrap_or_default());
-                command.arg(said.as_str());
+                command.arg(last_text.as_str());
                 for (node, text) in remove {
                     command.arg(node.as_str()).arg(text.as_str());
                 }
@@ -48,7 +47,7 @@ impl Packer {
         command.write_packed_command(out);
     }
 
-    /// Appends what tells the other nodes that somebody types.
+    /// Appends a message that tells the other nodes who is typing.
     pub(super) fn pack_typing(&mut self, room: &RoomName, user: &UserId, status: TypingStatus, out: &mut Vec<u8>) {
         let Self { names, node, shas, command, text, .. } = self;
         names.write_key(text, room, "nodes");

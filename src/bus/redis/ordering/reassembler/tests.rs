@@ -1,17 +1,17 @@
-//! The sequence of a room against a small Redis that loses, doubles, reorders and forgets, under seeded chance.
+//! The reassembler of a room against a small Redis that loses, doubles, reorders and forgets, under seeded chance.
 
 mod cases;
 
-use crate::bus::redis::connection::run_id::RunId;
-use crate::bus::redis::ordering::history::{
-    ChannelMessage, HistoryQuery, HistorySlice, OrderingStep, RoomPosition, fingerprint_of,
-};
-use crate::bus::redis::ordering::reassembler::Reassembler;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
 use crate::bus::message::Numbered;
+use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::ordering::history::{
+    ChannelMessage, HistoryQuery, HistorySlice, OrderingStep, RoomPosition, fingerprint_of,
+};
+use crate::bus::redis::ordering::reassembler::Reassembler;
 use crate::id::Epoch;
 
 /// SplitMix64, as in the simulation of the hub.
@@ -75,8 +75,8 @@ impl Redis {
         let complete = all.len() <= most;
         let messages = all.into_iter().take(most).collect();
         let (run_id, fingerprint) = (RunId::new(self.run), self.fingerprint);
-        let standing = RoomPosition { run_id, epoch: self.epoch.clone(), top: self.seq, fingerprint };
-        HistorySlice { standing, is_confirmed: self.confirmed == self.run, complete, messages }
+        let position = RoomPosition { run_id, epoch: self.epoch.clone(), top: self.seq, fingerprint };
+        HistorySlice { position, is_confirmed: self.confirmed == self.run, complete, messages }
     }
 }
 
@@ -92,7 +92,7 @@ enum Call {
 struct World {
     chance: Chance,
     redis: Redis,
-    sequence: Reassembler,
+    reassembler: Reassembler,
     channel: VecDeque<ChannelMessage>,
     calls: VecDeque<Call>,
     /// What the hub was told: the epoch, where it began, and what was delivered in it.
@@ -119,7 +119,7 @@ impl World {
         Self {
             chance: Chance(seed.wrapping_mul(0x1234_5678_9abc_def1)),
             redis,
-            sequence: Reassembler::new(),
+            reassembler: Reassembler::new(),
             channel: VecDeque::new(),
             calls: VecDeque::from([Call::Read]),
             told: None,
@@ -139,8 +139,8 @@ impl World {
             60..75 => self.execute(),
             75..90 => self.reply(),
             90..93 if self.calls.len() < 8 => self.calls.push_back(Call::Read),
-            93 => self.sequence.look(),
-            94 => self.sequence.check_position(),
+            93 => self.reassembler.check_awaited(),
+            94 => self.reassembler.check_position(),
             95 => self.trim(),
             96 => self.interrupt(),
             97..99 if self.chance.one_in(3) => self.misfortune(),
@@ -161,7 +161,7 @@ impl World {
         if self.chance.one_in(20) {
             self.channel.push_front(arrival.clone());
         }
-        self.apply(|sequence, steps| sequence.take(arrival, steps));
+        self.apply(|reassembler, steps| reassembler.take(arrival, steps));
     }
 
     /// Redis does what is asked next; some of it fails.
@@ -208,25 +208,25 @@ impl World {
         }
         let call = self.calls.pop_front();
         match call {
-            Some(Call::Answered(extract)) => self.apply(|sequence, steps| sequence.answer(extract, steps)),
-            Some(Call::Failed) => self.sequence.fail(),
-            Some(Call::Observed(HistorySlice { standing, is_confirmed, .. })) => {
+            Some(Call::Answered(extract)) => self.apply(|reassembler, steps| reassembler.answer(extract, steps)),
+            Some(Call::Failed) => self.reassembler.fail(),
+            Some(Call::Observed(HistorySlice { position, is_confirmed, .. })) => {
                 if self.told.is_none() {
                     assert!(is_confirmed, "a first read renews the epoch if nobody has confirmed it");
-                    self.told = Some((standing.epoch.clone(), standing.top, BTreeMap::new()));
-                    self.began_with = standing.fingerprint;
+                    self.told = Some((position.epoch.clone(), position.top, BTreeMap::new()));
+                    self.began_with = position.fingerprint;
                 } else if !is_confirmed {
                     // The bus shows no such page.
-                    return self.sequence.check_position();
+                    return self.reassembler.check_position();
                 }
-                self.apply(|sequence, steps| sequence.observe(standing, steps));
+                self.apply(|reassembler, steps| reassembler.observe(position, steps));
             }
             _ => {}
         }
     }
 
     fn ask(&mut self) {
-        if let Some(question) = self.sequence.poll_query() {
+        if let Some(question) = self.reassembler.poll_query() {
             self.calls.push_back(Call::Ask(question));
         }
     }
@@ -241,7 +241,7 @@ impl World {
     /// The subscription is cut, and stands again.
     fn interrupt(&mut self) {
         self.channel.clear();
-        self.sequence.require_resync();
+        self.reassembler.require_resync();
     }
 
     fn misfortune(&mut self) {
@@ -279,7 +279,7 @@ impl World {
 
     fn apply(&mut self, act: impl FnOnce(&mut Reassembler, &mut Vec<OrderingStep>)) {
         let mut steps = Vec::new();
-        act(&mut self.sequence, &mut steps);
+        act(&mut self.reassembler, &mut steps);
         for step in steps {
             let told = self.told.as_mut().expect("nothing is told before the first page");
             match step {
@@ -300,26 +300,26 @@ impl World {
     /// Nothing goes wrong any more: in the end all is as Redis has it.
     fn settle(&mut self) {
         while let Some(arrival) = self.channel.pop_front() {
-            self.apply(|sequence, steps| sequence.take(arrival, steps));
+            self.apply(|reassembler, steps| reassembler.take(arrival, steps));
             self.ask();
         }
-        self.sequence.require_resync();
+        self.reassembler.require_resync();
         for _ in 0..10_000 {
             self.ask();
             if self.calls.is_empty() {
-                if !self.sequence.awaits() {
+                if !self.reassembler.awaits() {
                     break;
                 }
-                self.sequence.look();
+                self.reassembler.check_awaited();
                 continue;
             }
             self.execute();
             self.reply();
             while let Some(arrival) = self.channel.pop_front() {
-                self.apply(|sequence, steps| sequence.take(arrival, steps));
+                self.apply(|reassembler, steps| reassembler.take(arrival, steps));
             }
         }
-        assert!(self.calls.is_empty() && !self.sequence.wants_to_ask(), "it asks forever");
+        assert!(self.calls.is_empty() && !self.reassembler.wants_query(), "it asks forever");
         let Some((epoch, start, delivered)) = &self.told else { panic!("it was never told where it is") };
         assert_eq!(*epoch, self.redis.epoch);
         assert_eq!(start + delivered.len() as u64, self.redis.seq, "not level");
@@ -331,7 +331,7 @@ impl World {
         {
             assert_eq!(began_with, fingerprint_of(body), "it goes on behind another message {start} than history has");
         }
-        assert!(self.sequence.held.is_empty());
+        assert!(self.reassembler.buffer.is_empty());
         assert_eq!(self.redis.confirmed, self.redis.run, "nobody has confirmed the epoch");
     }
 }

@@ -1,15 +1,14 @@
 //! What the simulation of several nodes does not show by itself.
 
+use std::time::Duration;
+
 use super::*;
-use crate::bus::redis::ordering::buffer::HELD_MAX;
+use crate::bus::message::PresenceChange;
 use crate::bus::redis::presence::delta::{
     CHANGES_MAX, Name, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState,
 };
 use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId, Nodes};
 use crate::bus::redis::presence::room_presence::RoomPresence;
-use std::time::Duration;
-
-use crate::bus::message::PresenceChange;
 use crate::id::UserId;
 use crate::protocol::PresenceStatus;
 
@@ -26,8 +25,8 @@ fn id(text: &str) -> NodeId {
 /// One that knows `a` and `b` to live.
 fn nodes() -> Nodes {
     let mut nodes = Nodes::new(id("own"), Duration::from_secs(30), Duration::from_secs(5));
-    let Heartbeat { says, .. } = nodes.poll_beat(NOW).unwrap();
-    let all = vec![(id("own"), says.unwrap()), (id("a"), "1 30000 0".into()), (id("b"), "1 30000 0".into())];
+    let Heartbeat { text, .. } = nodes.poll_heartbeat(NOW).unwrap();
+    let all = vec![(id("own"), text.unwrap()), (id("a"), "1 30000 0".into()), (id("b"), "1 30000 0".into())];
     nodes.answer(NOW, HeartbeatReply { is_remembered: true, all });
     nodes
 }
@@ -36,7 +35,7 @@ fn nodes() -> Nodes {
 fn dead(mut nodes: Nodes, node: &str) -> Nodes {
     let others = ["a", "b"].into_iter().filter(|other| *other != node);
     let all = others.map(|other| (id(other), "2 30000 0".into())).collect();
-    nodes.poll_beat(NOW + Duration::from_secs(5)).expect("a beat");
+    nodes.poll_heartbeat(NOW + Duration::from_secs(5)).expect("a beat");
     nodes.answer(NOW, HeartbeatReply { is_remembered: true, all });
     assert!(!nodes.counts(&id(node)));
     nodes
@@ -88,14 +87,14 @@ fn what_happens_meanwhile_goes_together_and_who_comes_and_goes_not_at_all() {
     assert_eq!(said(&mut roster, &mut versions), (NOW, None, here(&["ann"])));
     come(&mut roster, "bob");
     assert_eq!(roster.next(), None, "one at a time");
-    roster.take_shared(true);
+    roster.update_answered(true);
     come(&mut roster, "carl");
     go(&mut roster, "ann");
     go(&mut roster, "bob");
     let (at, base, changes) = said(&mut roster, &mut versions);
     assert_eq!((at, base), (NOW + Duration::from_millis(50), Some(41)));
     assert_eq!(changes, [(user("ann"), UserState::Gone), (user("carl"), UserState::Here(None))]);
-    roster.take_shared(true);
+    roster.update_answered(true);
     assert!(roster.is_settled() && roster.next().is_none());
     go(&mut roster, "carl");
     come(&mut roster, "carl");
@@ -107,18 +106,18 @@ fn ten_thousand_changes_are_told_some_at_a_time_and_a_whole_set_at_once() {
     let (mut roster, mut versions) = (RoomPresence::default(), 0);
     come(&mut roster, "first");
     said(&mut roster, &mut versions);
-    roster.take_shared(true);
+    roster.update_answered(true);
     (0..10_000).for_each(|i| come(&mut roster, &format!("u{i}")));
     let mut sizes = Vec::new();
     while roster.next().is_some() {
         sizes.push(said(&mut roster, &mut versions).2.len());
-        roster.take_shared(true);
+        roster.update_answered(true);
     }
     assert_eq!((sizes.len(), sizes.iter().sum::<usize>(), sizes[0]), (10, 10_000, CHANGES_MAX));
     // Redis does not have what the last one continued.
     come(&mut roster, "last");
     said(&mut roster, &mut versions);
-    assert!(roster.take_shared(false));
+    assert!(roster.update_answered(false));
     let (_, base, changes) = said(&mut roster, &mut versions);
     assert_eq!((base, changes.len()), (None, 10_002));
 }
@@ -138,7 +137,7 @@ fn what_redis_refuses_is_said_again_later_and_whole() {
 fn shares_are_taken_in_order_and_once() {
     let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
     let mut take = |roster: &mut RoomPresence, share| {
-        roster.take_share(share, &mut nodes, &mut out);
+        roster.apply_delta(share, &mut nodes, &mut out);
         told(&mut out)
     };
     assert_eq!(take(&mut roster, share("a", None, 5, here(&["ann", "bob"]))), "+ann +bob");
@@ -153,7 +152,7 @@ fn shares_are_taken_in_order_and_once() {
     let Some(PresenceRequest::Query { known, .. }) = roster.poll(NOW, &mut 0) else { panic!("it does not ask") };
     assert_eq!(known, [(id("a"), 8), (id("b"), 3)]);
     let others = vec![record("a", 9, &["bob", "carl"]), NodeSet { users: None, ..record("b", 3, &[]) }];
-    roster.take_records(NOW, NodeSets { own: None, others }, &mut nodes, &mut out);
+    roster.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
     assert_eq!(told(&mut out), "+carl +dora");
     assert_eq!(roster.next(), None);
 }
@@ -162,23 +161,23 @@ fn shares_are_taken_in_order_and_once() {
 fn shares_that_wait_have_a_bound_and_are_asked_for() {
     let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
     for version in 2..10_000 {
-        roster.take_share(share("a", Some(version - 1), version, here(&["ann"])), &mut nodes, &mut out);
+        roster.apply_delta(share("a", Some(version - 1), version, here(&["ann"])), &mut nodes, &mut out);
     }
-    assert_eq!((roster.held.len(), out.len()), (HELD_MAX, 0));
+    assert_eq!((roster.waiting_deltas.len(), out.len()), (WAITING_CHANGES_MAX, 0));
     let mut answers = 0;
     while roster.poll(NOW, &mut 0).is_some() {
         answers += 1;
         let others = vec![record("a", 9_999, &["bob"])];
-        roster.take_records(NOW, NodeSets { own: None, others }, &mut nodes, &mut out);
+        roster.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
     }
-    assert_eq!((told(&mut out).as_str(), answers, roster.held.len()), ("+bob", 1, 0));
+    assert_eq!((told(&mut out).as_str(), answers, roster.waiting_deltas.len()), ("+bob", 1, 0));
 }
 
 #[test]
 fn too_large_a_set_is_asked_for() {
     let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
     let notice = PresenceDelta { node: id("a"), base: None, version: 2, changes: None };
-    roster.take_share(notice, &mut nodes, &mut out);
+    roster.apply_delta(notice, &mut nodes, &mut out);
     assert!(matches!(roster.poll(NOW, &mut 0), Some(PresenceRequest::Query { .. })));
 }
 
@@ -193,7 +192,7 @@ fn a_room_is_loaded_when_nothing_is_left_to_be_asked_for() {
     for (others, expected) in answers.into_iter().zip(["+ann", "+bob"]) {
         assert!(!roster.is_loaded());
         roster.poll(NOW, &mut 0).expect("a question");
-        roster.take_records(NOW, NodeSets { own: None, others }, &mut nodes, &mut out);
+        roster.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
         assert_eq!(told(&mut out), expected);
     }
     assert!(roster.is_loaded() && roster.next().is_none());
@@ -202,25 +201,25 @@ fn a_room_is_loaded_when_nothing_is_left_to_be_asked_for() {
 #[test]
 fn a_dead_node_s_users_go_some_at_a_time_unless_they_are_elsewhere() {
     let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
-    roster.take_share(share("a", None, 5, here(&["ann", "bob", "carl", "dora"])), &mut nodes, &mut out);
-    roster.take_share(share("b", None, 6, here(&["bob"])), &mut nodes, &mut out);
+    roster.apply_delta(share("a", None, 5, here(&["ann", "bob", "carl", "dora"])), &mut nodes, &mut out);
+    roster.apply_delta(share("b", None, 6, here(&["bob"])), &mut nodes, &mut out);
     assert_eq!(told(&mut out), "+ann +bob +carl +dora");
     let mut nodes = dead(nodes, "a");
     assert!(!roster.drain(&id("a"), 2, &nodes, &mut out));
     assert_eq!(told(&mut out), "-ann");
-    roster.tell_all(&mut out);
+    roster.announce_all(&mut out);
     assert_eq!(told(&mut out), "+carl +dora +bob");
     // It is heard from while it withers, so it is asked for.
-    roster.take_share(share("a", None, 7, here(&["ann"])), &mut nodes, &mut out);
+    roster.apply_delta(share("a", None, 7, here(&["ann"])), &mut nodes, &mut out);
     assert!(roster.drain(&id("a"), 9, &nodes, &mut out));
     assert_eq!(told(&mut out), "-carl -dora");
     let Some(PresenceRequest::Query { known, tombstones }) = roster.poll(NOW, &mut 0) else {
         panic!("it does not ask")
     };
     assert_eq!((known, tombstones), (vec![(id("b"), 6)], vec![(id("a"), 5)]));
-    roster.take_records(NOW, NodeSets { own: None, others: vec![record("a", 7, &["ann"])] }, &mut nodes, &mut out);
+    roster.apply_sets(NOW, NodeSets { local: None, others: vec![record("a", 7, &["ann"])] }, &mut nodes, &mut out);
     assert_eq!((told(&mut out).as_str(), roster.has_unknown()), ("", true), "nobody knows whether it lives");
-    nodes.poll_beat(NOW).expect("a look");
+    nodes.poll_heartbeat(NOW).expect("a look");
     nodes.answer(NOW, HeartbeatReply { is_remembered: true, all: vec![(id("a"), "3 30000 0".into())] });
     roster.confirm(&mut nodes, &mut out);
     assert_eq!((told(&mut out).as_str(), roster.has_unknown()), ("+ann", false));
@@ -232,8 +231,8 @@ fn the_set_of_a_node_that_lives_is_asked_for_and_not_removed() {
     for is_early in [true, false] {
         let (mut roster, alive, mut out) = (RoomPresence::default(), nodes(), Vec::new());
         let mut dead = dead(nodes(), "a");
-        roster.take_share(share("b", None, 4, here(&["bob"])), &mut dead, &mut out);
-        roster.take_share(share("a", None, 5, here(&["ann"])), &mut nodes(), &mut out);
+        roster.apply_delta(share("b", None, 4, here(&["bob"])), &mut dead, &mut out);
+        roster.apply_delta(share("a", None, 5, here(&["ann"])), &mut nodes(), &mut out);
         assert!(roster.drain(&id("a"), 9, if is_early { &alive } else { &dead }, &mut out));
         if !is_early {
             assert_eq!((roster.next(), roster.tombstones.len()), (None, 1));
@@ -249,12 +248,12 @@ fn the_set_of_a_node_that_lives_is_asked_for_and_not_removed() {
 #[test]
 fn a_set_that_redis_does_not_have_counts_until_its_node_must_have_noticed() {
     let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
-    roster.take_share(share("a", None, 5, here(&["ann"])), &mut nodes, &mut out);
+    roster.apply_delta(share("a", None, 5, here(&["ann"])), &mut nodes, &mut out);
     told(&mut out);
     let mut ask = |roster: &mut RoomPresence, now| {
         roster.query_soon();
         roster.poll(now, &mut 0).expect("a question");
-        roster.take_records(now, NodeSets::default(), &mut nodes, &mut out);
+        roster.apply_sets(now, NodeSets::default(), &mut nodes, &mut out);
         told(&mut out)
     };
     for wait in [Duration::ZERO, MISSING_MAX - Duration::from_millis(1)] {
@@ -269,11 +268,11 @@ fn what_redis_has_brought_back_from_an_old_copy_does_not_count() {
     let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
     let all = vec![(id("own"), "1 30000 0".into()), (id("a"), "2 30000 6".into())];
     nodes.liveness(&id("unknown"));
-    nodes.poll_beat(NOW).expect("a look");
+    nodes.poll_heartbeat(NOW).expect("a look");
     nodes.answer(NOW, HeartbeatReply { is_remembered: true, all });
     for (version, expected) in [(5, ""), (6, "+ann")] {
-        let records = NodeSets { own: None, others: vec![record("a", version, &["ann"])] };
-        roster.take_records(NOW, records, &mut nodes, &mut out);
+        let records = NodeSets { local: None, others: vec![record("a", version, &["ann"])] };
+        roster.apply_sets(NOW, records, &mut nodes, &mut out);
         assert_eq!(told(&mut out), expected);
     }
 }
@@ -285,18 +284,18 @@ fn the_own_set_is_said_again_if_redis_has_another() {
         let (mut roster, mut versions) = (RoomPresence::default(), 0);
         come(&mut roster, "ann");
         said(&mut roster, &mut versions);
-        roster.take_shared(true);
+        roster.update_answered(true);
         roster.query_soon();
         roster.poll(NOW, &mut versions).expect("a question");
-        let records = NodeSets { own: found, others: Vec::new() };
-        assert_eq!(roster.take_records(NOW, records, &mut nodes(), &mut Vec::new()), is_mended, "{found:?}");
+        let records = NodeSets { local: found, others: Vec::new() };
+        assert_eq!(roster.apply_sets(NOW, records, &mut nodes(), &mut Vec::new()), is_mended, "{found:?}");
         assert_eq!(roster.is_settled(), !is_mended);
     }
     // A room in which nobody has been since it was opened.
     for (found, is_mended) in [(None, false), (Some((7, 0)), false), (Some((7, 2)), true)] {
         let mut roster = RoomPresence::default();
-        let records = NodeSets { own: found, others: Vec::new() };
-        assert_eq!(roster.take_records(NOW, records, &mut nodes(), &mut Vec::new()), is_mended, "{found:?}");
+        let records = NodeSets { local: found, others: Vec::new() };
+        assert_eq!(roster.apply_sets(NOW, records, &mut nodes(), &mut Vec::new()), is_mended, "{found:?}");
     }
 }
 

@@ -1,13 +1,13 @@
 //! One node by itself: how much happens at once, and when.
 
+use std::time::Duration;
+
 use super::super::*;
 use super::redis::{room, user};
+use crate::bus::message::PresenceChange;
 use crate::bus::redis::presence::delta::{NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
 use crate::bus::redis::presence::nodes::{HeartbeatReply, NodeId, Nodes};
 use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
-use std::time::Duration;
-
-use crate::bus::message::PresenceChange;
 use crate::id::RoomName;
 use crate::protocol::PresenceStatus;
 
@@ -53,14 +53,14 @@ impl Host {
         while let Some(action) = self.presence.poll() {
             match action {
                 PresenceAction::Heartbeat(beat) => {
-                    let own = beat.says.unwrap_or(beat.said);
+                    let own = beat.text.unwrap_or(beat.last_text);
                     self.said = own.to_string();
                     let is_remembered = std::mem::replace(&mut self.is_remembered, true);
                     let others = self.others.iter().map(|(node, text)| (NodeId::new(node), text.as_str().into()));
                     let all = others.chain([(NodeId::new("own"), own)]).collect();
-                    self.presence.answer_beat(self.now, Some(HeartbeatReply { is_remembered, all }));
+                    self.presence.answer_heartbeat(self.now, Some(HeartbeatReply { is_remembered, all }));
                 }
-                PresenceAction::Ask { room, opening, wish } => turn.asked.push((room, opening, wish)),
+                PresenceAction::Ask { room, opening, request } => turn.asked.push((room, opening, request)),
                 PresenceAction::Tell(..) => turn.told += 1,
                 PresenceAction::Loaded(_) => turn.loaded += 1,
             }
@@ -80,7 +80,7 @@ impl Host {
     fn hear(&mut self, number: u64, version: u64, users: usize) {
         let changes = (0..users).map(|i| (user(&format!("u{i}")), UserState::Here(None))).collect();
         let share = PresenceDelta { node: NodeId::new("a"), base: None, version, changes: Some(changes) };
-        self.presence.hear(self.now, &room(number), share);
+        self.presence.observe(self.now, &room(number), share);
     }
 
     fn dies(&mut self) -> Turn {
@@ -136,7 +136,7 @@ fn a_node_that_comes_back_when_its_users_are_going_or_gone_is_whole_again() {
         assert_eq!((known.len(), tombstones.len()), (0, 0), "what it has is asked for, and not removed");
         let set: UserSet = (0..users).map(|i| (user(&format!("u{i}")), None)).collect();
         let record = NodeSet { node: NodeId::new("a"), version: 1, users: Some(set) };
-        let records = NodeSets { own: None, others: vec![record] };
+        let records = NodeSets { local: None, others: vec![record] };
         host.presence.answer(host.now, (name, *opening), PresenceAnswer::Sets(records));
         assert_eq!((host.turn().told, host.presence.counts().users_elsewhere), (users, users as u64));
     }
@@ -155,7 +155,7 @@ fn so_many_rooms_ask_at_once_and_those_first_in_which_somebody_waits() {
             host.presence.query_soon(host.now, &room(ROOMS));
         }
         let mut asked = host.turn().asked;
-        assert_eq!(asked.len(), WISHES_MAX);
+        assert_eq!(asked.len(), REQUESTS_MAX);
         let (mut answered, mut loaded) = (0, 0);
         while let Some((name, opening, _)) = asked.pop() {
             host.presence.answer(host.now, (&name, opening), PresenceAnswer::Sets(NodeSets::default()));
@@ -165,7 +165,7 @@ fn so_many_rooms_ask_at_once_and_those_first_in_which_somebody_waits() {
                 assert_eq!(turn.asked[0].0, room(ROOMS));
             }
             asked.extend(turn.asked);
-            assert!(asked.len() <= WISHES_MAX);
+            assert!(asked.len() <= REQUESTS_MAX);
         }
         assert_eq!((answered, loaded as u64), if round == 0 { (ROOMS, ROOMS) } else { (ROOMS + 1, 1) });
     }
@@ -222,7 +222,7 @@ fn a_room_is_loaded_once_it_is_known_whether_the_nodes_in_it_live() {
     let asked = host.turn().asked;
     let users: UserSet = [(user("ann"), None)].into();
     let record = NodeSet { node: NodeId::new("b"), version: 1, users: Some(users) };
-    let records = NodeSets { own: None, others: vec![record] };
+    let records = NodeSets { local: None, others: vec![record] };
     host.presence.answer(host.now, (&asked[0].0, asked[0].1), PresenceAnswer::Sets(records));
     assert!(!host.presence.is_loaded(&room(0)));
     // It has just begun, and is found when it is looked for.

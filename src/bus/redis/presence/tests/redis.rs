@@ -1,14 +1,14 @@
 //! What the nodes are given: a small Redis that does what the scripts do, links to it, and chance.
 
+use std::collections::BTreeMap;
+
+use smol_str::SmolStr;
+
 use crate::bus::redis::presence::PresenceAnswer;
 use crate::bus::redis::presence::delta::{
     CHANGES_MAX, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState,
 };
 use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId};
-use std::collections::BTreeMap;
-
-use smol_str::SmolStr;
-
 use crate::id::{RoomName, UserId};
 
 /// SplitMix64, as in the other simulations.
@@ -59,9 +59,9 @@ impl Redis {
         &mut self,
         by: &NodeId,
         name: &RoomName,
-        wish: &PresenceRequest,
+        request: &PresenceRequest,
     ) -> (bool, Option<PresenceDelta>) {
-        let PresenceRequest::Update { base, version, changes } = wish else { panic!("{wish:?}") };
+        let PresenceRequest::Update { base, version, changes } = request else { panic!("{request:?}") };
         let key = (name.clone(), by.clone());
         let had = self.versions.get(&key).copied();
         if had == Some(*version) {
@@ -105,7 +105,7 @@ impl Redis {
         for ((_, node), version) in self.versions.iter().filter(|((room, _), _)| room == name) {
             let set = self.sets.get(&(name.clone(), node.clone())).cloned().unwrap_or_default();
             if node == by {
-                records.own = Some((*version, set.len()));
+                records.local = Some((*version, set.len()));
                 continue;
             }
             let is_known = known.contains(&(node.clone(), *version));
