@@ -1,10 +1,15 @@
 //! The JSON of both directions, the codes of errors, and the codes with which a connection is closed.
 
+mod client;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use self::client::{
+    ChatRequest, ClientMessage, InvalidMessage, JoinRequest, LeaveRequest, Since, Text, TypingRequest,
+};
 use crate::frame;
 
 /// The longest `id` of a message, in bytes.
@@ -114,72 +119,11 @@ impl CloseReason {
     }
 }
 
-/// Text of a client's message: borrowed from it unless it contains escapes.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl std::ops::Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-/// A message of a client, as it stands in the JSON: nothing is checked but the kinds of its fields.
-#[derive(Debug, Deserialize)]
-pub struct ClientMessage<'a> {
-    /// Which message it is.
-    #[serde(rename = "type", borrow)]
-    pub kind: Text<'a>,
-    /// `join`, `leave`, `chat`, `typing`.
-    #[serde(borrow)]
-    pub room: Option<Text<'a>>,
-    /// `chat`.
-    #[serde(borrow)]
-    pub text: Option<Text<'a>>,
-    /// `chat`: any JSON, passed on as it is, `null` included.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub data: Option<&'a RawValue>,
-    /// Any: repeated in the answer.
-    #[serde(borrow)]
-    pub id: Option<Text<'a>>,
-    /// `join`: resume after this position.
-    #[serde(borrow)]
-    pub since: Option<Since<'a>>,
-    /// `join`: how many of the newest messages.
-    pub history: Option<u32>,
-    /// `typing`.
-    #[serde(borrow)]
-    pub status: Option<Text<'a>>,
-}
-
 /// A field that is there, whatever its value.
 pub(crate) fn present<'a, 'de: 'a, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
     <&'a RawValue>::deserialize(deserializer).map(Some)
-}
-
-/// The position after the last message that a client has seen.
-#[derive(Debug, Deserialize)]
-pub struct Since<'a> {
-    /// The epoch that it was told.
-    #[serde(borrow)]
-    pub epoch: Text<'a>,
-    /// The `seq` of the last message that it has seen.
-    pub seq: u64,
-}
-
-impl<'a> ClientMessage<'a> {
-    /// Reads a message.
-    ///
-    /// # Errors
-    /// As [`parse_object`].
-    pub fn parse(text: &'a str) -> Result<Self, (ErrorCode, String)> {
-        parse_object(text)
-    }
 }
 
 /// Reads a JSON object from outside.
@@ -401,27 +345,5 @@ mod tests {
                 assert_eq!(value["type"], "chat");
             }
         }
-    }
-
-    #[test]
-    fn bad_texts_are_told_apart() {
-        let check = |text: &str, code: ErrorCode, words: &str| {
-            let (found, message) = ClientMessage::parse(text).unwrap_err();
-            assert_eq!(found, code, "{text}: {message}");
-            assert!(message.contains(words), "{text}: {message}");
-        };
-        check("", ErrorCode::BadJson, "EOF");
-        check("[]", ErrorCode::BadJson, "not a JSON object");
-        check("7", ErrorCode::BadJson, "not a JSON object");
-        check("{", ErrorCode::BadJson, "EOF");
-        check("{}", ErrorCode::BadMessage, "missing field `type`");
-        check(r#"{"type":"join","room":5}"#, ErrorCode::BadMessage, "integer `5`, expected a string");
-        check(r#"{"type":"join","history":-1}"#, ErrorCode::BadMessage, "-1");
-    }
-
-    #[test]
-    fn unknown_fields_are_ignored_and_data_is_passed_on_as_it_is() {
-        let message = ClientMessage::parse(r#"{"x":[1],"type":"chat","data":{ "a" : 1.50 }}"#).unwrap();
-        assert_eq!(message.data.unwrap().get(), r#"{ "a" : 1.50 }"#);
     }
 }

@@ -98,8 +98,8 @@ mod tests {
             arrivals.note(ConnectionSerial(100_001 + second));
             arrivals.keep_time(at(1000 + u64::from(second)));
         }
-        let most = MEMORY_MILLIS / TOGETHER_MILLIS + 1;
-        assert!(arrivals.marks.len() as u64 <= most, "{} marks", arrivals.marks.len());
+        let max = MEMORY_MILLIS / TOGETHER_MILLIS + 1;
+        assert!(arrivals.marks.len() as u64 <= max, "{} marks", arrivals.marks.len());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How much one call of [`Hub::flush_rooms`](super::Hub::flush_rooms) may send: so often, and for so long.
+//! How much one call of [`Hub::poll_sends`](super::Hub::poll_sends) may send: so often, and for so long.
 
 use std::time::Duration;
 

@@ -4,6 +4,8 @@ use crate::config::long_list;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::time::Now;
 
+use super::index::{CatchUpIndex, LiveIndex, Place, RoomIndex};
+use super::rate_limit::{Bucket, Refusals, Verdict};
 use super::users::UserKey;
 
 /// A connection as the hub sees it.
@@ -24,7 +26,7 @@ const AWAITS_PAGE: u32 = 1 << 31;
 /// That a connection is in a room, and where to find it there: eight bytes.
 #[derive(Clone, Copy, Debug)]
 struct Membership {
-    room: u32,
+    room: RoomIndex,
     place: PackedPlace,
 }
 
@@ -37,13 +39,6 @@ enum Memberships {
     Many(Box<Vec<Membership>>),
 }
 
-/// Where a member stands in its room: an index into one of two lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    Live(u32),
-    CatchingUp(u32),
-}
-
 /// A [`Place`] in four bytes.
 #[derive(Clone, Copy, Debug)]
 struct PackedPlace(u32);
@@ -53,8 +48,8 @@ const CATCHES_UP: u32 = 1 << 31;
 impl From<Place> for PackedPlace {
     fn from(place: Place) -> Self {
         match place {
-            Place::Live(index) => Self(index),
-            Place::CatchingUp(index) => Self(index | CATCHES_UP),
+            Place::Live(at) => Self(at.0),
+            Place::CatchingUp(at) => Self(at.0 | CATCHES_UP),
         }
     }
 }
@@ -62,8 +57,8 @@ impl From<Place> for PackedPlace {
 impl From<PackedPlace> for Place {
     fn from(PackedPlace(index): PackedPlace) -> Self {
         match index & CATCHES_UP {
-            0 => Self::Live(index),
-            _ => Self::CatchingUp(index & !CATCHES_UP),
+            0 => Self::Live(LiveIndex(index)),
+            _ => Self::CatchingUp(CatchUpIndex(index & !CATCHES_UP)),
         }
     }
 }
@@ -93,7 +88,7 @@ impl Memberships {
         }
     }
 
-    fn remove(&mut self, room: u32) {
+    fn remove(&mut self, room: RoomIndex) {
         match self {
             Self::One(membership) if membership.room == room => *self = Self::None,
             Self::None | Self::One(_) => {}
@@ -152,25 +147,23 @@ impl Connection {
     }
 
     /// The rooms that it is in, in the order in which it came into them, and where it stands there.
-    pub(super) fn rooms(&self) -> impl DoubleEndedIterator<Item = (u32, Place)> + ExactSizeIterator {
+    pub(super) fn rooms(&self) -> impl DoubleEndedIterator<Item = (RoomIndex, Place)> + ExactSizeIterator {
         self.memberships.as_slice().iter().map(|membership| (membership.room, membership.place.into()))
     }
 
-    pub(super) fn place_in(&self, room: u32) -> Option<Place> {
+    pub(super) fn place_in(&self, room: RoomIndex) -> Option<Place> {
         self.rooms().find(|(other, _)| *other == room).map(|(_, place)| place)
     }
 
-    pub(super) fn set_place(&mut self, room: u32, place: Place) {
-        let membership = self.memberships.as_mut_slice().iter_mut().find(|membership| membership.room == room);
-        membership.expect("a member of a room has a membership").place = place.into();
+    fn set_place(&mut self, room: RoomIndex, place: Place) {
+        let mut memberships = self.memberships.as_mut_slice().iter_mut();
+        if let Some(membership) = memberships.find(|membership| membership.room == room) {
+            membership.place = place.into();
+        }
     }
 
-    pub(super) fn enter(&mut self, room: u32, place: Place) {
+    pub(super) fn enter(&mut self, room: RoomIndex, place: Place) {
         self.memberships.push(Membership { room, place: place.into() });
-    }
-
-    pub(super) fn forget(&mut self, room: u32) {
-        self.memberships.remove(room);
     }
 }
 
@@ -179,11 +172,13 @@ impl Connection {
 pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
     count: usize,
+    /// Where [`Connections::walk`] goes on.
+    walked: usize,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { slots: Vec::with_capacity(long_list::<Connection>()), count: 0 }
+        Self { slots: Vec::with_capacity(long_list::<Connection>()), count: 0, walked: 0 }
     }
 }
 
@@ -218,19 +213,35 @@ impl Connections {
         (connection.serial == id.serial).then_some(connection)
     }
 
-    /// The connection of a member, which is there as long as the member is.
-    pub(super) fn member(&self, slot: Slot) -> &Connection {
-        self.slots[slot.index()].as_ref().expect("a member has a connection")
-    }
-
-    /// As [`Connections::member`], to be changed.
-    pub(super) fn member_mut(&mut self, slot: Slot) -> &mut Connection {
-        self.slots[slot.index()].as_mut().expect("a member has a connection")
+    /// The connection in a slot.
+    fn at_mut(&mut self, slot: Slot) -> Option<&mut Connection> {
+        self.slots.get_mut(slot.index())?.as_mut()
     }
 
     /// The whole name of the connection in a slot.
-    pub(super) fn id(&self, slot: Slot) -> ConnectionId {
-        ConnectionId { slot, serial: self.member(slot).serial }
+    pub(super) fn id(&self, slot: Slot) -> Option<ConnectionId> {
+        let connection = self.slots.get(slot.index())?.as_ref()?;
+        Some(ConnectionId { slot, serial: connection.serial })
+    }
+
+    /// Where the connection in a slot stands in a room that it is in.
+    pub(super) fn place(&self, slot: Slot, room: RoomIndex) -> Option<Place> {
+        self.slots.get(slot.index())?.as_ref()?.place_in(room)
+    }
+
+    /// The connection in a slot stands elsewhere in a room that it is in.
+    pub(super) fn set_place(&mut self, slot: Slot, room: RoomIndex, place: Place) {
+        if let Some(connection) = self.at_mut(slot) {
+            connection.set_place(room, place);
+        }
+    }
+
+    /// The connection in a slot forgets a room. Says where it stood there.
+    pub(super) fn leave(&mut self, slot: Slot, room: RoomIndex) -> Option<Place> {
+        let connection = self.at_mut(slot)?;
+        let place = connection.place_in(room);
+        connection.memberships.remove(room);
+        place
     }
 
     /// How many slots there are; some may be empty.
@@ -244,73 +255,18 @@ impl Connections {
         Some(ConnectionId { slot, serial: connection.serial })
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
-        self.slots.iter().enumerate().filter_map(|(slot, connection)| {
-            let connection = connection.as_ref()?;
-            Some((ConnectionId { slot: Slot(slot as u32), serial: connection.serial }, connection))
-        })
-    }
-}
-
-/// A token bucket, kept as the moment at which it will be full again (the generic cell rate algorithm).
-#[derive(Debug, Default)]
-struct Bucket {
-    full_at_micros: u64,
-}
-
-/// What was refused since the bucket was last full.
-#[derive(Debug, Default)]
-struct Refusals {
-    count: u16,
-    /// When the connection was last told, in units of [`TOLD_UNIT_MILLIS`] modulo 2^16; 0 if it never was.
-    told_at: u16,
-}
-
-/// Sixteen of these are the second that passes between two errors.
-const TOLD_UNIT_MILLIS: u64 = 64;
-
-/// What a [`Bucket`] says to a message.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Pass,
-    /// Not now; a second has passed since the connection was told so.
-    Tell {
-        retry_after_ms: u64,
-    },
-    /// Not now, and it has been told.
-    Drop,
-    /// It goes on regardless.
-    Flood,
-}
-
-impl Bucket {
-    fn take(&mut self, refusals: &mut Refusals, now: Now, rate: u32, burst: u32) -> Verdict {
-        if rate == 0 {
-            return Verdict::Pass;
+    /// Up to `max` of the connections that are there, in a walk over all slots that goes on where the last call stopped.
+    /// Says how many slots that took.
+    pub(super) fn walk(&mut self, max: usize) -> (Vec<ConnectionId>, usize) {
+        let mut found = Vec::new();
+        let mut slots = 0;
+        while found.len() < max.min(self.count) && slots < self.slots.len() {
+            let slot = Slot((self.walked % self.slots.len()) as u32);
+            found.extend(self.id(slot));
+            self.walked = slot.index() + 1;
+            slots += 1;
         }
-        let cost = 1_000_000 / u64::from(rate);
-        let now_micros = now.uptime.as_micros() as u64;
-        if self.full_at_micros <= now_micros {
-            self.full_at_micros = now_micros;
-            refusals.count = 0;
-        }
-        let allowed = now_micros + cost * u64::from(burst);
-        if self.full_at_micros + cost <= allowed {
-            self.full_at_micros += cost;
-            return Verdict::Pass;
-        }
-        refusals.count = refusals.count.saturating_add(1);
-        if u32::from(refusals.count) >= burst.saturating_mul(10).min(u16::MAX.into()) {
-            return Verdict::Flood;
-        }
-        // At worst one error too few every seventy minutes.
-        let now_units = ((now.millis() / TOLD_UNIT_MILLIS) as u16).max(1);
-        if refusals.told_at != 0 && now_units.wrapping_sub(refusals.told_at) < 16 {
-            return Verdict::Drop;
-        }
-        refusals.told_at = now_units;
-        let wait_micros = self.full_at_micros + cost - allowed;
-        Verdict::Tell { retry_after_ms: wait_micros.div_ceil(1000) }
+        (found, slots)
     }
 }
 
@@ -318,11 +274,6 @@ impl Bucket {
 mod tests {
     use super::*;
     use crate::hub::users::tests::key;
-    use std::time::Duration;
-
-    fn at(millis: u64) -> Now {
-        Now { uptime: Duration::from_millis(millis), unix_ms: 0 }
-    }
 
     #[test]
     fn a_connection_is_small() {
@@ -335,49 +286,37 @@ mod tests {
         let mut connection = Connection::new(ConnectionSerial(1), key(1));
         for rooms in 0..4_u32 {
             for room in 0..rooms {
-                connection.enter(room, Place::CatchingUp(room + 10));
-                connection.set_place(room, Place::Live(room));
+                connection.enter(RoomIndex(room), Place::CatchingUp(CatchUpIndex(room + 10)));
+                connection.set_place(RoomIndex(room), Place::Live(LiveIndex(room)));
             }
-            assert!(connection.rooms().eq((0..rooms).map(|room| (room, Place::Live(room)))));
+            assert!(connection.rooms().eq((0..rooms).map(|room| (RoomIndex(room), Place::Live(LiveIndex(room))))));
             for room in 0..rooms {
-                connection.set_place(room, Place::CatchingUp(7));
-                assert_eq!(connection.place_in(room), Some(Place::CatchingUp(7)));
-                connection.forget(room);
-                assert_eq!(connection.place_in(room), None);
+                connection.set_place(RoomIndex(room), Place::CatchingUp(CatchUpIndex(7)));
+                assert_eq!(connection.place_in(RoomIndex(room)), Some(Place::CatchingUp(CatchUpIndex(7))));
+                connection.memberships.remove(RoomIndex(room));
+                assert_eq!(connection.place_in(RoomIndex(room)), None);
                 assert_eq!(connection.rooms().len() as u32, rooms - room - 1);
             }
         }
     }
 
     #[test]
-    fn a_burst_passes_then_the_rate() {
-        let mut connection = Connection::new(ConnectionSerial(1), key(1));
-        let mut passed = |millis| (0..50).filter(|_| connection.take_token(at(millis), 10, 5) == Verdict::Pass).count();
-        assert_eq!(passed(1000), 5);
-        assert_eq!(passed(1100), 1);
-        assert_eq!(passed(60_000), 5);
-    }
-
-    #[test]
-    fn it_tells_once_a_second_and_gives_up_after_ten_bursts() {
-        let mut connection = Connection::new(ConnectionSerial(1), key(1));
-        let mut take = |millis| connection.take_token(at(millis), 10, 5);
-        for _ in 0..5 {
-            assert_eq!(take(1000), Verdict::Pass);
+    fn closing_all_connections_walks_their_slots_once() {
+        let mut connections = Connections::default();
+        for slot in 0..1000 {
+            connections.insert(ConnectionId::new(slot, slot), Connection::new(ConnectionSerial(slot), key(slot)));
         }
-        assert_eq!(take(1000), Verdict::Tell { retry_after_ms: 100 });
-        assert_eq!(take(1001), Verdict::Drop);
-        assert_eq!(take(1050), Verdict::Drop);
-        let mut flood = 0;
-        for _ in 0..50 {
-            flood += u32::from(take(1002) == Verdict::Flood);
+        let mut walked = 0;
+        while connections.len() > 0 {
+            let (ids, slots) = connections.walk(10);
+            assert_eq!(ids.len(), 10);
+            ids.into_iter().for_each(|id| drop(connections.remove(id)));
+            walked += slots;
         }
-        assert!(flood > 0);
-    }
-
-    #[test]
-    fn no_rate_is_no_limit() {
-        let mut connection = Connection::new(ConnectionSerial(1), key(1));
-        assert!((0..100_000).all(|_| connection.take_token(at(1), 0, 1) == Verdict::Pass));
+        assert_eq!(walked, 1000);
+        // A connection in a slot that was passed is found, too.
+        connections.insert(ConnectionId::new(3, 2000), Connection::new(ConnectionSerial(2000), key(3)));
+        assert_eq!(connections.walk(10).0, [ConnectionId::new(3, 2000)]);
+        assert_eq!(connections.walk(0), (Vec::new(), 0));
     }
 }

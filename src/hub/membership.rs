@@ -1,233 +1,146 @@
 //! How connections come into rooms and leave them, and how rooms begin and end.
 
-use thin_vec::ThinVec;
-
 use crate::bus::message::{BusRequest, ReadFrom};
-use crate::id::{ConnectionId, RoomName, Slot};
-use crate::protocol::{ClientMessage, ErrorCode, ServerMessage};
+use crate::id::{ConnectionId, Epoch, RoomName, Slot};
+use crate::protocol::{ErrorCode, JoinRequest, LeaveRequest, ServerMessage};
 use crate::time::Now;
 
-use super::connection::Place;
+use super::error_reply::Refused;
+use super::index::{Place, RoomIndex};
+use super::members::FormerMember;
 use super::notice::Notice;
 use super::presence::Parting;
-use super::room::{CatchUp, CatchUpReason, CatchUpStep, Leaving, LiveMember, Room, Shown, Waiting};
-use super::{Caller, Hub, Refused};
+use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
+use super::{Caller, Hub, shutting_down};
 
 impl Hub {
-    pub(super) fn handle_join(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        message: &ClientMessage<'_>,
-    ) -> Result<(), Refused> {
+    pub(super) fn handle_join(&mut self, now: Now, id: ConnectionId, join: &JoinRequest<'_>) -> Result<(), Refused> {
         if self.is_draining {
-            return Err((ErrorCode::ShuttingDown, "the server is shutting down".to_owned()));
+            return Err(shutting_down());
         }
-        let name = room_name(message)?;
-        let history = self.check_history(message)?;
+        let (name, history_max) = (&join.room, self.limits.history_messages_max);
+        if join.history > history_max {
+            let message = format!("history is {}; 0 to {history_max} are allowed", join.history);
+            return Err((ErrorCode::BadMessage, message));
+        }
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
-        let user = connection.user;
-        let existing = self.room_named(name.as_str());
+        let existing = self.rooms.named(name.as_str());
         if existing.is_some_and(|room| connection.place_in(room).is_some()) {
             return Err((ErrorCode::AlreadyJoined, format!("already in room {name}; leave it first to join again")));
         }
-        let most = self.limits.rooms_per_connection_max;
-        if connection.rooms().len() >= most as usize {
-            return Err((ErrorCode::TooManyRooms, format!("already in {most} rooms; {most} are allowed")));
+        let rooms_max = self.limits.rooms_per_connection_max;
+        if connection.rooms().len() >= rooms_max as usize {
+            return Err((ErrorCode::TooManyRooms, format!("already in {rooms_max} rooms; {rooms_max} are allowed")));
         }
-        let caller = Caller { connection: id, user: self.users.id(user) };
-        self.policy.allow_join(&caller, &name).map_err(|words| (ErrorCode::Forbidden, words))?;
+        let caller = Caller { connection: id, user: self.users.id(connection.user) };
+        self.policy.allow_join(&caller, name).map_err(|message| (ErrorCode::Forbidden, message))?;
         let index = match existing {
             Some(index) => index,
-            None => self.open_room(&name)?,
+            None => self.open_room(name)?,
         };
-        let room = &mut self.rooms[index as usize];
-        let since = message.since.as_ref();
-        let place = room.catching_up.len() as u32;
-        room.catching_up.push(CatchUp {
-            slot: id.slot,
+        let since = join.since.as_ref();
+        let member = CatchUp {
+            connection: id,
             reason: CatchUpReason::Join {
-                id: message.id.as_deref().map(Into::into),
+                id: join.id.as_deref().map(Into::into),
                 resumes: since.is_some(),
-                history,
+                history: join.history,
             },
-            epoch: since.map(|since| crate::id::Epoch::new(&since.epoch)),
-            from: since.map_or(ReadFrom::Newest(history), |since| ReadFrom::After(since.seq)),
-            hole: false,
+            epoch: since.map(|since| Epoch::new(&since.epoch)),
+            from: since.map_or(ReadFrom::Newest(join.history), |since| ReadFrom::After(since.seq)),
+            gap: false,
             shown: Shown::Nothing,
             step: CatchUpStep::Output,
-        });
-        self.connections.member_mut(id.slot).enter(index, Place::CatchingUp(place));
-        self.continue_catch_up(now, index, id.slot);
+        };
+        self.rooms[index].members.enter(index, member, &mut self.connections);
+        self.continue_catch_up(now, index, id);
         Ok(())
     }
 
-    fn check_history(&self, message: &ClientMessage<'_>) -> Result<u32, Refused> {
-        let most = self.limits.history_messages_max;
-        match message.history.unwrap_or(0) {
-            history if history <= most => Ok(history),
-            history => Err((ErrorCode::BadMessage, format!("history is {history}; 0 to {most} are allowed"))),
-        }
-    }
-
-    fn open_room(&mut self, name: &RoomName) -> Result<u32, Refused> {
+    fn open_room(&mut self, name: &RoomName) -> Result<RoomIndex, Refused> {
         if self.rooms.len() >= self.limits.rooms_max as usize {
-            let words = format!("there are {} rooms; no new one can be opened", self.limits.rooms_max);
-            return Err((ErrorCode::ServerBusy, words));
+            let message = format!("there are {} rooms; no new one can be opened", self.limits.rooms_max);
+            return Err((ErrorCode::ServerBusy, message));
         }
-        self.generations = self.generations.wrapping_add(1);
-        let index = self.rooms.insert(Room::new(name.clone(), self.generations)) as u32;
-        self.requests.push_back(BusRequest::Open(name.clone()));
-        let rooms = &self.rooms;
-        self.room_keys.insert(name.as_str(), index, |index| rooms[index as usize].name.as_str());
-        Ok(index)
+        self.out.request(BusRequest::Open(name.clone()));
+        Ok(self.rooms.open(name))
     }
 
     /// Ends a room that nothing holds any more.
-    pub(super) fn forget_if_unused(&mut self, index: u32) {
-        if !self.rooms.get(index as usize).is_some_and(Room::is_unused) {
-            return;
-        }
-        let room = self.rooms.remove(index as usize);
-        self.log_bytes -= room.log.len();
-        match room.waiting {
-            Waiting::Nowhere => {}
-            Waiting::Dirty => {
-                self.dirty.retain(|dirty| *dirty != index);
-                self.rounds.retain(|interrupted| *interrupted != index);
-            }
-            Waiting::Delayed => self.delays.remove(index),
-        }
-        self.room_keys.remove(room.name.as_str(), index);
+    pub(super) fn forget_if_unused(&mut self, index: RoomIndex) {
+        let Some(room) = self.rooms.take_unused(index) else { return };
+        self.scheduler.forget(index, room.schedule.queue);
         room.users.iter().for_each(|(user, _)| self.users.release(user));
-        self.requests.push_back(BusRequest::Close(room.name));
+        self.out.request(BusRequest::Close(room.name));
     }
 
-    pub(super) fn handle_leave(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        message: &ClientMessage<'_>,
-    ) -> Result<(), Refused> {
-        let index = self.joined_room(id, message)?;
-        let message_id = message.id.as_deref();
-        let room = &mut self.rooms[index as usize];
-        let is_owed = match self.connections.member(id.slot).place_in(index) {
-            // What is on its way to the bus, perhaps its own, is waited for, too: a copy is better than an `ack`.
-            Some(Place::Live(place)) => room.live[place as usize].cursor != room.log.tail() || room.reserved_bytes > 0,
-            Some(Place::CatchingUp(place)) => {
-                matches!(room.catching_up[place as usize].reason, CatchUpReason::FellBack)
+    pub(super) fn handle_leave(&mut self, now: Now, id: ConnectionId, leave: &LeaveRequest<'_>) -> Result<(), Refused> {
+        let index = self.joined_room(id, &leave.room)?;
+        let room = &mut self.rooms[index];
+        let is_owed = match self.connections.place(id.slot, index) {
+            // Messages on their way to the bus, perhaps its own, are awaited, too: a copy is better than an `ack`.
+            Some(Place::Live(at)) => {
+                let is_behind = room.members.live(at).is_some_and(|member| member.cursor() != room.fanout.tail());
+                is_behind || room.fanout.reserved_bytes() > 0
             }
+            Some(Place::CatchingUp(at)) => room.members.catch_up(at).is_some_and(CatchUp::has_joined),
             None => false,
         };
         if is_owed {
-            let id_kept = message_id.map(Into::into);
-            room.leaving.push(Leaving { slot: id.slot, id: id_kept });
+            room.members.start_leaving(id.slot, leave.id.as_deref());
         } else {
-            self.finish_leave(now, index, id.slot, message_id);
+            self.finish_leave(now, index, id.slot, leave.id.as_deref());
         }
         Ok(())
     }
 
-    fn finish_leave(&mut self, now: Now, index: u32, slot: Slot, message_id: Option<&str>) {
-        let id = self.connections.id(slot);
-        let name = self.rooms[index as usize].name.clone();
-        self.part(now, slot, index, Parting::Left);
-        self.say(id, &ServerMessage::Left { room: name.as_str(), id: message_id });
-    }
-
-    /// Lets those go who asked to leave and are not owed anything any more.
-    pub(super) fn finish_leaving(&mut self, now: Now, index: u32) {
-        let mut at = 0;
-        while let Some(leaving) = self.rooms.get(index as usize).and_then(|room| room.leaving.get(at)) {
-            let room = &self.rooms[index as usize];
-            let place = self.connections.member(leaving.slot).place_in(index);
-            let is_level = match place {
-                Some(Place::Live(place)) => room.live[place as usize].cursor == room.log.tail(),
-                _ => false,
-            };
-            if !is_level {
-                at += 1;
-                continue;
-            }
-            let leaving = self.rooms[index as usize].leaving.swap_remove(at);
-            self.finish_leave(now, index, leaving.slot, leaving.id.as_deref());
+    fn finish_leave(&mut self, now: Now, index: RoomIndex, slot: Slot, message_id: Option<&str>) {
+        let (id, name) = (self.connections.id(slot), self.rooms[index].name.clone());
+        self.remove_member(now, slot, index, Parting::Left);
+        if let Some(id) = id {
+            let left = ServerMessage::Left { room: name.as_str(), id: message_id };
+            self.out.say(&mut self.connections, id, &left);
         }
     }
 
-    /// The room that a message names, if its sender is in it and has not asked to leave.
-    pub(super) fn joined_room(&self, id: ConnectionId, message: &ClientMessage<'_>) -> Result<u32, Refused> {
-        let name = room_name_text(message)?;
-        let index = self.room_named(name);
-        let connection = self.connections.get(id);
-        index
-            .filter(|index| connection.is_some_and(|connection| connection.place_in(*index).is_some()))
-            .filter(|index| !self.rooms[*index as usize].leaving.iter().any(|leaving| leaving.slot == id.slot))
-            .ok_or_else(|| (ErrorCode::NotJoined, format!("not in room {name}; join it first")))
+    /// Lets members go that asked to leave and are not owed anything any more.
+    pub(super) fn finish_leaving(&mut self, now: Now, index: RoomIndex) {
+        loop {
+            let Some(room) = self.rooms.get_mut(index) else { return };
+            let next = room.members.next_to_leave(index, room.fanout.tail(), &self.connections);
+            let Some((slot, id)) = next else { return };
+            self.finish_leave(now, index, slot, id.as_deref());
+        }
     }
 
-    /// Takes a connection out of a room.
-    pub(super) fn part(&mut self, now: Now, slot: Slot, index: u32, parting: Parting) {
-        let connection = self.connections.member_mut(slot);
-        let (user, place) = (connection.user, connection.place_in(index));
-        connection.forget(index);
-        let was_present = match place {
-            None => return,
-            Some(Place::Live(place)) => {
-                self.remove_live(index, place);
-                true
-            }
-            Some(Place::CatchingUp(place)) => {
-                let member = self.remove_catching_up(index, place);
-                matches!(member.reason, CatchUpReason::FellBack)
-            }
+    /// The room with this name, if the connection is in it and has not asked to leave.
+    pub(super) fn joined_room(&self, id: ConnectionId, name: &str) -> Result<RoomIndex, Refused> {
+        let is_member = |index: &RoomIndex| {
+            let place = self.connections.get(id).and_then(|connection| connection.place_in(*index));
+            place.is_some() && !self.rooms[*index].members.is_leaving(id.slot)
         };
-        let room = &mut self.rooms[index as usize];
-        room.leaving.retain(|leaving| leaving.slot != slot);
-        if was_present {
-            let connection = self.connections.id(slot);
-            let (name, user_id) = (&room.name, self.users.id(user));
-            self.notices.push(|| Notice::Left { connection, user: user_id.clone(), room: name.clone() });
-            self.depart(now, index, user, parting);
+        let index = self.rooms.named(name).filter(is_member);
+        index.ok_or_else(|| (ErrorCode::NotJoined, format!("not in room {name}; join it first")))
+    }
+
+    /// Takes a connection out of a room. Says which member it was.
+    pub(super) fn remove_member(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        index: RoomIndex,
+        parting: Parting,
+    ) -> Option<FormerMember> {
+        let id = self.connections.id(slot)?;
+        let user = self.connections.get(id)?.user;
+        let former = self.rooms[index].members.remove(index, slot, &mut self.connections)?;
+        if former.has_joined() {
+            let (name, user_id) = (&self.rooms[index].name, self.users.id(user));
+            self.out.notices.push(|| Notice::Left { connection: id, user: user_id.clone(), room: name.clone() });
+            self.remove_presence(now, index, user, parting);
         }
-        self.settle(index);
+        self.rooms.trim_log(index);
         self.forget_if_unused(index);
+        Some(former)
     }
-
-    /// Takes a member out of the live list; the last one of the list takes its place.
-    pub(super) fn remove_live(&mut self, index: u32, place: u32) -> LiveMember {
-        let room = &mut self.rooms[index as usize];
-        room.stop_lagging(place);
-        let member = room.live.swap_remove(place as usize);
-        if let Some(moved) = room.live.get(place as usize) {
-            self.connections.member_mut(moved.slot()).set_place(index, Place::Live(place));
-        }
-        if let Some(round) = &mut room.round {
-            round.next = round.next.min(room.live.len() as u32);
-        }
-        member
-    }
-
-    /// Takes a member out of the list of those who catch up; the last one of the list takes its place.
-    pub(super) fn remove_catching_up(&mut self, index: u32, place: u32) -> CatchUp {
-        let room = &mut self.rooms[index as usize];
-        let member = room.catching_up.swap_remove(place as usize);
-        if room.catching_up.is_empty() {
-            // Most of the time nobody catches up, and each place is a hundred bytes.
-            room.catching_up = ThinVec::new();
-        }
-        if let Some(moved) = room.catching_up.get(place as usize) {
-            self.connections.member_mut(moved.slot).set_place(index, Place::CatchingUp(place));
-        }
-        member
-    }
-}
-
-fn room_name_text<'a>(message: &'a ClientMessage<'_>) -> Result<&'a str, Refused> {
-    let room = message.room.as_deref();
-    room.ok_or_else(|| (ErrorCode::BadMessage, format!("{} without a room", &*message.kind)))
-}
-
-fn room_name(message: &ClientMessage<'_>) -> Result<RoomName, Refused> {
-    RoomName::new(room_name_text(message)?).map_err(|error| (ErrorCode::BadMessage, format!("room: {error}")))
 }

@@ -1,49 +1,38 @@
-//! Who is present in a room: announced one by one while few are, counted when there are many.
+//! Presence in rooms: users are announced one by one while they are few, and counted when they are many.
 //!
 //! Members ⊆ online ⊆ members ∪ those in grace ∪ those on other nodes.
 
 use crate::bus::message::{BusRequest, PresenceChange};
 use crate::deadline::Tick;
-use crate::id::{ConnectionId, RoomName};
+use crate::id::RoomName;
 use crate::protocol::{PresenceStatus, ServerMessage, UserView};
 use crate::time::Now;
 
 use super::Hub;
-use super::attendance::{Here, Presence};
-use super::room::{Room, RoomRef};
+use super::index::{RoomIndex, RoomRef};
+use super::room::Room;
+use super::room_users::{Here, Presence};
+use super::timers::Timer;
 use super::users::{UserKey, Users};
 
 /// How a connection leaves a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parting {
-    /// It said so.
+    /// The client said so.
     Left,
-    /// It was lost; perhaps its user comes back.
+    /// The connection was lost; perhaps its user comes back.
     Lost,
 }
 
-/// What the hub has to look at again.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Due {
-    /// A user's grace in a room may be over.
-    Grace { room: RoomRef, user: UserKey },
-    /// A room may count its members.
-    Members { room: RoomRef },
-    /// The place of the host's commands may be asked for again.
-    Moderation,
-    /// A member that could not read history tries again.
-    CatchUp { room: RoomRef, connection: ConnectionId },
-}
-
 impl Hub {
-    /// From now on the bus is told who comes and goes here.
+    /// From now on the bus is told which users come and go here.
     pub fn share_presence(&mut self) {
-        self.shares_presence = true;
+        self.out.shares_presence = true;
     }
 
     /// One more connection of a user is live in a room.
-    pub(super) fn arrive(&mut self, now: Now, index: u32, user: UserKey) {
-        let present = &mut self.rooms[index as usize].users;
+    pub(super) fn add_presence(&mut self, now: Now, index: RoomIndex, user: UserKey) {
+        let present = &mut self.rooms[index].users;
         let before = present.get(user);
         let is_elsewhere = before.is_some_and(|before| before.is_elsewhere);
         let here = before.map_or(Here::Nobody, |before| before.here);
@@ -59,27 +48,24 @@ impl Hub {
     }
 
     /// One connection less of a user is in a room.
-    pub(super) fn depart(&mut self, now: Now, index: u32, user: UserKey, parting: Parting) {
-        let room = self.room_ref(index);
+    pub(super) fn remove_presence(&mut self, now: Now, index: RoomIndex, user: UserKey, parting: Parting) {
+        let room = self.rooms.reference(index);
         let grace = self.timing.presence_grace;
-        let present = &mut self.rooms[index as usize].users;
-        let Some(Presence { here: Here::Connected(connections), is_elsewhere }) = present.get(user) else {
-            unreachable!("a member's user is present by its connection");
-        };
+        let present = &mut self.rooms[index].users;
+        let Some(Presence { here: Here::Connected(connections), is_elsewhere }) = present.get(user) else { return };
         if connections > 1 {
             return present.set(user, Presence { here: Here::Connected(connections - 1), is_elsewhere });
         }
         if parting == Parting::Left || grace.is_zero() {
             return self.end_presence_here(now, index, user);
         }
-        let until = Tick::of(now).after(grace);
+        let until = self.timers.start(now, grace, Timer::Grace { room, user });
         present.set(user, Presence { here: Here::Grace(until), is_elsewhere });
-        self.wheel.insert(until, Due::Grace { room, user });
     }
 
-    pub(super) fn end_presence_here(&mut self, now: Now, index: u32, user: UserKey) {
+    pub(super) fn end_presence_here(&mut self, now: Now, index: RoomIndex, user: UserKey) {
         self.tell_elsewhere(index, user, PresenceStatus::Offline);
-        let present = &mut self.rooms[index as usize].users;
+        let present = &mut self.rooms[index].users;
         if present.get(user).is_some_and(|presence| presence.is_elsewhere) {
             present.set(user, Presence { here: Here::Nobody, is_elsewhere: true });
         } else {
@@ -87,27 +73,27 @@ impl Hub {
         }
     }
 
-    fn remove_user(&mut self, now: Now, index: u32, user: UserKey) {
-        self.rooms[index as usize].users.remove(user);
+    fn remove_user(&mut self, now: Now, index: RoomIndex, user: UserKey) {
+        self.rooms[index].users.remove(user);
         self.announce(now, index, user, PresenceStatus::Offline);
         self.users.release(user);
     }
 
-    fn tell_elsewhere(&mut self, index: u32, user: UserKey, status: PresenceStatus) {
-        if self.shares_presence {
-            let room = self.rooms[index as usize].name.clone();
-            let name = self.users.view(user).name.map(Into::into);
-            let change = PresenceChange { user: self.users.id(user).clone(), name, status };
-            self.requests.push_back(BusRequest::Presence { room, change });
-        }
+    fn tell_elsewhere(&mut self, index: RoomIndex, user: UserKey, status: PresenceStatus) {
+        let (room, users) = (&self.rooms[index].name, &self.users);
+        self.out.share(|| {
+            let name = users.view(user).name.map(Into::into);
+            let change = PresenceChange { user: users.id(user).clone(), name, status };
+            BusRequest::Presence { room: room.clone(), change }
+        });
     }
 
     /// A user has come to a room on another node, or is on no other any more.
     pub(super) fn handle_presence_elsewhere(&mut self, now: Now, name: &RoomName, change: &PresenceChange) {
-        let Some(index) = self.room_named(name.as_str()) else { return };
+        let Some(index) = self.rooms.named(name.as_str()) else { return };
         let is_elsewhere = change.status == PresenceStatus::Online;
         let known = self.users.find(change.user.as_str());
-        let present = &mut self.rooms[index as usize].users;
+        let present = &mut self.rooms[index].users;
         let before = known.and_then(|user| Some((user, present.get(user)?)));
         match before {
             Some((user, Presence { here: Here::Nobody, .. })) if !is_elsewhere => self.remove_user(now, index, user),
@@ -121,45 +107,47 @@ impl Hub {
         }
     }
 
-    pub(super) fn handle_due(&mut self, now: Now, due: Due) {
-        match due {
-            Due::Grace { room, user } => {
-                let presence = self.find_room(room).and_then(|found| found.users.get(user));
-                let Some(Presence { here: Here::Grace(until), .. }) = presence else { return };
-                if until <= Tick::of(now) {
-                    self.end_presence_here(now, room.index, user);
-                    self.forget_if_unused(room.index);
-                } else {
-                    // The grace began anew, or is longer than the wheel reaches.
-                    self.wheel.insert(until, due);
+    pub(super) fn handle_timer(&mut self, now: Now, timer: Timer) {
+        match timer {
+            Timer::Grace { room, user } => self.end_grace_if_over(now, room, user),
+            Timer::Members { room } => {
+                if let Some(index) = self.rooms.find(room) {
+                    self.rooms[index].count_scheduled = false;
+                    self.count_members(now, index);
                 }
             }
-            Due::Members { room } => {
-                if self.find_room(room).is_some() {
-                    self.rooms[room.index as usize].members_due = false;
-                    self.count_members(now, room.index);
-                }
-            }
-            Due::Moderation => self.locate_moderation(),
-            Due::CatchUp { room, connection } => {
-                if self.find_room(room).is_some() {
-                    self.retry_catch_up(now, room.index, connection);
+            Timer::CommandPosition => self.ask_for_command_position(),
+            Timer::CatchUp { room, connection } => {
+                if let Some(index) = self.rooms.find(room) {
+                    self.retry_catch_up(now, index, connection);
                 }
             }
         }
     }
 
-    fn announce(&mut self, now: Now, index: u32, user: UserKey, status: PresenceStatus) {
-        let room = &mut self.rooms[index as usize];
+    fn end_grace_if_over(&mut self, now: Now, room: RoomRef, user: UserKey) {
+        let Some(index) = self.rooms.find(room) else { return };
+        let Some(Presence { here: Here::Grace(until), .. }) = self.rooms[index].users.get(user) else { return };
+        if until <= Tick::of(now) {
+            self.end_presence_here(now, index, user);
+            self.forget_if_unused(index);
+        } else {
+            // The grace began anew, or is longer than the wheel reaches.
+            self.timers.start_at(until, Timer::Grace { room, user });
+        }
+    }
+
+    fn announce(&mut self, now: Now, index: RoomIndex, user: UserKey, status: PresenceStatus) {
+        let room = &mut self.rooms[index];
         let count = room.users.len();
-        if room.big && count < self.limits.users_listed_again() {
-            room.big = false;
+        if room.counts_only && count < self.limits.users_listed_again() {
+            room.counts_only = false;
             return self.count_members(now, index);
         }
         if count > self.limits.users_listed_max as usize {
-            room.big = true;
+            room.counts_only = true;
         }
-        if room.big || !self.has_space(index, EVENT_BYTES_MAX) {
+        if room.counts_only || !self.rooms.has_space(index, EVENT_BYTES_MAX) {
             return self.schedule_members(now, index);
         }
         self.append_event(now, index, |out, room, users| {
@@ -169,18 +157,15 @@ impl Hub {
     }
 
     /// Sees to it that the members are counted soon, once however much happens until then.
-    fn schedule_members(&mut self, now: Now, index: u32) {
-        let room_ref = self.room_ref(index);
-        let room = &mut self.rooms[index as usize];
-        if !room.members_due {
-            room.members_due = true;
-            let at = Tick::of(now).after(self.timing.members_interval);
-            self.wheel.insert(at, Due::Members { room: room_ref });
+    fn schedule_members(&mut self, now: Now, index: RoomIndex) {
+        let room = self.rooms.reference(index);
+        if !std::mem::replace(&mut self.rooms[index].count_scheduled, true) {
+            self.timers.start(now, self.timing.members_interval, Timer::Members { room });
         }
     }
 
-    fn count_members(&mut self, now: Now, index: u32) {
-        if !self.has_space(index, MEMBERS_BYTES_MAX) {
+    fn count_members(&mut self, now: Now, index: RoomIndex) {
+        if !self.rooms.has_space(index, MEMBERS_BYTES_MAX) {
             return self.schedule_members(now, index);
         }
         self.append_event(now, index, |out, room, users| {
@@ -200,5 +185,5 @@ const MEMBERS_BYTES_MAX: usize = 8 * 1024;
 
 /// The users of a room, or `None` when it is too big to list them.
 pub(super) fn list_users<'a>(room: &Room, users: &'a Users) -> Option<Vec<UserView<'a>>> {
-    (!room.big).then(|| room.users.iter().map(|(user, _)| users.view(user)).collect())
+    (!room.counts_only).then(|| room.users.iter().map(|(user, _)| users.view(user)).collect())
 }

@@ -7,6 +7,9 @@ use crate::config::long_list;
 use crate::id::UserId;
 use crate::names::NameIndex;
 use crate::protocol::UserView;
+use crate::time::Now;
+
+use super::stalls::Stalls;
 
 /// A user's number, for as long as somebody holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,12 +28,13 @@ pub(super) struct Users {
     keys: NameIndex,
     /// Display names of those who have one.
     names: FxHashMap<UserKey, Box<str>>,
+    stalls: Stalls,
 }
 
 impl Default for Users {
     fn default() -> Self {
         let users = Slab::with_capacity(long_list::<User>());
-        Self { users, keys: NameIndex::default(), names: FxHashMap::default() }
+        Self { users, keys: NameIndex::default(), names: FxHashMap::default(), stalls: Stalls::default() }
     }
 }
 
@@ -79,6 +83,12 @@ impl Users {
 
     pub(super) fn find(&self, id: &str) -> Option<UserKey> {
         self.keys.find(id, |key| self.users[key as usize].id.as_str()).map(UserKey)
+    }
+
+    /// A user's connection stalls. Says how often that has happened lately, before now.
+    pub(super) fn note_stall(&mut self, now: Now, key: UserKey) -> usize {
+        let user = self.id(key).clone();
+        self.stalls.note(now, user)
     }
 
     pub(super) fn view(&self, key: UserKey) -> UserView<'_> {

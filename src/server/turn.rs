@@ -29,7 +29,7 @@ impl Server {
         self.deliver_own(now);
         let (net, clock) = (&mut self.net, &mut self.clock);
         let sends_max = self.config.limits.sends_per_turn;
-        self.hub.flush_rooms(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot.0, frames));
+        self.hub.poll_sends(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot.0, frames));
         self.net.free();
         // Behind the freeing, which nothing else may follow: nobody would wake the loop to see that all have gone.
         self.advance_shutdown(now);
@@ -99,7 +99,7 @@ impl Server {
         let mut closes = Vec::new();
         let mut overflown = Vec::new();
         let net = &mut self.net;
-        self.hub.drain_output(|output| match output {
+        self.hub.poll_output(|output| match output {
             Output::Frames(id, frames) => {
                 if !net.queue(id, frames) {
                     overflown.push(id);

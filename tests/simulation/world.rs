@@ -276,7 +276,7 @@ impl World {
     pub(crate) fn drain(&mut self) {
         let Self { hub, seats, slots, closed, bus, .. } = self;
         let mut gone = Vec::new();
-        hub.drain_output(|output| match output {
+        hub.poll_output(|output| match output {
             Output::Frames(id, frames) => {
                 assert!(!closed.contains(&id), "frames for {id} after its close");
                 note_joined(frames, bus);
@@ -316,7 +316,7 @@ impl World {
         let Self { hub, seats, slots, .. } = self;
         let took = Cell::new(Duration::ZERO);
         let clock = &mut || Now { uptime: self.now.uptime + took.get(), ..self.now };
-        hub.flush_rooms(self.now, sends_max, clock, &mut |Slot(slot), frames| {
+        hub.poll_sends(self.now, sends_max, clock, &mut |Slot(slot), frames| {
             took.set(took.get() + Duration::from_micros(self.settings.send_micros));
             assert!(!frames.is_empty(), "an empty send to slot {slot}");
             let seat = slots.get(slot as usize).copied().flatten();

@@ -74,7 +74,7 @@ impl Rooms {
             let room = if slot < GIANT { "giant".to_owned() } else { format!("small-{}", (slot - GIANT) / 2) };
             rooms.tell(slot, &format!(r#"{{"type":"join","room":"{room}"}}"#));
         }
-        rooms.hub.drain_output(|_| {});
+        rooms.hub.poll_output(|_| {});
         while rooms.hub.has_work() {
             rooms.turn(Duration::ZERO);
         }
@@ -105,7 +105,7 @@ impl Rooms {
             looks.set(looks.get() + 1);
             Now { uptime: uptime.get(), unix_ms: 0 }
         };
-        self.hub.flush_rooms(began, 64, clock, &mut |Slot(slot), frames| {
+        self.hub.poll_sends(began, 64, clock, &mut |Slot(slot), frames| {
             uptime.set(uptime.get() + send);
             *turn.sends.entry(if slot < GIANT { "giant" } else { "small" }).or_default() += 1;
             frames.len()

@@ -104,7 +104,7 @@ impl Hall {
         self.hub.handle_deadlines(now);
         self.run_bus();
         let own = &mut self.own;
-        self.hub.drain_output(|output| {
+        self.hub.poll_output(|output| {
             if let roomcast::hub::Output::Frames(_, frames) = output {
                 own.push_str(&String::from_utf8_lossy(frames));
             }
@@ -112,7 +112,7 @@ impl Hall {
         let before = self.sent.len();
         let (uptime, sent, full) = (Cell::new(self.uptime), &mut self.sent, self.full);
         let clock = &mut || Now { uptime: uptime.get(), unix_ms: 0 };
-        self.hub.flush_rooms(now, sends_max, clock, &mut |Slot(slot), frames| {
+        self.hub.poll_sends(now, sends_max, clock, &mut |Slot(slot), frames| {
             uptime.set(uptime.get() + self.send);
             if full == Some(slot) {
                 return 0;
@@ -248,7 +248,7 @@ fn rooms_get_on_while_connections_drain_all_the_time() {
     hall.say("a", 0);
     while hall.hub.has_work() {
         let now = hall.now();
-        hall.hub.flush_rooms(now, 64, &mut || now, &mut |_, _| 0);
+        hall.hub.poll_sends(now, 64, &mut || now, &mut |_, _| 0);
     }
     // All take bytes again, at the same time as somebody else speaks.
     (0..100).for_each(|slot| hall.hub.handle_drained(id(slot)));
@@ -395,7 +395,7 @@ fn bytes_promised_to_a_slow_bus_end_the_delay() {
     assert!(hall.hub.has_work(), "the room is still delayed");
     let now = hall.now();
     let mut sends = 0;
-    hall.hub.flush_rooms(now, 64, &mut || now, &mut |_, frames| {
+    hall.hub.poll_sends(now, 64, &mut || now, &mut |_, frames| {
         sends += 1;
         frames.len()
     });

@@ -25,7 +25,7 @@ impl LocalRoom {
             room.hub.handle_text(Now::default(), id, r#"{"type":"join","room":"lobby"}"#);
             room.run_bus();
         }
-        room.hub.drain_output(|_| {});
+        room.hub.poll_output(|_| {});
         room.flush(|_| {});
         room
     }
@@ -41,7 +41,7 @@ impl LocalRoom {
     pub fn flush(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
         let mut sends = 0;
         while self.hub.has_work() {
-            self.hub.flush_rooms(Now::default(), 64, &mut Now::default, &mut |_, frames| {
+            self.hub.poll_sends(Now::default(), 64, &mut Now::default, &mut |_, frames| {
                 sends += 1;
                 take(frames);
                 frames.len()

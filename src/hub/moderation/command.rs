@@ -93,8 +93,8 @@ impl Moderation {
         if !CODES.contains(code) {
             return Err(format!("close code {code}; {} to {} are allowed", CODES.start(), CODES.end()));
         }
-        let (bytes, most) = (reason.len(), CLOSE_REASON_BYTES_MAX);
-        if bytes > most { Err(format!("close reason of {bytes} bytes exceeds {most}")) } else { Ok(()) }
+        let (bytes, max) = (reason.len(), CLOSE_REASON_BYTES_MAX);
+        if bytes > max { Err(format!("close reason of {bytes} bytes exceeds {max}")) } else { Ok(()) }
     }
 
     /// What another node wants done, and when it said so; or why nothing can be done.
@@ -149,7 +149,7 @@ mod tests {
         let body = longest.body(Now { unix_ms: u64::MAX, ..Now::default() });
         assert!(body.len() < COMMAND_BYTES_MAX, "{} bytes", body.len());
         assert_eq!(Moderation::read(&body), Ok((longest, u64::MAX)));
-        let words = Moderation::read(&[b' '; COMMAND_BYTES_MAX]).unwrap_err();
-        assert_eq!(words, "2049 bytes; 2048 are allowed");
+        let message = Moderation::read(&[b' '; COMMAND_BYTES_MAX]).unwrap_err();
+        assert_eq!(message, "2049 bytes; 2048 are allowed");
     }
 }

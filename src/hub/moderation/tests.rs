@@ -137,12 +137,12 @@ impl Node {
         let mut add = |Slot(slot): Slot, text: &[u8]| {
             *said.entry(slot).or_default() += &String::from_utf8_lossy(text);
         };
-        self.hub.drain_output(|output| match output {
+        self.hub.poll_output(|output| match output {
             Output::Frames(id, frames) => add(id.slot, frames),
             Output::Close(id, reason) => add(id.slot, format!("close {} {}", reason.code, reason.reason).as_bytes()),
         });
         let now = self.now;
-        self.hub.flush_rooms(now, 1000, &mut || now, &mut |slot, frames| {
+        self.hub.poll_sends(now, 1000, &mut || now, &mut |slot, frames| {
             add(slot, frames);
             frames.len()
         });
@@ -150,10 +150,10 @@ impl Node {
     }
 
     fn members(&self, room: &str) -> usize {
-        let index = self.hub.room_named(room);
+        let index = self.hub.rooms.named(room);
         index.map_or(0, |index| {
-            let room = &self.hub.rooms[index as usize];
-            room.live.len() + room.catching_up.len()
+            let room = &self.hub.rooms[index];
+            room.members.count()
         })
     }
 
@@ -356,8 +356,8 @@ fn reasons_have_bounds_and_a_server_that_ends_takes_no_commands() {
     ] {
         let reason = CloseReason { code, reason: reason.into() };
         let error = node.hub.moderate_for_host(node.now, &Moderation::Disconnect { user: user("ann"), reason });
-        let words = error.unwrap_err().to_string();
-        assert!(words.contains(expected), "{words}");
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
     }
     node.hub.start_draining();
     let error = node.hub.moderate_for_host(node.now, &kick("a", "ann")).unwrap_err();

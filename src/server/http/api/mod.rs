@@ -185,7 +185,6 @@ impl Api {
         let text = std::str::from_utf8(body).map_err(|error| (ErrorCode::BadJson, format!("not UTF-8: {error}")));
         match text.and_then(|text| (command.run)(context, text)) {
             Ok(Begun { ticket, done }) => {
-                context.hub.answer_apart(ticket);
                 self.pending.insert(ticket, PendingCommand { connection, done });
                 BodyDecision::Later
             }

@@ -7,7 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::deadline::Tick;
 
-use super::room::push_tightly;
+use super::members::push_tightly;
 use super::users::UserKey;
 
 /// How a user is present: here, elsewhere, or both; whoever is neither is not in the list.
@@ -70,13 +70,13 @@ const SEARCHED_MAX: usize = 32;
 
 /// The users of a room.
 #[derive(Debug, Default)]
-pub(super) struct Attendance {
+pub(super) struct RoomUsers {
     users: Vec<Present>,
     /// Where each user stands in `users`; there only in rooms with more than [`SEARCHED_MAX`].
     places: Option<Box<HashTable<u32>>>,
 }
 
-impl Attendance {
+impl RoomUsers {
     pub(super) fn len(&self) -> usize {
         self.users.len()
     }
@@ -160,53 +160,53 @@ mod tests {
     use crate::hub::users::tests::key;
 
     /// What it has to be like: a list that is searched from the front.
-    fn check(attendance: &Attendance, model: &[(UserKey, Presence)]) {
-        assert_eq!(attendance.iter().collect::<Vec<_>>(), model);
-        assert_eq!(attendance.len(), model.len());
+    fn check(room_users: &RoomUsers, model: &[(UserKey, Presence)]) {
+        assert_eq!(room_users.iter().collect::<Vec<_>>(), model);
+        assert_eq!(room_users.len(), model.len());
         for (user, presence) in model {
-            assert_eq!(attendance.get(*user), Some(*presence));
+            assert_eq!(room_users.get(*user), Some(*presence));
         }
     }
 
     #[test]
     fn it_is_an_ordered_list_of_any_length() {
-        let mut attendance = Attendance::default();
+        let mut room_users = RoomUsers::default();
         let mut model = Vec::new();
         // Up across both thresholds and down again, removing from the middle.
         for i in 0..4 * SEARCHED_MAX as u32 {
             let connected = Presence { here: Here::Connected(i + 1), is_elsewhere: i % 3 == 0 };
-            attendance.set(key(i * 7), connected);
+            room_users.set(key(i * 7), connected);
             model.push((key(i * 7), connected));
             let grace = Presence { here: Here::Grace(Tick::numbered(i)), is_elsewhere: i % 5 == 0 };
             let user = key(i / 2 * 7);
-            attendance.set(user, grace);
+            room_users.set(user, grace);
             model[i as usize / 2].1 = grace;
-            check(&attendance, &model);
+            check(&room_users, &model);
         }
         while !model.is_empty() {
             let place = model.len() * 2 / 3;
-            attendance.remove(model[place].0);
+            room_users.remove(model[place].0);
             let gone = model.swap_remove(place);
-            assert_eq!(attendance.get(gone.0), None);
-            check(&attendance, &model);
+            assert_eq!(room_users.get(gone.0), None);
+            check(&room_users, &model);
         }
     }
 
     #[test]
     fn whoever_is_only_elsewhere_is_not_here() {
-        let mut attendance = Attendance::default();
-        assert!(attendance.is_nobody_here());
-        attendance.set(key(1), Presence { here: Here::Nobody, is_elsewhere: true });
-        assert!(attendance.is_nobody_here());
+        let mut room_users = RoomUsers::default();
+        assert!(room_users.is_nobody_here());
+        room_users.set(key(1), Presence { here: Here::Nobody, is_elsewhere: true });
+        assert!(room_users.is_nobody_here());
         for here in [Here::Connected(1), Here::Grace(Tick::numbered(0))] {
-            attendance.set(key(2), Presence { here, is_elsewhere: false });
-            assert!(!attendance.is_nobody_here());
+            room_users.set(key(2), Presence { here, is_elsewhere: false });
+            assert!(!room_users.is_nobody_here());
         }
     }
 
     #[test]
     fn presence_is_small() {
         assert_eq!(std::mem::size_of::<Present>(), 8);
-        assert_eq!(std::mem::size_of::<Attendance>(), 32);
+        assert_eq!(std::mem::size_of::<RoomUsers>(), 32);
     }
 }

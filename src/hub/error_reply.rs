@@ -1,0 +1,34 @@
+//! What a client is told when something was not done.
+
+use crate::protocol::{ErrorCode, ServerMessage};
+
+/// Why a message or a command was not done: the code, and what was found and what is allowed.
+pub type Refused = (ErrorCode, String);
+
+/// An `error` message to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ErrorReply<'a> {
+    pub(super) code: ErrorCode,
+    pub(super) message: &'a str,
+    pub(super) room: Option<&'a str>,
+    pub(super) id: Option<&'a str>,
+    pub(super) retry_after_ms: Option<u64>,
+}
+
+impl<'a> ErrorReply<'a> {
+    pub(super) fn new(code: ErrorCode, message: &'a str) -> Self {
+        let retry_after_ms = code.is_temporary().then_some(1000);
+        Self { code, message, room: None, id: None, retry_after_ms }
+    }
+
+    /// The same about a message in this room with this id.
+    pub(super) fn about(self, room: Option<&'a str>, id: Option<&'a str>) -> Self {
+        Self { room, id, ..self }
+    }
+
+    pub(super) fn server_message(self) -> ServerMessage<'a> {
+        let Self { code, message, room, id, retry_after_ms } = self;
+        let temporary = code.is_temporary();
+        ServerMessage::Error { code: code.as_str(), message, temporary, room, id, retry_after_ms }
+    }
+}

@@ -1,0 +1,320 @@
+//! The rooms: by index, by name, and what their logs hold together.
+
+use std::ops::{Index, IndexMut};
+
+use slab::Slab;
+
+use crate::bus::message::ReadFrom;
+use crate::config::{Limits, long_list};
+use crate::id::{ConnectionId, RoomName};
+use crate::names::NameIndex;
+use crate::room_log::{LogBuffer, Offset};
+
+use super::connection::Connections;
+use super::fanout::FrameSize;
+use super::index::{LiveIndex, RoomIndex, RoomRef};
+use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
+use super::room::Room;
+
+/// How many empty buffers are kept for logs to come, and how large one may be to be kept.
+const BUFFERS_KEPT_MAX: usize = 4;
+const BUFFER_KEPT_BYTES_MAX: usize = 256 * 1024;
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Rooms {
+    rooms: Slab<Room>,
+    names: NameIndex,
+    generations: u32,
+    logs: Logs,
+    /// Rooms whose logs may hold bytes for blocked members or pins, each once. Others need not be looked at when all
+    /// logs together are full.
+    holders: Vec<RoomIndex>,
+}
+
+/// What the logs of all rooms hold, and may hold.
+#[derive(Debug)]
+struct Logs {
+    bytes: usize,
+    room_bytes_max: usize,
+    bytes_max: usize,
+    /// Empty buffers that logs are lent.
+    #[allow(clippy::vec_box, reason = "logs hold boxes, which go back and forth")]
+    buffers: Vec<Box<LogBuffer>>,
+}
+
+/// What it took to free space in the logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Freed {
+    /// Rooms that were looked at.
+    rooms: u64,
+    /// Members that fell back to history.
+    pub(super) members: u64,
+}
+
+impl Freed {
+    fn add(&mut self, more: Self) {
+        self.rooms += more.rooms;
+        self.members += more.members;
+    }
+}
+
+impl Logs {
+    fn keep(&mut self, buffer: Option<Box<LogBuffer>>) {
+        let kept = buffer.filter(|buffer| buffer.capacity() <= BUFFER_KEPT_BYTES_MAX);
+        if self.buffers.len() < BUFFERS_KEPT_MAX {
+            self.buffers.extend(kept);
+        }
+    }
+}
+
+impl Rooms {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let logs = Logs {
+            bytes: 0,
+            room_bytes_max: limits.log_bytes_max,
+            bytes_max: limits.log_bytes_total_max,
+            buffers: Vec::new(),
+        };
+        let rooms = Slab::with_capacity(long_list::<Room>());
+        Self { rooms, names: NameIndex::default(), generations: 0, logs, holders: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Bytes in all logs.
+    pub(super) fn log_bytes(&self) -> usize {
+        self.logs.bytes
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<RoomIndex> {
+        self.names.find(name, |index| self.rooms[index as usize].name.as_str()).map(RoomIndex)
+    }
+
+    pub(super) fn reference(&self, index: RoomIndex) -> RoomRef {
+        RoomRef { index, generation: self[index].generation }
+    }
+
+    /// The room that is meant, if it is still there.
+    pub(super) fn find(&self, room: RoomRef) -> Option<RoomIndex> {
+        let found = self.get(room.index)?;
+        (found.generation == room.generation).then_some(room.index)
+    }
+
+    pub(super) fn get(&self, index: RoomIndex) -> Option<&Room> {
+        self.rooms.get(index.0 as usize)
+    }
+
+    pub(super) fn get_mut(&mut self, index: RoomIndex) -> Option<&mut Room> {
+        self.rooms.get_mut(index.0 as usize)
+    }
+
+    /// A new room with a name that no room has.
+    pub(super) fn open(&mut self, name: &RoomName) -> RoomIndex {
+        self.generations = self.generations.wrapping_add(1);
+        let index = self.rooms.insert(Room::new(name.clone(), self.generations)) as u32;
+        let rooms = &self.rooms;
+        self.names.insert(name.as_str(), index, |index| rooms[index as usize].name.as_str());
+        RoomIndex(index)
+    }
+
+    /// Takes out a room that nothing holds any more.
+    pub(super) fn take_unused(&mut self, index: RoomIndex) -> Option<Room> {
+        self.get(index).filter(|room| room.is_unused())?;
+        let room = self.rooms.remove(index.0 as usize);
+        self.logs.bytes -= room.fanout.log_bytes();
+        self.names.remove(room.name.as_str(), index.0);
+        if room.is_holder {
+            self.holders.retain(|holder| *holder != index);
+        }
+        Some(room)
+    }
+
+    /// Appends a frame to a room's log.
+    pub(super) fn append(&mut self, index: RoomIndex, frame: FrameSize, write: impl FnOnce(&mut Vec<u8>)) {
+        let Self { rooms, logs, .. } = self;
+        rooms[index.0 as usize].fanout.append(frame, || logs.buffers.pop(), write);
+        logs.bytes += frame.bytes;
+    }
+
+    /// Whether a room's log may grow by so much.
+    pub(super) fn has_space(&self, index: RoomIndex, bytes: usize) -> bool {
+        let room_bytes = self[index].fanout.log_bytes();
+        room_bytes + bytes <= self.logs.room_bytes_max && !self.are_full(bytes)
+    }
+
+    /// Whether all logs together may not grow by so much.
+    fn are_full(&self, bytes: usize) -> bool {
+        self.logs.bytes + bytes > self.logs.bytes_max
+    }
+
+    /// Whether all logs together are half full.
+    pub(super) fn are_half_full(&self) -> bool {
+        self.logs.bytes > self.logs.bytes_max / 2
+    }
+
+    /// Whether a log is half full, the room's or all logs together. The other half is left for messages that arrive
+    /// before the room's turn comes.
+    ///
+    /// Of the room's log only the bytes since its last round count: blocked members give up the older ones when the
+    /// space is needed.
+    pub(super) fn has_much_waiting(&self, index: RoomIndex) -> bool {
+        self[index].fanout.waiting_bytes() > self.logs.room_bytes_max / 2 || self.are_half_full()
+    }
+
+    /// Drops what no member needs any more from a room's log.
+    pub(super) fn trim_log(&mut self, index: RoomIndex) {
+        let Self { rooms, logs, .. } = self;
+        let room = &mut rooms[index.0 as usize];
+        let (bytes, buffer) = room.fanout.trim(&room.members);
+        logs.bytes -= bytes;
+        logs.keep(buffer);
+    }
+
+    /// A room's log may hold bytes for a blocked member or a pin from now on.
+    pub(super) fn note_holder(&mut self, index: RoomIndex) {
+        let room = &mut self.rooms[index.0 as usize];
+        if !room.is_holder {
+            room.is_holder = true;
+            self.holders.push(index);
+        }
+    }
+
+    /// Frees what blocked members and pins hold, by letting these members read history.
+    ///
+    /// If all logs together are full, this is done in every room where there may be any. Each of them was noted once
+    /// since the last time, so the work is paid for by the members that were blocked or pinned.
+    pub(super) fn free_log_space(&mut self, index: RoomIndex, bytes: usize, connections: &mut Connections) -> Freed {
+        let mut freed = Freed::default();
+        if self.has_space(index, bytes) {
+            return freed;
+        }
+        freed.add(self.drop_blocked(index, connections));
+        if self.are_full(bytes) {
+            for holder in self.take_holders() {
+                freed.add(self.drop_blocked(holder, connections));
+            }
+        }
+        freed
+    }
+
+    /// The rooms that were noted since the last time.
+    fn take_holders(&mut self) -> Vec<RoomIndex> {
+        let holders = std::mem::take(&mut self.holders);
+        holders.iter().for_each(|holder| self[*holder].is_holder = false);
+        holders
+    }
+
+    fn drop_blocked(&mut self, index: RoomIndex, connections: &mut Connections) -> Freed {
+        let mut freed = Freed { rooms: 1, members: 0 };
+        self[index].members.drop_pins();
+        while let Some(at) = self[index].members.last_blocked() {
+            freed.members += u64::from(self.fall_back(index, at, connections).is_some());
+        }
+        self.trim_log(index);
+        freed
+    }
+
+    /// A live member gives up its place in the log and reads history instead, at its own speed.
+    pub(super) fn fall_back(
+        &mut self,
+        index: RoomIndex,
+        at: LiveIndex,
+        connections: &mut Connections,
+    ) -> Option<ConnectionId> {
+        let Room { members, fanout, position, .. } = &mut self[index];
+        let (epoch, delivered) = (position.epoch().cloned(), position.delivered().unwrap_or(0));
+        let catch_up = |connection, cursor: Offset| {
+            let gap = fanout.is_of_older_epoch(cursor);
+            let next = fanout.next_seq(cursor).unwrap_or(delivered + 1);
+            // What the member has not seen of the old epoch is gone, and it has not asked for history of the new one.
+            let from = if gap { ReadFrom::Newest(0) } else { ReadFrom::After(next - 1) };
+            let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
+            CatchUp { connection, reason, epoch, from, gap, shown, step }
+        };
+        members.fall_back(index, at, connections, catch_up)
+    }
+}
+
+impl Index<RoomIndex> for Rooms {
+    type Output = Room;
+
+    #[inline]
+    fn index(&self, index: RoomIndex) -> &Room {
+        &self.rooms[index.0 as usize]
+    }
+}
+
+impl IndexMut<RoomIndex> for Rooms {
+    #[inline]
+    fn index_mut(&mut self, index: RoomIndex) -> &mut Room {
+        &mut self.rooms[index.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::connection::Connection;
+    use crate::hub::index::CatchUpIndex;
+    use crate::hub::users::tests::key;
+    use crate::id::{ConnectionSerial, Slot};
+
+    /// A room with one live member in the slot with the room's number.
+    fn room(rooms: &mut Rooms, connections: &mut Connections, number: u32) -> RoomIndex {
+        let index = rooms.open(&RoomName::new(&format!("room-{number}")).unwrap());
+        let connection = ConnectionId::new(number, number);
+        connections.insert(connection, Connection::new(ConnectionSerial(number), key(number)));
+        let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
+        let from = ReadFrom::Newest(0);
+        let member = CatchUp { connection, reason, epoch: None, from, gap: false, shown, step };
+        let tail = rooms[index].fanout.tail();
+        rooms[index].members.enter(index, member, connections);
+        rooms[index].members.go_live(index, CatchUpIndex(0), tail, connections).unwrap();
+        index
+    }
+
+    /// A room's socket refuses a frame, which stays in the log.
+    fn block(rooms: &mut Rooms, index: RoomIndex) {
+        rooms.append(index, FrameSize { seq: None, bytes: 1000 }, |out| out.extend([0; 1000]));
+        let Room { fanout, members, .. } = &mut rooms[index];
+        fanout.begin_round(members);
+        assert!(fanout.serve(members, 1, &mut |_: Slot, _: &[u8]| 0).has_blocked);
+        fanout.end_round();
+        rooms.note_holder(index);
+    }
+
+    #[test]
+    fn when_all_logs_are_full_only_rooms_with_blocked_members_are_looked_at() {
+        let mut limits = Limits::default();
+        (limits.log_bytes_max, limits.log_bytes_total_max) = (16 * 1024, 16 * 1024);
+        let (mut rooms, mut connections) = (Rooms::new(&limits), Connections::default());
+        let all: Vec<_> = (0..5000).map(|number| room(&mut rooms, &mut connections, number)).collect();
+        all[4000..4010].iter().for_each(|index| block(&mut rooms, *index));
+        // One of them goes on by itself, and its log is empty again.
+        let Room { fanout, members, .. } = &mut rooms[all[4000]];
+        assert!(fanout.serve_blocked(members, LiveIndex(0), &mut |_, owed| owed.len()).is_over);
+        rooms.trim_log(all[4000]);
+        assert_eq!(rooms.log_bytes(), 9000);
+        assert_eq!(rooms.free_log_space(all[0], 1000, &mut connections), Freed::default(), "there is space");
+        // The room itself, and the ten that were noted.
+        let freed = rooms.free_log_space(all[0], 8000, &mut connections);
+        assert_eq!((freed, rooms.log_bytes()), (Freed { rooms: 11, members: 9 }, 0));
+        // They are not looked at again.
+        block(&mut rooms, all[1]);
+        (0..16).for_each(|_| rooms.append(all[1], FrameSize { seq: None, bytes: 1000 }, |out| out.extend([0; 1000])));
+        assert_eq!(rooms.free_log_space(all[0], 1000, &mut connections), Freed { rooms: 2, members: 1 });
+    }
+
+    #[test]
+    fn a_room_that_ends_is_looked_at_no_more() {
+        let (mut rooms, mut connections) = (Rooms::new(&Limits::default()), Connections::default());
+        let index = room(&mut rooms, &mut connections, 0);
+        block(&mut rooms, index);
+        rooms[index].members.remove(index, Slot(0), &mut connections).unwrap();
+        assert!(rooms.take_unused(index).is_some());
+        assert_eq!((rooms.take_holders().len(), rooms.log_bytes(), rooms.len()), (0, 0, 0));
+    }
+}

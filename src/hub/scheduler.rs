@@ -1,0 +1,201 @@
+//! Whose turn it is: rooms with something to send, rooms in the middle of a round, rooms whose batch delay is not over, and
+//! connections whose sockets take bytes again.
+//!
+//! A send costs much the same whatever it carries, so the cost of a busy room is the number of its rounds. With a *batch
+//! delay* a room begins at most one round in that time. Messages that arrive before it is over go out together in the next
+//! round, in one send a member; the first message after a quiet time goes out at once. Cursors, floor and blocked members
+//! stand as after any round, so no reader needs to know.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use crate::id::ConnectionId;
+use crate::time::Now;
+
+use super::budget::Budget;
+use super::index::RoomIndex;
+use super::rooms::Rooms;
+use super::schedule::{Deadline, Queue};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    /// Rooms with something to send, each once, in the order in which their turn comes.
+    dirty: VecDeque<RoomIndex>,
+    /// Rooms in the middle of a round, likewise.
+    rounds: VecDeque<RoomIndex>,
+    batch_delay: Duration,
+    /// Rooms with something to send whose batch delay is not over, and when it is.
+    delayed: BinaryHeap<Reverse<(Deadline, RoomIndex)>>,
+    /// Connections whose sockets take bytes again.
+    drained: VecDeque<ConnectionId>,
+    /// Those of them that catch up somewhere, for the next turn.
+    resumed: VecDeque<ConnectionId>,
+    /// Rounds that waited for the batch delay, and those of them that began before it was over.
+    pub(super) rounds_delayed: u64,
+    pub(super) rounds_hastened: u64,
+}
+
+impl Scheduler {
+    pub(super) fn new(batch_delay: Duration) -> Self {
+        Self {
+            dirty: VecDeque::new(),
+            rounds: VecDeque::new(),
+            batch_delay,
+            delayed: BinaryHeap::new(),
+            drained: VecDeque::new(),
+            resumed: VecDeque::new(),
+            rounds_delayed: 0,
+            rounds_hastened: 0,
+        }
+    }
+
+    /// Whether a room may be sent something in this turn.
+    pub(super) fn has_rooms(&self) -> bool {
+        !(self.dirty.is_empty() && self.rounds.is_empty())
+    }
+
+    /// Whether there is something to do right now.
+    pub(super) fn has_work(&self) -> bool {
+        self.has_rooms() || !self.drained.is_empty() || !self.resumed.is_empty()
+    }
+
+    /// Whether no room has something to send.
+    pub(super) fn is_level(&self) -> bool {
+        !self.has_rooms() && self.delayed.is_empty()
+    }
+
+    /// How long until a batch delay is over.
+    pub(super) fn timeout(&self, now: Now) -> Option<Duration> {
+        self.delayed.peek().map(|Reverse((due, _))| due.wait(now))
+    }
+
+    /// A room has something to send: it gets its turn, once its batch delay is over.
+    pub(super) fn enqueue(&mut self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
+        let schedule = rooms[index].schedule;
+        if schedule.queue != Queue::None {
+            return;
+        }
+        let due = schedule.next_round_at.filter(|due| !self.batch_delay.is_zero() && !due.is_over(now));
+        let Some(due) = due else { return self.give_turn(rooms, index) };
+        self.rounds_delayed += 1;
+        if rooms.has_much_waiting(index) {
+            return self.hasten(rooms, index);
+        }
+        rooms[index].schedule.queue = Queue::Delayed;
+        self.delayed.push(Reverse((due, index)));
+    }
+
+    fn give_turn(&mut self, rooms: &mut Rooms, index: RoomIndex) {
+        rooms[index].schedule.queue = Queue::Turn;
+        self.dirty.push_back(index);
+    }
+
+    fn hasten(&mut self, rooms: &mut Rooms, index: RoomIndex) {
+        self.rounds_hastened += 1;
+        self.give_turn(rooms, index);
+    }
+
+    /// A room's round begins.
+    pub(super) fn note_round(&self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
+        if !self.batch_delay.is_zero() {
+            rooms[index].schedule.next_round_at = Some(Deadline::after(now, self.batch_delay));
+        }
+    }
+
+    /// A room's slice is over and its round is not.
+    pub(super) fn continue_later(&mut self, index: RoomIndex) {
+        self.rounds.push_back(index);
+    }
+
+    /// Rooms whose batch delay is over get their turn.
+    pub(super) fn end_due_delays(&mut self, now: Now, rooms: &mut Rooms) {
+        while let Some(Reverse((due, index))) = self.delayed.peek().copied() {
+            if !due.is_over(now) {
+                return;
+            }
+            self.delayed.pop();
+            self.give_turn(rooms, index);
+        }
+    }
+
+    /// A room's log has grown: delays end where too much waits, because a full log would refuse messages.
+    pub(super) fn limit_delays(&mut self, rooms: &mut Rooms, index: RoomIndex) {
+        if self.delayed.is_empty() {
+            return;
+        }
+        if rooms.are_half_full() {
+            self.end_delays(rooms);
+        } else if rooms[index].schedule.queue == Queue::Delayed && rooms.has_much_waiting(index) {
+            self.delayed.retain(|Reverse((_, delayed))| *delayed != index);
+            self.hasten(rooms, index);
+        }
+    }
+
+    fn end_delays(&mut self, rooms: &mut Rooms) {
+        while let Some(Reverse((_, index))) = self.delayed.pop() {
+            self.hasten(rooms, index);
+        }
+    }
+
+    /// From now on no round is delayed.
+    pub(super) fn start_draining(&mut self, rooms: &mut Rooms) {
+        self.batch_delay = Duration::ZERO;
+        self.end_delays(rooms);
+    }
+
+    /// A room is gone, which was in `queue`.
+    pub(super) fn forget(&mut self, index: RoomIndex, queue: Queue) {
+        match queue {
+            Queue::None => {}
+            Queue::Turn => {
+                self.dirty.retain(|dirty| *dirty != index);
+                self.rounds.retain(|interrupted| *interrupted != index);
+            }
+            Queue::Delayed => self.delayed.retain(|Reverse((_, delayed))| *delayed != index),
+        }
+    }
+
+    /// Whose turn it is, and what it has to leave of what is `left` in this call.
+    ///
+    /// Rooms that have just been given something come before those in the middle of a round, so that small rooms need not
+    /// wait for a slice of a giant one. The latter keep `kept` for themselves, so that they get on, too.
+    pub(super) fn next_room(&mut self, left: Budget, kept: Budget) -> Option<(RoomIndex, Budget)> {
+        let kept = if self.rounds.is_empty() { Budget::default() } else { kept };
+        if left.exceeds(kept)
+            && let Some(index) = self.dirty.pop_front()
+        {
+            return Some((index, kept));
+        }
+        Some((self.rounds.pop_front()?, Budget::default()))
+    }
+
+    /// A connection's socket takes bytes again, or may.
+    pub(super) fn note_drained(&mut self, id: ConnectionId) {
+        self.drained.push_back(id);
+    }
+
+    pub(super) fn drained_count(&self) -> usize {
+        self.drained.len()
+    }
+
+    pub(super) fn next_drained(&mut self) -> Option<ConnectionId> {
+        self.drained.pop_front()
+    }
+
+    /// A connection goes on catching up in the next turn.
+    pub(super) fn note_resumed(&mut self, id: ConnectionId) {
+        if self.resumed.back() != Some(&id) {
+            self.resumed.push_back(id);
+        }
+    }
+
+    pub(super) fn resumed_count(&self) -> usize {
+        self.resumed.len()
+    }
+
+    pub(super) fn next_resumed(&mut self) -> Option<ConnectionId> {
+        self.resumed.pop_front()
+    }
+}

@@ -1,0 +1,51 @@
+//! What the hub has to look at again, and when.
+
+use std::time::Duration;
+
+use crate::deadline::{Tick, Wheel};
+use crate::id::ConnectionId;
+use crate::time::Now;
+
+use super::index::RoomRef;
+use super::users::UserKey;
+
+/// Something that the hub has to look at again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Timer {
+    /// A user's grace in a room may be over.
+    Grace { room: RoomRef, user: UserKey },
+    /// A room may count its members.
+    Members { room: RoomRef },
+    /// The position in the order of the host's commands may be asked for again.
+    CommandPosition,
+    /// A member that could not read history tries again.
+    CatchUp { room: RoomRef, connection: ConnectionId },
+}
+
+/// Timers by the tick at which they are due.
+#[derive(Debug, Default)]
+pub(super) struct Timers(Wheel<Timer>);
+
+impl Timers {
+    /// Has a timer looked at when `wait` is over. Says at which tick that is.
+    pub(super) fn start(&mut self, now: Now, wait: Duration, timer: Timer) -> Tick {
+        let at = Tick::of(now).after(wait);
+        self.start_at(at, timer);
+        at
+    }
+
+    /// Has a timer looked at in a tick, or earlier if that is further away than the wheel reaches.
+    pub(super) fn start_at(&mut self, at: Tick, timer: Timer) {
+        self.0.insert(at, timer);
+    }
+
+    /// The next timer that is due.
+    pub(super) fn pop(&mut self, now: Now) -> Option<Timer> {
+        self.0.pop(Tick::of(now)).map(|(_, timer)| timer)
+    }
+
+    /// How long until [`Timers::pop`] has something.
+    pub(super) fn timeout(&self, now: Now) -> Option<Duration> {
+        self.0.timeout(now)
+    }
+}
