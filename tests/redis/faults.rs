@@ -255,7 +255,7 @@ fn what_a_later_version_says_on_a_channel_is_ignored_quietly() {
     // A line that the same thread writes afterwards: by then a warning would be there.
     redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     server.wait_for_log("the link for subscribing is lost");
-    assert_eq!(server.log_lines("something else than roomcast"), [""; 0]);
+    assert_eq!(server.log_lines("something other than roomcast"), [""; 0]);
     eventually("it is subscribed again", || {
         redis.ask::<Vec<(String, u32)>>(&["PUBSUB", "NUMSUB", "roomcast:{lobby}"])[0].1 == 1
     });
@@ -263,8 +263,8 @@ fn what_a_later_version_says_on_a_channel_is_ignored_quietly() {
     let began = Instant::now();
     redis.ask::<()>(&["EVAL", repeat, "0", "junk"]);
     assert_eq!(say_and_see(&mut ann, "lobby", "two")["seq"], 2);
-    server.wait_for_log("something else than roomcast");
-    let warnings = server.log_lines("something else than roomcast").len();
+    server.wait_for_log("something other than roomcast");
+    let warnings = server.log_lines("something other than roomcast").len();
     assert!((1..=1 + began.elapsed().as_secs() as usize).contains(&warnings), "{warnings} warnings");
 }
 

@@ -1,4 +1,5 @@
-//! One end of a queue between the loop and a thread of the bus: what one turn produces goes over as one item, with one wake.
+//! The sending end of a queue between the loop and a thread of the bus. What one turn produces is
+//! one item, with one wake-up.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use crate::inbox::InboxSender;
 /// How long a full queue is left alone.
 pub(crate) const RETRY: Duration = Duration::from_millis(5);
 
-/// Gathers items. It must be the only sender of its inbox.
+/// Gathers items. It has to be the only sender of its inbox.
 pub(crate) struct BatchSender<T> {
     sender: InboxSender<Vec<T>>,
     batch: Vec<T>,
@@ -22,15 +23,15 @@ impl<T> BatchSender<T> {
         self.batch.push(item);
     }
 
-    /// Whether nothing waits to go over.
+    /// Whether all items have been sent.
     pub(crate) fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
 
-    /// Sends what was gathered, if the queue has space; otherwise it goes on being gathered.
+    /// Sends the gathered items, if the queue has space. Otherwise they stay.
     pub(crate) fn flush(&mut self) {
         if !self.batch.is_empty() && self.sender.has_space() {
-            // A receiver that is gone needs nothing any more.
+            // A receiver that is gone needs nothing.
             let _ = self.sender.push(std::mem::take(&mut self.batch));
         }
     }

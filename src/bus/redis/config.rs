@@ -1,4 +1,4 @@
-//! Which Redis, and how: the settings.
+//! The settings of the Redis bus.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::id::check_name;
 
-/// Which Redis, and how.
+/// The settings of a [`RedisBus`](super::RedisBus).
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
@@ -18,7 +18,8 @@ pub struct RedisConfig {
     /// for TLS with the sentinels and the master. A cluster: `redis+cluster://[[user]:password@]host:port[,host:port…]`,
     /// `rediss+cluster://…`.
     pub url: String,
-    /// What all keys and channels begin with; servers with different ones do not know of each other.
+    /// The beginning of all keys and channels. Servers with different prefixes do not know of
+    /// each other.
     pub prefix: String,
     /// How long a publication or a read waits for Redis before it is refused (`unavailable`, temporary): 100 ms to 60 s, with API keys
     /// less than [`Timing::answer_timeout`](crate::config::Timing::answer_timeout).
@@ -30,20 +31,20 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// The Redis of a URL, everything else as usual.
+    /// The Redis at a URL, with the usual settings.
     pub fn new(url: &str) -> Self {
         let (hold, lease) = (Duration::from_secs(10), Duration::from_secs(30));
         Self { url: url.to_owned(), prefix: "roomcast".to_owned(), hold, lease, ca: None }
     }
 
-    /// Whether everything is within its bounds, and fits what else was set.
+    /// Checks all bounds, also against other settings.
     pub(crate) fn check(&self, config: &Config) -> Result<(), Error> {
         check_name(&self.prefix).map_err(|error| Error::Config(format!("redis prefix: {error}")))?;
         within("redis hold", self.hold, Duration::from_millis(100)..=Duration::from_secs(60))?;
         within("presence lease", self.lease, Duration::from_secs(3)..=Duration::from_secs(300))?;
         let answer_timeout = config.timing.answer_timeout;
         if !config.api_keys.is_empty() && answer_timeout <= self.hold {
-            // A back-end would be told of a failure before the message is given up.
+            // A back-end would be told that it failed before the message is given up.
             let words =
                 format!("answer timeout is {answer_timeout:?}; more than redis hold, {:?}, is allowed", self.hold);
             return Err(Error::Config(words));
@@ -55,7 +56,7 @@ impl RedisConfig {
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { prefix, hold, lease, .. } = self;
-        // The URL may have a password in it.
+        // The URL may contain a password.
         f.debug_struct("RedisConfig")
             .field("prefix", prefix)
             .field("hold", hold)

@@ -1,4 +1,4 @@
-//! What the bus keeps of a room that is open, or was a moment ago.
+//! What the bus keeps of a room that is open, or was until a moment ago.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,25 +10,26 @@ use crate::id::Epoch;
 
 #[derive(Debug)]
 pub(crate) struct Room {
-    /// Tells it from an earlier or later room of the same name.
+    /// Tells the room from an earlier or later one of the same name.
     pub(crate) opening: u32,
-    /// Since when the hub does not want it any more.
+    /// When the hub closed it.
     pub(crate) closed_at: Option<Duration>,
     pub(crate) is_subscribed: bool,
-    /// Whether it was subscribed before: then something may have been missed since.
+    /// Whether it was subscribed before, so that messages may have been missed since.
     pub(crate) was_subscribed: bool,
     pub(crate) sequence: Reassembler,
-    /// Reads that wait for the subscription, since whatever is said between a page and it would be missed; for who is present
-    /// elsewhere, since who has read a page is told who is there; or until it is known what has become of messages that Redis
-    /// had and has no more.
+    /// Reads that wait for the subscription, since messages between a page and the subscription
+    /// would be missed; for the present users of other nodes, since a reader of a page is told
+    /// who is present; or until it is known whether Redis has lost messages.
     pub(crate) reads: Vec<WaitingRead>,
-    /// LocalUsers publications that Redis has numbered and that have yet to come back, in order.
+    /// Publications of this node that Redis has numbered and that have yet to come back, in
+    /// order.
     pub(crate) echoes: VecDeque<AwaitedCopy>,
-    /// Whether it waits for its turn to ask.
+    /// Whether it waits for its turn to send a query.
     pub(crate) is_queued: bool,
-    /// Whether a question failed a moment ago.
+    /// Whether a query failed a moment ago.
     pub(crate) is_resting: bool,
-    /// Whether the timer will look at it.
+    /// Whether it has an entry in the timer.
     pub(crate) is_watched: bool,
 }
 
@@ -48,7 +49,8 @@ impl Room {
         }
     }
 
-    /// Whether nothing of the room is missed behind a page that is read now, or it is noticed.
+    /// Whether no message between a page that is read now and the subscription can be missed
+    /// unnoticed.
     pub(crate) fn may_be_read(&self) -> bool {
         self.is_subscribed || self.sequence.is_known()
     }
@@ -70,21 +72,21 @@ pub(crate) struct WaitingRead {
 pub(crate) struct AwaitedCopy {
     pub(crate) run_id: RunId,
     pub(crate) epoch: Epoch,
-    /// The epoch of the room as it was known here when the answer came. While it is still that one, the echo's own is yet to
-    /// be heard of.
+    /// The epoch of the room when the answer came. While it is unchanged, the epoch of the copy
+    /// has yet to be announced.
     pub(crate) known_epoch: Epoch,
     pub(crate) seq: u64,
     pub(crate) saying: PendingPublication,
     pub(crate) since: Duration,
 }
 
-/// A publication, for as long as it may have to be said again.
+/// A publication that may have to be sent again.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingPublication {
     pub(crate) ticket: Ticket,
     pub(crate) publication: Publication,
-    /// KeyNames it to Redis if the sender gave it no id.
+    /// Identifies it to Redis if the sender gave it no id.
     pub(crate) serial: u64,
-    /// When it was said.
+    /// When it was submitted.
     pub(crate) at: Duration,
 }

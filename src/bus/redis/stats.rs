@@ -1,4 +1,4 @@
-//! What the bus counts, and whether it stands: shared by its threads and whoever watches it, without a lock.
+//! Counters and state of the bus, shared by its threads and all watchers without a lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -6,54 +6,55 @@ use std::time::Duration;
 
 use crate::bus::{Metric, MetricKind};
 
-/// PresenceCounts of a [`RedisBus`](super::RedisBus) since it was made.
+/// Counts of a [`RedisBus`](super::RedisBus) since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisStats {
-    /// Whether the link that publishes stands.
+    /// Whether the link that publishes is up.
     pub publishing_up: bool,
-    /// Whether the link that subscribes stands.
+    /// Whether the link that subscribes is up.
     pub subscribing_up: bool,
     /// How often one of the links was lost.
     pub reconnects_total: u64,
-    /// Requests that wait for an answer of Redis: publications, reads, questions.
+    /// Requests that wait for an answer of Redis: publications, reads and queries.
     pub requests_pending: u64,
-    /// Publications that Redis has numbered, duplicates not counted.
+    /// Publications that Redis has accepted, without duplicates.
     pub published_total: u64,
-    /// How long they took from the queue to the answer, added up, in microseconds.
+    /// The sum of the times from queueing a publication to its answer, in microseconds.
     pub publish_micros_total: u64,
-    /// The longest of them.
+    /// The longest of these times.
     pub publish_micros_max: u64,
-    /// Publications and reads that were given up after [`RedisConfig::hold`](super::RedisConfig::hold) or refused by Redis.
+    /// Publications and reads that timed out after
+    /// [`RedisConfig::hold`](super::RedisConfig::hold), or that Redis refused.
     pub refused_total: u64,
-    /// Messages delivered to rooms here.
+    /// Messages delivered to rooms on this node.
     pub delivered_total: u64,
-    /// LocalUsers messages that came back over the subscription, after how long since they were published, added up and at most.
+    /// Messages that this node published and received back over the subscription.
     pub echoes_total: u64,
-    /// See there.
+    /// The sum of the times from publishing to delivery, in microseconds.
     pub echo_micros_total: u64,
-    /// See there.
+    /// The longest of these times.
     pub echo_micros_max: u64,
-    /// Reads that looked for what was missing, or checked that nothing is.
+    /// Reads of history that fill a gap, or check that there is none.
     pub fills_total: u64,
-    /// Rooms that began a new epoch while they were open.
+    /// Open rooms that began a new epoch.
     pub epochs_total: u64,
-    /// Messages that were dropped because the loop was behind, to be read again.
+    /// Messages that were dropped because the loop was behind, and are read again.
     pub dropped_total: u64,
-    /// Nodes that live, this one included.
+    /// Nodes that are alive, this one included.
     pub nodes_alive: u64,
-    /// UserSet that are present on other nodes in rooms that are open here, counted once a node and room.
+    /// Users on other nodes in rooms that are open here, counted once for each node and room.
     pub users_elsewhere: u64,
-    /// What Redis was told of who is present here: single changes or many at once.
+    /// Updates of the present users of this node that were sent.
     pub shares_sent_total: u64,
-    /// What other nodes have told.
+    /// Deltas of other nodes that were received.
     pub shares_received_total: u64,
-    /// Rooms of which Redis had not, or not rightly, who is present here, and was told again.
+    /// Rooms whose users of this node Redis did not have correctly, so that they were sent again.
     pub repairs_total: u64,
 }
 
 impl RedisStats {
-    /// The same, to be exported.
+    /// The same as metrics.
     pub(crate) fn metrics(self) -> Vec<Metric> {
         [self.request_metrics(), self.delivery_metrics(), self.presence_metrics()].concat()
     }
@@ -173,7 +174,7 @@ macro_rules! counters {
             $(pub(crate) $name: AtomicU64,)*
             pub(crate) publishing_up: AtomicBool,
             pub(crate) subscribing_up: AtomicBool,
-            /// The bus was dropped: its threads end.
+            /// The bus was dropped, so its threads end.
             pub(crate) stop: AtomicBool,
         }
 
@@ -225,7 +226,7 @@ pub(crate) fn add_time(sum: &AtomicU64, most: &AtomicU64, time: Duration) {
 pub struct RedisWatch(pub(crate) Arc<Counters>);
 
 impl RedisWatch {
-    /// PresenceCounts, as of now.
+    /// The present counts.
     pub fn stats(&self) -> RedisStats {
         self.0.read()
     }

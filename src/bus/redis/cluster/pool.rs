@@ -110,7 +110,7 @@ impl<T: Default> ConnectionPool<T> {
     }
 
     /// The master at a node. If there is no link to it yet, one is made.
-    pub(crate) fn at(&mut self, node: &HostPort) -> Option<usize> {
+    pub(crate) fn link_to(&mut self, node: &HostPort) -> Option<usize> {
         if let Some((key, _)) = self.all.iter().find(|(_, master)| master.node.as_ref() == Some(node)) {
             return Some(key);
         }
@@ -124,9 +124,9 @@ impl<T: Default> ConnectionPool<T> {
     }
 
     /// A master reports that another one has the slot.
-    pub(crate) fn moved(&mut self, slot: u16, node: &HostPort) {
+    pub(crate) fn slot_moved(&mut self, slot: u16, node: &HostPort) {
         self.request_slot_map();
-        if let (Some(key), Topology::Cluster(cluster)) = (self.at(node), &self.topology) {
+        if let (Some(key), Topology::Cluster(cluster)) = (self.link_to(node), &self.topology) {
             self.owners[usize::from(slot)] = Some(key);
             cluster.change();
         }
@@ -180,9 +180,7 @@ impl<T: Default> ConnectionPool<T> {
                 if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(60)) {
                     self.logged_at = Some(now);
                     let Self { factory: LinkFactory { purpose, .. }, .. } = self;
-                    log::warn!(
-                        "redis at {cluster}: nobody says who has which slots, for {purpose}: {error}; asking again"
-                    );
+                    log::warn!("redis at {cluster}: no slot map for {purpose}: {error}; trying again");
                 }
                 None
             }
@@ -191,7 +189,7 @@ impl<T: Default> ConnectionPool<T> {
 
     fn apply_slot_map(&mut self, slot_map: &SlotMap, is_idle: impl Fn(&T) -> bool) -> Vec<u16> {
         self.logged_at = None;
-        let keys: Vec<_> = slot_map.masters.iter().map(|node| self.at(node)).collect();
+        let keys: Vec<_> = slot_map.masters.iter().map(|node| self.link_to(node)).collect();
         let mut changed = Vec::new();
         for (slot, owner) in slot_map.owners.iter().enumerate() {
             let owner = owner.and_then(|index| keys[usize::from(index)]);
@@ -234,7 +232,7 @@ mod tests {
         other.next_lookup_at = Some(now + Duration::from_secs(1));
         other.is_wanted = false;
         assert!(other.refresh(now, |()| true).is_none() && !other.is_wanted);
-        one.moved(7, &HostPort { host: "127.0.0.1".to_owned(), port: 1 });
+        one.slot_moved(7, &HostPort { host: "127.0.0.1".to_owned(), port: 1 });
         assert!(other.refresh(now, |()| true).is_none() && other.is_wanted);
         other.is_wanted = false;
         assert!(other.refresh(now, |()| true).is_none() && !other.is_wanted, "once");

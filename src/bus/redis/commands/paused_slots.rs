@@ -69,7 +69,7 @@ impl PausedSlots {
         pool: &mut ConnectionPool<Pipeline>,
     ) {
         match &redirect {
-            Redirect::Moved(node) => pool.moved(queued.slot, node),
+            Redirect::Moved(node) => pool.slot_moved(queued.slot, node),
             Redirect::Nobody => pool.request_slot_map(),
             Redirect::Ask(_) | Redirect::Later => {}
         }
@@ -116,7 +116,7 @@ impl PausedSlots {
                 paused.requests.drain(..).for_each(|queued| pool.all[owner].work.put(queued));
             }
             let Some(mut first) = paused.requests.pop_front() else { return false };
-            let importing = paused.ask.take().and_then(|node| pool.at(&node));
+            let importing = paused.ask.take().and_then(|node| pool.link_to(&node));
             first.is_asking = importing.is_some();
             paused.is_probing = importing.is_none();
             pool.all[importing.unwrap_or(owner)].work.put(first);
@@ -187,8 +187,8 @@ mod tests {
             let target = RedisUrl { topology: topology.clone(), login: Arc::default() };
             let factory = LinkFactory::new(&target, "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
             let mut pool = ConnectionPool::new(topology, factory).unwrap();
-            assert_eq!((pool.at(&node(1)), pool.at(&node(2))), (Some(0), Some(1)));
-            pool.moved(SLOT, &node(1));
+            assert_eq!((pool.link_to(&node(1)), pool.link_to(&node(2))), (Some(0), Some(1)));
+            pool.slot_moved(SLOT, &node(1));
             let mut bench = Self { pool, paused: PausedSlots::default(), now: Instant::now(), _poll: poll };
             for id in [2, 1] {
                 bench.redirected(id, redirect);
@@ -251,7 +251,7 @@ mod tests {
         let mut bench = Bench::new(&Redirect::Nobody);
         bench.now += RETRY_AFTER;
         bench.paused.release(bench.now, &mut bench.pool);
-        bench.pool.moved(SLOT, &node(2));
+        bench.pool.slot_moved(SLOT, &node(2));
         bench.paused.pause_misplaced(bench.now, &mut bench.pool);
         bench.now += RETRY_AFTER;
         bench.paused.release(bench.now, &mut bench.pool);

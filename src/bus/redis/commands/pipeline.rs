@@ -259,7 +259,7 @@ impl Pipeline {
         value: Value<'_>,
     ) -> Result<(), LinkError> {
         let queued = match (self.in_flight.pop_front(), &value) {
-            (None, _) => return Err(LinkError::lost("redis answers what nobody asked")),
+            (None, _) => return Err(LinkError::lost("redis sends a reply without a request")),
             (Some(InFlight::Load(_) | InFlight::Asking), Value::Error(text)) => return Err(LinkError::reply(text)),
             (Some(InFlight::Asking), _) => return Ok(()),
             (Some(InFlight::Load(script)), value) => {
@@ -274,7 +274,7 @@ impl Pipeline {
         }
         let Some(result) = read_result(&queued.request.call, self.run_id, value) else {
             self.in_flight.push_front(InFlight::ScriptCall(queued));
-            return Err(LinkError::lost("redis gives an answer to something else"));
+            return Err(LinkError::lost("redis sends a reply of the wrong kind"));
         };
         if let ScriptResult::Published { duplicate: false, .. } = result {
             let Counters { published_total, publish_micros_total, publish_micros_max, .. } = &*context.counters;

@@ -187,7 +187,7 @@ mod tests {
             None
         }
 
-        fn find(&self) -> io::Result<ResolvedAddress> {
+        fn resolve(&self) -> io::Result<ResolvedAddress> {
             self.0.wait();
             Err(io::Error::other("nowhere"))
         }

@@ -42,7 +42,7 @@ pub(crate) trait Endpoint: fmt::Display + Send + Sync {
     fn known_address(&self) -> Option<ResolvedAddress>;
 
     /// Looks the address up. This call blocks.
-    fn find(&self) -> io::Result<ResolvedAddress>;
+    fn resolve(&self) -> io::Result<ResolvedAddress>;
 
     /// Whether the server has to confirm that it is a master.
     fn requires_master(&self) -> bool {
@@ -72,7 +72,7 @@ impl Endpoint for HostPort {
         Some(ResolvedAddress::Tcp { node: self.clone(), addresses: vec![address] })
     }
 
-    fn find(&self) -> io::Result<ResolvedAddress> {
+    fn resolve(&self) -> io::Result<ResolvedAddress> {
         let addresses: Vec<_> = (self.host.as_str(), self.port).to_socket_addrs()?.collect();
         if addresses.is_empty() {
             return Err(io::Error::other(format!("{} has no address", self.host)));
@@ -94,7 +94,7 @@ impl Endpoint for UnixPath {
         Some(ResolvedAddress::Unix(self.0.clone()))
     }
 
-    fn find(&self) -> io::Result<ResolvedAddress> {
+    fn resolve(&self) -> io::Result<ResolvedAddress> {
         Ok(ResolvedAddress::Unix(self.0.clone()))
     }
 }

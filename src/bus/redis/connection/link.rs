@@ -236,7 +236,7 @@ impl Link {
         }
         if self.lookup.is_none() {
             let endpoint = Arc::clone(&self.endpoint);
-            self.lookup = Some(Lookup::start(&self.context.waker, move || endpoint.find())?);
+            self.lookup = Some(Lookup::start(&self.context.waker, move || endpoint.resolve())?);
         }
         Ok(LinkPhase::Resolving { until: now + RESOLVE_MAX })
     }
@@ -418,7 +418,7 @@ mod tests {
             None
         }
 
-        fn find(&self) -> io::Result<ResolvedAddress> {
+        fn resolve(&self) -> io::Result<ResolvedAddress> {
             self.asked.fetch_add(1, SeqCst);
             self.told.lock().unwrap().recv().map_err(io::Error::other)
         }
@@ -476,7 +476,7 @@ mod tests {
             Some(ResolvedAddress::Tcp { node, addresses: vec![self.0] })
         }
 
-        fn find(&self) -> io::Result<ResolvedAddress> {
+        fn resolve(&self) -> io::Result<ResolvedAddress> {
             unreachable!("it is known at once")
         }
     }

@@ -73,18 +73,18 @@ impl Endpoint for Sentinels {
         None
     }
 
-    fn find(&self) -> io::Result<ResolvedAddress> {
+    fn resolve(&self) -> io::Result<ResolvedAddress> {
         if self.follows_move.swap(false, SeqCst) {
             let master_at = self.master_at().clone();
             if let Some(node) = master_at {
-                return node.find();
+                return node.resolve();
             }
         }
         let first = self.turn.fetch_add(1, SeqCst);
         let mut result = Err(io::Error::other("there are no sentinels"));
         for i in 0..self.nodes.len() {
             let sentinel = &self.nodes[(first + i) % self.nodes.len()];
-            result = self.ask(sentinel).and_then(|master| master.find());
+            result = self.ask(sentinel).and_then(|master| master.resolve());
             if result.is_ok() {
                 break;
             }
@@ -134,11 +134,11 @@ mod tests {
         let node = |port| HostPort { host: "127.0.0.1".to_owned(), port };
         let sentinels = Sentinels::new(vec![node(1)], "main".to_owned(), Login::default());
         sentinels.follow();
-        assert!(sentinels.find().is_err(), "nobody has arrived anywhere");
+        assert!(sentinels.resolve().is_err(), "nobody has arrived anywhere");
         sentinels.link_up(&node(7));
-        assert!(sentinels.find().is_err());
+        assert!(sentinels.resolve().is_err());
         sentinels.follow();
-        assert!(matches!(sentinels.find().unwrap(), ResolvedAddress::Tcp { node: found, .. } if found == node(7)));
-        assert!(sentinels.find().is_err());
+        assert!(matches!(sentinels.resolve().unwrap(), ResolvedAddress::Tcp { node: found, .. } if found == node(7)));
+        assert!(sentinels.resolve().is_err());
     }
 }

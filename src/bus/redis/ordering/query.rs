@@ -19,7 +19,7 @@ pub(super) struct Position {
 /// A query that is not answered, and what was known when it was sent.
 #[derive(Debug)]
 pub(super) struct PendingQuery {
-    pub(super) question: HistoryQuery,
+    pub(super) kind: HistoryQuery,
     pub(super) epoch: Epoch,
     pub(super) delivered: u64,
     pub(super) fingerprint: Option<u64>,

@@ -212,7 +212,7 @@ impl Reassembler {
             self.state = SyncState::AwaitingAnswer;
         }
         self.query = Some(PendingQuery {
-            question: question.clone(),
+            kind: question.clone(),
             epoch: position.epoch.clone(),
             delivered: position.delivered,
             fingerprint: position.fingerprint,
@@ -234,7 +234,7 @@ impl Reassembler {
         if self.state == SyncState::AwaitingAnswer {
             self.state = SyncState::NeedsQuery;
         }
-        self.raise(match query.question {
+        self.raise(match query.kind {
             // The position shows whether the epoch still has to be confirmed.
             HistoryQuery::Position | HistoryQuery::Confirm(..) => ResyncReason::Position,
             HistoryQuery::Since(_) => ResyncReason::Messages,
@@ -270,7 +270,7 @@ impl Reassembler {
             // Redis came back without its newest messages.
             return self.abandon_epoch();
         }
-        match query.question {
+        match query.kind {
             HistoryQuery::Position | HistoryQuery::Confirm(..) if !is_compared => self.raise(ResyncReason::Messages),
             // Buffered messages came while the query was under way. Its answer may be older, and
             // nothing else would look for the gap.

@@ -173,7 +173,7 @@ impl ChannelTable {
         if let Value::Error(text) = value {
             return Err(LinkError::reply(text));
         }
-        let strange = || LinkError::lost("redis sends something strange on a subscription");
+        let strange = || LinkError::lost("redis sends an unexpected reply on a subscription");
         let mut items = value.items().ok_or_else(strange)?;
         match items.next().and_then(|kind| kind.bytes()) {
             Some(b"message" | b"smessage") => {
@@ -304,7 +304,7 @@ impl ChannelTable {
         let now = Instant::now();
         if self.logged_at.is_none_or(|at| now >= at + COMPLAINT_INTERVAL) {
             self.logged_at = Some(now);
-            log::warn!("something else than roomcast publishes on the channel of room {room}; it is ignored");
+            log::warn!("something other than roomcast publishes on the channel of room {room}; it is ignored");
         }
     }
 

@@ -97,7 +97,7 @@ fn drive(now: Instant, pool: &mut ConnectionPool<Subscriptions>, channels: &mut 
         }
     }
     channels.counters.subscribing_up.store(pool.is_any_up(), Relaxed);
-    moved.iter().for_each(|(slot, node)| pool.moved(*slot, node));
+    moved.iter().for_each(|(slot, node)| pool.slot_moved(*slot, node));
     if is_any_new {
         channels.resubscribe(pool);
     }
