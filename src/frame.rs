@@ -122,7 +122,7 @@ pub fn boundary_after(frames: &[u8], position: usize) -> usize {
     boundary
 }
 
-/// Follows the headers of a byte stream, wherever it was cut, and knows whether it is in the middle of something.
+/// Follows the frame headers of a byte stream, however it was cut, and knows whether it is in the middle of a message.
 ///
 /// tungstenite does not tell whether a parser is between two messages; this does, without looking at payloads, for
 /// about 15 ns a message.
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_is_at_rest_exactly_between_messages() {
+    fn a_tracker_is_at_rest_exactly_between_messages() {
         // A whole text, a text in two fragments with a ping between, and a large one; masked as a client's.
         let frame = |first: u8, payload: usize| {
             let mut bytes = vec![first];
@@ -259,25 +259,25 @@ mod tests {
         }
         // Every way to cut the stream into two.
         for cut in 0..=all.len() {
-            let mut walk = FrameTracker::default();
-            walk.advance(&all[..cut]);
-            assert_eq!(walk.at_rest(), rests.contains(&cut), "at {cut}");
-            walk.advance(&all[cut..]);
-            assert!(walk.at_rest() && !walk.closed(), "cut at {cut}");
-            assert_eq!(walk.largest(), 300);
+            let mut tracker = FrameTracker::default();
+            tracker.advance(&all[..cut]);
+            assert_eq!(tracker.at_rest(), rests.contains(&cut), "at {cut}");
+            tracker.advance(&all[cut..]);
+            assert!(tracker.at_rest() && !tracker.closed(), "cut at {cut}");
+            assert_eq!(tracker.largest(), 300);
         }
         // Byte by byte.
-        let mut walk = FrameTracker::default();
+        let mut tracker = FrameTracker::default();
         for (i, byte) in all.iter().enumerate() {
-            walk.advance(&[*byte]);
-            assert_eq!(walk.at_rest(), rests.contains(&(i + 1)), "after {i}");
+            tracker.advance(&[*byte]);
+            assert_eq!(tracker.at_rest(), rests.contains(&(i + 1)), "after {i}");
         }
     }
 
     #[test]
-    fn a_walk_ends_at_close() {
-        let mut walk = FrameTracker::default();
-        walk.advance(&[0x88, 0x80, 1, 2, 3, 4, 0xff, 0xff, 0xff]);
-        assert!(walk.closed());
+    fn a_tracker_ends_at_close() {
+        let mut tracker = FrameTracker::default();
+        tracker.advance(&[0x88, 0x80, 1, 2, 3, 4, 0xff, 0xff, 0xff]);
+        assert!(tracker.closed());
     }
 }

@@ -1,5 +1,7 @@
 //! Taking connections in, up to the cap, and pausing when the system is out of something.
 
+use crate::id::Slot;
+
 use super::connection::Connection;
 use super::listener::{AcceptTrouble, accept_trouble};
 use super::transport::Transport;
@@ -14,8 +16,8 @@ impl<R> Net<R> {
     }
 
     fn has_place(&self) -> bool {
-        let most = self.limits.connections_max as usize + self.limits.connections_reserved as usize;
-        self.connections.len() < most
+        let max = self.limits.connections_max as usize + self.limits.connections_reserved as usize;
+        self.connections.len() < max
     }
 
     /// Accepts up to the turn's budget. What is left waits in the listeners, which stay ready.
@@ -36,7 +38,7 @@ impl<R> Net<R> {
         match self.listeners[index].accept() {
             Ok(transport) => self.insert(transport),
             Err(error) => match accept_trouble(&error) {
-                AcceptTrouble::Nobody => self.listeners[index].is_ready = false,
+                AcceptTrouble::NoneWaits => self.listeners[index].is_ready = false,
                 AcceptTrouble::One => log::debug!("a connection was lost before it was accepted: {error}"),
                 AcceptTrouble::Exhausted => {
                     let pause = self.timing.accept_pause;
@@ -53,13 +55,13 @@ impl<R> Net<R> {
         self.newest = self.newest.next();
         self.stats.accepted += 1;
         let slot = self.connections.insert(Connection::new(transport, self.newest, self.tick));
-        let token = self.token(slot as u32);
+        let token = self.token(Slot(slot as u32));
         let connection = &mut self.connections[slot];
         if let Err(error) = connection.transport.register(&self.registry, token) {
             log::warn!("cannot poll a new connection: {error}");
             self.connections.remove(slot);
             return;
         }
-        self.schedule(slot as u32, self.tick.after(self.timing.handshake_timeout));
+        self.schedule(Slot(slot as u32), self.tick.after(self.timing.handshake_timeout));
     }
 }

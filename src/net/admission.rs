@@ -8,7 +8,7 @@ use super::{Handler, Net};
 
 /// Names a handshake that waits for a decision.
 ///
-/// Whoever decides chooses it. It must be another one for every handshake, as a counter gives it.
+/// The handler chooses it. It must be another one for every handshake, for example the next number of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AdmissionTicket(pub u64);
 
@@ -30,7 +30,7 @@ impl ParkedHandshake {
 impl<R> Net<R> {
     /// Parks a connection until [`Net::admit`], [`Timing::admission_timeout`](crate::config::Timing::admission_timeout), a
     /// shutdown, or its peer's end.
-    pub(super) fn park(&mut self, slot: u32, parked: ParkedHandshake, handler: &mut impl Handler<Route = R>) {
+    pub(super) fn park(&mut self, slot: Slot, parked: ParkedHandshake, handler: &mut impl Handler<Route = R>) {
         let ticket = parked.ticket;
         if self.parked.contains_key(&ticket) {
             // To tell the handler that it is abandoned would end the first one.
@@ -46,7 +46,7 @@ impl<R> Net<R> {
             handler.on_abandoned(ticket);
             return self.answer(slot, &Response::unavailable("too many connections wait for a decision"), handler);
         }
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         connection.phase = Phase::AwaitingAdmission(Box::new(parked));
         connection.since = self.tick;
         self.parked.insert(ticket, connection.id(slot));
@@ -61,8 +61,8 @@ impl<R> Net<R> {
         decision: Result<H::Admission, Response>,
         handler: &mut H,
     ) -> bool {
-        let Some(ConnectionId { slot: Slot(slot), .. }) = self.parked.remove(&ticket) else { return false };
-        let phase = &mut self.connections[slot as usize].phase;
+        let Some(ConnectionId { slot, .. }) = self.parked.remove(&ticket) else { return false };
+        let phase = &mut self.connections[slot.index()].phase;
         let Phase::AwaitingAdmission(parked) = std::mem::replace(phase, Phase::Draining) else { return false };
         match decision {
             Ok(admission) => {

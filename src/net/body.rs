@@ -3,7 +3,7 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, StatusCode, Version};
 
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Slot};
 
 use super::connection::Phase;
 use super::http::{BodyDecision, BodyRules, Response};
@@ -99,7 +99,7 @@ impl<R> Net<R> {
     /// A head has come whose body is wanted; `bytes` is what came behind it.
     pub(super) fn begin_body(
         &mut self,
-        slot: u32,
+        slot: Slot,
         mut partial: PartialRequest<R>,
         bytes: &[u8],
         handler: &mut impl Handler<Route = R>,
@@ -113,15 +113,15 @@ impl<R> Net<R> {
             self.append_bytes(slot, CONTINUE);
         }
         // Its time begins anew: the head took what it took.
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         connection.since = self.tick;
         connection.phase = Phase::Body(Box::new(partial));
         self.take_body(slot, bytes, handler);
     }
 
     /// More of a body has come.
-    pub(super) fn take_body(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
-        let connection = &mut self.connections[slot as usize];
+    pub(super) fn take_body(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
+        let connection = &mut self.connections[slot.index()];
         let Phase::Body(body) = &mut connection.phase else { return };
         let missing = body.bytes_wanted - body.bytes.len();
         if bytes.len() < missing {
@@ -141,12 +141,12 @@ impl<R> Net<R> {
         let decision = handler.on_body(id, route, whole);
         let after = After::wanted(&request);
         let rest = if after == After::AnotherRequest { rest.to_vec() } else { Vec::new() };
-        let unanswered = PendingResponse { rules, rest, after };
+        let pending = PendingResponse { rules, rest, after };
         match decision {
-            BodyDecision::Respond(response) => self.reply(slot, &response, unanswered, handler),
+            BodyDecision::Respond(response) => self.reply(slot, &response, pending, handler),
             BodyDecision::Later => {
-                let connection = &mut self.connections[slot as usize];
-                connection.phase = Phase::AwaitingResponse(Box::new(unanswered));
+                let connection = &mut self.connections[slot.index()];
+                connection.phase = Phase::AwaitingResponse(Box::new(pending));
                 connection.since = self.tick;
                 self.schedule_by(slot, self.tick.after(self.timing.answer_timeout));
             }
@@ -160,24 +160,24 @@ impl<R> Net<R> {
             return;
         }
         let phase = &mut self.connections[id.slot.index()].phase;
-        if let Phase::AwaitingResponse(unanswered) = std::mem::replace(phase, Phase::Draining) {
-            self.reply(id.slot.0, response, *unanswered, handler);
+        if let Phase::AwaitingResponse(pending) = std::mem::replace(phase, Phase::Draining) {
+            self.reply(id.slot, response, *pending, handler);
         }
     }
 
     fn reply(
         &mut self,
-        slot: u32,
+        slot: Slot,
         response: &Response,
-        unanswered: PendingResponse,
+        pending: PendingResponse,
         handler: &mut impl Handler<Route = R>,
     ) {
-        if unanswered.after == After::TheEnd || self.is_draining() {
+        if pending.after == After::TheEnd || self.is_draining() {
             return self.answer(slot, response, handler);
         }
         self.note_answer(slot, response);
-        let rest = unanswered.rest;
-        let connection = &mut self.connections[slot as usize];
+        let rest = pending.rest;
+        let connection = &mut self.connections[slot.index()];
         connection.phase = Phase::KeepAlive((!rest.is_empty()).then(|| Box::new(rest)));
         connection.since = self.tick;
         // The next request is read when this is written: a peer that takes no answers is asked for no further questions.
@@ -186,8 +186,8 @@ impl<R> Net<R> {
     }
 
     /// Goes on with a request that had come behind another one; says whether there is one.
-    pub(super) fn take_rest(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) -> bool {
-        let Phase::KeepAlive(rest) = &mut self.connections[slot as usize].phase else { return false };
+    pub(super) fn take_rest(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) -> bool {
+        let Phase::KeepAlive(rest) = &mut self.connections[slot.index()].phase else { return false };
         let Some(rest) = rest.take() else { return false };
         self.take_bytes(slot, &rest, handler);
         true
@@ -212,9 +212,9 @@ mod tests {
             let found = body_bytes(&headers(fields), 100);
             match (found, expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{fields:?}"),
-                (Err((status, words)), Err((expected, needle))) => {
-                    assert_eq!(status.as_u16(), expected, "{fields:?}: {words}");
-                    assert!(words.contains(needle), "{fields:?}: {words}");
+                (Err((status, reason)), Err((expected, needle))) => {
+                    assert_eq!(status.as_u16(), expected, "{fields:?}: {reason}");
+                    assert!(reason.contains(needle), "{fields:?}: {reason}");
                 }
                 (found, _) => panic!("{fields:?}: {found:?}"),
             }

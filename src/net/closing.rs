@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use crate::deadline::Tick;
 use crate::frame::{FrameTracker, PING};
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Slot};
 use crate::protocol::CloseReason;
 
 use super::connection::{Flag, Phase};
@@ -36,27 +36,27 @@ impl<R> Net<R> {
             }
             _ => FrameTracker::default(),
         };
-        self.begin_close(id.slot.0, reason, Phase::AwaitingClose(Box::new(tracker)), handler);
+        self.begin_close(id.slot, reason, Phase::AwaitingClose(Box::new(tracker)), handler);
     }
 
     pub(super) fn begin_close(
         &mut self,
-        slot: u32,
+        slot: Slot,
         reason: CloseReason,
         phase: Phase<R>,
         handler: &mut impl Handler<Route = R>,
     ) {
-        let id = self.connections[slot as usize].id(slot);
+        let id = self.connections[slot.index()].id(slot);
         let CloseReason { code, reason } = reason;
         log::debug!("connection {id}: closing with {code} {reason}");
-        let mut output = self.connections[slot as usize].write_buffer.take().unwrap_or_default();
-        output.append_close(code, &reason);
-        self.connections[slot as usize].write_buffer = Some(output);
+        let mut buffer = self.connections[slot.index()].write_buffer.take().unwrap_or_default();
+        buffer.append_close(code, &reason);
+        self.connections[slot.index()].write_buffer = Some(buffer);
         self.begin_closing(slot, phase, handler);
     }
 
-    pub(super) fn begin_closing(&mut self, slot: u32, phase: Phase<R>, handler: &mut impl Handler<Route = R>) {
-        let connection = &mut self.connections[slot as usize];
+    pub(super) fn begin_closing(&mut self, slot: Slot, phase: Phase<R>, handler: &mut impl Handler<Route = R>) {
+        let connection = &mut self.connections[slot.index()];
         // What the peer says from now on does not matter, but that it says something may (a Close, its end).
         let before = std::mem::replace(&mut connection.phase, phase);
         connection.since = self.tick;
@@ -67,11 +67,11 @@ impl<R> Net<R> {
     }
 
     /// Tells the handler that a connection has left a phase for good that it knows of.
-    fn leave_phase(&mut self, slot: u32, phase: Phase<R>, handler: &mut impl Handler<Route = R>) {
+    fn leave_phase(&mut self, slot: Slot, phase: Phase<R>, handler: &mut impl Handler<Route = R>) {
         match phase {
             Phase::Open { .. } => {
                 self.open -= 1;
-                handler.on_closed(self.connections[slot as usize].id(slot));
+                handler.on_closed(self.connections[slot.index()].id(slot));
             }
             Phase::AwaitingAdmission(parked) => self.abandon(&parked, handler),
             Phase::Head(_) | Phase::Body(_) | Phase::AwaitingResponse(_) | Phase::KeepAlive(_) => {}
@@ -80,8 +80,8 @@ impl<R> Net<R> {
     }
 
     /// A connection has ended; it is freed at the end of a turn.
-    pub(super) fn end(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
-        let connection = &mut self.connections[slot as usize];
+    pub(super) fn end(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+        let connection = &mut self.connections[slot.index()];
         let before = std::mem::replace(&mut connection.phase, Phase::Closed);
         if !matches!(before, Phase::Closed) {
             self.leave_phase(slot, before, handler);
@@ -96,15 +96,15 @@ impl<R> Net<R> {
         let end = self.connections.capacity().min(next_slot + SLOTS_DRAINED_PER_TURN);
         for slot in next_slot..end {
             if self.connections.contains(slot) {
-                self.drain_one(slot as u32, handler);
+                self.drain_one(Slot(slot as u32), handler);
             }
         }
         let is_last = end == self.connections.capacity();
         self.drain = if is_last { Drain::Drained } else { Drain::Draining { next_slot: end } };
     }
 
-    fn drain_one(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
-        let connection = &self.connections[slot as usize];
+    fn drain_one(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+        let connection = &self.connections[slot.index()];
         match connection.phase {
             // An answer is on its way, and would be lost if the connection were reset over what came behind its request.
             Phase::KeepAlive(_) if connection.write_buffer.is_some() || connection.has_input() => {
@@ -124,7 +124,7 @@ impl<R> Net<R> {
         let kept = self.gone.len().saturating_sub(FREED_PER_TURN);
         for slot in self.gone.drain(kept..) {
             // Closing the socket takes it out of the poll.
-            let connection = self.connections.remove(slot as usize);
+            let connection = self.connections.remove(slot.index());
             debug_assert!(matches!(connection.phase, Phase::Closed));
             if connection.is(Flag::Queued) {
                 self.ready.retain(|ready| *ready != slot);
@@ -145,8 +145,8 @@ impl<R> Net<R> {
     }
 
     /// Looks at a connection because it may have been silent, or have taken nothing, for too long.
-    pub(super) fn check_timers(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
-        let connection = &self.connections[slot as usize];
+    pub(super) fn check_timers(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+        let connection = &self.connections[slot.index()];
         let next = match &connection.phase {
             Phase::Closed => return,
             Phase::Open { .. } => self.check_open_timers(slot, handler),
@@ -159,7 +159,7 @@ impl<R> Net<R> {
             }
         };
         // It may have begun to close, which has scheduled it anew.
-        if self.connections[slot as usize].timer_at <= self.tick {
+        if self.connections[slot.index()].timer_at <= self.tick {
             self.schedule(slot, next);
         }
     }
@@ -176,8 +176,8 @@ impl<R> Net<R> {
     }
 
     /// A connection has stayed in its phase for too long.
-    fn end_overdue(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
-        let phase = &self.connections[slot as usize].phase;
+    fn end_overdue(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+        let phase = &self.connections[slot.index()].phase;
         let timeout = self.phase_timeout(phase);
         let response = match phase {
             Phase::Head(_) => {
@@ -204,8 +204,8 @@ impl<R> Net<R> {
     }
 
     /// The heartbeat, and the end of a connection that takes nothing; says when to look again.
-    fn check_open_timers(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) -> Tick {
-        let connection = &self.connections[slot as usize];
+    fn check_open_timers(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) -> Tick {
+        let connection = &self.connections[slot.index()];
         if connection.blocked == Tick::default() {
             return self.check_heartbeat(slot, handler);
         }
@@ -217,8 +217,8 @@ impl<R> Net<R> {
     }
 
     /// Pings a silent connection, and closes it if it stays silent; says when to look again.
-    fn check_heartbeat(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) -> Tick {
-        let connection = &mut self.connections[slot as usize];
+    fn check_heartbeat(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) -> Tick {
+        let connection = &mut self.connections[slot.index()];
         let Phase::Open { pinged, .. } = &mut connection.phase else { return Tick::default() };
         // Any byte is an answer.
         if *pinged != Tick::default() && connection.since < *pinged {

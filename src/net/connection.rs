@@ -10,7 +10,7 @@ use super::reader::Reader;
 use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
 
-/// A connection. An idle one owns its transport and these few words, no buffers and no parser.
+/// A connection. An idle one owns its transport and these few fields, no buffers and no parser.
 #[derive(Debug)]
 pub(super) struct Connection<R> {
     pub(super) transport: Transport,
@@ -89,8 +89,8 @@ impl<R> Connection<R> {
         }
     }
 
-    pub(super) fn id(&self, slot: u32) -> ConnectionId {
-        ConnectionId { slot: Slot(slot), serial: self.serial }
+    pub(super) fn id(&self, slot: Slot) -> ConnectionId {
+        ConnectionId { slot, serial: self.serial }
     }
 
     #[inline]

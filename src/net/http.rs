@@ -9,17 +9,17 @@ use tungstenite::handshake::server::{create_response, write_response};
 
 use super::admission::AdmissionTicket;
 
-/// The most header fields of a head.
+/// How many header fields a head may have.
 const FIELDS_MAX: usize = 64;
 
-/// What the bytes of a head come to.
+/// What was read from the bytes of a head.
 #[derive(Debug)]
 pub(super) enum Head {
     /// Not complete yet.
     Partial,
-    /// Complete; so many bytes belong to it.
+    /// Complete; this many bytes belong to it.
     Complete(Request<()>, usize),
-    /// Not to be answered but with this.
+    /// It is no request; this is the answer.
     Bad(Response),
 }
 
@@ -33,20 +33,20 @@ pub(super) fn contains_end(bytes: &[u8], searched: usize) -> bool {
 
 /// Reads a head of at most `bytes_max`.
 pub(super) fn parse_head(bytes: &[u8], bytes_max: usize) -> Head {
-    let too_large = |words: String| Head::Bad(Response::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &words));
+    let too_large = |reason: String| Head::Bad(Response::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &reason));
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(bytes) {
         Ok(httparse::Status::Complete(used)) if used <= bytes_max => match to_request(&parsed) {
             Ok(request) => Head::Complete(request, used),
-            Err(words) => Head::Bad(Response::text(StatusCode::BAD_REQUEST, &words)),
+            Err(reason) => Head::Bad(Response::text(StatusCode::BAD_REQUEST, &reason)),
         },
         Ok(httparse::Status::Partial) if bytes.len() < bytes_max => Head::Partial,
         Ok(_) => too_large(format!("request head exceeds {bytes_max} bytes")),
         Err(httparse::Error::TooManyHeaders) => too_large(format!("more than {FIELDS_MAX} header fields")),
         Err(error) => {
-            let words = format!("not an HTTP/1.1 request: {error}");
-            Head::Bad(Response::text(StatusCode::BAD_REQUEST, &words))
+            let reason = format!("not an HTTP/1.1 request: {error}");
+            Head::Bad(Response::text(StatusCode::BAD_REQUEST, &reason))
         }
     }
 }
@@ -150,16 +150,16 @@ impl Handshake {
     /// The answer that says what is missing.
     pub fn check(request: &Request<()>) -> Result<Self, Response> {
         create_response(request).map(Self).map_err(|error| {
-            let upgrade = |words: &str| {
-                Response::text(StatusCode::UPGRADE_REQUIRED, words)
+            let upgrade = |reason: &str| {
+                Response::text(StatusCode::UPGRADE_REQUIRED, reason)
                     .with("Upgrade", "websocket")
                     .with("Sec-WebSocket-Version", "13")
             };
             match error {
                 Error::Protocol(ProtocolError::WrongHttpMethod) => method_not_allowed(request, "GET"),
                 Error::Protocol(ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey) => {
-                    let words = "Sec-WebSocket-Key is missing or not 16 bytes in base64";
-                    Response::text(StatusCode::BAD_REQUEST, words)
+                    let reason = "Sec-WebSocket-Key is missing or not 16 bytes in base64";
+                    Response::text(StatusCode::BAD_REQUEST, reason)
                 }
                 Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
                     let found = request.headers().get("Sec-WebSocket-Version").and_then(|value| value.to_str().ok());
@@ -187,8 +187,8 @@ impl Handshake {
 
 /// The answer to a method that a resource does not have.
 pub fn method_not_allowed(request: &Request<()>, allowed: &'static str) -> Response {
-    let words = format!("method {}; {allowed} allowed", request.method());
-    Response::text(StatusCode::METHOD_NOT_ALLOWED, &words).with("Allow", allowed)
+    let reason = format!("method {}; {allowed} allowed", request.method());
+    Response::text(StatusCode::METHOD_NOT_ALLOWED, &reason).with("Allow", allowed)
 }
 
 /// What is done about a request when its head has come. `A` says whose connection it is, `R` which request.
@@ -209,7 +209,7 @@ pub enum HeadDecision<A, R> {
 /// How the body of a request is read, and what is said if that fails.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyRules {
-    /// The most bytes that it may have; beyond them 413.
+    /// How many bytes it may have; beyond them 413.
     pub bytes_max: usize,
     /// Puts a refusal into the form of what was asked for: 400, 411 and 413 for a length, 408 for a body that does not come, 504 for an
     /// answer that does not.

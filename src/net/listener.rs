@@ -1,4 +1,4 @@
-//! Sockets that are listened on: made with what accepted ones are to inherit, and what may go wrong with accepting.
+//! Sockets that are listened on, the options that accepted sockets inherit from them, and the errors of accepting.
 
 use std::fmt;
 use std::io;
@@ -56,18 +56,22 @@ impl Listener {
     /// # Errors
     /// What the system says, for example that the address is in use.
     pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+        Self::bind_tcp(address).map(Self::Tcp)
+    }
+
+    pub(crate) fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // A restarted server takes its port again although connections of the old one are still in TIME_WAIT.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Self::Tcp(socket.into()))
+        Ok(socket.into())
     }
 
-    /// Listens on a path; a socket file that nobody listens on any more is replaced.
+    /// Listens on a path. A socket file on which no program listens any more is replaced.
     ///
     /// # Errors
-    /// What the system says, for example that somebody listens there or that the path exists and is not a socket.
+    /// What the system says, for example that a program listens there or that the path exists and is not a socket.
     pub fn unix(path: &Path) -> io::Result<Self> {
         let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
         if is_socket && StdUnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused) {
@@ -159,11 +163,11 @@ impl Drop for PolledListener {
     }
 }
 
-/// What to do about an error of `accept`.
+/// What an error of `accept` means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AcceptTrouble {
-    /// Nobody waits.
-    Nobody,
+    /// No connection waits.
+    NoneWaits,
     /// It concerned one connection only; go on.
     One,
     /// The system is out of something; a failed accept gives no second edge, so try again after a pause.
@@ -172,7 +176,7 @@ pub(super) enum AcceptTrouble {
 
 pub(super) fn accept_trouble(error: &io::Error) -> AcceptTrouble {
     if error.kind() == io::ErrorKind::WouldBlock {
-        return AcceptTrouble::Nobody;
+        return AcceptTrouble::NoneWaits;
     }
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     match Errno::from_io_error(error) {

@@ -10,6 +10,7 @@ use super::Net;
 use super::connection::Flag;
 use super::transport::Transport;
 use crate::error::Error;
+use crate::id::Slot;
 
 thread_local! {
     /// What the peer that was connected last has still to say.
@@ -55,7 +56,7 @@ impl<R> Net<R> {
         let slot = self.connections.vacant_key();
         self.insert(Transport::Memory);
         self.connections[slot].set(Flag::Readable);
-        self.queue_read(slot as u32);
+        self.queue_read(Slot(slot as u32));
         Ok(())
     }
 }

@@ -42,11 +42,11 @@ use self::reader::Reader;
 use crate::config::{Config, Limits, Timing, long_list};
 use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
-use crate::id::{ConnectionId, ConnectionSerial};
+use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
-/// The most listeners of one server; their tokens come first in its range.
+/// How many listeners one server may have; their tokens come first in its range.
 pub const LISTENERS_MAX: usize = 16;
 
 /// How many bytes one read takes at most. All connections share the buffer.
@@ -88,7 +88,7 @@ pub trait Handler {
     /// A binary message has come; an answer may be put into the connection's write buffer.
     fn on_binary(&mut self, id: ConnectionId, bytes: &[u8], answers: &mut WriteBuffer) -> Verdict;
 
-    /// All output was taken, and more would be.
+    /// The connection has taken all that waited, and would take more.
     fn on_drained(&mut self, id: ConnectionId);
 
     /// It is owed bytes and took none for `--stall-timeout`.
@@ -172,16 +172,16 @@ pub struct Net<R> {
     buffer: Box<[u8]>,
     /// The parser that is lent to whichever connection is being read.
     lent: Option<Box<Reader>>,
-    /// Empty spare_buffers, to be used again.
+    /// Empty write buffers, to be used again.
     #[allow(clippy::vec_box, reason = "connections hold boxes, which go back and forth")]
     spare_buffers: Vec<Box<WriteBuffer>>,
-    /// Slots with something to read, each once, in the order in which their turn comes.
-    ready: VecDeque<u32>,
+    /// Slots with something to read, each once, in the order in which they are read.
+    ready: VecDeque<Slot>,
     /// Slots whose write buffer is to be written, or whose sockets were found to take bytes again.
-    dirty: Vec<u32>,
+    dirty: Vec<Slot>,
     /// Slots whose connections are gone.
-    gone: Vec<u32>,
-    wheel: Wheel<u32>,
+    gone: Vec<Slot>,
+    wheel: Wheel<Slot>,
     accept_paused_until: Option<Tick>,
     /// The handshakes that wait for a decision.
     parked: HashMap<AdmissionTicket, ConnectionId>,
@@ -190,7 +190,7 @@ pub struct Net<R> {
 }
 
 /// In the place of a slot: that accepting is to be tried again.
-const ACCEPT_AGAIN: u32 = u32::MAX;
+const ACCEPT_AGAIN: Slot = Slot(u32::MAX);
 
 impl<R> Net<R> {
     /// A net without listeners, whose tokens lie in `tokens`. `config` has been checked.
@@ -278,10 +278,10 @@ impl<R> Net<R> {
             if connection.is_waiting() && (event.is_write_closed() || event.is_error()) {
                 connection.set(Flag::Broken);
             }
-            self.queue_read(slot as u32);
+            self.queue_read(Slot(slot as u32));
         }
         if event.is_writable() || event.is_write_closed() || event.is_error() {
-            self.note_writable(slot as u32);
+            self.note_writable(Slot(slot as u32));
         }
     }
 
@@ -311,7 +311,7 @@ impl<R> Net<R> {
                 continue;
             }
             let is_current = |connection: &Connection<R>| connection.timer_at == tick;
-            if self.connections.get(slot as usize).is_some_and(is_current) {
+            if self.connections.get(slot.index()).is_some_and(is_current) {
                 self.check_timers(slot, handler);
             }
         }
@@ -338,20 +338,20 @@ impl<R> Net<R> {
     }
 
     /// The token of the connection in a slot.
-    fn token(&self, slot: u32) -> Token {
-        Token(self.tokens.start + LISTENERS_MAX + slot as usize)
+    fn token(&self, slot: Slot) -> Token {
+        Token(self.tokens.start + LISTENERS_MAX + slot.index())
     }
 
-    fn queue_read(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
+    fn queue_read(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Queued) {
             connection.set(Flag::Queued);
             self.ready.push_back(slot);
         }
     }
 
-    fn queue_flush(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
+    fn queue_flush(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Dirty) {
             connection.set(Flag::Dirty);
             self.dirty.push(slot);
@@ -359,14 +359,14 @@ impl<R> Net<R> {
     }
 
     /// Has a connection looked at in tick `at`.
-    fn schedule(&mut self, slot: u32, at: Tick) {
+    fn schedule(&mut self, slot: Slot, at: Tick) {
         let at = self.wheel.insert(at, slot);
-        self.connections[slot as usize].timer_at = at;
+        self.connections[slot.index()].timer_at = at;
     }
 
     /// Has a connection looked at in tick `by` at the latest.
-    fn schedule_by(&mut self, slot: u32, by: Tick) {
-        if by < self.connections[slot as usize].timer_at {
+    fn schedule_by(&mut self, slot: Slot, by: Tick) {
+        if by < self.connections[slot.index()].timer_at {
             self.schedule(slot, by);
         }
     }

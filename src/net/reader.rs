@@ -19,8 +19,8 @@ const LENT_FRAME_BYTES_MAX: u64 = 64 * 1024;
 
 /// A tungstenite parser, and what it does not tell about itself.
 ///
-/// It serves whichever connection is being read, and stays with a connection only while that is in the middle of
-/// something: thousands of idle connections share one.
+/// It serves the connection that is being read, and stays with it only while that is in the middle of a message:
+/// thousands of idle connections share one.
 #[derive(Debug)]
 pub(super) struct Reader {
     context: WebSocketContext,

@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use tungstenite::Message;
 
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Slot};
 use crate::protocol::CloseReason;
 
 use super::admission::ParkedHandshake;
@@ -30,15 +30,15 @@ impl<R> Net<R> {
     pub fn read(&mut self, handler: &mut impl Handler<Route = R>) {
         for _ in 0..self.limits.reads_per_turn {
             let Some(slot) = self.ready.pop_front() else { break };
-            if let Some(connection) = self.connections.get_mut(slot as usize) {
+            if let Some(connection) = self.connections.get_mut(slot.index()) {
                 connection.clear(Flag::Queued);
                 self.read_one(slot, handler);
             }
         }
     }
 
-    fn read_one(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
-        let connection = &mut self.connections[slot as usize];
+    fn read_one(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+        let connection = &mut self.connections[slot.index()];
         // The one goes on when its write buffer is flushed, the other when it is answered.
         if connection.must_take_first(self.limits.output_bytes_max) || connection.is_waiting() {
             if connection.is_lost() {
@@ -49,7 +49,7 @@ impl<R> Net<R> {
         if self.take_rest(slot, handler) {
             return self.queue_if_readable(slot);
         }
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         if let Phase::Open { reader: Some(reader), .. } = &mut connection.phase
             && reader.is_stopped()
         {
@@ -84,15 +84,15 @@ impl<R> Net<R> {
         self.buffer = buffer;
     }
 
-    pub(super) fn queue_if_readable(&mut self, slot: u32) {
-        let connection = &self.connections[slot as usize];
+    pub(super) fn queue_if_readable(&mut self, slot: Slot) {
+        let connection = &self.connections[slot.index()];
         if connection.has_input() && !matches!(connection.phase, Phase::Closed) {
             self.queue_read(slot);
         }
     }
 
-    pub(super) fn take_bytes(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
-        let connection = &mut self.connections[slot as usize];
+    pub(super) fn take_bytes(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
+        let connection = &mut self.connections[slot.index()];
         if let Phase::KeepAlive(_) = connection.phase {
             connection.phase = Phase::Head(None);
             connection.since = self.tick;
@@ -132,8 +132,8 @@ impl<R> Net<R> {
     }
 
     /// The peer will send nothing more: what waits in its write buffer is still written.
-    fn handle_end(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
-        let connection = &mut self.connections[slot as usize];
+    fn handle_end(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+        let connection = &mut self.connections[slot.index()];
         connection.clear(Flag::Readable);
         match connection.phase {
             Phase::Open { .. } => self.begin_closing(slot, Phase::Flushing, handler),
@@ -148,7 +148,7 @@ impl<R> Net<R> {
         }
     }
 
-    fn read_head(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
+    fn read_head(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
         let (mut request, used) = match head::parse_head(bytes, self.limits.head_bytes_max) {
             Head::Complete(request, used) => (request, used),
             Head::Bad(response) => return self.answer(slot, &response, handler),
@@ -158,7 +158,7 @@ impl<R> Net<R> {
             }
         };
         let capacity = self.capacity();
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         if let Some(address) = connection.transport.peer_address() {
             request.extensions_mut().insert(address);
         }
@@ -185,14 +185,14 @@ impl<R> Net<R> {
     /// Makes a WebSocket of a connection.
     pub(super) fn upgrade<H: Handler<Route = R>>(
         &mut self,
-        slot: u32,
+        slot: Slot,
         handshake: &Handshake,
         admission: H::Admission,
         handler: &mut H,
     ) {
         self.open += 1;
         self.stats.upgraded += 1;
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         connection.open(self.tick);
         let id = connection.id(slot);
         self.append_bytes(slot, &handshake.to_bytes());
@@ -202,56 +202,58 @@ impl<R> Net<R> {
     }
 
     /// Takes what came behind a head in the same read.
-    pub(super) fn take_rest_of_head(&mut self, slot: u32, rest: &[u8], handler: &mut impl Handler<Route = R>) {
+    pub(super) fn take_rest_of_head(&mut self, slot: Slot, rest: &[u8], handler: &mut impl Handler<Route = R>) {
         if !rest.is_empty() {
             self.take_bytes(slot, rest, handler);
         }
     }
 
-    pub(super) fn note_answer(&mut self, slot: u32, response: &Response) {
+    pub(super) fn note_answer(&mut self, slot: Slot, response: &Response) {
         self.stats.answered += 1;
-        log::debug!("slot {slot}: answered {}", response.status());
+        let id = self.connections[slot.index()].id(slot);
+        log::debug!("connection {id}: answered {}", response.status());
     }
 
     /// Answers, and ends the connection.
-    pub(super) fn answer(&mut self, slot: u32, response: &Response, handler: &mut impl Handler<Route = R>) {
+    pub(super) fn answer(&mut self, slot: Slot, response: &Response, handler: &mut impl Handler<Route = R>) {
         self.note_answer(slot, response);
         self.append_bytes(slot, &response.to_last_bytes());
         self.begin_closing(slot, Phase::Draining, handler);
     }
 
     /// Reads frames with the parser that the connection has at the moment.
-    fn read_frames(&mut self, slot: u32, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
-        let connection = &mut self.connections[slot as usize];
+    fn read_frames(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
+        let connection = &mut self.connections[slot.index()];
         let Phase::Open { reader, .. } = &mut connection.phase else { return };
         let Some(mut reader) = reader.take() else { return };
         let id = connection.id(slot);
-        let mut output = connection.write_buffer.take().unwrap_or_else(|| self.spare_buffers.pop().unwrap_or_default());
+        let mut answers =
+            connection.write_buffer.take().unwrap_or_else(|| self.spare_buffers.pop().unwrap_or_default());
         let mut left = self.limits.messages_per_read;
         let mut input = bytes;
         let end = loop {
-            match reader.next(&mut input, &mut output, &self.limits) {
+            match reader.next(&mut input, &mut answers, &self.limits) {
                 Found::NeedsInput => break End::Input,
                 Found::Closed => break End::Closed,
                 Found::Misbehaved(reason) => break End::Misbehaved(reason),
                 Found::Message(message) => {
-                    let verdict = dispatch(id, &message, &mut output, handler);
+                    let verdict = dispatch(id, &message, &mut answers, handler);
                     if let Verdict::Close(reason) = verdict {
                         break End::Refused(reason);
                     }
                     left -= 1;
-                    if left == 0 || output.len() > self.limits.output_bytes_max / 2 {
+                    if left == 0 || answers.len() > self.limits.output_bytes_max / 2 {
                         break End::Budget;
                     }
                 }
             }
         };
-        self.put_buffer(slot, output);
+        self.put_buffer(slot, answers);
         match end {
             End::Input => self.put_reader(slot, reader),
             End::Budget => {
                 reader.stop(input);
-                self.connections[slot as usize].keep_reader(reader);
+                self.connections[slot.index()].keep_reader(reader);
                 self.queue_read(slot);
             }
             End::Closed => self.begin_closing(slot, Phase::Flushing, handler),
@@ -264,29 +266,29 @@ impl<R> Net<R> {
     }
 
     /// Leaves the parser with the connection if that is in the middle of something, and takes it back otherwise.
-    fn put_reader(&mut self, slot: u32, mut reader: Box<Reader>) {
+    fn put_reader(&mut self, slot: Slot, mut reader: Box<Reader>) {
         if !reader.is_free() {
-            self.connections[slot as usize].keep_reader(reader);
+            self.connections[slot.index()].keep_reader(reader);
         } else if reader.is_lendable() && self.lent.is_none() {
             reader.renew();
             self.lent = Some(reader);
         }
     }
 
-    fn put_buffer(&mut self, slot: u32, output: Box<WriteBuffer>) {
-        if output.is_empty() {
-            self.keep_buffer(output);
+    fn put_buffer(&mut self, slot: Slot, answers: Box<WriteBuffer>) {
+        if answers.is_empty() {
+            self.keep_buffer(answers);
             return;
         }
-        self.connections[slot as usize].write_buffer = Some(output);
+        self.connections[slot.index()].write_buffer = Some(answers);
         self.queue_flush(slot);
     }
 }
 
-fn dispatch(id: ConnectionId, message: &Message, output: &mut WriteBuffer, handler: &mut impl Handler) -> Verdict {
+fn dispatch(id: ConnectionId, message: &Message, answers: &mut WriteBuffer, handler: &mut impl Handler) -> Verdict {
     match message {
-        Message::Text(text) => handler.on_text(id, text, output),
-        Message::Binary(bytes) => handler.on_binary(id, bytes, output),
+        Message::Text(text) => handler.on_text(id, text, answers),
+        Message::Binary(bytes) => handler.on_binary(id, bytes, answers),
         // tungstenite answers pings and Close by itself; any byte that came counts as a pong.
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Verdict::Continue,
     }

@@ -1,27 +1,27 @@
-//! Bytes out: a room's frames straight from its log, and a connection's own output.
+//! Bytes out: a room's frames straight from its log, and the write buffers of connections.
 
 use crate::deadline::Tick;
 use crate::frame::boundary_after;
-use crate::id::ConnectionId;
+use crate::id::{ConnectionId, Slot};
 
 use super::connection::{Flag, Phase};
 use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
 use super::{Handler, Net, Trouble, trouble};
 
-/// How many empty spare_buffers are kept to be used again, and how large one may be to be kept.
+/// How many empty write buffers are kept to be used again, and how large one may be to be kept.
 const SPARE_BUFFERS_MAX: usize = 16;
 const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024;
 
 impl<R> Net<R> {
     /// Offers whole frames to an open connection; says how many bytes of whole frames it has taken.
     ///
-    /// Nothing is taken while its own output waits. After a short write the rest of the torn frame, and only that, is
-    /// copied to its own output, so the answer always is a frame boundary. Who takes less than all is told by
-    /// [`Handler::on_drained`] when it takes more.
+    /// Nothing is taken while its write buffer waits. After a short write the rest of the partial frame, and only that, is
+    /// copied to the write buffer, so the answer always is a frame boundary. [`Handler::on_drained`] tells when a connection that took
+    /// less than all would take more.
     #[inline]
-    pub fn send(&mut self, slot: u32, frames: &[u8]) -> usize {
-        let Some(connection) = self.connections.get_mut(slot as usize) else { return 0 };
+    pub fn send(&mut self, slot: Slot, frames: &[u8]) -> usize {
+        let Some(connection) = self.connections.get_mut(slot.index()) else { return 0 };
         if !connection.is(Flag::Writable) || connection.write_buffer.is_some() || !connection.is_open() {
             connection.set(Flag::Refused);
             self.note_blocked(slot);
@@ -32,7 +32,7 @@ impl<R> Net<R> {
                 connection.blocked = Tick::default();
                 bytes
             }
-            Ok(bytes) => self.tear(slot, frames, bytes),
+            Ok(bytes) => self.keep_partial_frame(slot, frames, bytes),
             Err(error) => {
                 connection.set(Flag::Refused);
                 match trouble(&error) {
@@ -46,9 +46,9 @@ impl<R> Net<R> {
     }
 
     #[cold]
-    fn tear(&mut self, slot: u32, frames: &[u8], bytes: usize) -> usize {
+    fn keep_partial_frame(&mut self, slot: Slot, frames: &[u8], bytes: usize) -> usize {
         let boundary = boundary_after(frames, bytes);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         connection.set(Flag::Refused);
         connection.blocked = Tick::default();
         self.note_full(slot);
@@ -61,9 +61,9 @@ impl<R> Net<R> {
     }
 
     /// The socket takes no more for now; an event will tell when it does.
-    fn note_full(&mut self, slot: u32) {
+    fn note_full(&mut self, slot: Slot) {
         let token = self.token(slot);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         connection.clear(Flag::Writable);
         if let Err(error) = connection.transport.watch_writable(&self.registry, token) {
             log::warn!("cannot poll a connection that takes no bytes: {error}");
@@ -73,8 +73,8 @@ impl<R> Net<R> {
     }
 
     /// A connection is owed bytes and takes none: from now on the stall timeout runs.
-    fn note_blocked(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
+    fn note_blocked(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot.index()];
         if connection.blocked == Tick::default() {
             connection.blocked = self.tick;
             let due = self.tick.after(self.timing.stall_timeout);
@@ -84,10 +84,10 @@ impl<R> Net<R> {
         }
     }
 
-    /// The socket turned out to be broken while sending; what has come is still read, then it ends. Reading alone need not notice: a peer
-    /// behind a Unix socket that has shut down its reading breaks our writes and goes on as before in the other direction.
-    fn note_broken(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
+    /// A write has failed: what has come is still read, then the connection ends. Reading alone need not notice: a peer behind a
+    /// Unix socket that has shut down its reading breaks our writes and goes on as before in the other direction.
+    fn note_broken(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot.index()];
         connection.clear(Flag::Writable);
         connection.set(Flag::Broken);
         connection.set(Flag::Readable);
@@ -95,39 +95,39 @@ impl<R> Net<R> {
         self.queue_read(slot);
     }
 
-    /// Puts whole frames into a connection's own output. One that would exceed its bound is dropped: it is a connection
-    /// that does not take what it asked for.
+    /// Puts whole frames into a connection's write buffer. False if that would exceed its bound: such a connection does not take
+    /// what it asked for, and is to be dropped.
     pub fn queue(&mut self, id: ConnectionId, frames: &[u8]) -> bool {
         let Some(connection) = self.find(id).filter(|connection| connection.is_open()) else { return true };
         if connection.unsent_bytes() + frames.len() > self.limits.output_bytes_max {
             return false;
         }
-        self.append_bytes(id.slot.0, frames);
+        self.append_bytes(id.slot, frames);
         true
     }
 
-    pub(super) fn append_bytes(&mut self, slot: u32, bytes: &[u8]) {
-        let connection = &mut self.connections[slot as usize];
+    pub(super) fn append_bytes(&mut self, slot: Slot, bytes: &[u8]) {
+        let connection = &mut self.connections[slot.index()];
         let spare_buffers = &mut self.spare_buffers;
         connection.write_buffer.get_or_insert_with(|| spare_buffers.pop().unwrap_or_default()).append(bytes);
         self.queue_flush(slot);
     }
 
-    pub(super) fn keep_buffer(&mut self, output: Box<WriteBuffer>) {
-        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && output.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            self.spare_buffers.push(output);
+    pub(super) fn keep_buffer(&mut self, buffer: Box<WriteBuffer>) {
+        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
+            self.spare_buffers.push(buffer);
         }
     }
 
     /// An event said that the socket takes bytes.
-    pub(super) fn note_writable(&mut self, slot: u32) {
+    pub(super) fn note_writable(&mut self, slot: Slot) {
         let token = self.token(slot);
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Writable)
             && let Err(error) = connection.transport.unwatch_writable(&self.registry, token)
         {
             // Harmless: the loop is woken more often than it needs to be.
-            log::debug!("slot {slot}: {error}");
+            log::debug!("connection {}: {error}", connection.id(slot));
         }
         connection.set(Flag::Writable);
         if connection.is(Flag::Refused) || connection.write_buffer.is_some() {
@@ -135,30 +135,30 @@ impl<R> Net<R> {
         }
     }
 
-    /// Writes own spare_buffers, as far as the sockets take them, and tells who would take more.
+    /// Writes the write buffers, as far as the sockets take them, and tells which connections would take more.
     pub fn flush(&mut self, handler: &mut impl Handler<Route = R>) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for slot in dirty.drain(..) {
-            if let Some(connection) = self.connections.get_mut(slot as usize) {
+            if let Some(connection) = self.connections.get_mut(slot.index()) {
                 connection.clear(Flag::Dirty);
                 self.flush_one(slot, handler);
             }
         }
-        // The list is used again; whoever became dirty meanwhile is in the new one.
+        // The list is used again; connections that became dirty meanwhile are in the new one.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
     }
 
-    fn flush_one(&mut self, slot: u32, handler: &mut impl Handler<Route = R>) {
-        let connection = &mut self.connections[slot as usize];
+    fn flush_one(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+        let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Writable) || matches!(connection.phase, Phase::Closed) {
             return;
         }
-        if let Some(mut output) = connection.write_buffer.take() {
-            match write_all(&mut connection.transport, &mut output) {
+        if let Some(mut buffer) = connection.write_buffer.take() {
+            match write_all(&mut connection.transport, &mut buffer) {
                 Ok(progress) => {
-                    if !output.is_empty() {
-                        connection.write_buffer = Some(output);
+                    if !buffer.is_empty() {
+                        connection.write_buffer = Some(buffer);
                         if progress {
                             connection.blocked = Tick::default();
                         }
@@ -168,9 +168,9 @@ impl<R> Net<R> {
                 }
                 Err(()) => return self.end(slot, handler),
             }
-            self.keep_buffer(output);
+            self.keep_buffer(buffer);
         }
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot.index()];
         connection.blocked = Tick::default();
         connection.clear(Flag::Refused);
         match &connection.phase {
@@ -186,9 +186,9 @@ impl<R> Net<R> {
         }
     }
 
-    /// Goes on reading a connection that was not read because of its output.
-    fn read_on_if_allowed(&mut self, slot: u32) {
-        let connection = &self.connections[slot as usize];
+    /// Goes on reading a connection that was not read because it took too little.
+    fn read_on_if_allowed(&mut self, slot: Slot) {
+        let connection = &self.connections[slot.index()];
         if connection.unsent_bytes() <= self.limits.output_bytes_max / 2 {
             self.queue_if_readable(slot);
         }

@@ -1,4 +1,4 @@
-//! A connection's own output: what is for it alone, and the rest of a frame that its socket took only in part.
+//! A connection's write buffer: what is for this connection alone, and the rest of a frame that its socket took only in part.
 
 use std::io;
 

@@ -134,6 +134,10 @@ impl Server {
     pub fn admit(&mut self, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> bool {
         let now = self.clock.resume();
         self.net.begin_turn(now);
+        self.admit_at(now, ticket, decision)
+    }
+
+    pub(super) fn admit_at(&mut self, now: Now, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> bool {
         let (net, mut dispatch) = self.dispatch(now);
         net.admit(ticket, decision.map_err(Response::from), &mut dispatch)
     }

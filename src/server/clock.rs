@@ -1,4 +1,4 @@
-//! The one place that reads the clock, through the host's function, and takes out the time in which we did not run.
+//! The one place that reads the clock, through the host's function. It leaves out the time in which the process did not run.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -22,20 +22,20 @@ impl Now {
     }
 }
 
-/// How much of the processor this thread has used: waiting, and being kept waiting, does not count.
+/// The CPU time that this thread has used.
 pub(super) fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// Time as the server lives it: suspended, stopped by a debugger, or kept from running by its host, it does not age, and
-/// nobody's silence in such a pause is held against them.
+/// Time without pauses: while the process is suspended, stopped by a debugger, or kept from running by its host, no deadline comes
+/// nearer, so a pause closes no connection.
 #[derive(Debug)]
 pub(super) struct Clock {
     read: fn() -> Now,
     paused: Duration,
     /// When the next turn is expected at the latest; nothing is expected while nothing can be due.
     expected_by: Option<Duration>,
-    /// When we last were known to run.
+    /// When the process last was known to run.
     ran_at: Duration,
 }
 
@@ -44,12 +44,12 @@ impl Clock {
         Self { read, paused: Duration::ZERO, expected_by: None, ran_at: Duration::ZERO }
     }
 
-    /// The time now, as lived, but for a pause that nothing has noticed yet: good for a look, not for a deadline.
+    /// The time now, without the pauses that were noticed so far: good for a look, not for a deadline.
     pub(super) fn now(&self) -> Now {
         (self.read)().without(self.paused)
     }
 
-    /// The time now, as lived, for what the host has done between two turns, perhaps right after a pause.
+    /// The time now, for what the host does between two turns, perhaps right after a pause.
     pub(super) fn resume(&mut self) -> Now {
         self.leave_out_pause();
         self.now()
@@ -75,7 +75,7 @@ impl Clock {
         let uptime = (self.read)().uptime;
         let late = uptime.saturating_sub(expected_by);
         if late > LATE_MAX {
-            log::warn!("did not run for {late:?}; this time is not held against anybody");
+            log::warn!("did not run for {late:?}; deadlines are put off by this time");
             // The sleep that was meant is left out, too: otherwise the very deadline for which we slept would strike now,
             // before its peer had a chance. A little counts, so that time does not stand still for a host that is late
             // every time.

@@ -43,7 +43,7 @@ use crate::net::{ListenAddress, Listener, Net, NetStats};
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
-/// What the program that polls lends to the server.
+/// What the host, the program that polls, lends to the server.
 #[derive(Debug)]
 pub struct HostLoop {
     /// The registry of its poll: `poll.registry().try_clone()?`.
@@ -73,7 +73,7 @@ pub struct Stats {
     pub turns: u64,
 }
 
-/// A chat server that lives in somebody's poll loop.
+/// A chat server that lives in its host's poll loop.
 ///
 /// The loop contract in one sentence: *feed every event that it [owns](Server::owns), call [`Server::turn`] once, sleep no longer
 /// than [`Server::timeout`].*
@@ -90,14 +90,14 @@ pub struct Stats {
 ///     tokens: 1000..1_000_000,
 ///     waker,
 ///     clock: Now::system,
-///     seed: 7, // in earnest: different for every run
+///     seed: Now::system().unix_ms, // different for every run
 /// };
 /// let mut server = Server::builder(Config::default(), host).build()?;
 /// println!("listening on {}", server.listen("127.0.0.1:0".parse()?)?);
 /// let mut events = Events::with_capacity(1024);
 /// while !server.has_ended() {
 ///     match poll.poll(&mut events, server.timeout()) {
-///         // By a signal, for example that of being continued after a stop.
+///         // A signal, for example that of being continued after a stop.
 ///         Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
 ///         result => result?,
 ///     }
@@ -126,7 +126,7 @@ pub struct Server {
     config: Config,
     shutdown_state: ShutdownState,
     turns: u64,
-    /// Measured if anybody wants [`Config::metrics`].
+    /// Measured only for [`Config::metrics`].
     turn_times: Option<TurnTimes>,
 }
 
@@ -140,17 +140,16 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Listens on a TCP address; port 0 lets the system choose one. Says which address it became.
+    /// Listens on a TCP address; port 0 lets the system choose one. Returns the address that it listens on.
     ///
     /// # Errors
     /// [`Error::Listen`], [`Error::TooManyListeners`].
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, Error> {
         let error = |source| Error::Listen { address: address.to_string(), source };
-        let listener = Listener::tcp(address).map_err(error)?;
-        match self.listen_on(listener)? {
-            ListenAddress::Tcp(address) => Ok(address),
-            ListenAddress::Unix(_) => unreachable!("a TCP listener has a TCP address"),
-        }
+        let socket = Listener::bind_tcp(address).map_err(error)?;
+        let bound = socket.local_addr()?;
+        self.listen_on(Listener::Tcp(socket))?;
+        Ok(bound)
     }
 
     /// Listens on the path of a Unix socket, which is removed at the end.
@@ -163,7 +162,7 @@ impl Server {
         Ok(())
     }
 
-    /// Listens on a socket that somebody else has bound, systemd for example.
+    /// Listens on a socket that another program has bound, systemd for example.
     ///
     /// # Errors
     /// [`Error::TooManyListeners`], or what the system says.
@@ -190,7 +189,7 @@ impl Server {
         self.net.handle_event(event);
     }
 
-    /// How long the host may sleep: nothing at all while something is unfinished, for ever if nothing can become due.
+    /// How long the host may sleep: zero while something is unfinished, `None` if nothing can become due.
     pub fn timeout(&self) -> Option<Duration> {
         if self.net.has_work()
             || self.hub.has_work()
@@ -216,7 +215,7 @@ impl Server {
         self.hub.poll_notice()
     }
 
-    /// Publishes into a room in the host's name; what became of it is told by [`Notice::Published`].
+    /// Publishes into a room in the host's name; [`Notice::Published`] tells what became of it.
     ///
     /// # Errors
     /// [`Error::Command`] if something is out of its bounds, or the server is busy or shutting down.
@@ -249,7 +248,7 @@ impl Server {
         MetricsSnapshot { stats: self.stats(), bus: Vec::new(), turn_times: self.turn_times }
     }
 
-    /// The net, and everything else as what the net tells its findings to.
+    /// The net, and everything else as the handler of the net.
     fn dispatch(&mut self, now: Now) -> (&mut Net<&'static ApiCommand>, Dispatch<'_>) {
         let metrics = self.config.metrics.then(|| self.metrics_snapshot());
         let dispatch = Dispatch {

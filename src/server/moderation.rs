@@ -1,4 +1,4 @@
-//! What the host may have done about a user on all nodes.
+//! Commands about a user, carried out on all nodes.
 
 use crate::bus::message::Ticket;
 use crate::error::Error;
@@ -11,8 +11,8 @@ use super::Server;
 impl Server {
     /// Closes all connections of a user on all nodes; [`Notice::Published`](crate::Notice::Published) tells whether the command was taken.
     ///
-    /// Its code is one of 4000 to 4999; [`CloseReason::EXPELLED`] tells clients not to come back by themselves. It forbids nothing:
-    /// whether the user may come back is for [`Policy::admit`](crate::Policy::admit) to say. A node whose link to the others is cut carries
+    /// Its code is one of 4000 to 4999; [`CloseReason::EXPELLED`] tells clients not to reconnect by themselves. It forbids nothing: an
+    /// [`Authenticator`](crate::Authenticator) decides whether the user may come back. A node whose link to the others is cut carries
     /// it out when it is back, up to ten minutes later, and then only on connections that were there at the time of the command.
     ///
     /// # Errors
@@ -23,8 +23,8 @@ impl Server {
 
     /// Takes all connections of a user out of a room on all nodes; they go on in their other rooms.
     ///
-    /// Each is told by an `error` with the code `removed`, and by `left`. Otherwise as [`Server::disconnect_user`]: whether the user may
-    /// join again is for [`Policy::allow_join`](crate::Policy::allow_join) to say.
+    /// Each is told by an `error` with the code `removed`, and by `left`. Otherwise as [`Server::disconnect_user`]: [`Policy::allow_join`](crate::Policy::allow_join)
+    /// decides whether the user may join again.
     ///
     /// # Errors
     /// [`Error::Command`] if the server is busy or shutting down.

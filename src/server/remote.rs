@@ -1,4 +1,4 @@
-//! How other threads speak to the server.
+//! A handle to the server for other threads.
 
 use std::fmt;
 
@@ -41,8 +41,8 @@ impl Remote {
         Self { sender }
     }
 
-    /// Publishes into a room. What becomes of it is told by [`Notice::Published`](crate::Notice::Published) if the host
-    /// wants notices; one that is out of bounds is logged and dropped.
+    /// Publishes into a room. [`Notice::Published`](crate::Notice::Published) tells what became of it if the host wants notices; a
+    /// publication that is out of bounds is logged and dropped.
     ///
     /// # Errors
     /// [`Error::Inbox`] if the queue is full or the server was dropped.
@@ -50,7 +50,7 @@ impl Remote {
         self.send(Command::Publish(publication))
     }
 
-    /// Closes all connections of a user on all nodes, as [`Server::disconnect_user`](super::Server::disconnect_user). What becomes of it is
+    /// Closes all connections of a user on all nodes, as [`Server::disconnect_user`](super::Server::disconnect_user). The outcome is
     /// told as for [`Remote::publish`].
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Remote {
         self.send(Command::Moderate(Moderation::Disconnect { user, reason }))
     }
 
-    /// Takes all connections of a user out of a room on all nodes, as [`Server::kick`](super::Server::kick). What becomes of it is
+    /// Takes all connections of a user out of a room on all nodes, as [`Server::kick`](super::Server::kick). The outcome is
     /// told as for [`Remote::publish`].
     ///
     /// # Errors

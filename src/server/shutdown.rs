@@ -1,4 +1,4 @@
-//! How a server ends: what was taken is delivered, then everybody is told to go, then it is over.
+//! How a server ends: it delivers what it has accepted, then closes every connection, then it has ended.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::Server;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ShutdownState {
     Running,
-    /// Nothing new is taken; what was taken is answered and delivered.
+    /// Nothing new is accepted; what was accepted is answered and delivered.
     Flushing {
         until: Duration,
     },
-    /// Everybody is told to go.
+    /// Connections are closed.
     Closing {
         until: Duration,
     },
@@ -23,8 +23,8 @@ pub(super) enum ShutdownState {
 }
 
 impl Server {
-    /// Begins to end: accepts nothing more, refuses publications, delivers what was taken, tells everybody to come back
-    /// (1001), and waits for at most `--drain-timeout` until they have gone. Turn on until [`Server::has_ended`].
+    /// Begins to end: accepts nothing more, refuses publications, delivers what was accepted, closes every connection with 1001, and
+    /// waits for at most `--drain-timeout` until their peers have gone. Turn on until [`Server::has_ended`].
     pub fn shutdown(&mut self) {
         if self.shutdown_state != ShutdownState::Running {
             return;

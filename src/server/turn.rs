@@ -7,7 +7,7 @@ use crate::protocol::CloseReason;
 use crate::time::Now;
 
 impl Server {
-    /// Does a turn's work: inbox, reads, deadlines, bus, own output, rooms, and frees who has gone.
+    /// Does a turn's work: inbox, reads, deadlines, bus, write buffers, rooms, and freeing closed connections.
     pub fn turn(&mut self) {
         if let Some(times) = &mut self.turn_times {
             times.begin_turn(clock::processor_time());
@@ -26,12 +26,12 @@ impl Server {
         self.run_bus(now);
         self.bus.end_turn();
         self.answer_requests(now);
-        self.deliver_own(now);
+        self.deliver_to_connections(now);
         let (net, clock) = (&mut self.net, &mut self.clock);
         let sends_max = self.config.limits.sends_per_turn;
-        self.hub.poll_sends(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot.0, frames));
+        self.hub.poll_sends(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot, frames));
         self.net.free();
-        // Behind the freeing, which nothing else may follow: nobody would wake the loop to see that all have gone.
+        // The last step: no event would wake the loop to see that all connections have gone.
         self.advance_shutdown(now);
         let timeout = self.timeout();
         self.clock.end_turn(timeout);
@@ -42,7 +42,7 @@ impl Server {
 
     fn take_commands(&mut self, now: Now) {
         self.inbox.begin_drain();
-        // No more than the queue holds: a producer that never rests must not hold up the loop.
+        // No more than the queue holds, so that a producer that never pauses does not hold up the loop.
         for _ in 0..self.config.limits.inbox_messages_max {
             let Some(command) = self.inbox.pop() else { break };
             match command {
@@ -58,7 +58,7 @@ impl Server {
                 }
                 Command::Close(connection, reason) => self.hub.close(now, connection, reason),
                 Command::Admit(ticket, decision) => {
-                    self.admit(ticket, decision);
+                    self.admit_at(now, ticket, decision);
                 }
                 Command::Stats(tell) => tell(self.stats()),
                 Command::Shutdown => self.shutdown(),
@@ -95,7 +95,7 @@ impl Server {
     }
 
     /// Puts what the hub has for single connections into their write buffers, and writes those.
-    fn deliver_own(&mut self, now: Now) {
+    fn deliver_to_connections(&mut self, now: Now) {
         let mut closes = Vec::new();
         let mut overflown = Vec::new();
         let net = &mut self.net;
