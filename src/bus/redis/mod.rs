@@ -1,4 +1,26 @@
-//! The bus of several nodes; see [`RedisBus`].
+//! The bus over Redis, for several nodes. [`RedisBus`] runs on the loop and never waits; two
+//! threads do what may wait.
+//!
+//! - [`connection`]: one link to Redis, from finding the address to reconnecting. `url.rs` says
+//!   where Redis is.
+//! - [`cluster`]: the masters of a cluster, and the links of a thread to them. A single Redis is
+//!   a cluster of one master here.
+//! - [`commands`]: the thread that sends requests. Each request is a call of a Lua script,
+//!   pipelined to the master of its slot.
+//! - [`subscribe`]: the thread that receives what all nodes publish on the channels of open
+//!   rooms.
+//! - [`ordering`]: makes one gapless stream of a room's messages out of the subscription and the
+//!   answers to queries. Sans-IO.
+//! - [`presence`]: the users of all nodes, by versioned sets and heartbeats. Sans-IO.
+//!
+//! A message goes like this. The hub submits a publication (`requests.rs`). The command thread
+//! runs the publishing script, which numbers the message, stores it and publishes it in one step.
+//! The subscriber threads of all nodes receive it and hand it to their loops (`events.rs`), where
+//! the room's reassembler delivers it, or queries what is missing before it. The sender's node
+//! answers the publication once its own copy was delivered.
+//!
+//! `batch_sender.rs` and `threads.rs` are the queues between the loop and the threads, `room.rs`
+//! is what the loop keeps of a room, `stats.rs` the counters.
 
 mod batch_sender;
 mod cluster;

@@ -72,7 +72,8 @@ impl Threads {
         let commander_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (orders, orders_inbox) = inbox(BATCHES_MAX, Arc::clone(&commander_waker));
         let (replies, replies_inbox) = inbox(BATCHES_MAX, Arc::clone(&waker));
-        let factory = LinkFactory::new(&target, "publishing", (&poll, &commander_waker), random.fork())?;
+        let factory =
+            LinkFactory::new(Arc::clone(&target.login), "publishing", (&poll, &commander_waker), random.fork())?;
         let pool = ConnectionPool::new(target.topology.clone(), factory)?;
         let desk = PipelineContext::new(packer, redis.hold, BatchSender::new(replies), Arc::clone(counters));
         let commander = CommandThread::new(poll, pool, orders_inbox, desk);
@@ -81,7 +82,7 @@ impl Threads {
         let subscriber_waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
         let (wishes, wishes_inbox) = inbox(BATCHES_MAX, Arc::clone(&subscriber_waker));
         let (news, news_inbox) = inbox(NEWS_BATCHES_MAX, waker);
-        let factory = LinkFactory::new(&target, "subscribing", (&poll, &subscriber_waker), random)?;
+        let factory = LinkFactory::new(Arc::clone(&target.login), "subscribing", (&poll, &subscriber_waker), random)?;
         let pool = ConnectionPool::new(target.topology, factory)?;
         let channels = ChannelTable::new(names, node, BatchSender::new(news), Arc::clone(counters));
         let subscriber = SubscriberThread::new(poll, pool, wishes_inbox, channels);

@@ -13,7 +13,6 @@ use super::topology::Topology;
 use crate::bus::redis::connection::endpoint::{Endpoint, HostPort, Lookup};
 use crate::bus::redis::connection::hello::Login;
 use crate::bus::redis::connection::link::{Link, LinkContext};
-use crate::bus::redis::url::RedisUrl;
 
 /// The least time between two lookups of the slot map.
 const SLOT_MAP_INTERVAL: Duration = Duration::from_millis(500);
@@ -40,13 +39,13 @@ pub(crate) struct LinkFactory {
 
 impl LinkFactory {
     pub(crate) fn new(
-        target: &RedisUrl,
+        login: Arc<Login>,
         purpose: &'static str,
         (poll, waker): (&Poll, &Arc<Waker>),
         random: Rng,
     ) -> io::Result<Self> {
         let (registry, waker) = (poll.registry().try_clone()?, Arc::clone(waker));
-        Ok(Self { registry, waker, random, purpose, login: Arc::clone(&target.login) })
+        Ok(Self { registry, waker, random, purpose, login })
     }
 
     fn link(&mut self, endpoint: Arc<dyn Endpoint>, key: usize) -> io::Result<Link> {
@@ -223,9 +222,8 @@ mod tests {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let topology = Topology::Cluster(Arc::new(Cluster::new(Vec::new(), Arc::default())));
-        let target = RedisUrl { topology: topology.clone(), login: Arc::default() };
         let [mut one, mut other] = [1, 2].map(|seed| {
-            let factory = LinkFactory::new(&target, "testing", (&poll, &waker), Rng::with_seed(seed)).unwrap();
+            let factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(seed)).unwrap();
             ConnectionPool::<()>::new(topology.clone(), factory).unwrap()
         });
         let now = Instant::now();

@@ -204,9 +204,9 @@ mod tests {
         let room = RoomName::new("lobby").unwrap();
         let call = ScriptCall::Ask { room, question: HistoryQuery::Since(9) };
         let run_id = RunId::new(7);
-        let Some(ScriptResult::Read(extract)) = read_result(&call, run_id, value) else { panic!("not read") };
-        assert_eq!((extract.position.top, extract.complete, extract.messages.len()), (9, true, 1));
-        assert_eq!((extract.is_confirmed, extract.position.fingerprint), (false, Some(fingerprint_of(b"hi"))));
+        let Some(ScriptResult::Read(slice)) = read_result(&call, run_id, value) else { panic!("not read") };
+        assert_eq!((slice.position.top, slice.complete, slice.messages.len()), (9, true, 1));
+        assert_eq!((slice.is_confirmed, slice.position.fingerprint), (false, Some(fingerprint_of(b"hi"))));
         assert_eq!(read_result(&call, run_id, Value::Nil).map(|_| ()), None);
     }
 }

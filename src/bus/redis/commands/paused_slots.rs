@@ -162,7 +162,6 @@ mod tests {
     use crate::bus::redis::commands::call::ScriptCall;
     use crate::bus::redis::commands::request::Request;
     use crate::bus::redis::ordering::history::HistoryQuery;
-    use crate::bus::redis::url::RedisUrl;
     use crate::id::RoomName;
 
     const SLOT: u16 = 7;
@@ -184,8 +183,7 @@ mod tests {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
             let topology = Topology::Cluster(Arc::new(Cluster::new(Vec::new(), Arc::default())));
-            let target = RedisUrl { topology: topology.clone(), login: Arc::default() };
-            let factory = LinkFactory::new(&target, "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
+            let factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
             let mut pool = ConnectionPool::new(topology, factory).unwrap();
             assert_eq!((pool.link_to(&node(1)), pool.link_to(&node(2))), (Some(0), Some(1)));
             pool.slot_moved(SLOT, &node(1));

@@ -52,7 +52,7 @@ pub(crate) fn read_typing(payload: &[u8], own: &str) -> Option<(UserId, TypingSt
 }
 
 pub(super) fn changes_json(changes: &[(UserId, UserState)]) -> String {
-    let pair = |(user, whereabouts): &(UserId, UserState)| match whereabouts {
+    let pair = |(user, state): &(UserId, UserState)| match state {
         UserState::Here(name) => json!([user.as_str(), name.as_deref().unwrap_or_default()]),
         UserState::Gone => json!([user.as_str(), null]),
     };
@@ -83,8 +83,8 @@ pub(crate) fn read_delta(payload: &[u8], own: &str) -> Option<PresenceDelta> {
         json => {
             let pairs: Vec<(String, Option<String>)> = serde_json::from_str(json).ok()?;
             let change = |(user, text): (String, Option<String>)| {
-                let whereabouts = text.map_or(UserState::Gone, |text| UserState::Here(name(&text)));
-                Some((UserId::new(&user).ok()?, whereabouts))
+                let state = text.map_or(UserState::Gone, |text| UserState::Here(name(&text)));
+                Some((UserId::new(&user).ok()?, state))
             };
             Some(pairs.into_iter().filter_map(change).collect())
         }
@@ -175,7 +175,7 @@ mod tests {
         {
             assert_eq!(read_delta(bad.as_bytes(), "own"), None, "{bad}");
         }
-        let share = read_delta(br#"@n 1 2 [["two words","x"],["ann","Ann"]]"#, "own").unwrap();
-        assert_eq!(share.changes.unwrap(), [(user("ann"), UserState::Here(Some("Ann".into())))]);
+        let delta = read_delta(br#"@n 1 2 [["two words","x"],["ann","Ann"]]"#, "own").unwrap();
+        assert_eq!(delta.changes.unwrap(), [(user("ann"), UserState::Here(Some("Ann".into())))]);
     }
 }

@@ -168,7 +168,6 @@ mod tests {
     use crate::bus::redis::commands::script::ChannelKind;
     use crate::bus::redis::connection::endpoint::{Endpoint, ResolvedAddress};
     use crate::bus::redis::stats::Counters;
-    use crate::bus::redis::url::RedisUrl;
     use crate::config::Config;
     use crate::id::RoomName;
     use crate::inbox::inbox;
@@ -201,8 +200,7 @@ mod tests {
         let loop_waker = Arc::new(Waker::new(loop_poll.registry(), Token(0)).unwrap());
         let endpoint = Arc::new(Nowhere(Barrier::new(2)));
         let topology = Topology::One(Arc::clone(&endpoint) as Arc<dyn Endpoint>);
-        let target = RedisUrl { topology: topology.clone(), login: Arc::default() };
-        let factory = LinkFactory::new(&target, "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
+        let factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
         let pool = ConnectionPool::new(topology, factory).unwrap();
         let (requests, orders_inbox) = inbox(4, Arc::clone(&waker));
         let (responses, replies_inbox) = inbox(4, loop_waker);

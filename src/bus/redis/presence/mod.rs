@@ -22,7 +22,7 @@ use crate::id::RoomName;
 /// Updates and queries under way. Beyond it, rooms wait for their turn.
 const REQUESTS_MAX: usize = 1024;
 
-/// The share of a background job that is done in a turn.
+/// The delta of a background job that is done in a turn.
 const ROOMS_PER_TURN: usize = 64;
 const CHANGES_PER_TURN: usize = 1024;
 
@@ -106,7 +106,7 @@ pub(crate) struct Presence {
     jobs: VecDeque<BackgroundJob>,
     /// Rooms that are loaded as soon as it is known whether some node is alive.
     unconfirmed: Vec<RoomName>,
-    /// The last version. All rooms share one counter.
+    /// The last version. All rooms delta one counter.
     versions: u64,
     links_lost: u64,
     actions: VecDeque<PresenceAction>,

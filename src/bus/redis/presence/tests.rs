@@ -294,8 +294,8 @@ impl World {
                 for _ in 0..times {
                     answer = match &request {
                         PresenceRequest::Update { .. } => {
-                            let (is_done, share) = self.redis.share(&by, &name, &request);
-                            share.into_iter().for_each(|share| self.publish(&name, &share));
+                            let (is_done, delta) = self.redis.delta(&by, &name, &request);
+                            delta.into_iter().for_each(|delta| self.publish(&name, &delta));
                             PresenceAnswer::Updated(is_done)
                         }
                         PresenceRequest::Query { known, tombstones } => {
@@ -310,10 +310,10 @@ impl World {
         self.nodes[index].calls[at] = done;
     }
 
-    fn publish(&mut self, name: &RoomName, share: &PresenceDelta) {
-        for node in self.nodes.iter_mut().filter(|node| node.id != share.node && node.subscribed.contains(name)) {
+    fn publish(&mut self, name: &RoomName, delta: &PresenceDelta) {
+        for node in self.nodes.iter_mut().filter(|node| node.id != delta.node && node.subscribed.contains(name)) {
             if self.is_calm || !self.chance.one_in(30) {
-                node.channel.push_back((name.clone(), share.clone()));
+                node.channel.push_back((name.clone(), delta.clone()));
             }
         }
     }
@@ -332,7 +332,7 @@ impl World {
         self.drain(index);
     }
 
-    /// The next share arrives, perhaps twice or out of order; or a room is subscribed.
+    /// The next delta arrives, perhaps twice or out of order; or a room is subscribed.
     fn arrive(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         if self.chance.one_in(4)
@@ -345,11 +345,11 @@ impl World {
         if self.chance.one_in(20) && node.channel.len() > 1 {
             node.channel.swap(0, 1);
         }
-        let Some((name, share)) = node.channel.pop_front() else { return };
+        let Some((name, delta)) = node.channel.pop_front() else { return };
         if self.chance.one_in(20) {
-            node.channel.push_front((name.clone(), share.clone()));
+            node.channel.push_front((name.clone(), delta.clone()));
         }
-        node.presence.observe(self.now, &name, share);
+        node.presence.observe(self.now, &name, delta);
         self.drain(index);
     }
 

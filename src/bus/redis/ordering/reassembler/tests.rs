@@ -69,7 +69,7 @@ impl Redis {
         ChannelMessage { run_id: RunId::new(self.run), epoch: self.epoch.clone(), seq: self.seq, body: Bytes::new() }
     }
 
-    fn extract(&self, from: Option<u64>, most: usize) -> HistorySlice {
+    fn slice(&self, from: Option<u64>, most: usize) -> HistorySlice {
         let found = self.stream.range(from.unwrap_or(u64::MAX)..);
         let all: Vec<Numbered> = found.map(|(seq, body)| Numbered { seq: *seq, body: body.clone() }).collect();
         let complete = all.len() <= most;
@@ -172,16 +172,16 @@ impl World {
         let fails = self.chance.one_in(15);
         let done = match &self.calls[at] {
             Call::Ask(_) if fails => Call::Failed,
-            Call::Ask(HistoryQuery::Position) => Call::Answered(self.redis.extract(None, 0)),
+            Call::Ask(HistoryQuery::Position) => Call::Answered(self.redis.slice(None, 0)),
             Call::Ask(HistoryQuery::Since(from)) => {
                 self.fills += 1;
-                Call::Answered(self.redis.extract(Some(*from), most + 1))
+                Call::Answered(self.redis.slice(Some(*from), most + 1))
             }
             Call::Ask(HistoryQuery::Confirm(epoch, run_id)) => {
                 if *epoch == self.redis.epoch && *run_id == RunId::new(self.redis.run) {
                     self.redis.confirmed = self.redis.run;
                 }
-                Call::Answered(self.redis.extract(None, 0))
+                Call::Answered(self.redis.slice(None, 0))
             }
             Call::Ask(HistoryQuery::Renew(old)) => {
                 if *old == self.redis.epoch {
@@ -189,14 +189,14 @@ impl World {
                     self.channel.push_back(notice);
                     self.renewals += 1;
                 }
-                Call::Answered(self.redis.extract(None, 0))
+                Call::Answered(self.redis.slice(None, 0))
             }
             _ => {
                 if self.told.is_none() && self.redis.confirmed != self.redis.run {
                     let notice = self.redis.renew();
                     self.channel.push_back(notice);
                 }
-                Call::Observed(self.redis.extract(None, 0))
+                Call::Observed(self.redis.slice(None, 0))
             }
         };
         self.calls[at] = done;
@@ -208,7 +208,7 @@ impl World {
         }
         let call = self.calls.pop_front();
         match call {
-            Some(Call::Answered(extract)) => self.apply(|reassembler, steps| reassembler.answer(extract, steps)),
+            Some(Call::Answered(slice)) => self.apply(|reassembler, steps| reassembler.answer(slice, steps)),
             Some(Call::Failed) => self.reassembler.fail(),
             Some(Call::Observed(HistorySlice { position, is_confirmed, .. })) => {
                 if self.told.is_none() {

@@ -45,7 +45,7 @@ fn here(users: &[&str]) -> Vec<(UserId, UserState)> {
     users.iter().map(|name| (user(name), UserState::Here(None))).collect()
 }
 
-fn share(node: &str, base: Option<u64>, version: u64, changes: Vec<(UserId, UserState)>) -> PresenceDelta {
+fn delta(node: &str, base: Option<u64>, version: u64, changes: Vec<(UserId, UserState)>) -> PresenceDelta {
     PresenceDelta { node: id(node), base, version, changes: Some(changes) }
 }
 
@@ -58,12 +58,12 @@ fn told(out: &mut Vec<PresenceChange>) -> String {
     out.drain(..).map(word).collect::<Vec<_>>().join(" ")
 }
 
-fn come(roster: &mut RoomPresence, name: &str) {
-    roster.change_own(PresenceChange { user: user(name), name: None, status: PresenceStatus::Online });
+fn come(room: &mut RoomPresence, name: &str) {
+    room.change_own(PresenceChange { user: user(name), name: None, status: PresenceStatus::Online });
 }
 
-fn go(roster: &mut RoomPresence, name: &str) {
-    roster.change_own(PresenceChange { user: user(name), name: None, status: PresenceStatus::Offline });
+fn go(room: &mut RoomPresence, name: &str) {
+    room.change_own(PresenceChange { user: user(name), name: None, status: PresenceStatus::Offline });
 }
 
 fn record(node: &str, version: u64, users: &[&str]) -> NodeSet {
@@ -72,9 +72,9 @@ fn record(node: &str, version: u64, users: &[&str]) -> NodeSet {
 }
 
 /// What is said next, at the earliest.
-fn said(roster: &mut RoomPresence, versions: &mut u64) -> (Duration, Option<u64>, Vec<(UserId, UserState)>) {
-    let at = roster.next().expect("something to say").max(NOW);
-    match roster.poll(at, versions) {
+fn said(room: &mut RoomPresence, versions: &mut u64) -> (Duration, Option<u64>, Vec<(UserId, UserState)>) {
+    let at = room.next().expect("something to say").max(NOW);
+    match room.poll(at, versions) {
         Some(PresenceRequest::Update { base, changes, .. }) => (at, base, changes),
         other => panic!("{other:?}"),
     }
@@ -82,163 +82,161 @@ fn said(roster: &mut RoomPresence, versions: &mut u64) -> (Duration, Option<u64>
 
 #[test]
 fn what_happens_meanwhile_goes_together_and_who_comes_and_goes_not_at_all() {
-    let (mut roster, mut versions) = (RoomPresence::default(), 40);
-    come(&mut roster, "ann");
-    assert_eq!(said(&mut roster, &mut versions), (NOW, None, here(&["ann"])));
-    come(&mut roster, "bob");
-    assert_eq!(roster.next(), None, "one at a time");
-    roster.update_answered(true);
-    come(&mut roster, "carl");
-    go(&mut roster, "ann");
-    go(&mut roster, "bob");
-    let (at, base, changes) = said(&mut roster, &mut versions);
+    let (mut room, mut versions) = (RoomPresence::default(), 40);
+    come(&mut room, "ann");
+    assert_eq!(said(&mut room, &mut versions), (NOW, None, here(&["ann"])));
+    come(&mut room, "bob");
+    assert_eq!(room.next(), None, "one at a time");
+    room.update_answered(true);
+    come(&mut room, "carl");
+    go(&mut room, "ann");
+    go(&mut room, "bob");
+    let (at, base, changes) = said(&mut room, &mut versions);
     assert_eq!((at, base), (NOW + Duration::from_millis(50), Some(41)));
     assert_eq!(changes, [(user("ann"), UserState::Gone), (user("carl"), UserState::Here(None))]);
-    roster.update_answered(true);
-    assert!(roster.is_settled() && roster.next().is_none());
-    go(&mut roster, "carl");
-    come(&mut roster, "carl");
-    assert!(roster.is_settled());
+    room.update_answered(true);
+    assert!(room.is_settled() && room.next().is_none());
+    go(&mut room, "carl");
+    come(&mut room, "carl");
+    assert!(room.is_settled());
 }
 
 #[test]
 fn ten_thousand_changes_are_told_some_at_a_time_and_a_whole_set_at_once() {
-    let (mut roster, mut versions) = (RoomPresence::default(), 0);
-    come(&mut roster, "first");
-    said(&mut roster, &mut versions);
-    roster.update_answered(true);
-    (0..10_000).for_each(|i| come(&mut roster, &format!("u{i}")));
+    let (mut room, mut versions) = (RoomPresence::default(), 0);
+    come(&mut room, "first");
+    said(&mut room, &mut versions);
+    room.update_answered(true);
+    (0..10_000).for_each(|i| come(&mut room, &format!("u{i}")));
     let mut sizes = Vec::new();
-    while roster.next().is_some() {
-        sizes.push(said(&mut roster, &mut versions).2.len());
-        roster.update_answered(true);
+    while room.next().is_some() {
+        sizes.push(said(&mut room, &mut versions).2.len());
+        room.update_answered(true);
     }
     assert_eq!((sizes.len(), sizes.iter().sum::<usize>(), sizes[0]), (10, 10_000, CHANGES_MAX));
     // Redis does not have what the last one continued.
-    come(&mut roster, "last");
-    said(&mut roster, &mut versions);
-    assert!(roster.update_answered(false));
-    let (_, base, changes) = said(&mut roster, &mut versions);
+    come(&mut room, "last");
+    said(&mut room, &mut versions);
+    assert!(room.update_answered(false));
+    let (_, base, changes) = said(&mut room, &mut versions);
     assert_eq!((base, changes.len()), (None, 10_002));
 }
 
 #[test]
 fn what_redis_refuses_is_said_again_later_and_whole() {
-    let (mut roster, mut versions) = (RoomPresence::default(), 0);
-    come(&mut roster, "ann");
-    said(&mut roster, &mut versions);
-    roster.fail(NOW);
-    assert_eq!(roster.next(), Some(NOW + Duration::from_secs(1)));
-    assert_eq!(said(&mut roster, &mut versions).2, here(&["ann"]));
+    let (mut room, mut versions) = (RoomPresence::default(), 0);
+    come(&mut room, "ann");
+    said(&mut room, &mut versions);
+    room.fail(NOW);
+    assert_eq!(room.next(), Some(NOW + Duration::from_secs(1)));
+    assert_eq!(said(&mut room, &mut versions).2, here(&["ann"]));
     assert_eq!(versions, 2, "the first may have been done after all");
 }
 
 #[test]
 fn shares_are_taken_in_order_and_once() {
-    let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
-    let mut take = |roster: &mut RoomPresence, share| {
-        roster.apply_delta(share, &mut nodes, &mut out);
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    let mut take = |room: &mut RoomPresence, delta| {
+        room.apply_delta(delta, &mut nodes, &mut out);
         told(&mut out)
     };
-    assert_eq!(take(&mut roster, share("a", None, 5, here(&["ann", "bob"]))), "+ann +bob");
-    assert_eq!(take(&mut roster, share("a", None, 4, here(&["old"]))), "");
+    assert_eq!(take(&mut room, delta("a", None, 5, here(&["ann", "bob"]))), "+ann +bob");
+    assert_eq!(take(&mut room, delta("a", None, 4, here(&["old"]))), "");
     let gone = vec![(user("ann"), UserState::Gone)];
-    assert_eq!(take(&mut roster, share("a", Some(5), 8, gone)), "-ann");
-    assert_eq!(take(&mut roster, share("a", Some(5), 8, here(&["ann"]))), "");
-    assert_eq!(take(&mut roster, share("b", None, 3, here(&["ann", "bob"]))), "+ann");
-    assert_eq!(roster.next(), None);
+    assert_eq!(take(&mut room, delta("a", Some(5), 8, gone)), "-ann");
+    assert_eq!(take(&mut room, delta("a", Some(5), 8, here(&["ann"]))), "");
+    assert_eq!(take(&mut room, delta("b", None, 3, here(&["ann", "bob"]))), "+ann");
+    assert_eq!(room.next(), None);
     // One is missing: it waits for the answer.
-    assert_eq!(take(&mut roster, share("a", Some(9), 10, here(&["dora"]))), "");
-    let Some(PresenceRequest::Query { known, .. }) = roster.poll(NOW, &mut 0) else { panic!("it does not ask") };
+    assert_eq!(take(&mut room, delta("a", Some(9), 10, here(&["dora"]))), "");
+    let Some(PresenceRequest::Query { known, .. }) = room.poll(NOW, &mut 0) else { panic!("it does not ask") };
     assert_eq!(known, [(id("a"), 8), (id("b"), 3)]);
     let others = vec![record("a", 9, &["bob", "carl"]), NodeSet { users: None, ..record("b", 3, &[]) }];
-    roster.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
+    room.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
     assert_eq!(told(&mut out), "+carl +dora");
-    assert_eq!(roster.next(), None);
+    assert_eq!(room.next(), None);
 }
 
 #[test]
 fn shares_that_wait_have_a_bound_and_are_asked_for() {
-    let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
     for version in 2..10_000 {
-        roster.apply_delta(share("a", Some(version - 1), version, here(&["ann"])), &mut nodes, &mut out);
+        room.apply_delta(delta("a", Some(version - 1), version, here(&["ann"])), &mut nodes, &mut out);
     }
-    assert_eq!((roster.waiting_deltas.len(), out.len()), (WAITING_CHANGES_MAX, 0));
+    assert_eq!((room.waiting_deltas.len(), out.len()), (WAITING_CHANGES_MAX, 0));
     let mut answers = 0;
-    while roster.poll(NOW, &mut 0).is_some() {
+    while room.poll(NOW, &mut 0).is_some() {
         answers += 1;
         let others = vec![record("a", 9_999, &["bob"])];
-        roster.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
+        room.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
     }
-    assert_eq!((told(&mut out).as_str(), answers, roster.waiting_deltas.len()), ("+bob", 1, 0));
+    assert_eq!((told(&mut out).as_str(), answers, room.waiting_deltas.len()), ("+bob", 1, 0));
 }
 
 #[test]
 fn too_large_a_set_is_asked_for() {
-    let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
     let notice = PresenceDelta { node: id("a"), base: None, version: 2, changes: None };
-    roster.apply_delta(notice, &mut nodes, &mut out);
-    assert!(matches!(roster.poll(NOW, &mut 0), Some(PresenceRequest::Query { .. })));
+    room.apply_delta(notice, &mut nodes, &mut out);
+    assert!(matches!(room.poll(NOW, &mut 0), Some(PresenceRequest::Query { .. })));
 }
 
 #[test]
 fn a_room_is_loaded_when_nothing_is_left_to_be_asked_for() {
-    let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
-    roster.query_soon();
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    room.query_soon();
     let answers = [
         vec![record("a", 5, &["ann"]), NodeSet { users: None, ..record("b", 6, &[]) }],
         vec![NodeSet { users: None, ..record("a", 5, &[]) }, record("b", 6, &["bob"])],
     ];
     for (others, expected) in answers.into_iter().zip(["+ann", "+bob"]) {
-        assert!(!roster.is_loaded());
-        roster.poll(NOW, &mut 0).expect("a question");
-        roster.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
+        assert!(!room.is_loaded());
+        room.poll(NOW, &mut 0).expect("a question");
+        room.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
         assert_eq!(told(&mut out), expected);
     }
-    assert!(roster.is_loaded() && roster.next().is_none());
+    assert!(room.is_loaded() && room.next().is_none());
 }
 
 #[test]
 fn a_dead_node_s_users_go_some_at_a_time_unless_they_are_elsewhere() {
-    let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
-    roster.apply_delta(share("a", None, 5, here(&["ann", "bob", "carl", "dora"])), &mut nodes, &mut out);
-    roster.apply_delta(share("b", None, 6, here(&["bob"])), &mut nodes, &mut out);
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    room.apply_delta(delta("a", None, 5, here(&["ann", "bob", "carl", "dora"])), &mut nodes, &mut out);
+    room.apply_delta(delta("b", None, 6, here(&["bob"])), &mut nodes, &mut out);
     assert_eq!(told(&mut out), "+ann +bob +carl +dora");
     let mut nodes = dead(nodes, "a");
-    assert!(!roster.drain(&id("a"), 2, &nodes, &mut out));
+    assert!(!room.drain(&id("a"), 2, &nodes, &mut out));
     assert_eq!(told(&mut out), "-ann");
-    roster.announce_all(&mut out);
+    room.announce_all(&mut out);
     assert_eq!(told(&mut out), "+carl +dora +bob");
     // It is heard from while it withers, so it is asked for.
-    roster.apply_delta(share("a", None, 7, here(&["ann"])), &mut nodes, &mut out);
-    assert!(roster.drain(&id("a"), 9, &nodes, &mut out));
+    room.apply_delta(delta("a", None, 7, here(&["ann"])), &mut nodes, &mut out);
+    assert!(room.drain(&id("a"), 9, &nodes, &mut out));
     assert_eq!(told(&mut out), "-carl -dora");
-    let Some(PresenceRequest::Query { known, tombstones }) = roster.poll(NOW, &mut 0) else {
-        panic!("it does not ask")
-    };
+    let Some(PresenceRequest::Query { known, tombstones }) = room.poll(NOW, &mut 0) else { panic!("it does not ask") };
     assert_eq!((known, tombstones), (vec![(id("b"), 6)], vec![(id("a"), 5)]));
-    roster.apply_sets(NOW, NodeSets { local: None, others: vec![record("a", 7, &["ann"])] }, &mut nodes, &mut out);
-    assert_eq!((told(&mut out).as_str(), roster.has_unknown()), ("", true), "nobody knows whether it lives");
+    room.apply_sets(NOW, NodeSets { local: None, others: vec![record("a", 7, &["ann"])] }, &mut nodes, &mut out);
+    assert_eq!((told(&mut out).as_str(), room.has_unknown()), ("", true), "nobody knows whether it lives");
     nodes.poll_heartbeat(NOW).expect("a look");
     nodes.answer(NOW, HeartbeatReply { is_remembered: true, all: vec![(id("a"), "3 30000 0".into())] });
-    roster.confirm(&mut nodes, &mut out);
-    assert_eq!((told(&mut out).as_str(), roster.has_unknown()), ("+ann", false));
+    room.confirm(&mut nodes, &mut out);
+    assert_eq!((told(&mut out).as_str(), room.has_unknown()), ("+ann", false));
 }
 
 #[test]
 fn the_set_of_a_node_that_lives_is_asked_for_and_not_removed() {
     // It came back while its users went, or when they had gone.
     for is_early in [true, false] {
-        let (mut roster, alive, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+        let (mut room, alive, mut out) = (RoomPresence::default(), nodes(), Vec::new());
         let mut dead = dead(nodes(), "a");
-        roster.apply_delta(share("b", None, 4, here(&["bob"])), &mut dead, &mut out);
-        roster.apply_delta(share("a", None, 5, here(&["ann"])), &mut nodes(), &mut out);
-        assert!(roster.drain(&id("a"), 9, if is_early { &alive } else { &dead }, &mut out));
+        room.apply_delta(delta("b", None, 4, here(&["bob"])), &mut dead, &mut out);
+        room.apply_delta(delta("a", None, 5, here(&["ann"])), &mut nodes(), &mut out);
+        assert!(room.drain(&id("a"), 9, if is_early { &alive } else { &dead }, &mut out));
         if !is_early {
-            assert_eq!((roster.next(), roster.tombstones.len()), (None, 1));
-            roster.remove_tombstone(&id("a"));
+            assert_eq!((room.next(), room.tombstones.len()), (None, 1));
+            room.remove_tombstone(&id("a"));
         }
-        let Some(PresenceRequest::Query { known, tombstones }) = roster.poll(NOW, &mut 0) else {
+        let Some(PresenceRequest::Query { known, tombstones }) = room.poll(NOW, &mut 0) else {
             panic!("it does not ask")
         };
         assert_eq!((known, tombstones), (vec![(id("b"), 4)], vec![]), "is_early: {is_early}");
@@ -247,32 +245,32 @@ fn the_set_of_a_node_that_lives_is_asked_for_and_not_removed() {
 
 #[test]
 fn a_set_that_redis_does_not_have_counts_until_its_node_must_have_noticed() {
-    let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
-    roster.apply_delta(share("a", None, 5, here(&["ann"])), &mut nodes, &mut out);
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    room.apply_delta(delta("a", None, 5, here(&["ann"])), &mut nodes, &mut out);
     told(&mut out);
-    let mut ask = |roster: &mut RoomPresence, now| {
-        roster.query_soon();
-        roster.poll(now, &mut 0).expect("a question");
-        roster.apply_sets(now, NodeSets::default(), &mut nodes, &mut out);
+    let mut ask = |room: &mut RoomPresence, now| {
+        room.query_soon();
+        room.poll(now, &mut 0).expect("a question");
+        room.apply_sets(now, NodeSets::default(), &mut nodes, &mut out);
         told(&mut out)
     };
     for wait in [Duration::ZERO, MISSING_MAX - Duration::from_millis(1)] {
-        assert_eq!(ask(&mut roster, NOW + wait), "");
+        assert_eq!(ask(&mut room, NOW + wait), "");
     }
-    assert_eq!(ask(&mut roster, NOW + MISSING_MAX), "-ann");
-    assert_eq!(roster.len_elsewhere(), 0);
+    assert_eq!(ask(&mut room, NOW + MISSING_MAX), "-ann");
+    assert_eq!(room.len_elsewhere(), 0);
 }
 
 #[test]
 fn what_redis_has_brought_back_from_an_old_copy_does_not_count() {
-    let (mut roster, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
     let all = vec![(id("own"), "1 30000 0".into()), (id("a"), "2 30000 6".into())];
     nodes.liveness(&id("unknown"));
     nodes.poll_heartbeat(NOW).expect("a look");
     nodes.answer(NOW, HeartbeatReply { is_remembered: true, all });
     for (version, expected) in [(5, ""), (6, "+ann")] {
         let records = NodeSets { local: None, others: vec![record("a", version, &["ann"])] };
-        roster.apply_sets(NOW, records, &mut nodes, &mut out);
+        room.apply_sets(NOW, records, &mut nodes, &mut out);
         assert_eq!(told(&mut out), expected);
     }
 }
@@ -281,21 +279,21 @@ fn what_redis_has_brought_back_from_an_old_copy_does_not_count() {
 fn the_own_set_is_said_again_if_redis_has_another() {
     let found_and_wanted = [(Some((1, 1)), false), (None, true), (Some((1, 0)), true), (Some((9, 1)), true)];
     for (found, is_mended) in found_and_wanted {
-        let (mut roster, mut versions) = (RoomPresence::default(), 0);
-        come(&mut roster, "ann");
-        said(&mut roster, &mut versions);
-        roster.update_answered(true);
-        roster.query_soon();
-        roster.poll(NOW, &mut versions).expect("a question");
+        let (mut room, mut versions) = (RoomPresence::default(), 0);
+        come(&mut room, "ann");
+        said(&mut room, &mut versions);
+        room.update_answered(true);
+        room.query_soon();
+        room.poll(NOW, &mut versions).expect("a question");
         let records = NodeSets { local: found, others: Vec::new() };
-        assert_eq!(roster.apply_sets(NOW, records, &mut nodes(), &mut Vec::new()), is_mended, "{found:?}");
-        assert_eq!(roster.is_settled(), !is_mended);
+        assert_eq!(room.apply_sets(NOW, records, &mut nodes(), &mut Vec::new()), is_mended, "{found:?}");
+        assert_eq!(room.is_settled(), !is_mended);
     }
     // A room in which nobody has been since it was opened.
     for (found, is_mended) in [(None, false), (Some((7, 0)), false), (Some((7, 2)), true)] {
-        let mut roster = RoomPresence::default();
+        let mut room = RoomPresence::default();
         let records = NodeSets { local: found, others: Vec::new() };
-        assert_eq!(roster.apply_sets(NOW, records, &mut nodes(), &mut Vec::new()), is_mended, "{found:?}");
+        assert_eq!(room.apply_sets(NOW, records, &mut nodes(), &mut Vec::new()), is_mended, "{found:?}");
     }
 }
 

@@ -79,8 +79,8 @@ impl Host {
 
     fn hear(&mut self, number: u64, version: u64, users: usize) {
         let changes = (0..users).map(|i| (user(&format!("u{i}")), UserState::Here(None))).collect();
-        let share = PresenceDelta { node: NodeId::new("a"), base: None, version, changes: Some(changes) };
-        self.presence.observe(self.now, &room(number), share);
+        let delta = PresenceDelta { node: NodeId::new("a"), base: None, version, changes: Some(changes) };
+        self.presence.observe(self.now, &room(number), delta);
     }
 
     fn dies(&mut self) -> Turn {

@@ -55,7 +55,7 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    pub(crate) fn share(
+    pub(crate) fn delta(
         &mut self,
         by: &NodeId,
         name: &RoomName,
@@ -74,8 +74,8 @@ impl Redis {
         }
         self.versions.insert(key.clone(), *version);
         let set = self.sets.entry(key.clone()).or_default();
-        for (user, whereabouts) in changes {
-            match whereabouts {
+        for (user, state) in changes {
+            match state {
                 UserState::Here(name) => drop(set.insert(user.clone(), name.clone())),
                 UserState::Gone => drop(set.remove(user)),
             }

@@ -21,7 +21,7 @@ fn position(epoch: &str, top: u64) -> RoomPosition {
 }
 
 /// The answer of a run in which the epoch is confirmed.
-fn extract(epoch: &str, top: u64, messages: Vec<Numbered>) -> HistorySlice {
+fn slice(epoch: &str, top: u64, messages: Vec<Numbered>) -> HistorySlice {
     HistorySlice { position: position(epoch, top), is_confirmed: true, complete: true, messages }
 }
 
@@ -57,7 +57,7 @@ fn the_first_messages_of_a_new_epoch_are_not_passed_over() {
     reassembler.take(arrival("b", 1), &mut steps);
     assert_eq!(reassembler.poll_query(), Some(HistoryQuery::Since(7)));
     reassembler.take(arrival("b", 2), &mut steps);
-    reassembler.answer(extract("b", 1, Vec::new()), &mut steps);
+    reassembler.answer(slice("b", 1, Vec::new()), &mut steps);
     assert_eq!(numbers(&steps), [1000, 1, 2]);
     assert_eq!((reassembler.poll_query(), reassembler.skipped()), (None, 0));
 }
@@ -75,7 +75,7 @@ fn too_many_messages_behind_a_gap_are_read_again() {
         let messages: Vec<_> =
             (from..=5000.min(from + 499)).map(|seq| Numbered { seq, body: arrival("a", seq).body }).collect();
         let complete = messages.last().is_some_and(|last| last.seq == 5000);
-        reassembler.answer(HistorySlice { complete, ..extract("a", 5000, messages) }, &mut steps);
+        reassembler.answer(HistorySlice { complete, ..slice("a", 5000, messages) }, &mut steps);
         asked.push(from);
     }
     assert_eq!(numbers(&steps), (1..=5000).collect::<Vec<_>>());
@@ -92,9 +92,9 @@ fn a_number_given_out_twice_begins_a_new_epoch() {
     assert_eq!(reassembler.poll_query(), Some(HistoryQuery::Since(1)));
     let other = Numbered { seq: 1, body: Bytes::from_static(b"another") };
     let messages = vec![other, Numbered { seq: 2, body: arrival("a", 2).body }];
-    reassembler.answer(extract("a", 2, messages), &mut steps);
+    reassembler.answer(slice("a", 2, messages), &mut steps);
     assert_eq!(reassembler.poll_query(), Some(HistoryQuery::Renew(Epoch::new("a"))));
-    reassembler.answer(extract("b", 2, Vec::new()), &mut steps);
+    reassembler.answer(slice("b", 2, Vec::new()), &mut steps);
     assert_eq!(numbers(&steps), [1, 1002]);
 }
 
@@ -104,7 +104,7 @@ fn a_gap_that_is_seen_while_a_position_is_asked_for_is_filled() {
     reassembler.check_position();
     assert_eq!(reassembler.poll_query(), Some(HistoryQuery::Position));
     reassembler.take(arrival("a", 3), &mut steps);
-    reassembler.answer(extract("a", 1, Vec::new()), &mut steps);
+    reassembler.answer(slice("a", 1, Vec::new()), &mut steps);
     assert_eq!(reassembler.poll_query(), Some(HistoryQuery::Since(1)));
 }
 
@@ -128,7 +128,7 @@ fn what_waits_does_not_keep_all_that_was_read_with_it() {
 
 /// The answer of a Redis without history.
 fn nothing(epoch: &str, top: u64) -> HistorySlice {
-    extract(epoch, top, Vec::new())
+    slice(epoch, top, Vec::new())
 }
 
 #[test]
@@ -181,12 +181,8 @@ fn without_history_what_does_not_come_ends_the_epoch() {
 }
 
 /// The same of a run of Redis that is not the one before, and in which nobody has confirmed the epoch.
-fn of_new_run(extract: HistorySlice) -> HistorySlice {
-    HistorySlice {
-        position: RoomPosition { run_id: RunId::new(2), ..extract.position },
-        is_confirmed: false,
-        ..extract
-    }
+fn of_new_run(slice: HistorySlice) -> HistorySlice {
+    HistorySlice { position: RoomPosition { run_id: RunId::new(2), ..slice.position }, is_confirmed: false, ..slice }
 }
 
 /// A room in which message 5 was the last before Redis was lost sight of.
@@ -202,7 +198,7 @@ fn interrupted() -> Reassembler {
 fn an_epoch_goes_on_in_a_new_run_of_redis_if_the_last_message_is_still_the_same() {
     let (mut reassembler, mut steps) = (interrupted(), Vec::new());
     let same = Numbered { seq: 5, body: arrival("a", 5).body };
-    reassembler.answer(of_new_run(extract("a", 5, vec![same])), &mut steps);
+    reassembler.answer(of_new_run(slice("a", 5, vec![same])), &mut steps);
     assert_eq!(reassembler.poll_query(), Some(HistoryQuery::Confirm(Epoch::new("a"), RunId::new(2))));
     let confirmed = HistorySlice { is_confirmed: true, ..of_new_run(nothing("a", 5)) };
     reassembler.answer(confirmed, &mut steps);
