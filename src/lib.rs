@@ -9,23 +9,23 @@
 //! | 4 | [`server`] | the order of one turn |
 //! | 3 | [`hub`], [`net`], [`bus`] | what is said to whom; sockets; how publications travel and are kept |
 //! | 2 | [`protocol`], [`frame`], [`bus::message`] | the JSON, the frames, what passes between hub and bus |
-//! | 1 | [`room_log`], [`inbox`], [`deadline`], [`names`] | the log, the way in for other threads, the timer wheel, finding by name |
+//! | 1 | [`room_log`], [`inbox`], [`timer_wheel`], [`name_index`] | the log, the way in for other threads, the timer wheel, finding by name |
 //! | 0 | [`config`], [`error`](mod@error), [`id`], [`time`] | settings, errors, names, time |
 
 pub mod bus;
 pub mod config;
-pub mod deadline;
 pub mod error;
 pub mod frame;
 pub mod hub;
 pub mod id;
 pub mod inbox;
-pub mod names;
+pub mod name_index;
 pub mod net;
 pub mod protocol;
 pub mod room_log;
 pub mod server;
 pub mod time;
+pub mod timer_wheel;
 
 pub use config::Config;
 pub use error::Error;

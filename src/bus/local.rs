@@ -8,10 +8,10 @@ use slab::Slab;
 
 use crate::bus::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
 use crate::config::{Config, long_list};
-use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::id::{Epoch, RoomName, Unique, UserId};
-use crate::names::NameIndex;
+use crate::name_index::NameIndex;
 use crate::time::Now;
+use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
 use super::Bus;
 

@@ -77,10 +77,10 @@ use self::timers::Timers;
 use self::users::Users;
 use crate::bus::message::BusRequest;
 use crate::config::{Config, Limits, Timing};
-use crate::deadline::LOOKS_PER_TURN;
 use crate::id::{ConnectionId, UserId};
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ServerMessage, WelcomeLimits};
 use crate::time::Now;
+use crate::timer_wheel::LOOKS_PER_TURN;
 
 /// See the [module](self).
 pub struct Hub {

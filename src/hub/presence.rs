@@ -3,10 +3,10 @@
 //! Members ⊆ online ⊆ members ∪ those in grace ∪ those on other nodes.
 
 use crate::bus::message::{BusRequest, PresenceChange};
-use crate::deadline::Tick;
 use crate::id::RoomName;
 use crate::protocol::{PresenceStatus, ServerMessage, UserView};
 use crate::time::Now;
+use crate::timer_wheel::Tick;
 
 use super::Hub;
 use super::index::{RoomIndex, RoomRef};

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
-use crate::deadline::Tick;
+use crate::timer_wheel::Tick;
 
 use super::members::push_tightly;
 use super::users::UserKey;

@@ -7,7 +7,7 @@ use slab::Slab;
 use crate::bus::message::ReadFrom;
 use crate::config::{Limits, long_list};
 use crate::id::{ConnectionId, RoomName};
-use crate::names::NameIndex;
+use crate::name_index::NameIndex;
 use crate::room_log::{LogBuffer, Offset};
 
 use super::connection::Connections;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::deadline::{Tick, Wheel};
 use crate::id::ConnectionId;
 use crate::time::Now;
+use crate::timer_wheel::{Tick, Wheel};
 
 use super::index::RoomRef;
 use super::users::UserKey;

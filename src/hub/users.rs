@@ -5,7 +5,7 @@ use slab::Slab;
 
 use crate::config::long_list;
 use crate::id::UserId;
-use crate::names::NameIndex;
+use crate::name_index::NameIndex;
 use crate::protocol::UserView;
 use crate::time::Now;
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::deadline::Tick;
 use crate::frame::{FrameTracker, PING};
 use crate::id::{ConnectionId, Slot};
 use crate::protocol::CloseReason;
+use crate::timer_wheel::Tick;
 
 use super::connection::{Flag, Phase};
 use super::http::Response;

@@ -1,8 +1,8 @@
 //! One connection: its transport, where it is in its life, and what is known of its readiness.
 
-use crate::deadline::Tick;
 use crate::frame::FrameTracker;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
+use crate::timer_wheel::Tick;
 
 use super::admission::ParkedHandshake;
 use super::body::{PartialRequest, PendingResponse};

@@ -40,11 +40,11 @@ use self::connection::{Connection, Flag};
 use self::listener::PolledListener;
 use self::reader::Reader;
 use crate::config::{Config, Limits, Timing, long_list};
-use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::protocol::CloseReason;
 use crate::time::Now;
+use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
 /// How many listeners one server may have; their tokens come first in its range.
 pub const LISTENERS_MAX: usize = 16;

@@ -1,8 +1,8 @@
 //! Bytes out: a room's frames straight from its log, and the write buffers of connections.
 
-use crate::deadline::Tick;
 use crate::frame::boundary_after;
 use crate::id::{ConnectionId, Slot};
+use crate::timer_wheel::Tick;
 
 use super::connection::{Flag, Phase};
 use super::transport::Transport;

@@ -11,8 +11,8 @@ use super::stats::{add, add_time};
 use super::subscribe::event::SubscriberEvent;
 use super::{Due, ECHO_MAX, Pending, QUESTIONS_MAX, RedisBus, TELL_INTERVAL, WATCH_INTERVAL};
 use crate::bus::message::{BusEvent, Outcome, Page};
-use crate::deadline::Tick;
 use crate::id::{Epoch, RoomName};
+use crate::timer_wheel::Tick;
 
 impl RedisBus {
     /// Takes what a thread has handed over; says whether there was anything. The subscription goes first: copies are

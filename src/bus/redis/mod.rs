@@ -61,10 +61,10 @@ pub use self::stats::{RedisStats, RedisWatch};
 use super::{Bus, BusStatus, Metric};
 use crate::bus::message::{BusEvent, BusRequest, Outcome};
 use crate::config::Config;
-use crate::deadline::{LOOKS_PER_TURN, Tick, Wheel};
 use crate::error::Error;
 use crate::id::{Epoch, RoomName, Unique};
 use crate::time::Now;
+use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
 /// How long a room stays subscribed when nobody wants it any more: a reload or a last member who changes rooms costs nothing.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);

@@ -7,9 +7,9 @@ use super::room::{PendingPublication, Room, WaitingRead};
 use super::subscribe::subscriptions::SubscriptionChange;
 use super::{CLOSE_GRACE, Due, Pending, RedisBus, TOUCH_INTERVAL};
 use crate::bus::message::{BusEvent, Outcome, Publication, ReadFrom, Ticket};
-use crate::deadline::Tick;
 use crate::id::{RoomName, UserId};
 use crate::protocol::TypingStatus;
+use crate::timer_wheel::Tick;
 
 impl RedisBus {
     pub(super) fn open(&mut self, name: &RoomName) {
