@@ -1,4 +1,4 @@
-//! From names to numbers, without a second copy of the names.
+//! An index from names to keys, without a second copy of the names.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 
 /// Finds the keys of things that lie in a slab by their names.
 ///
-/// The names stay where the things are: who asks says how to come from a key to its name. So an entry costs five bytes and
+/// The names stay where the things are: the caller says how to get from a key to its name. So an entry costs five bytes and
 /// the spare room of a hash table. Peers choose names, therefore the hash is keyed by chance.
 #[derive(Default)]
 pub struct NameIndex {

@@ -218,7 +218,7 @@ pub enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a str>,
     },
-    /// For a sender who will not see the copy.
+    /// The answer to a sender that will not see the copy.
     Ack { room: &'a str, id: &'a str, seq: u64, duplicate: bool },
     /// A user came or went.
     Presence {

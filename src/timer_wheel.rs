@@ -1,4 +1,4 @@
-//! What happens when nothing happens: a coarse timer wheel whose entries are checked again when they come due.
+//! A coarse timer wheel whose entries are checked again when they come due.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ impl Tick {
 
 /// Entries by the tick at which they are to be looked at.
 ///
-/// An entry is not a promise that something is due, only that somebody wants to look: who takes it from
-/// [`Wheel::pop`] checks, and inserts it again when there is still time. Thus nothing has to be removed when a deadline
+/// An entry does not mean that something is due, only that it is to be looked at: the caller of [`Wheel::pop`] checks, and
+/// inserts the entry again when there is still time. Thus nothing has to be removed when a deadline
 /// moves, which on a chat server happens with every byte received.
 #[derive(Debug)]
 pub struct Wheel<T> {

@@ -1,4 +1,4 @@
-//! Since when connections are there, roughly and for the last minutes alone: nothing a connection, a little a second.
+//! When connections came, roughly and for the last minutes only: it costs nothing a connection, and a little a second.
 
 use std::collections::VecDeque;
 
@@ -39,7 +39,7 @@ impl Arrivals {
         while self.marks.front().is_some_and(|(at, _)| at + MEMORY_MILLIS < now.unix_ms) {
             self.marks.pop_front();
         }
-        // Those of a clock that has been set back since. Who came then counts as having been there before.
+        // Marks of a clock that has been set back since. Connections that came then count as having been there before.
         while self.marks.back().is_some_and(|(at, _)| *at > now.unix_ms) {
             self.marks.pop_back();
         }

@@ -1,4 +1,4 @@
-//! How much one call of [`Hub::poll_sends`](super::Hub::poll_sends) may send: so often, and for so long.
+//! How much one call of [`Hub::poll_sends`](super::Hub::poll_sends) may send: a number of sends, and a time.
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ impl Budget {
 
 /// Tells how long sends take.
 ///
-/// It knows nothing of the time before its first look. So the first stride takes no time, and a call that sends little asks
-/// nobody what time it is.
+/// It knows nothing of the time before its first look. So the first stride takes no time, and a call that sends little does
+/// not read the clock.
 pub(super) struct Stopwatch<'c, C> {
     clock: &'c mut C,
     looked_at: Option<Now>,

@@ -1,4 +1,4 @@
-//! What the hub knows of a connection: whose it is, which rooms it is in, how much it has sent lately.
+//! What the hub knows of a connection: its user, its rooms, and how much it has sent lately.
 
 use crate::config::long_list;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};

@@ -14,7 +14,7 @@
 //!   a `Schedule` and `RoomUsers`. A member that catches up is a `CatchUp` (`reader.rs`).
 //! - `Scheduler` (`scheduler.rs`): whose turn it is, and the batch delay.
 //! - `Timers` (`timers.rs`): what is looked at again, and when.
-//! - `Pending` (`pending.rs`): what the bus has been asked, and who is told the answer.
+//! - `Pending` (`pending.rs`): requests that the bus has not answered, and where each answer goes.
 //! - `Moderator` (`moderation.rs`): commands for all nodes.
 //! - `Outgoing` (`outgoing.rs`): what is polled.
 //!

@@ -1,4 +1,4 @@
-//! What an embedding host is told: opt in, bounded, and honest about what it missed.
+//! Notices for an embedding program: opt in, bounded, and with a count of those that it missed.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -16,32 +16,32 @@ use crate::id::{ConnectionId, RoomName, UserId};
 pub enum Notice {
     /// A connection was welcomed.
     Connected {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose.
+        /// Its user.
         user: UserId,
     },
     /// A connection is gone.
     Disconnected {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose.
+        /// Its user.
         user: UserId,
     },
     /// A connection is level with a room that it joined.
     Joined {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose.
+        /// Its user.
         user: UserId,
         /// The room.
         room: RoomName,
     },
     /// A connection left a room, or was lost while in it.
     Left {
-        /// Which.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose.
+        /// Its user.
         user: UserId,
         /// The room.
         room: RoomName,
@@ -111,7 +111,7 @@ impl Notices {
         Self { queue: VecDeque::new(), notices_max, is_wanted, missed: 0 }
     }
 
-    /// Queues a notice, which is made only if somebody wants it and there is room.
+    /// Queues a notice, which is made only if it is wanted and there is space.
     pub(super) fn push(&mut self, make: impl FnOnce() -> Notice) {
         if !self.is_wanted {
             return;

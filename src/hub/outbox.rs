@@ -1,4 +1,4 @@
-//! What the hub has for single connections, until the server collects it.
+//! Output for single connections, until the server collects it.
 
 use std::ops::Range;
 

@@ -16,7 +16,7 @@ pub(super) struct Outgoing {
     pub(super) outbox: Outbox,
     pub(super) requests: VecDeque<BusRequest>,
     pub(super) notices: Notices,
-    /// Whether the bus is told who comes and goes here.
+    /// Whether the bus is told which users come and go here.
     pub(super) shares_presence: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the bus has been asked and has not answered, and who is told the answer.
+//! Requests that the bus has not answered, and where each answer goes.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,7 +7,7 @@ use crate::id::{ConnectionId, RoomName};
 
 use super::index::RoomRef;
 
-/// Who asked for a publication or a command, and so is told what became of it.
+/// The source of a publication or a command, which is told what became of it.
 #[derive(Debug)]
 pub(super) enum Requester {
     /// A member, by an error or an acknowledgement.
@@ -24,7 +24,7 @@ pub(super) enum Requester {
     Api,
 }
 
-/// What is awaited.
+/// A request to the bus.
 #[derive(Debug)]
 pub(super) enum Asked {
     Publication {

@@ -1,4 +1,4 @@
-//! A room: its log, its members, and who is present.
+//! A room: its log, its members, and its users.
 
 use crate::id::{Epoch, RoomName};
 

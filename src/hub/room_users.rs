@@ -1,4 +1,4 @@
-//! Who is present in a room, in an order that depends on who came and went, never on a hash.
+//! The users that are present in a room, in an order that depends on arrivals and departures, never on a hash.
 
 use std::hash::BuildHasher;
 
@@ -10,7 +10,7 @@ use crate::timer_wheel::Tick;
 use super::members::push_tightly;
 use super::users::UserKey;
 
-/// How a user is present: here, elsewhere, or both; whoever is neither is not in the list.
+/// How a user is present: here, elsewhere, or both. A user that is neither is not in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Presence {
     pub(super) here: Here,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_only_elsewhere_is_not_here() {
+    fn a_user_that_is_only_elsewhere_is_not_here() {
         let mut room_users = RoomUsers::default();
         assert!(room_users.is_nobody_here());
         room_users.set(key(1), Presence { here: Here::Nobody, is_elsewhere: true });

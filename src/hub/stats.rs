@@ -6,7 +6,7 @@
 pub struct HubStats {
     /// Connections that were welcomed and have not gone.
     pub connections: usize,
-    /// Distinct users of these connections, of those in grace, and of those who are in these rooms on other nodes.
+    /// Distinct users: connected, in their grace, or present on another node in a room that is open here.
     pub users: usize,
     /// Rooms that something holds.
     pub rooms: usize,
@@ -34,6 +34,6 @@ pub struct HubStats {
     pub moderated: u64,
     /// Messages refused by the rate limit.
     pub rate_limited: u64,
-    /// `error` messages, for whatever reason.
+    /// `error` messages, for any reason.
     pub errors: u64,
 }

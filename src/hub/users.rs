@@ -1,4 +1,4 @@
-//! The users that something is known of, each with a number, so that rooms and connections need not carry names.
+//! Users, each with a number, so that rooms and connections need not carry names.
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
@@ -11,7 +11,7 @@ use crate::time::Now;
 
 use super::stalls::Stalls;
 
-/// A user's number, for as long as somebody holds it.
+/// A user's number, for as long as something holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct UserKey(u32);
 
@@ -21,12 +21,12 @@ struct User {
     holders: u32,
 }
 
-/// Users by number and by name, counted by who holds them: connections, and rooms in which they are present.
+/// Users by number and by name, counted by their holders: connections, and rooms in which they are present.
 #[derive(Debug)]
 pub(super) struct Users {
     users: Slab<User>,
     keys: NameIndex,
-    /// Display names of those who have one.
+    /// Display names of users that have one.
     names: FxHashMap<UserKey, Box<str>>,
     stalls: Stalls,
 }
