@@ -1,4 +1,5 @@
-//! From the threads to the hub: what arrives and what was answered, room by room, put into order.
+//! What the threads hand to the loop: events of the subscription and responses, put into order
+//! for the hub.
 
 mod presence;
 
@@ -9,36 +10,36 @@ use super::ordering::reassembler::Reassembler;
 use super::room::{AwaitedCopy, PendingPublication, WaitingRead};
 use super::stats::{add, add_time};
 use super::subscribe::event::SubscriberEvent;
-use super::{Due, ECHO_MAX, Pending, QUESTIONS_MAX, RedisBus, TELL_INTERVAL, WATCH_INTERVAL};
+use super::{COPY_WAIT_MAX, Deadline, LOG_INTERVAL, PendingRequest, QUERIES_MAX, RedisBus, WATCH_INTERVAL};
 use crate::bus::message::{BusEvent, Outcome, Page};
 use crate::id::{Epoch, RoomName};
 use crate::timer_wheel::Tick;
 
 impl RedisBus {
-    /// Takes what a thread has handed over; says whether there was anything. The subscription goes first: copies are
-    /// then there before the answers that would wait for them.
+    /// Takes a batch from a thread. Returns whether there was one. The subscription goes first,
+    /// so that copies are there before the responses that would wait for them.
     pub(crate) fn take_batch(&mut self) -> bool {
-        if self.news_left > 0
-            && let Some(batch) = self.threads.news.pop()
+        if self.event_batches_left > 0
+            && let Some(batch) = self.threads.events.pop()
         {
-            self.news_left -= 1;
-            batch.into_iter().for_each(|news| self.take_news(news));
+            self.event_batches_left -= 1;
+            batch.into_iter().for_each(|event| self.take_event(event));
             return true;
         }
-        // Its own budget: however much is said, what was asked is answered.
-        if self.replies_left == 0 {
+        // Responses have a budget of their own, so that a busy subscription does not delay them.
+        if self.response_batches_left == 0 {
             return false;
         }
-        let Some(batch) = self.threads.replies.pop() else { return false };
-        self.replies_left -= 1;
-        batch.into_iter().for_each(|reply| self.take_reply(reply));
+        let Some(batch) = self.threads.responses.pop() else { return false };
+        self.response_batches_left -= 1;
+        batch.into_iter().for_each(|response| self.take_response(response));
         true
     }
 
-    fn take_news(&mut self, news: SubscriberEvent) {
-        match news {
-            SubscriberEvent::Message(name, arrival) => {
-                self.with_sequence(&name, |sequence, steps| sequence.take(arrival, steps));
+    fn take_event(&mut self, event: SubscriberEvent) {
+        match event {
+            SubscriberEvent::Message(name, message) => {
+                self.with_reassembler(&name, |reassembler, steps| reassembler.take(message, steps));
             }
             SubscriberEvent::Presence(name, share) => self.presence.observe(self.now.uptime, &name, share),
             SubscriberEvent::Typing(room, user, status) => {
@@ -46,7 +47,7 @@ impl RedisBus {
             }
             SubscriberEvent::Gap(name) => {
                 self.presence.query_soon(self.now.uptime, &name);
-                self.with_sequence(&name, |sequence, _| sequence.require_resync());
+                self.with_reassembler(&name, |reassembler, _| reassembler.require_resync());
             }
             SubscriberEvent::LinkLost => self.rooms.values_mut().for_each(|room| room.is_subscribed = false),
             SubscriberEvent::Subscribed(name, opening) => self.take_subscribed(&name, opening),
@@ -60,7 +61,7 @@ impl RedisBus {
         self.presence.query_soon(self.now.uptime, name);
         self.release_reads(name);
         if was_subscribed {
-            self.with_sequence(name, |sequence, _| sequence.require_resync());
+            self.with_reassembler(name, |reassembler, _| reassembler.require_resync());
         }
     }
 
@@ -74,68 +75,69 @@ impl RedisBus {
         }
     }
 
-    fn take_reply(&mut self, reply: Response) {
-        let Response { id, result } = reply;
+    fn take_response(&mut self, response: Response) {
+        let Response { id, result } = response;
         match self.pending.remove(&id) {
-            Some(Pending::PendingPublication(saying)) => self.take_published(saying, result),
-            Some(Pending::Read { room, opening, read, reached }) => match result {
-                Ok(ScriptResult::Read(extract))
-                    if is_behind(&extract, reached.as_ref()) || self.is_doubtful(&room, &extract) =>
+            Some(PendingRequest::Publish(pending)) => self.take_published(pending, result),
+            Some(PendingRequest::Read { room, opening, read, reached }) => match result {
+                Ok(ScriptResult::Read(slice))
+                    if is_behind(&slice, reached.as_ref()) || self.is_doubtful(&room, &slice) =>
                 {
-                    self.put_off(read, (&room, opening), extract);
+                    self.postpone_read(read, (&room, opening), slice);
                 }
-                Ok(ScriptResult::Read(extract)) => self.take_page(&read, (&room, opening), extract),
+                Ok(ScriptResult::Read(slice)) => self.take_page(&read, (&room, opening), slice),
                 Ok(_) => unreachable!("a read is answered like a read"),
                 Err(words) => self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(words) }),
             },
-            Some(Pending::HistoryQuery { room, opening }) => self.take_answer(&room, opening, result),
-            Some(Pending::RoomPresence { room, opening }) => self.take_roster(&room, opening, result),
-            Some(Pending::Heartbeat) => self.take_beat(result),
-            Some(Pending::Typing) => {}
+            Some(PendingRequest::Query { room, opening }) => self.take_answer(&room, opening, result),
+            Some(PendingRequest::Presence { room, opening }) => self.take_presence(&room, opening, result),
+            Some(PendingRequest::Heartbeat) => self.take_heartbeat(result),
+            Some(PendingRequest::Typing) => {}
             None => unreachable!("every order is answered once"),
         }
     }
 
-    /// A publication was numbered. Its sender is told once its copy was delivered here: what the hub says about the number
-    /// is then said about the epoch that it knows, and who sees the copy needs no `ack` beside it. The copy is recognised by epoch, number
-    /// and run of Redis together: a Redis that comes back with less than it had gives the same numbers out again in the same epoch.
-    fn take_published(&mut self, saying: PendingPublication, result: Result<ScriptResult, &'static str>) {
-        let ticket = saying.ticket;
+    /// Takes the outcome of a publication. Its sender is told when the copy was delivered here.
+    /// Then the number belongs to the epoch that the hub knows, and a member who sees the copy
+    /// needs no `ack` beside it. The copy is recognised by epoch, number and run of Redis, since
+    /// a Redis that lost messages assigns the same numbers again within the epoch.
+    fn take_published(&mut self, pending: PendingPublication, result: Result<ScriptResult, &'static str>) {
+        let ticket = pending.ticket;
         let outcome = match result {
-            // Without an id it can be a double only of its own first attempt.
-            Ok(ScriptResult::Published { seq, duplicate: true, .. }) if saying.publication.id.is_some() => {
+            // Without an id, only its own first attempt can be the original.
+            Ok(ScriptResult::Published { seq, duplicate: true, .. }) if pending.publication.id.is_some() => {
                 Outcome::Duplicate(seq)
             }
             Ok(ScriptResult::Published { run_id, epoch, seq, duplicate }) => {
-                let name = saying.publication.room.clone();
+                let name = pending.publication.room.clone();
                 let room = self.rooms.get_mut(&name).filter(|room| room.is_open());
                 if let Some(room) = room
-                    && let Some(known_epoch) = room.sequence.epoch().cloned()
+                    && let Some(known_epoch) = room.reassembler.epoch().cloned()
                 {
                     let since = self.now.uptime;
                     let is_strange = epoch != known_epoch;
-                    room.echoes.push_back(AwaitedCopy {
+                    room.awaited_copies.push_back(AwaitedCopy {
                         run_id,
                         epoch: epoch.clone(),
                         known_epoch,
                         seq,
-                        saying,
+                        pending,
                         since,
                     });
-                    self.with_sequence(&name, |sequence, steps| {
+                    self.with_reassembler(&name, |reassembler, steps| {
                         if !duplicate {
-                            // All before it may be missing, it itself is going to arrive.
+                            // Earlier messages may be missing; this one is about to arrive.
                             let top = seq.saturating_sub(1);
-                            sequence.observe(RoomPosition { run_id, epoch, top, fingerprint: None }, steps);
-                            if sequence.run_id() != Some(run_id) {
-                                sequence.check_run();
+                            reassembler.observe(RoomPosition { run_id, epoch, top, fingerprint: None }, steps);
+                            if reassembler.run_id() != Some(run_id) {
+                                reassembler.check_run();
                             }
                         } else if is_strange {
-                            // Where the new epoch stands its number does not tell: much may have been said since.
-                            sequence.check_position();
+                            // Its number does not show the position of the new epoch.
+                            reassembler.check_position();
                         }
                     });
-                    if self.rooms.get(&name).is_some_and(|room| !room.echoes.is_empty()) {
+                    if self.rooms.get(&name).is_some_and(|room| !room.awaited_copies.is_empty()) {
                         self.watch_room(&name);
                     }
                     return;
@@ -148,43 +150,43 @@ impl RedisBus {
         self.events.push_back(BusEvent::Published { ticket, outcome });
     }
 
-    /// Whether a page may not be shown yet: it belongs to a run of Redis in which nobody has confirmed the epoch, or in which this node
-    /// has not compared it with what was delivered here.
-    fn is_doubtful(&self, name: &RoomName, extract: &HistorySlice) -> bool {
-        let run_id = self.rooms.get(name).and_then(|room| room.sequence.run_id());
-        !extract.is_confirmed || run_id.is_some_and(|run_id| run_id != extract.position.run_id)
+    /// Whether a page may not be shown yet: nobody has confirmed its epoch in the present run of
+    /// Redis, or this node has not compared it with what it delivered.
+    fn is_doubtful(&self, name: &RoomName, slice: &HistorySlice) -> bool {
+        let run_id = self.rooms.get(name).and_then(|room| room.reassembler.run_id());
+        !slice.is_confirmed || run_id.is_some_and(|run_id| run_id != slice.position.run_id)
     }
 
-    /// Redis has less than it had when the read was sent, so it has lost messages, or it is not known yet whether it has. To read again at
-    /// once would show the same, over and over; the question that is asked instead confirms or ends the epoch, and the read is sent again
-    /// after a while.
-    fn put_off(&mut self, read: WaitingRead, (name, opening): (&RoomName, u32), extract: HistorySlice) {
+    /// Redis has lost messages since the read was sent, or may have. To read again at once would
+    /// show the same. The query that is sent instead confirms or ends the epoch, and the read is
+    /// repeated after a while.
+    fn postpone_read(&mut self, read: WaitingRead, (name, opening): (&RoomName, u32), slice: HistorySlice) {
         let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else {
-            return self.take_page(&read, (name, opening), extract);
+            return self.take_page(&read, (name, opening), slice);
         };
         room.reads.push(read);
-        self.with_sequence(name, |sequence, _| sequence.check_position());
+        self.with_reassembler(name, |reassembler, _| reassembler.check_position());
         self.watch_room(name);
     }
 
-    fn take_page(&mut self, read: &WaitingRead, (name, opening): (&RoomName, u32), extract: HistorySlice) {
+    fn take_page(&mut self, read: &WaitingRead, (name, opening): (&RoomName, u32), slice: HistorySlice) {
         let WaitingRead { ticket, bytes_max, .. } = *read;
-        let position = extract.position.clone();
-        let mut page = cut(extract, bytes_max);
+        let position = slice.position.clone();
+        let mut page = cut(slice, bytes_max);
         let room = self.rooms.get(name).filter(|room| room.opening == opening);
         let Some(room) = room else {
             // The hub has closed the room, or never opened it.
             return self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
         };
-        if !room.sequence.is_known() {
-            // The hub learns from the page where the room stands; what goes on from there comes behind it.
+        if !room.reassembler.is_known() {
+            // The hub learns the position of the room from the page, so the page comes first.
             self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
-            return self.with_sequence(name, |sequence, steps| sequence.observe(position, steps));
+            return self.with_reassembler(name, |reassembler, steps| reassembler.observe(position, steps));
         }
-        self.with_sequence(name, |sequence, steps| sequence.observe(position, steps));
-        let delivered = self.rooms.get(name).map_or(0, |room| room.sequence.delivered());
+        self.with_reassembler(name, |reassembler, steps| reassembler.observe(position, steps));
+        let delivered = self.rooms.get(name).map_or(0, |room| room.reassembler.delivered());
         if page.top < delivered {
-            // The page is older than what has arrived since.
+            // The page is older than the messages that have arrived since.
             page.top = delivered;
             page.complete = bytes_max == 0;
         }
@@ -192,68 +194,70 @@ impl RedisBus {
     }
 
     fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, &'static str>) {
-        self.questions -= 1;
+        self.queries -= 1;
         if self.rooms.get(name).is_some_and(|room| room.opening == opening) {
             match result {
-                Ok(ScriptResult::Read(extract)) => {
-                    self.with_sequence(name, |sequence, steps| sequence.answer(extract, steps));
-                    let sequence = self.rooms.get(name).map(|room| &room.sequence);
-                    if sequence.is_some_and(Reassembler::awaits) {
+                Ok(ScriptResult::Read(slice)) => {
+                    self.with_reassembler(name, |reassembler, steps| reassembler.answer(slice, steps));
+                    let reassembler = self.rooms.get(name).map(|room| &room.reassembler);
+                    if reassembler.is_some_and(Reassembler::awaits) {
                         self.watch_room(name);
-                    } else if sequence.is_some_and(Reassembler::is_idle) {
+                    } else if reassembler.is_some_and(Reassembler::is_idle) {
                         self.release_reads(name);
                     }
                 }
                 Ok(_) | Err(_) => {
                     if let Some(room) = self.rooms.get_mut(name) {
-                        room.sequence.fail();
+                        room.reassembler.fail();
                         room.is_resting = true;
                     }
                     self.watch_room(name);
                 }
             }
         }
-        while self.questions < QUESTIONS_MAX
+        while self.queries < QUERIES_MAX
             && let Some(next) = self.queue.pop_front()
         {
             if let Some(room) = self.rooms.get_mut(&next) {
                 room.is_queued = false;
             }
-            self.ask(&next);
+            self.send_query(&next);
         }
     }
 
-    /// Has the timer look at a room in which something waits.
+    /// Schedules a check of a room in which something waits.
     pub(crate) fn watch_room(&mut self, name: &RoomName) {
         if let Some(room) = self.rooms.get_mut(name)
             && !room.is_watched
         {
             room.is_watched = true;
-            let due = Due::Watch { room: name.clone(), opening: room.opening };
-            self.wheel.insert(Tick::of(self.now).after(WATCH_INTERVAL), due);
+            let deadline = Deadline::Watch { room: name.clone(), opening: room.opening };
+            self.wheel.insert(Tick::of(self.now).after(WATCH_INTERVAL), deadline);
         }
     }
 
-    /// Looks at a room in which something waits.
-    pub(crate) fn look_at(&mut self, name: &RoomName) {
+    /// Checks a room in which something waits.
+    pub(crate) fn check_room(&mut self, name: &RoomName) {
         self.expire(name);
-        self.with_sequence(name, |sequence, _| sequence.check_awaited());
+        self.with_reassembler(name, |reassembler, _| reassembler.check_awaited());
         self.release_reads(name);
         let Some(room) = self.rooms.get(name) else { return };
-        if !room.echoes.is_empty() || !room.reads.is_empty() || room.sequence.awaits() {
+        if !room.awaited_copies.is_empty() || !room.reads.is_empty() || room.reassembler.awaits() {
             self.watch_room(name);
         }
     }
 
-    /// Answers what has waited too long in a room.
+    /// Answers requests that have waited too long in a room.
     fn expire(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let now = self.now.uptime;
-        while room.echoes.front().is_some_and(|echo| now >= echo.since + ECHO_MAX) {
-            let Some(AwaitedCopy { seq, saying, .. }) = room.echoes.pop_front() else { break };
-            // It was lost on the way, and others may have been: nothing else might look for them for as long as the room is quiet.
-            room.sequence.check_position();
-            self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome: Outcome::AcceptedUnseen(seq) });
+        while room.awaited_copies.front().is_some_and(|copy| now >= copy.since + COPY_WAIT_MAX) {
+            let Some(AwaitedCopy { seq, pending, .. }) = room.awaited_copies.pop_front() else { break };
+            // The copy was lost, and other messages may have been. In a quiet room nothing else
+            // would look for them.
+            room.reassembler.check_position();
+            self.events
+                .push_back(BusEvent::Published { ticket: pending.ticket, outcome: Outcome::AcceptedUnseen(seq) });
         }
         let hold = self.hold;
         for read in room.reads.extract_if(.., |read| now >= read.since + hold) {
@@ -262,15 +266,15 @@ impl RedisBus {
         }
     }
 
-    /// Hands something to a room's sequence, and carries out what follows from it.
-    pub(crate) fn with_sequence(
+    /// Hands something to the reassembler of a room, and carries out the steps that follow.
+    pub(crate) fn with_reassembler(
         &mut self,
         name: &RoomName,
         act: impl FnOnce(&mut Reassembler, &mut Vec<OrderingStep>),
     ) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let mut steps = std::mem::take(&mut self.steps);
-        act(&mut room.sequence, &mut steps);
+        act(&mut room.reassembler, &mut steps);
         let is_open = room.is_open();
         for step in steps.drain(..) {
             let room = name.clone();
@@ -282,10 +286,10 @@ impl RedisBus {
                 OrderingStep::EpochChanged { epoch, top } => {
                     add(&self.counters.epochs_total, 1);
                     log::debug!("room {room} begins epoch {epoch:?} at {top}: what was before it is not continued");
-                    if self.epochs_untold == 0 {
-                        self.wheel.insert(Tick::of(self.now).after(TELL_INTERVAL), Due::Tell);
+                    if self.epochs_unlogged == 0 {
+                        self.wheel.insert(Tick::of(self.now).after(LOG_INTERVAL), Deadline::Log);
                     }
-                    self.epochs_untold += 1;
+                    self.epochs_unlogged += 1;
                     BusEvent::EpochChanged { room, epoch, top }
                 }
             };
@@ -294,81 +298,84 @@ impl RedisBus {
             }
         }
         self.steps = steps;
-        self.settle_echoes(name);
-        self.ask(name);
+        self.settle_copies(name);
+        self.send_query(name);
     }
 
-    /// Logs how many rooms began a new epoch: one by one they would fill the log when Redis comes back empty.
-    pub(crate) fn tell_epochs(&mut self) {
-        let count = std::mem::take(&mut self.epochs_untold);
+    /// Logs how many rooms began a new epoch. One line for each would fill the log when Redis
+    /// comes back empty.
+    pub(crate) fn log_epochs(&mut self) {
+        let count = std::mem::take(&mut self.epochs_unlogged);
         let rooms = if count == 1 { "room" } else { "rooms" };
         log::warn!("{count} {rooms} began a new epoch: redis does not continue what was delivered; members are told");
     }
 
-    /// Answers own publications whose copies were delivered, and says those again that their epoch took with it.
-    fn settle_echoes(&mut self, name: &RoomName) {
+    /// Answers own publications whose copies were delivered, and repeats those whose epoch has
+    /// ended.
+    fn settle_copies(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let mut again = Vec::new();
-        while let Some(echo) = room.echoes.front() {
-            let epoch = room.sequence.epoch();
-            if epoch != Some(&echo.epoch) {
-                if epoch == Some(&echo.known_epoch) {
-                    // To say it again would only get the same answer again, over and over. A question is under way.
+        while let Some(copy) = room.awaited_copies.front() {
+            let epoch = room.reassembler.epoch();
+            if epoch != Some(&copy.epoch) {
+                if epoch == Some(&copy.known_epoch) {
+                    // Repeating it now would only get the same answer. A query is under way.
                     break;
                 }
-                // Under the same id: should history still have it, it is not doubled.
-                again.extend(room.echoes.pop_front().map(|echo| echo.saying));
+                // It keeps its id, so that it is not doubled if history still has it.
+                again.extend(room.awaited_copies.pop_front().map(|copy| copy.pending));
                 continue;
             }
-            if echo.seq > room.sequence.delivered() || room.sequence.run_id() != Some(echo.run_id) {
+            if copy.seq > room.reassembler.delivered() || room.reassembler.run_id() != Some(copy.run_id) {
                 break;
             }
-            let Some(AwaitedCopy { seq, saying, .. }) = room.echoes.pop_front() else { break };
-            // What a new epoch passed over nobody sees: its sender must hear of it.
-            let outcome = if seq <= room.sequence.skipped() { Outcome::Duplicate(seq) } else { Outcome::Accepted(seq) };
+            let Some(AwaitedCopy { seq, pending, .. }) = room.awaited_copies.pop_front() else { break };
+            // Nobody sees a message that a new epoch has skipped, so its sender has to be told.
+            let outcome =
+                if seq <= room.reassembler.skipped() { Outcome::Duplicate(seq) } else { Outcome::Accepted(seq) };
             add(&self.counters.echoes_total, 1);
-            let time = self.now.uptime.saturating_sub(saying.at);
+            let time = self.now.uptime.saturating_sub(pending.at);
             add_time(&self.counters.echo_micros_total, &self.counters.echo_micros_max, time);
-            self.events.push_back(BusEvent::Published { ticket: saying.ticket, outcome });
+            self.events.push_back(BusEvent::Published { ticket: pending.ticket, outcome });
         }
-        again.into_iter().for_each(|saying| self.say(saying));
+        again.into_iter().for_each(|pending| self.send_publication(pending));
     }
 
-    /// Lets a room ask what it wants to know, when it is its turn.
-    pub(crate) fn ask(&mut self, name: &RoomName) {
+    /// Sends the query of a room, when it is its turn.
+    pub(crate) fn send_query(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.get_mut(name) else { return };
-        if room.is_resting || !room.sequence.wants_query() {
+        if room.is_resting || !room.reassembler.wants_query() {
             return;
         }
-        if self.questions >= QUESTIONS_MAX {
+        if self.queries >= QUERIES_MAX {
             if !std::mem::replace(&mut room.is_queued, true) {
                 self.queue.push_back(name.clone());
             }
             return;
         }
-        let Some(question) = room.sequence.poll_query() else { return };
+        let Some(query) = room.reassembler.poll_query() else { return };
         let opening = room.opening;
-        match &question {
+        match &query {
             HistoryQuery::Position | HistoryQuery::Confirm(..) => {}
             HistoryQuery::Since(_) => add(&self.counters.fills_total, 1),
             HistoryQuery::Renew(epoch) => {
                 log::debug!("room {name}: history does not continue what was delivered; epoch {epoch:?} has to end");
             }
         }
-        self.questions += 1;
-        let call = ScriptCall::Ask { room: name.clone(), question };
-        self.order(call, Pending::HistoryQuery { room: name.clone(), opening });
+        self.queries += 1;
+        let call = ScriptCall::Query { room: name.clone(), query };
+        self.send(call, PendingRequest::Query { room: name.clone(), opening });
     }
 }
 
-/// Whether Redis stands before what was known of the same epoch when it was asked.
-fn is_behind(extract: &HistorySlice, reached: Option<&(Epoch, u64)>) -> bool {
-    reached.is_some_and(|(epoch, delivered)| *epoch == extract.position.epoch && extract.position.top < *delivered)
+/// Whether Redis has less than was known of the same epoch when the read was sent.
+fn is_behind(slice: &HistorySlice, reached: Option<&(Epoch, u64)>) -> bool {
+    reached.is_some_and(|(epoch, delivered)| *epoch == slice.position.epoch && slice.position.top < *delivered)
 }
 
-/// A page of no more than it may weigh; its first message is given whatever it weighs.
-fn cut(extract: HistorySlice, bytes_max: usize) -> Page {
-    let HistorySlice { position: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = extract;
+/// Limits a page to `bytes_max`, but for its first message.
+fn cut(slice: HistorySlice, bytes_max: usize) -> Page {
+    let HistorySlice { position: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = slice;
     let mut bytes = 0;
     let fits = messages.iter().take_while(|message| {
         bytes += message.body.len();

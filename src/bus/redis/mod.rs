@@ -37,16 +37,6 @@ mod subscribe;
 mod threads;
 mod url;
 
-use self::commands::call::{ScriptCall, Unconfirmed};
-use self::commands::request::Request;
-use self::ordering::history::OrderingStep;
-use self::presence::Presence;
-use self::presence::nodes::{NodeId, Nodes};
-use self::room::{PendingPublication, Room, WaitingRead};
-use self::stats::Counters;
-use self::subscribe::subscriptions::SubscriptionChange;
-use self::threads::Threads;
-use self::url::RedisUrl;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -55,9 +45,19 @@ use std::time::Duration;
 
 use mio::Waker;
 
+use self::commands::call::{ScriptCall, Unconfirmed};
 pub use self::commands::publish_script::PublishScript;
+use self::commands::request::Request;
 pub use self::config::RedisConfig;
+use self::ordering::history::OrderingStep;
+use self::presence::Presence;
+use self::presence::nodes::{NodeId, Nodes};
+use self::room::{PendingPublication, Room, WaitingRead};
+use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
+use self::subscribe::subscriptions::SubscriptionChange;
+use self::threads::Threads;
+use self::url::RedisUrl;
 use super::{Bus, BusStatus, Metric};
 use crate::bus::message::{BusEvent, BusRequest, Outcome};
 use crate::config::Config;
@@ -66,54 +66,54 @@ use crate::id::{Epoch, RoomName, Unique};
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
-/// How long a room stays subscribed when nobody wants it any more: a reload or a last member who changes rooms costs nothing.
+/// How long a room stays subscribed after the hub has closed it. A reload, or a last member who
+/// changes rooms, then costs nothing.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
-/// How often an open room is compared with Redis, which also keeps it from expiring there.
+/// How often an open room is compared with Redis. This also keeps its keys from expiring.
 const TOUCH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the answer to a publication waits for its copy to come back.
-const ECHO_MAX: Duration = Duration::from_secs(2);
+/// How long the answer to a publication waits for its copy.
+const COPY_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How often a room is looked at in which something waits.
+/// How often a room is checked in which something waits.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often is logged what happens to many rooms at once.
-const TELL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often events that concern many rooms are logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Questions under way at once.
-const QUESTIONS_MAX: usize = 1024;
+/// Queries under way at once.
+const QUERIES_MAX: usize = 1024;
 
-/// Batches taken from each thread in a turn of the loop; the rest waits for the next.
+/// Batches taken from each thread in a turn of the loop. The rest waits for the next turn.
 const BATCHES_PER_TURN: usize = 8;
 
-/// What Redis was asked, until it is answered.
+/// A request that is not answered yet.
 #[derive(Debug)]
-enum Pending {
-    PendingPublication(PendingPublication),
-    /// With what was known of the room when it was asked.
+enum PendingRequest {
+    Publish(PendingPublication),
+    /// `reached` is what was known of the room when the read was sent.
     Read {
         room: RoomName,
         opening: u32,
         read: WaitingRead,
         reached: Option<(Epoch, u64)>,
     },
-    HistoryQuery {
+    Query {
         room: RoomName,
         opening: u32,
     },
-    RoomPresence {
+    Presence {
         room: RoomName,
         opening: u32,
     },
     Heartbeat,
-    /// Nobody waits for the answer.
     Typing,
 }
 
-/// What the timer looks at: a room, by its opening.
+/// An entry of the timer. `opening` tells a room from an earlier one of the same name.
 #[derive(Clone, Debug)]
-enum Due {
+enum Deadline {
     Touch {
         at: Tick,
         room: RoomName,
@@ -127,47 +127,48 @@ enum Due {
         room: RoomName,
         opening: u32,
     },
-    /// No room: what is logged of many at once.
-    Tell,
+    /// Logs what has happened to many rooms.
+    Log,
 }
 
-/// The bus of several nodes: Redis numbers, keeps and fans out; every node that names the same Redis is the same server.
+/// The bus of several nodes. Redis numbers, keeps and distributes messages; all nodes that use
+/// the same Redis and prefix are one server.
 ///
-/// Three threads. The loop owns [`RedisBus`] and never waits for anything. A *commander* publishes, reads and asks over a
-/// link of its own; a *subscriber* listens on another. They exchange batches through bounded queues ([`crate::inbox`]).
-/// Publishing is one script call that numbers, keeps and publishes in one atomic step, so storage and fan-out have the
-/// same order. What is missing on the subscription is seen by its number and read from the stream; what the stream does not
-/// have any more begins a new epoch, which is told to everybody.
+/// Publishing is one script call that numbers, stores and publishes a message in one atomic step,
+/// so storage and fan-out have the same order. A message that is missing on the subscription is
+/// noticed by its number and read from the stream. If the stream no longer has it, a new epoch
+/// begins, and all members are told.
 ///
-/// Who is present is told between the nodes, too ([`RedisConfig::lease`]). When it is dropped it says that this node has left, for which
-/// it waits 200 ms at most, and not at all without a connection.
+/// When the bus is dropped it tells the other nodes that this one has left. It waits 200 ms for
+/// that at most, and not at all without a connection.
 ///
-/// **Bounds:** requests under way ([`Limits::publications_pending_max`](crate::config::Limits) publications and as many reads; beyond
-/// them they are refused), questions under way (1024; rooms wait for their turn), as many shares and questions of who is
-/// present, with at most 1024 users each unless a whole set has to be said again, 16 batches of at most 256 KiB between
-/// subscriber and loop and 4 MiB behind them (beyond them messages are dropped and read again), messages of a room that wait
-/// for one before them (1024 or 1 MiB; beyond them they are read again).
+/// **Bounds:** [`Limits::publications_pending_max`](crate::config::Limits) publications and as
+/// many reads under way (beyond it they are refused); 1024 queries, and as many requests for
+/// presence, with at most 1024 users each unless a whole set is sent (beyond it rooms wait for
+/// their turn); 16 batches of at most 256 KiB from the subscriber, and 4 MiB behind them (beyond
+/// it messages are dropped and read again); 1024 messages or 1 MiB of a room that wait for an
+/// earlier one (beyond it they are read again).
 pub struct RedisBus {
     hold: Duration,
     pending_max: usize,
     rooms: HashMap<RoomName, Room>,
     openings: u32,
-    pending: HashMap<u64, Pending>,
+    pending: HashMap<u64, PendingRequest>,
     last_id: u64,
-    questions: usize,
-    /// Rooms that want to ask and may not yet.
+    queries: usize,
+    /// Rooms that wait for their turn to send a query.
     queue: VecDeque<RoomName>,
     presence: Presence,
     threads: Threads,
     counters: Arc<Counters>,
-    wheel: Wheel<Due>,
+    wheel: Wheel<Deadline>,
     events: VecDeque<BusEvent>,
     steps: Vec<OrderingStep>,
-    /// Rooms that began a new epoch and are not in the log yet.
-    epochs_untold: u64,
+    /// Rooms that began a new epoch and are not logged yet.
+    epochs_unlogged: u64,
     now: Now,
-    news_left: usize,
-    replies_left: usize,
+    event_batches_left: usize,
+    response_batches_left: usize,
 }
 
 impl fmt::Debug for RedisBus {
@@ -178,17 +179,18 @@ impl fmt::Debug for RedisBus {
 }
 
 impl RedisBus {
-    /// Starts the two threads; they connect, and go on trying for as long as the bus lives. `waker` wakes the loop's poll; `seed`
-    /// makes the names that no other node may draw.
+    /// Starts the two threads, which connect, and reconnect for as long as the bus lives. `waker`
+    /// wakes the loop; `seed` makes names that no other node uses.
     ///
     /// # Errors
-    /// [`Error::Config`] if the URL, the prefix or the certificates cannot be used, [`Error::Io`] if a thread cannot be
-    /// started. A Redis that does not answer is no error: it may come.
+    /// [`Error::Config`] if the URL, the prefix or the certificates cannot be used. [`Error::Io`]
+    /// if a thread cannot be started. A Redis that does not answer is not an error: it may come
+    /// up later.
     pub fn new(config: &Config, redis: &RedisConfig, waker: Arc<Waker>, seed: u64) -> Result<Self, Error> {
-        let target = RedisUrl::parse(&redis.url, redis.ca.as_deref())?;
+        let url = RedisUrl::parse(&redis.url, redis.ca.as_deref())?;
         redis.check(config)?;
         let node = Unique::new(seed ^ 2).epoch().as_str().to_owned();
-        log::info!("redis at {target}: this is node {node}, prefix {}", redis.prefix);
+        log::info!("redis at {url}: this is node {node}, prefix {}", redis.prefix);
         let counters = Arc::new(Counters::default());
         let nodes = Nodes::new(NodeId::new(&node), redis.lease, config.timing.presence_grace);
         Ok(Self {
@@ -198,22 +200,22 @@ impl RedisBus {
             openings: 0,
             pending: HashMap::new(),
             last_id: 0,
-            questions: 0,
+            queries: 0,
             queue: VecDeque::new(),
             presence: Presence::new(nodes),
-            threads: Threads::start(config, redis, (target, node, seed), waker, &counters)?,
+            threads: Threads::start(config, redis, (url, node, seed), waker, &counters)?,
             counters,
             wheel: Wheel::new(),
             events: VecDeque::new(),
             steps: Vec::new(),
-            epochs_untold: 0,
+            epochs_unlogged: 0,
             now: Now::default(),
-            news_left: BATCHES_PER_TURN,
-            replies_left: BATCHES_PER_TURN,
+            event_batches_left: BATCHES_PER_TURN,
+            response_batches_left: BATCHES_PER_TURN,
         })
     }
 
-    /// A handle by which any thread can see how the bus does.
+    /// A handle by which any thread can watch the bus.
     pub fn watch(&self) -> RedisWatch {
         RedisWatch(Arc::clone(&self.counters))
     }
@@ -222,67 +224,68 @@ impl RedisBus {
         self.counters.publishing_up.load(Relaxed) && self.counters.subscribing_up.load(Relaxed)
     }
 
-    fn order(&mut self, call: ScriptCall, pending: Pending) {
+    fn send(&mut self, call: ScriptCall, pending: PendingRequest) {
         self.last_id += 1;
         self.pending.insert(self.last_id, pending);
-        self.threads.orders.push(Request { id: self.last_id, call });
+        self.threads.requests.push(Request { id: self.last_id, call });
     }
 
-    /// Whether no more publications and reads may be under way; what the bus asks for itself has bounds of its own.
+    /// Whether as many publications and reads are under way as are allowed. Requests of the bus
+    /// itself have bounds of their own.
     fn is_full(&self) -> bool {
-        let own = self.questions + self.presence.under_way();
+        let own = self.queries + self.presence.under_way();
         self.pending.len().saturating_sub(own) >= self.pending_max
     }
 
-    /// Whether a turn has left something to the next. What comes behind a turn that was done wakes the loop.
+    /// Whether a turn has left batches for the next one. Later batches wake the loop.
     fn has_more(&self) -> bool {
-        let Threads { news, replies, .. } = &self.threads;
-        self.news_left == 0 && !news.is_empty() || self.replies_left == 0 && !replies.is_empty()
+        let Threads { events, responses, .. } = &self.threads;
+        self.event_batches_left == 0 && !events.is_empty() || self.response_batches_left == 0 && !responses.is_empty()
     }
 
-    fn say(&mut self, saying: PendingPublication) {
-        let call = ScriptCall::Publish { publication: saying.publication.clone(), serial: saying.serial };
-        self.order(call, Pending::PendingPublication(saying));
+    fn send_publication(&mut self, pending: PendingPublication) {
+        let call = ScriptCall::Publish { publication: pending.publication.clone(), serial: pending.serial };
+        self.send(call, PendingRequest::Publish(pending));
     }
 
     fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
-        let reached = self.rooms.get(room).and_then(|room| room.sequence.reached());
-        // Where something was delivered it is for the sequence to compare.
+        let reached = self.rooms.get(room).and_then(|room| room.reassembler.reached());
+        // After a delivery, comparing is up to the reassembler.
         let is_first = self.rooms.contains_key(room) && reached.is_none();
         let unconfirmed = if is_first { Unconfirmed::Renew } else { Unconfirmed::Tell };
         let call = ScriptCall::Read { room: room.clone(), from: read.from, bytes_max: read.bytes_max, unconfirmed };
-        self.order(call, Pending::Read { room: room.clone(), opening, read: *read, reached });
+        self.send(call, PendingRequest::Read { room: room.clone(), opening, read: *read, reached });
     }
 
-    fn handle_due(&mut self, now: Now, tick: Tick, due: Due) {
-        let (Due::Touch { room: name, opening, .. }
-        | Due::Close { room: name, opening }
-        | Due::Watch { room: name, opening }) = due.clone()
+    fn handle_deadline(&mut self, now: Now, tick: Tick, deadline: Deadline) {
+        let (Deadline::Touch { room: name, opening, .. }
+        | Deadline::Close { room: name, opening }
+        | Deadline::Watch { room: name, opening }) = deadline.clone()
         else {
-            return self.tell_epochs();
+            return self.log_epochs();
         };
         let Some(room) = self.rooms.get_mut(&name).filter(|room| room.opening == opening) else { return };
-        match due {
-            Due::Touch { at, .. } if tick < at => {
-                self.wheel.insert(at, due);
+        match deadline {
+            Deadline::Touch { at, .. } if tick < at => {
+                self.wheel.insert(at, deadline);
             }
-            Due::Touch { .. } => {
+            Deadline::Touch { .. } => {
                 let at = Tick::of(now).after(TOUCH_INTERVAL);
-                self.wheel.insert(at, Due::Touch { at, room: name.clone(), opening });
-                self.with_sequence(&name, |sequence, _| sequence.check_position());
+                self.wheel.insert(at, Deadline::Touch { at, room: name.clone(), opening });
+                self.with_reassembler(&name, |reassembler, _| reassembler.check_position());
                 self.presence.query_soon(now.uptime, &name);
             }
-            Due::Close { .. } => match room.closed_at {
+            Deadline::Close { .. } => match room.closed_at {
                 Some(at) if now.uptime < at + CLOSE_GRACE => {}
                 Some(_) if self.presence.may_forget(&name) => self.forget(&name),
-                // The other nodes still believe that somebody is there.
-                Some(_) => drop(self.wheel.insert(tick.after(CLOSE_GRACE), due)),
+                // The other nodes still count users of this node.
+                Some(_) => drop(self.wheel.insert(tick.after(CLOSE_GRACE), deadline)),
                 None => {}
             },
-            Due::Tell => {}
-            Due::Watch { .. } => {
+            Deadline::Log => {}
+            Deadline::Watch { .. } => {
                 (room.is_watched, room.is_resting) = (false, false);
-                self.look_at(&name);
+                self.check_room(&name);
             }
         }
     }
@@ -290,9 +293,9 @@ impl RedisBus {
     fn forget(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.remove(name) else { return };
         self.presence.forget(name);
-        self.threads.wishes.push(SubscriptionChange::Unsubscribe(name.clone()));
-        for echo in room.echoes {
-            let (ticket, outcome) = (echo.saying.ticket, Outcome::AcceptedUnseen(echo.seq));
+        self.threads.changes.push(SubscriptionChange::Unsubscribe(name.clone()));
+        for copy in room.awaited_copies {
+            let (ticket, outcome) = (copy.pending.ticket, Outcome::AcceptedUnseen(copy.seq));
             self.events.push_back(BusEvent::Published { ticket, outcome });
         }
         for read in room.reads {
@@ -304,11 +307,11 @@ impl RedisBus {
 impl Bus for RedisBus {
     fn begin_turn(&mut self, now: Now) {
         self.now = now;
-        (self.news_left, self.replies_left) = (BATCHES_PER_TURN, BATCHES_PER_TURN);
+        (self.event_batches_left, self.response_batches_left) = (BATCHES_PER_TURN, BATCHES_PER_TURN);
         self.threads.begin_turn();
         for _ in 0..LOOKS_PER_TURN {
-            let Some((tick, due)) = self.wheel.pop(Tick::of(now)) else { break };
-            self.handle_due(now, tick, due);
+            let Some((tick, deadline)) = self.wheel.pop(Tick::of(now)) else { break };
+            self.handle_deadline(now, tick, deadline);
         }
         self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.load(Relaxed));
     }
@@ -332,8 +335,8 @@ impl Bus for RedisBus {
             if self.take_action() {
                 continue;
             }
-            // Before what has come is taken, however much that is: Redis works meanwhile.
-            self.threads.orders.flush();
+            // Requests go to Redis before events are taken, so that it works meanwhile.
+            self.threads.requests.flush();
             if !self.take_batch() {
                 break;
             }
@@ -371,17 +374,15 @@ mod tests {
 
     use super::*;
     use crate::bus::message::{Publication, ReadFrom, Ticket};
-    use crate::id::UserId;
-
     use crate::bus::redis::commands::request::Response;
-
+    use crate::id::UserId;
     use crate::inbox::{Inbox, InboxSender, inbox};
 
-    /// A bus that speaks to the test instead of its threads.
+    /// A bus whose threads are replaced by the test.
     struct Bench {
         bus: RedisBus,
-        orders: Inbox<Vec<Request>>,
-        replies: InboxSender<Vec<Response>>,
+        requests: Inbox<Vec<Request>>,
+        responses: InboxSender<Vec<Response>>,
         _poll: Poll,
     }
 
@@ -391,13 +392,13 @@ mod tests {
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
             let redis = RedisConfig::new("redis://127.0.0.1:1");
             let mut bus = RedisBus::new(&Config::default(), &redis, Arc::clone(&waker), 7).unwrap();
-            let (orders, orders_inbox) = inbox(8, Arc::clone(&waker));
-            let (replies, replies_inbox) = inbox(BATCHES_PER_TURN + 1, waker);
-            (bus.threads.orders, bus.threads.replies) = (batch_sender::BatchSender::new(orders), replies_inbox);
-            let mut bench = Self { bus, orders: orders_inbox, replies, _poll: poll };
-            // The first beat.
+            let (requests, orders_inbox) = inbox(8, Arc::clone(&waker));
+            let (responses, replies_inbox) = inbox(BATCHES_PER_TURN + 1, waker);
+            (bus.threads.requests, bus.threads.responses) = (batch_sender::BatchSender::new(requests), replies_inbox);
+            let mut bench = Self { bus, requests: orders_inbox, responses, _poll: poll };
+            // The first heartbeat.
             bench.turn();
-            while bench.orders.pop().is_some() {}
+            while bench.requests.pop().is_some() {}
             bench
         }
 
@@ -412,15 +413,15 @@ mod tests {
     fn what_a_turn_has_left_wants_another_and_what_comes_behind_it_does_not() {
         let mut bench = Bench::new();
         for _ in 0..=BATCHES_PER_TURN {
-            bench.replies.push(Vec::new()).unwrap();
+            bench.responses.push(Vec::new()).unwrap();
         }
         bench.turn();
         assert_eq!(bench.bus.timeout(Now::default()), Some(Duration::ZERO));
         bench.turn();
-        bench.replies.push(Vec::new()).unwrap();
+        bench.responses.push(Vec::new()).unwrap();
         assert_ne!(bench.bus.timeout(Now::default()), Some(Duration::ZERO));
         bench.turn();
-        assert!(bench.bus.threads.replies.is_empty(), "the next turn takes it");
+        assert!(bench.bus.threads.responses.is_empty(), "the next turn takes it");
     }
 
     #[test]
@@ -429,13 +430,13 @@ mod tests {
         let room = RoomName::new("lobby").unwrap();
         bench.bus.read(Ticket(1), &room, ReadFrom::Newest(1), 1);
         bench.turn();
-        let read = bench.orders.pop().and_then(|mut orders| orders.pop()).expect("the read");
-        bench.replies.push(vec![Response { id: read.id, result: Err("no") }]).unwrap();
+        let read = bench.requests.pop().and_then(|mut requests| requests.pop()).expect("the read");
+        bench.responses.push(vec![Response { id: read.id, result: Err("no") }]).unwrap();
         let publication =
             Publication { room, user: UserId::new("ann").unwrap(), id: None, body: Bytes::from_static(b"{") };
         bench.bus.begin_turn(Now::default());
         bench.bus.publish(Ticket(2), publication);
         assert!(matches!(bench.bus.poll_event(), Some(BusEvent::Page { .. })));
-        assert!(bench.orders.pop().is_some(), "not only at the end of the turn");
+        assert!(bench.requests.pop().is_some(), "not only at the end of the turn");
     }
 }

@@ -1,11 +1,11 @@
-//! What the hub asks of the bus, by which of its rooms it concerns.
+//! The requests of the hub.
 
 use std::time::Duration;
 
 use super::commands::call::ScriptCall;
 use super::room::{PendingPublication, Room, WaitingRead};
 use super::subscribe::subscriptions::SubscriptionChange;
-use super::{CLOSE_GRACE, Due, Pending, RedisBus, TOUCH_INTERVAL};
+use super::{CLOSE_GRACE, Deadline, PendingRequest, RedisBus, TOUCH_INTERVAL};
 use crate::bus::message::{BusEvent, Outcome, Publication, ReadFrom, Ticket};
 use crate::id::{RoomName, UserId};
 use crate::protocol::TypingStatus;
@@ -22,13 +22,14 @@ impl RedisBus {
         self.openings = self.openings.wrapping_add(1);
         let opening = self.openings;
         let room = Room::new(opening);
-        self.threads.wishes.push(SubscriptionChange::Subscribe(name.clone(), opening));
+        self.threads.changes.push(SubscriptionChange::Subscribe(name.clone(), opening));
         self.rooms.insert(name.clone(), room);
         self.presence.open(now.uptime, name, opening);
-        // Spread over time, so that rooms that were opened together are not compared together.
+        // Comparisons are spread over time, so that rooms that were opened together are not
+        // compared together.
         let spread = Duration::from_millis(u64::from(opening.wrapping_mul(0x9e37_79b9)) % 30_000);
         let at = Tick::of(now).after(TOUCH_INTERVAL / 2 + spread);
-        self.wheel.insert(at, Due::Touch { at, room: name.clone(), opening });
+        self.wheel.insert(at, Deadline::Touch { at, room: name.clone(), opening });
     }
 
     pub(super) fn close(&mut self, name: &RoomName) {
@@ -36,8 +37,8 @@ impl RedisBus {
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.closed_at = Some(now.uptime);
         self.presence.close(name);
-        let due = Due::Close { room: name.clone(), opening: room.opening };
-        self.wheel.insert(Tick::of(now).after(CLOSE_GRACE), due);
+        let deadline = Deadline::Close { room: name.clone(), opening: room.opening };
+        self.wheel.insert(Tick::of(now).after(CLOSE_GRACE), deadline);
     }
 
     pub(super) fn publish(&mut self, ticket: Ticket, publication: Publication) {
@@ -45,7 +46,12 @@ impl RedisBus {
             let outcome = Outcome::Refused("too many messages wait for redis; try again later");
             return self.events.push_back(BusEvent::Published { ticket, outcome });
         }
-        self.say(PendingPublication { ticket, publication, serial: self.last_id + 1, at: self.now.uptime });
+        self.send_publication(PendingPublication {
+            ticket,
+            publication,
+            serial: self.last_id + 1,
+            at: self.now.uptime,
+        });
     }
 
     pub(super) fn read(&mut self, ticket: Ticket, name: &RoomName, from: ReadFrom, bytes_max: usize) {
@@ -64,15 +70,15 @@ impl RedisBus {
                 let opening = *opening;
                 self.send_read(name, opening, &read);
             }
-            // Nobody was told that the room is open; what is read begins nothing.
+            // The room is not open, so its position need not be remembered.
             None => self.send_read(name, 0, &read),
         }
     }
 
     pub(super) fn pass_typing(&mut self, room: RoomName, user: UserId, status: TypingStatus) {
-        // What cannot be said at once is not true any more when it can.
+        // A typing signal that cannot be sent at once would be out of date later.
         if self.is_ready() && self.pending.len() < self.pending_max / 4 {
-            self.order(ScriptCall::Typing { room, user, status }, Pending::Typing);
+            self.send(ScriptCall::Typing { room, user, status }, PendingRequest::Typing);
         }
     }
 }

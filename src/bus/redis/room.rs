@@ -17,14 +17,14 @@ pub(crate) struct Room {
     pub(crate) is_subscribed: bool,
     /// Whether it was subscribed before, so that messages may have been missed since.
     pub(crate) was_subscribed: bool,
-    pub(crate) sequence: Reassembler,
+    pub(crate) reassembler: Reassembler,
     /// Reads that wait for the subscription, since messages between a page and the subscription
     /// would be missed; for the present users of other nodes, since a reader of a page is told
     /// who is present; or until it is known whether Redis has lost messages.
     pub(crate) reads: Vec<WaitingRead>,
     /// Publications of this node that Redis has numbered and that have yet to come back, in
     /// order.
-    pub(crate) echoes: VecDeque<AwaitedCopy>,
+    pub(crate) awaited_copies: VecDeque<AwaitedCopy>,
     /// Whether it waits for its turn to send a query.
     pub(crate) is_queued: bool,
     /// Whether a query failed a moment ago.
@@ -40,9 +40,9 @@ impl Room {
             closed_at: None,
             is_subscribed: false,
             was_subscribed: false,
-            sequence: Reassembler::new(),
+            reassembler: Reassembler::new(),
             reads: Vec::new(),
-            echoes: VecDeque::new(),
+            awaited_copies: VecDeque::new(),
             is_queued: false,
             is_resting: false,
             is_watched: false,
@@ -52,7 +52,7 @@ impl Room {
     /// Whether no message between a page that is read now and the subscription can be missed
     /// unnoticed.
     pub(crate) fn may_be_read(&self) -> bool {
-        self.is_subscribed || self.sequence.is_known()
+        self.is_subscribed || self.reassembler.is_known()
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -76,7 +76,7 @@ pub(crate) struct AwaitedCopy {
     /// has yet to be announced.
     pub(crate) known_epoch: Epoch,
     pub(crate) seq: u64,
-    pub(crate) saying: PendingPublication,
+    pub(crate) pending: PendingPublication,
     pub(crate) since: Duration,
 }
 

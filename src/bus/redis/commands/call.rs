@@ -67,7 +67,7 @@ pub(crate) struct Server {
 pub(crate) enum ScriptCall {
     Publish { publication: Publication, serial: u64 },
     Read { room: RoomName, from: ReadFrom, bytes_max: usize, unconfirmed: Unconfirmed },
-    Ask { room: RoomName, question: HistoryQuery },
+    Query { room: RoomName, query: HistoryQuery },
     Presence(PresenceCall),
     Typing { room: RoomName, user: UserId, status: TypingStatus },
 }
@@ -76,9 +76,9 @@ impl ScriptCall {
     pub(super) fn script(&self) -> Script {
         match self {
             Self::Publish { .. } => Script::Publish,
-            Self::Ask { question: HistoryQuery::Renew(_), .. } => Script::Renew,
-            Self::Ask { question: HistoryQuery::Confirm(..), .. } => Script::Confirm,
-            Self::Read { .. } | Self::Ask { .. } => Script::Read,
+            Self::Query { query: HistoryQuery::Renew(_), .. } => Script::Renew,
+            Self::Query { query: HistoryQuery::Confirm(..), .. } => Script::Confirm,
+            Self::Read { .. } | Self::Query { .. } => Script::Read,
             Self::Presence(PresenceCall::Room(_, PresenceRequest::Update { .. })) => Script::UpdatePresence,
             Self::Presence(PresenceCall::Room(_, PresenceRequest::Query { .. })) => Script::QueryPresence,
             Self::Presence(PresenceCall::Heartbeat(_)) => Script::Heartbeat,
@@ -99,7 +99,7 @@ impl ScriptCall {
         match self {
             Self::Publish { publication, .. } => Some(&publication.room),
             Self::Read { room, .. }
-            | Self::Ask { room, .. }
+            | Self::Query { room, .. }
             | Self::Presence(PresenceCall::Room(room, _))
             | Self::Typing { room, .. } => Some(room),
             Self::Presence(PresenceCall::Heartbeat(_)) => None,

@@ -128,16 +128,16 @@ impl Packer {
                 self.command.arg(&self.text).arg(self.life).arg(first).arg(most);
                 self.command.arg(self.history_age_millis).arg(u8::from(renews));
             }
-            ScriptCall::Ask { question, .. } => self.pack_question(question),
+            ScriptCall::Query { query, .. } => self.pack_query(query),
             ScriptCall::Presence(_) | ScriptCall::Typing { .. } => {}
         }
         self.command.write_packed_command(out);
     }
 
     /// Appends the arguments that follow the candidate epoch. `text` holds the run.
-    fn pack_question(&mut self, question: &HistoryQuery) {
+    fn pack_query(&mut self, query: &HistoryQuery) {
         self.command.arg(&self.text).arg(self.life);
-        match question {
+        match query {
             HistoryQuery::Position => self.command.arg(1).arg(0).arg("").arg(0),
             HistoryQuery::Since(first) => self.command.arg(*first).arg(FILL_BYTES_MAX).arg("").arg(0),
             HistoryQuery::Renew(epoch) => self.command.arg(epoch.as_str()),
@@ -202,7 +202,7 @@ mod tests {
         let reply = b"*7\r\n$1\r\ne\r\n$1\r\n9\r\n:1\r\n:0\r\n$2\r\nhi\r\n$1\r\n9\r\n$2\r\nhi\r\n".as_slice();
         let (value, _) = resp::parse(reply).unwrap().unwrap();
         let room = RoomName::new("lobby").unwrap();
-        let call = ScriptCall::Ask { room, question: HistoryQuery::Since(9) };
+        let call = ScriptCall::Query { room, query: HistoryQuery::Since(9) };
         let run_id = RunId::new(7);
         let Some(ScriptResult::Read(slice)) = read_result(&call, run_id, value) else { panic!("not read") };
         assert_eq!((slice.position.top, slice.complete, slice.messages.len()), (9, true, 1));

@@ -197,7 +197,7 @@ mod tests {
         }
 
         fn call(&self, id: u64) -> QueuedRequest {
-            let call = ScriptCall::Ask { room: RoomName::new("lobby").unwrap(), question: HistoryQuery::Position };
+            let call = ScriptCall::Query { room: RoomName::new("lobby").unwrap(), query: HistoryQuery::Position };
             QueuedRequest::new(Request { id, call }, SLOT, self.now, Duration::ZERO)
         }
 

@@ -50,7 +50,7 @@ pub(crate) struct QueuedRequest {
 impl QueuedRequest {
     pub(crate) fn new(request: Request, slot: u16, now: Instant, hold: Duration) -> Self {
         let expires_at = match request.call {
-            ScriptCall::Ask { .. } | ScriptCall::Presence(_) => None,
+            ScriptCall::Query { .. } | ScriptCall::Presence(_) => None,
             ScriptCall::Publish { .. } | ScriptCall::Read { .. } | ScriptCall::Typing { .. } => Some(now + hold),
         };
         Self { request, slot, since: now, expires_at, is_abandoned: false, is_asking: false }

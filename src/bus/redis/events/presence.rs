@@ -1,8 +1,8 @@
-//! Between the threads, who is present, and the hub.
+//! What the presence of this node wants done, and the responses to it.
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::super::{Pending, RedisBus};
+use super::super::{PendingRequest, RedisBus};
 use crate::bus::message::BusEvent;
 use crate::bus::redis::commands::call::{ScriptCall, ScriptResult};
 use crate::bus::redis::commands::presence::{PresenceCall, PresenceResult};
@@ -10,16 +10,16 @@ use crate::bus::redis::presence::{PresenceAction, PresenceAnswer};
 use crate::id::RoomName;
 
 impl RedisBus {
-    /// Carries out what follows for presence; says whether there was anything.
+    /// Carries out the next action. Returns whether there was one.
     pub(crate) fn take_action(&mut self) -> bool {
         let Some(action) = self.presence.poll() else { return false };
         match action {
             PresenceAction::Ask { room, opening, request } => {
                 let call = ScriptCall::Presence(PresenceCall::Room(room.clone(), request));
-                self.order(call, Pending::RoomPresence { room, opening });
+                self.send(call, PendingRequest::Presence { room, opening });
             }
             PresenceAction::Heartbeat(heartbeat) => {
-                self.order(ScriptCall::Presence(PresenceCall::Heartbeat(heartbeat)), Pending::Heartbeat);
+                self.send(ScriptCall::Presence(PresenceCall::Heartbeat(heartbeat)), PendingRequest::Heartbeat);
             }
             PresenceAction::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
             PresenceAction::Loaded(room) => self.release_reads(&room),
@@ -27,7 +27,7 @@ impl RedisBus {
         true
     }
 
-    pub(crate) fn take_roster(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, &'static str>) {
+    pub(crate) fn take_presence(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, &'static str>) {
         let answer = match result {
             Ok(ScriptResult::Presence(PresenceResult::Updated(is_done))) => PresenceAnswer::Updated(is_done),
             Ok(ScriptResult::Presence(PresenceResult::Sets(records))) => PresenceAnswer::Sets(records),
@@ -36,7 +36,7 @@ impl RedisBus {
         self.presence.answer(self.now.uptime, (name, opening), answer);
     }
 
-    pub(crate) fn take_beat(&mut self, result: Result<ScriptResult, &'static str>) {
+    pub(crate) fn take_heartbeat(&mut self, result: Result<ScriptResult, &'static str>) {
         let heard = match result {
             Ok(ScriptResult::Presence(PresenceResult::Heartbeat(heard))) => Some(heard),
             _ => None,
