@@ -1,8 +1,15 @@
 //! Roomcast: a real-time WebSocket chat server that runs in your mio loop.
 //!
-//! One thread owns everything. A room keeps one log of encoded frames, a member a cursor into it: to broadcast is to append
-//! once, and to hand every member `log[cursor..tail]` in one system call. See [`Server`] for the loop contract and an example,
-//! `ARCHITECTURE.md` for how it works inside.
+//! One thread owns everything. A room keeps one log of encoded frames, and each member has a cursor in it. A broadcast
+//! appends once; each member is then sent `log[cursor..end]` in one system call.
+//!
+//! Start with [`Server`], which has the contract of the loop and an example. [`Server::builder`] takes an
+//! [`Authenticator`], which decides whose a connection is, a [`Policy`], which decides what its user may do, and a
+//! [`Bus`](bus::Bus), which keeps history and reaches other nodes. [`Remote`] is for other threads, [`Notice`] for what
+//! happens.
+//!
+//! The sources have pages: `docs/embedding.md` goes through all of this with complete programs, `docs/protocol.md` is what
+//! clients speak, `docs/operating.md` and `docs/security.md` are for production, and `ARCHITECTURE.md` says how it works.
 //!
 //! | layer | module | what |
 //! |---|---|---|
