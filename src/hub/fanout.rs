@@ -88,7 +88,7 @@ impl Fanout {
         self.floor.behind(self.log.tail()) + self.reserved_bytes
     }
 
-    /// The first number that the log holds, or the one that will come after `delivered`.
+    /// Whether the log holds the message `seq`, where `delivered` is the newest.
     pub(super) fn holds(&self, seq: u64, delivered: u64) -> bool {
         let first = self.log.next_seq(self.log.front()).unwrap_or(delivered);
         (first..=delivered).contains(&seq)

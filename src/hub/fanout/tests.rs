@@ -1,3 +1,5 @@
+//! The fan-out alone, against a naive model: all short histories, and long ones at random.
+
 use std::collections::BTreeMap;
 
 use super::*;
