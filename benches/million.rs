@@ -57,9 +57,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn new_server(poll: &Poll, connections: usize) -> Result<Server, Box<dyn Error>> {
     let mut config = Config::default();
-    config.limits.connections_max = connections as u32;
-    config.limits.message_rate = 0;
-    let tokens = 1..2 + roomcast::net::LISTENERS_MAX + connections + config.limits.connections_reserved as usize;
+    config.net.connections_max = connections as u32;
+    config.hub.message_rate = 0;
+    let tokens = 1..2 + roomcast::net::LISTENERS_MAX + connections + config.net.connections_reserved as usize;
     // A poll has one waker; nobody wakes this loop, so that any will do.
     let other = Poll::new()?;
     let waker = Arc::new(Waker::new(other.registry(), Token(0))?);

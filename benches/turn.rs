@@ -28,9 +28,9 @@ struct Room {
 impl Room {
     fn new() -> Self {
         let mut config = Config::default();
-        config.limits.message_rate = 0;
+        config.hub.message_rate = 0;
         // All members in one turn.
-        config.limits.sends_per_turn = MEMBERS;
+        config.hub.sends_per_turn = MEMBERS;
         let mut host = Host::new(config);
         let address = host.listen();
         let members = host.serve(|| {

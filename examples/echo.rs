@@ -62,9 +62,9 @@ impl Handler for Echo {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = Flags::parse();
     let mut config = Config::default();
-    config.limits.message_bytes_max = flags.message_bytes.try_into()?;
+    config.net.message_bytes_max = flags.message_bytes.try_into()?;
     // An echo may wait while another is written.
-    config.limits.output_bytes_max = config.limits.output_bytes_max.max(4 * config.limits.message_bytes_max);
+    config.net.output_bytes_max = config.net.output_bytes_max.max(4 * config.net.message_bytes_max);
     let mut poll = Poll::new()?;
     let mut net = Net::new(&config, poll.registry().try_clone()?, 0..1_000_000)?;
     let listener = Listener::tcp(flags.listen)?;

@@ -21,12 +21,12 @@ const SIGNAL: Token = Token(1);
 
 fn config() -> Config {
     let mut config = Config::default();
-    config.limits.connections_max = 1000;
-    config.limits.message_rate = 0;
+    config.net.connections_max = 1000;
+    config.hub.message_rate = 0;
     // Ten messages fill the history, so that it allocates nothing after the first ten.
-    config.limits.history_messages_max = 10;
+    config.history.messages_max = 10;
     // A budget that a machine with slow system calls never reaches: a turn ends after `sends_per_turn` sends.
-    config.limits.send_time_per_turn = Duration::from_secs(1);
+    config.hub.send_time_per_turn = Duration::from_secs(1);
     config.timing.ping_interval = Duration::from_secs(60 * 60);
     config
 }

@@ -17,24 +17,24 @@
 //! | 3 | [`hub`], [`net`], [`bus`] | what is said to whom; sockets; how publications travel and are kept |
 //! | 2 | [`protocol`], [`frame`], [`bus::message`] | the JSON, the frames, what passes between hub and bus |
 //! | 1 | [`room_log`], [`inbox`], [`timer_wheel`], [`name_index`] | the log, the way in for other threads, the timer wheel, finding by name |
-//! | 0 | [`config`], [`error`](mod@error), [`id`], [`time`] | settings, errors, names, time |
+//! | 0 | [`settings`], [`error`](mod@error), [`id`], [`time`] | settings, errors, names, time |
 
 pub mod bus;
-pub mod config;
 pub mod error;
 pub mod frame;
 pub mod hub;
 pub mod id;
 pub mod inbox;
+mod memory;
 pub mod name_index;
 pub mod net;
 pub mod protocol;
 pub mod room_log;
 pub mod server;
+pub mod settings;
 pub mod time;
 pub mod timer_wheel;
 
-pub use config::Config;
 pub use error::Error;
 /// The types of requests and statuses that an [`Authenticator`] and a [`net::Handler`] see.
 pub use http;
@@ -45,6 +45,7 @@ pub use server::{
     Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server, ServerBuilder,
     Stats, open_identity,
 };
+pub use settings::Config;
 pub use time::Now;
 
 /// The Rust blocks of the pages are doctests.

@@ -5,7 +5,6 @@ mod flags;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
 use flags::{Flags, Listen};
 use listenfd::ListenFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -30,6 +29,9 @@ fn main() -> ExitCode {
         .filter_module("tungstenite", log::LevelFilter::Warn)
         .init();
     let flags = Flags::parse();
+    for name in flags::unknown_variables() {
+        log::warn!("{name} is no setting and changes nothing; roomcast --help names them all");
+    }
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -46,7 +48,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
     let config = flags.config(connections_max(flags));
     let mut server = new_server(&poll, config, flags)?;
-    listen(&mut server, &flags.listen)?;
+    listen(&mut server, flags.listen())?;
     let mut events = Events::with_capacity(1024);
     while !server.has_ended() {
         if let Err(error) = poll.poll(&mut events, server.timeout())
@@ -69,8 +71,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
 
 fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<dyn std::error::Error>> {
     config.check()?;
-    let limits = &config.limits;
-    let tokens = roomcast::net::LISTENERS_MAX + (limits.connections_max + limits.connections_reserved) as usize;
+    let tokens = roomcast::net::LISTENERS_MAX + (config.net.connections_max + config.net.connections_reserved) as usize;
     let host = HostLoop {
         registry: poll.registry().try_clone()?,
         tokens: FIRST_OF_SERVER..FIRST_OF_SERVER + tokens,
@@ -104,9 +105,9 @@ fn connections_max(flags: &Flags) -> u32 {
         }
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let reserved = DESCRIPTORS_RESERVED + u64::from(Config::default().limits.connections_reserved);
+    let reserved = DESCRIPTORS_RESERVED + u64::from(Config::default().net.connections_reserved);
     let possible = files.saturating_sub(reserved).clamp(1, 1_000_000) as u32;
-    match flags.max_connections {
+    match flags.max_connections() {
         None => possible,
         Some(asked) => {
             if asked > possible {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The library's modules from the bottom up. A module imports only from layers below its own, or from itself.
 const LAYERS: [&[&str]; 5] = [
-    &["config", "error", "id", "time"],
+    &["error", "id", "memory", "settings", "time"],
     &["room_log", "inbox", "timer_wheel", "name_index"],
     &["protocol", "frame", MESSAGES],
     &["hub", "net", "bus"],

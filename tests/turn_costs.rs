@@ -40,11 +40,10 @@ fn standstill() -> Now {
 fn host(members: u32) -> Host {
     raise_file_limit();
     let mut config = Config::default();
-    let limits = &mut config.limits;
-    limits.connections_max = members;
-    limits.message_rate = 0;
+    config.net.connections_max = members;
+    config.hub.message_rate = 0;
     // A full history, so that it does not grow while it is measured.
-    limits.history_messages_max = 10;
+    config.history.messages_max = 10;
     Host::with(config, OpenPolicy, standstill)
 }
 
@@ -117,7 +116,7 @@ fn check_sends(before: &Stats, after: &Stats, members: u32) {
     let sent_bytes = after.hub.sent_bytes - before.hub.sent_bytes;
     let appended_bytes = after.hub.appended_bytes - before.hub.appended_bytes;
     assert_eq!(sent_bytes, appended_bytes * u64::from(members));
-    let turns = u64::from(members.div_ceil(Config::default().limits.sends_per_turn));
+    let turns = u64::from(members.div_ceil(Config::default().hub.sends_per_turn));
     assert_eq!(after.turns - before.turns, BROADCASTS * turns);
 }
 

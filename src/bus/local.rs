@@ -7,9 +7,10 @@ use bytes::Bytes;
 use slab::Slab;
 
 use crate::bus::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
-use crate::config::{Config, long_list};
 use crate::id::{Epoch, RoomName, Unique, UserId};
+use crate::memory::long_list;
 use crate::name_index::NameIndex;
+use crate::settings::Config;
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
@@ -117,11 +118,11 @@ impl LocalBus {
     /// An empty bus with the history bounds of `config`, which has been checked. `seed` makes its epochs.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
-            messages_max: config.limits.history_messages_max as usize,
-            bytes_max: config.limits.history_bytes_max,
-            ids_max: config.limits.dedupe_ids_max,
-            age_millis: config.timing.history_age.as_millis() as u64,
-            window_millis: config.timing.dedupe_window.as_millis() as u64,
+            messages_max: config.history.messages_max as usize,
+            bytes_max: config.history.bytes_max,
+            ids_max: config.history.dedupe_ids_max,
+            age_millis: config.history.age_max.as_millis() as u64,
+            window_millis: config.history.dedupe_window.as_millis() as u64,
             rooms: Slab::with_capacity(long_list::<History>()),
             keys: NameIndex::default(),
             order: VecDeque::new(),
@@ -377,7 +378,7 @@ mod tests {
 
     #[test]
     fn an_open_room_that_keeps_nothing_wakes_nobody_and_is_forgotten_once_it_is_closed() {
-        let mut fixture = Fixture::new(|config| config.limits.history_messages_max = 0);
+        let mut fixture = Fixture::new(|config| config.history.messages_max = 0);
         let room = RoomName::new("r").unwrap();
         fixture.bus.now = at(1);
         fixture.bus.open(&room);
@@ -395,9 +396,9 @@ mod tests {
     #[test]
     fn without_history_nothing_is_kept_but_ids() {
         for change in [
-            |config: &mut Config| config.limits.history_messages_max = 0,
+            |config: &mut Config| config.history.messages_max = 0,
             |config: &mut Config| {
-                config.timing.history_age = Duration::ZERO;
+                config.history.age_max = Duration::ZERO;
             },
         ] {
             let mut fixture = Fixture::new(change);
@@ -432,8 +433,8 @@ mod tests {
     #[test]
     fn ids_are_remembered_while_in_history_and_for_the_window() {
         let mut fixture = Fixture::new(|config| {
-            config.limits.history_messages_max = 1;
-            config.limits.dedupe_ids_max = 2;
+            config.history.messages_max = 1;
+            config.history.dedupe_ids_max = 2;
         });
         assert_eq!(fixture.publish(0, "r", Some("a")), Outcome::Accepted(1));
         assert_eq!(fixture.publish(1, "r", Some("b")), Outcome::Accepted(2));
@@ -447,7 +448,7 @@ mod tests {
 
     #[test]
     fn the_oldest_of_all_rooms_go_first() {
-        let mut fixture = Fixture::new(|config| config.limits.history_bytes_max = 10 * (100 + MESSAGE_OVERHEAD_BYTES));
+        let mut fixture = Fixture::new(|config| config.history.bytes_max = 10 * (100 + MESSAGE_OVERHEAD_BYTES));
         for room in ["a", "b", "a", "b"] {
             for _ in 0..3 {
                 fixture.publish(1, room, None);

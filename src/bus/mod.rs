@@ -13,7 +13,7 @@ use self::message::{BusEvent, BusRequest};
 #[doc(hidden)]
 pub use self::redis::PublishScript;
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisWatch};
+pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisTiming, RedisWatch};
 use crate::time::Now;
 
 /// Something that a bus counts.

@@ -65,7 +65,7 @@ impl Hub {
 
     fn ask_for_page(&mut self, reader: Reader, from: ReadFrom, pin: Option<Pin>) {
         let Some(connection) = self.connections.get_mut(reader.connection) else { return };
-        let page_bytes_max = self.limits.page_bytes_max();
+        let page_bytes_max = self.net_limits.page_bytes_max();
         let bytes_max = if from == ReadFrom::Newest(0) { 0 } else { page_bytes_max };
         let Reader { room: index, at, connection: id } = reader;
         let room = self.rooms.reference(index);

@@ -1,7 +1,7 @@
 //! What the hub knows of a connection: its user, its rooms, and how much it has sent lately.
 
-use crate::config::long_list;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
+use crate::memory::long_list;
 use crate::time::Now;
 
 use super::index::{CatchUpIndex, LiveIndex, Place, RoomIndex};

@@ -32,7 +32,7 @@ impl Hub {
     }
 
     /// Sends what rooms owe, at most `sends_max` times, and no longer than
-    /// [`Limits::send_time_per_turn`](crate::config::Limits::send_time_per_turn).
+    /// [`HubLimits::send_time_per_turn`](crate::settings::HubLimits::send_time_per_turn).
     ///
     /// `send` is given a connection's slot and whole frames; it says how many bytes of whole frames the connection has
     /// taken. If it took less than all, [`Hub::handle_drained`] has to tell when it takes more.

@@ -18,7 +18,7 @@ impl Hub {
         if self.is_draining {
             return Err(shutting_down());
         }
-        let (name, history_max) = (&join.room, self.limits.history_messages_max);
+        let (name, history_max) = (&join.room, self.history.messages_max);
         if join.history > history_max {
             let message = format!("history is {}; 0 to {history_max} are allowed", join.history);
             return Err((ErrorCode::BadMessage, message));

@@ -76,15 +76,17 @@ use self::scheduler::Scheduler;
 use self::timers::Timers;
 use self::users::Users;
 use crate::bus::message::BusRequest;
-use crate::config::{Config, Limits, Timing};
 use crate::id::{ConnectionId, UserId};
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ServerMessage, WelcomeLimits};
+use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::LOOKS_PER_TURN;
 
 /// See the [module](self).
 pub struct Hub {
-    limits: Limits,
+    limits: HubLimits,
+    net_limits: NetLimits,
+    history: HistoryLimits,
     timing: Timing,
     policy: Box<dyn Policy>,
     connections: Connections,
@@ -103,17 +105,19 @@ impl Hub {
     /// A hub without connections. `config` has been checked.
     pub fn new(config: &Config, policy: Box<dyn Policy>) -> Self {
         let mut hub = Self {
-            limits: config.limits.clone(),
+            limits: config.hub.clone(),
+            net_limits: config.net.clone(),
+            history: config.history.clone(),
             timing: config.timing.clone(),
             policy,
             connections: Connections::default(),
             users: Users::default(),
-            rooms: Rooms::new(&config.limits),
+            rooms: Rooms::new(&config.hub),
             scheduler: Scheduler::new(config.timing.batch_delay),
             timers: Timers::default(),
-            pending: Pending::new(config.limits.publications_pending_max),
+            pending: Pending::new(config.hub.publications_pending_max),
             moderator: Moderator::default(),
-            out: Outgoing::new(Notices::new(config.notices, config.limits.notices_max)),
+            out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
             is_draining: false,
             stats: HubStats::default(),
         };
@@ -135,14 +139,14 @@ impl Hub {
             user: self.users.view(key),
             ping_interval: self.timing.ping_interval.as_millis() as u64,
             limits: WelcomeLimits {
-                message_bytes: self.limits.message_bytes_max,
+                message_bytes: self.net_limits.message_bytes_max,
                 data_bytes: self.limits.data_bytes_max,
                 rooms_per_connection: self.limits.rooms_per_connection_max,
                 message_rate: self.limits.message_rate,
                 message_burst: self.limits.message_burst,
-                history_messages: self.limits.history_messages_max,
-                history_age_ms: self.timing.history_age.as_millis() as u64,
-                dedupe_window_ms: self.timing.dedupe_window.as_millis() as u64,
+                history_messages: self.history.messages_max,
+                history_age_ms: self.history.age_max.as_millis() as u64,
+                dedupe_window_ms: self.history.dedupe_window.as_millis() as u64,
             },
         };
         self.out.outbox.message(id, &mut connection, &welcome);

@@ -155,7 +155,7 @@ impl Hub {
             id: publication.id.as_deref(),
             ts: now.unix_ms,
         });
-        let max = self.limits.message_bytes_max;
+        let max = self.net_limits.message_bytes_max;
         if body.len() > max {
             return Err((ErrorCode::TooLarge, format!("message of {} bytes exceeds {max}", body.len())));
         }

@@ -5,10 +5,11 @@ use std::ops::{Index, IndexMut};
 use slab::Slab;
 
 use crate::bus::message::ReadFrom;
-use crate::config::{Limits, long_list};
 use crate::id::{ConnectionId, RoomName};
+use crate::memory::long_list;
 use crate::name_index::NameIndex;
 use crate::room_log::{LogBuffer, Offset};
+use crate::settings::HubLimits;
 
 use super::connection::Connections;
 use super::fanout::FrameSize;
@@ -69,7 +70,7 @@ impl Logs {
 }
 
 impl Rooms {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &HubLimits) -> Self {
         let logs = Logs {
             bytes: 0,
             room_bytes_max: limits.log_bytes_max,
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn when_all_logs_are_full_only_rooms_with_blocked_members_are_looked_at() {
-        let mut limits = Limits::default();
+        let mut limits = HubLimits::default();
         (limits.log_bytes_max, limits.log_bytes_total_max) = (16 * 1024, 16 * 1024);
         let (mut rooms, mut connections) = (Rooms::new(&limits), Connections::default());
         let all: Vec<_> = (0..5000).map(|number| room(&mut rooms, &mut connections, number)).collect();
@@ -310,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_room_that_ends_is_looked_at_no_more() {
-        let (mut rooms, mut connections) = (Rooms::new(&Limits::default()), Connections::default());
+        let (mut rooms, mut connections) = (Rooms::new(&HubLimits::default()), Connections::default());
         let index = room(&mut rooms, &mut connections, 0);
         block(&mut rooms, index);
         rooms[index].members.remove(index, Slot(0), &mut connections).unwrap();

@@ -3,8 +3,8 @@
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use crate::config::long_list;
 use crate::id::UserId;
+use crate::memory::long_list;
 use crate::name_index::NameIndex;
 use crate::protocol::UserView;
 use crate::time::Now;

@@ -28,7 +28,7 @@ impl ParkedHandshake {
 }
 
 impl<R> Net<R> {
-    /// Parks a connection until [`Net::admit`], [`Timing::admission_timeout`](crate::config::Timing::admission_timeout), a
+    /// Parks a connection until [`Net::admit`], [`Timing::admission_timeout`](crate::settings::Timing::admission_timeout), a
     /// shutdown, or its peer's end.
     pub(super) fn park(&mut self, slot: Slot, parked: ParkedHandshake, handler: &mut impl Handler<Route = R>) {
         let ticket = parked.ticket;

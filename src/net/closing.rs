@@ -250,8 +250,8 @@ mod tests {
     use mio::Poll;
 
     use super::*;
-    use crate::config::Config;
     use crate::net::{BodyDecision, Capacity, HeadDecision, LISTENERS_MAX, Verdict, WriteBuffer};
+    use crate::settings::Config;
 
     /// No request of these tests comes to its end.
     struct Unasked;
@@ -287,8 +287,8 @@ mod tests {
         let connections = SLOTS_DRAINED_PER_TURN + 100;
         let poll = Poll::new().unwrap();
         let mut config = Config::default();
-        config.limits.connections_max = connections as u32;
-        let tokens = 0..LISTENERS_MAX + connections + config.limits.connections_reserved as usize;
+        config.net.connections_max = connections as u32;
+        let tokens = 0..LISTENERS_MAX + connections + config.net.connections_reserved as usize;
         let mut net = Net::new(&config, poll.registry().try_clone().unwrap(), tokens).unwrap();
         for _ in 0..connections {
             net.connect_in_memory(b"GET / HT").unwrap();

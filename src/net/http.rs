@@ -197,8 +197,8 @@ pub enum HeadDecision<A, R> {
     /// It becomes a WebSocket, and [`Handler::on_open`](super::Handler::on_open) is given the admission.
     Upgrade(Handshake, A),
     /// It becomes a WebSocket or is refused when [`Net::admit`](super::Net::admit) is given this ticket. Until then the connection
-    /// is parked: 503 if there are [too many](crate::config::Limits::admissions_pending_max) already, 504 if it takes [too
-    /// long](crate::config::Timing::admission_timeout).
+    /// is parked: 503 if there are [too many](crate::settings::NetLimits::admissions_pending_max) already, 504 if it takes [too
+    /// long](crate::settings::Timing::admission_timeout).
     Later(Handshake, AdmissionTicket),
     /// It is answered with this, and the connection ends.
     Respond(Response),
@@ -222,7 +222,7 @@ pub enum BodyDecision {
     /// It is answered with this; another request may follow on the connection.
     Respond(Response),
     /// It is answered with what [`Net::respond`](super::Net::respond) is given later; 504 if that takes longer than
-    /// [`Timing::answer_timeout`](crate::config::Timing::answer_timeout).
+    /// [`Timing::answer_timeout`](crate::settings::Timing::answer_timeout).
     Later,
 }
 

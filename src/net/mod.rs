@@ -39,10 +39,11 @@ pub use self::write_buffer::WriteBuffer;
 use self::connection::{Connection, Flag};
 use self::listener::PolledListener;
 use self::reader::Reader;
-use crate::config::{Config, Limits, Timing, long_list};
 use crate::error::Error;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
+use crate::memory::long_list;
 use crate::protocol::CloseReason;
+use crate::settings::{Config, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
@@ -101,7 +102,7 @@ pub trait Handler {
 /// Whether another WebSocket is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capacity {
-    /// There are fewer than [`connections_max`](crate::config::Limits::connections_max).
+    /// There are fewer than [`connections_max`](crate::settings::NetLimits::connections_max).
     Available,
     /// There are as many, those counted that wait for a decision.
     Full,
@@ -159,7 +160,7 @@ enum Drain {
 
 /// See the [module](self). `R` is the [route](Handler::Route) of its handler.
 pub struct Net<R> {
-    limits: Limits,
+    limits: NetLimits,
     timing: Timing,
     registry: Registry,
     tokens: Range<usize>,
@@ -198,7 +199,7 @@ impl<R> Net<R> {
     /// # Errors
     /// [`Error::Tokens`] if the range is too small for the listeners and connections of `config`.
     pub fn new(config: &Config, registry: Registry, tokens: Range<usize>) -> Result<Self, Error> {
-        let limits = config.limits.clone();
+        let limits = config.net.clone();
         let needed = LISTENERS_MAX + limits.connections_max as usize + limits.connections_reserved as usize;
         if tokens.len() < needed {
             return Err(Error::Tokens { found: tokens.len(), needed });

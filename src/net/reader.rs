@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message};
 
-use crate::config::Limits;
 use crate::frame::FrameTracker;
 use crate::protocol::CloseReason;
+use crate::settings::NetLimits;
 
 use super::write_buffer::WriteBuffer;
 
@@ -69,7 +69,7 @@ impl Write for Adapter<'_, '_> {
 }
 
 impl Reader {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &NetLimits) -> Self {
         // With a write buffer of 0 every frame that tungstenite makes goes to the adapter at once, so that frames
         // encoded elsewhere can be put between them.
         let config = WebSocketConfig::default()
@@ -91,7 +91,7 @@ impl Reader {
     }
 
     /// The next message in `input`; answers that the protocol wants at once go to `answers`.
-    pub(super) fn next(&mut self, input: &mut &[u8], answers: &mut WriteBuffer, limits: &Limits) -> Found {
+    pub(super) fn next(&mut self, input: &mut &[u8], answers: &mut WriteBuffer, limits: &NetLimits) -> Found {
         if self.tracker.fragments() > limits.fragments_max {
             return Found::Misbehaved(CloseReason::TOO_BIG);
         }

@@ -55,8 +55,8 @@ pub enum Authentication {
     /// [`Server::admit`] decides, given the same ticket, which must be another one for every handshake.
     ///
     /// Until then the connection is parked and nothing is read from it. At most
-    /// [`admissions_pending_max`](crate::config::Limits::admissions_pending_max) may wait, each for
-    /// [`admission_timeout`](crate::config::Timing::admission_timeout); beyond them it is answered 503 or 504.
+    /// [`admissions_pending_max`](crate::settings::NetLimits::admissions_pending_max) may wait, each for
+    /// [`admission_timeout`](crate::settings::Timing::admission_timeout); beyond them it is answered 503 or 504.
     Later(AdmissionTicket),
 }
 

@@ -9,12 +9,12 @@ use super::metrics::TurnTimes;
 use super::shutdown::ShutdownState;
 use super::{HostLoop, Server};
 use crate::bus::{Bus, LocalBus};
-use crate::config::Config;
 use crate::error::Error;
 use crate::hub::{Hub, OpenPolicy, Policy};
 use crate::id::Unique;
 use crate::inbox::inbox;
 use crate::net::Net;
+use crate::settings::Config;
 
 /// The parts of a server before it is built; see [`Server::builder`].
 #[must_use = "a builder does nothing before it is built"]
@@ -59,7 +59,7 @@ impl ServerBuilder {
         let Self { config, host, authenticator, policy, bus } = self;
         config.check()?;
         let bus = bus.unwrap_or_else(|| Box::new(LocalBus::new(&config, host.seed)));
-        let (sender, inbox) = inbox(config.limits.inbox_messages_max, host.waker);
+        let (sender, inbox) = inbox(config.hub.inbox_messages_max, host.waker);
         let mut hub = Hub::new(&config, policy);
         if bus.status().shares_presence {
             hub.share_presence();

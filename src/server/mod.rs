@@ -34,13 +34,13 @@ pub use self::remote::Remote;
 use self::shutdown::ShutdownState;
 use crate::bus::Bus;
 use crate::bus::message::Ticket;
-use crate::config::Config;
 use crate::error::Error;
 use crate::hub::{HostPublication, Hub, HubStats, Notice};
 use crate::id::{ConnectionId, Unique};
 use crate::inbox::{Inbox, InboxSender};
 use crate::net::{ListenAddress, Listener, Net, NetStats};
 use crate::protocol::CloseReason;
+use crate::settings::Config;
 use crate::time::Now;
 
 /// What the host, the program that polls, lends to the server.
@@ -49,7 +49,7 @@ pub struct HostLoop {
     /// The registry of its poll: `poll.registry().try_clone()?`.
     pub registry: Registry,
     /// Tokens that the host does not use: 16 for listeners, and one for each of `connections_max` and
-    /// `connections_reserved` of [`Limits`](crate::config::Limits).
+    /// `connections_reserved` of [`Limits`](crate::settings::Limits).
     pub tokens: Range<usize>,
     /// The poll's waker; mio allows one for each poll, so the host's is shared. Its token stays the host's.
     pub waker: Arc<Waker>,

@@ -23,7 +23,7 @@ pub(super) enum Command {
 
 /// A handle that other threads may clone and use; see [`Server::remote`](super::Server::remote).
 ///
-/// Commands go through a bounded queue ([`Limits::inbox_messages_max`](crate::config::Limits::inbox_messages_max)) and are
+/// Commands go through a bounded queue ([`HubLimits::inbox_messages_max`](crate::settings::HubLimits::inbox_messages_max)) and are
 /// carried out in the server's next turn.
 #[derive(Clone)]
 pub struct Remote {

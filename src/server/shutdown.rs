@@ -57,7 +57,7 @@ impl Server {
             }
             ShutdownState::Closing { until } => {
                 // In batches, so that the rest of the host's loop goes on.
-                self.hub.close_some(now, self.config.limits.closes_per_turn as usize, &CloseReason::GOING_AWAY);
+                self.hub.close_some(now, self.config.hub.closes_per_turn as usize, &CloseReason::GOING_AWAY);
                 let stats = self.net.stats();
                 if (stats.sockets == 0 && !self.hub.has_work()) || now.uptime >= until {
                     log::info!("shut down; {} connections were cut", stats.sockets);

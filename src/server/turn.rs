@@ -28,7 +28,7 @@ impl Server {
         self.answer_requests(now);
         self.deliver_to_connections(now);
         let (net, clock) = (&mut self.net, &mut self.clock);
-        let sends_max = self.config.limits.sends_per_turn;
+        let sends_max = self.config.hub.sends_per_turn;
         self.hub.poll_sends(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot, frames));
         self.net.free();
         // The last step: no event would wake the loop to see that all connections have gone.
@@ -43,7 +43,7 @@ impl Server {
     fn take_commands(&mut self, now: Now) {
         self.inbox.begin_drain();
         // No more than the queue holds, so that a producer that never pauses does not hold up the loop.
-        for _ in 0..self.config.limits.inbox_messages_max {
+        for _ in 0..self.config.hub.inbox_messages_max {
             let Some(command) = self.inbox.pop() else { break };
             match command {
                 Command::Publish(publication) => {

@@ -21,7 +21,7 @@ fn unix_ms() -> u64 {
 fn a_node_whose_clock_is_wrong_takes_nobodys_history() {
     let redis = Redis::start();
     let mut config = Config::default();
-    config.timing.history_age = Duration::from_secs(600);
+    config.history.age_max = Duration::from_secs(600);
     let [mut right, mut slow, mut fast] = [(1, 0), (2, -3_600_000), (3, 3_600_000)].map(|(seed, ahead)| {
         let mut node = Node::start(&redis, &config, seed);
         node.unix_ms = unix_ms().saturating_add_signed(ahead);
@@ -48,7 +48,7 @@ fn keys_live_longer_than_history_whoever_uses_the_room_and_are_renewed_in_time()
     let keys = ["roomcast:{lobby}:meta", "roomcast:{lobby}:log"];
     let lives = || keys.map(|key| redis.ask::<i64>(&["PTTL", key]));
     let shorten = || keys.map(|key| redis.ask::<u32>(&["PEXPIRE", key, "60000"]));
-    let history = Config::default().timing.history_age.as_millis() as i64;
+    let history = Config::default().history.age_max.as_millis() as i64;
     publish();
     assert!(lives().iter().all(|life| *life > history + 120_000), "{:?}", lives());
     shorten();
@@ -71,7 +71,7 @@ fn keys_live_longer_than_history_whoever_uses_the_room_and_are_renewed_in_time()
 fn what_is_older_than_history_may_be_is_not_shown() {
     let redis = Redis::start();
     let mut config = Config::default();
-    config.timing.history_age = Duration::from_millis(500);
+    config.history.age_max = Duration::from_millis(500);
     let mut node = Node::start(&redis, &config, 1);
     let ticket = node.publish("m");
     node.outcome(ticket);
@@ -179,7 +179,7 @@ fn cut_subscription(redis: &Redis, node: &mut Node) {
 fn without_history_only_an_interruption_that_missed_something_ends_the_epoch() {
     let redis = Redis::start();
     let mut config = Config::default();
-    config.limits.history_messages_max = 0;
+    config.history.messages_max = 0;
     let mut node = Node::start(&redis, &config, 1);
     node.open();
     for seq in 1..=3 {

@@ -168,7 +168,7 @@ fn commands_are_live_without_history_and_readable_in_redis() {
     let server = Server::spawn(&["--redis", &redis.url(), "--history-messages", "0"]);
     wait_ready(&server);
     let mut config = config();
-    config.limits.history_messages_max = 0;
+    config.history.messages_max = 0;
     let mut judge = Judge::with(&redis.url(), config);
     for _ in 0..3 {
         let mut ann = join(&server, "ann", &["red"]);

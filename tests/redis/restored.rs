@@ -26,7 +26,7 @@ fn durable_redis() -> Redis {
 fn configs() -> [Config; 2] {
     [1000, 0].map(|messages| {
         let mut config = Config::default();
-        config.limits.history_messages_max = messages;
+        config.history.messages_max = messages;
         config
     })
 }
@@ -115,7 +115,7 @@ fn nobody_is_told_of_a_loss_by_a_redis_that_comes_back_with_everything() {
 fn a_room_whose_last_message_is_too_old_to_be_shown_is_confirmed_all_the_same() {
     let mut redis = durable_redis();
     let mut config = Config::default();
-    config.timing.history_age = Duration::from_millis(300);
+    config.history.age_max = Duration::from_millis(300);
     let mut node = Node::start(&redis, &config, 1);
     say(&mut node, &["one", "two", "three"]);
     node.open();

@@ -237,7 +237,7 @@ impl World {
     pub(crate) fn say(&mut self, seat: usize, text: &str) -> bool {
         let Some(id) = self.readable(seat) else { return false };
         let before = self.hub.stats();
-        assert!(text.len() <= self.settings.config.limits.message_bytes_max, "net refuses such texts");
+        assert!(text.len() <= self.settings.config.net.message_bytes_max, "net refuses such texts");
         self.hub.handle_text(self.now, id, text);
         let after = self.hub.stats();
         self.coverage.rate_limited += after.rate_limited - before.rate_limited;
@@ -247,7 +247,7 @@ impl World {
     /// The connection of a seat, unless it is not read because its own output is above half its bound.
     fn readable(&self, seat: usize) -> Option<ConnectionId> {
         let link = self.seats[seat].link.as_ref()?;
-        (link.own_bytes() <= self.settings.config.limits.output_bytes_max / 2).then_some(link.id)
+        (link.own_bytes() <= self.settings.config.net.output_bytes_max / 2).then_some(link.id)
     }
 
     pub(crate) fn next_text(&mut self) -> u64 {
@@ -265,7 +265,7 @@ impl World {
             8 => Some((self.truth.live(room).map(|at| at.epoch), self.chance.below(200))),
             _ => self.seen_elsewhere(room),
         };
-        let most = self.settings.config.limits.history_messages_max;
+        let most = self.settings.config.history.messages_max;
         let history = self.chance.pick(&[0, 0, 1, 5, most, most]).min(most);
         let mut text = format!(r#"{{"type":"join","room":"r{room}","id":"{id}","history":{history}"#);
         if let Some((epoch, seq)) = since {
@@ -298,7 +298,7 @@ impl World {
     fn words(&mut self) -> String {
         let number = self.next_text();
         let most = if self.chance.one_in(3) { self.settings.text_bytes } else { 40 };
-        let bytes = self.chance.below(most.min(self.settings.config.limits.message_bytes_max as u64 - 400));
+        let bytes = self.chance.below(most.min(self.settings.config.net.message_bytes_max as u64 - 400));
         format!("t{number} {}", "x".repeat(bytes as usize))
     }
 

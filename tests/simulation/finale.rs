@@ -106,7 +106,7 @@ impl World {
         let elsewhere = self.elsewhere.iter().filter(|(r, _)| *r == room).map(|(_, user)| user);
         owed.extend(elsewhere.clone().cloned());
         allowed.extend(elsewhere.cloned());
-        let listed_max = self.settings.config.limits.users_listed_max as usize;
+        let listed_max = self.settings.config.hub.users_listed_max as usize;
         let listed_again = listed_max * 3 / 4;
         let mut common = None;
         for seat in self.seats.iter().filter(here) {

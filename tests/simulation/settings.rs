@@ -57,21 +57,20 @@ impl Settings {
 
 fn draw_limits(chance: &mut Chance, config: &mut Config) {
     let kib = 1024;
-    let limits = &mut config.limits;
-    limits.log_bytes_max = 16 * kib;
-    limits.log_bytes_total_max = chance.pick(&[16 * kib, 16 * kib, 17 * kib, 20 * kib, 40 * kib, 1024 * kib]);
-    limits.output_bytes_max = 128 * kib;
-    limits.message_bytes_max = chance.pick(&[kib, 2 * kib, 4 * kib]);
-    limits.data_bytes_max = chance.pick(&[0, 64, kib]);
-    limits.users_listed_max = chance.pick(&[2, 3, 5, 200]);
-    limits.history_messages_max = chance.pick(&[0, 3, 50, 1000]);
-    limits.history_bytes_max = chance.pick(&[64 * kib, 16 * kib * kib]);
-    limits.rooms_per_connection_max = chance.pick(&[1, 2, 2, 6]);
-    limits.rooms_max = chance.pick(&[2, 1000, 1000]);
-    limits.publications_pending_max = chance.pick(&[4, 1000]);
-    limits.notices_max = 16;
-    limits.message_rate = chance.pick(&[0, 0, 0, 1]);
-    limits.message_burst = 2;
+    config.hub.log_bytes_max = 16 * kib;
+    config.hub.log_bytes_total_max = chance.pick(&[16 * kib, 16 * kib, 17 * kib, 20 * kib, 40 * kib, 1024 * kib]);
+    config.net.output_bytes_max = 128 * kib;
+    config.net.message_bytes_max = chance.pick(&[kib, 2 * kib, 4 * kib]);
+    config.hub.data_bytes_max = chance.pick(&[0, 64, kib]);
+    config.hub.users_listed_max = chance.pick(&[2, 3, 5, 200]);
+    config.history.messages_max = chance.pick(&[0, 3, 50, 1000]);
+    config.history.bytes_max = chance.pick(&[64 * kib, 16 * kib * kib]);
+    config.hub.rooms_per_connection_max = chance.pick(&[1, 2, 2, 6]);
+    config.hub.rooms_max = chance.pick(&[2, 1000, 1000]);
+    config.hub.publications_pending_max = chance.pick(&[4, 1000]);
+    config.hub.notices_max = 16;
+    config.hub.message_rate = chance.pick(&[0, 0, 0, 1]);
+    config.hub.message_burst = 2;
 }
 
 fn draw_timing(chance: &mut Chance, config: &mut Config) {
@@ -80,6 +79,6 @@ fn draw_timing(chance: &mut Chance, config: &mut Config) {
     config.timing.batch_delay = chance.pick(&[millis(0), millis(0), millis(5), millis(50), millis(1000)]);
     config.timing.presence_grace = chance.pick(&[seconds(0), seconds(2), seconds(5), seconds(40)]);
     config.timing.members_interval = chance.pick(&[seconds(0), seconds(1)]);
-    config.timing.history_age = chance.pick(&[seconds(0), seconds(10), seconds(3600)]);
-    config.timing.dedupe_window = chance.pick(&[seconds(20), seconds(120), seconds(24 * 3600)]);
+    config.history.age_max = chance.pick(&[seconds(0), seconds(10), seconds(3600)]);
+    config.history.dedupe_window = chance.pick(&[seconds(20), seconds(120), seconds(24 * 3600)]);
 }

@@ -92,7 +92,7 @@ impl World {
         let bus = match settings.bus {
             BusKind::Local => AnyBus::Local(LocalBus::new(&settings.config, seed)),
             BusKind::Fake | BusKind::Lossy => {
-                let most = settings.config.limits.history_messages_max;
+                let most = settings.config.history.messages_max;
                 AnyBus::Fake(FakeBus::new(seed, settings.delay_steps_max, most))
             }
         };
@@ -352,19 +352,22 @@ impl World {
 
     /// What holds after every step.
     pub(crate) fn check_bounds(&self) {
-        let limits = &self.settings.config.limits;
         let stats = self.hub.stats();
-        let most = limits.log_bytes_total_max + FRAME_BYTES_MAX;
+        let most = self.settings.config.hub.log_bytes_total_max + FRAME_BYTES_MAX;
         assert!(stats.log_bytes <= most, "{} bytes in logs exceed {most}", stats.log_bytes);
         // A room whose round is delayed is no work, but the hub must ask to be called again.
         // Commands wait for the answer to a question of their own; that wakes the loop.
         let is_asked = self.publications > 0 || self.tickets.values().any(is_moderation);
         let waits = !self.hub.is_flushed() && !self.hub.has_work() && !is_asked;
         assert!(!waits || self.hub.timeout(self.now).is_some(), "something is owed, and nothing would wake the loop");
-        assert!(self.publications <= limits.publications_pending_max, "{} publications pending", self.publications);
+        assert!(
+            self.publications <= self.settings.config.hub.publications_pending_max,
+            "{} publications pending",
+            self.publications
+        );
         for (at, seat) in self.seats.iter().enumerate() {
             let bytes = seat.link.as_ref().map_or(0, Link::own_bytes);
-            let most = limits.output_bytes_max;
+            let most = self.settings.config.net.output_bytes_max;
             assert!(bytes <= most, "{bytes} bytes of own output at seat {at} exceed {most}");
         }
         let links = self.seats.iter().filter(|seat| seat.link.is_some()).count();

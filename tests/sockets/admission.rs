@@ -171,7 +171,7 @@ fn a_ticket_is_good_for_one_decision_about_its_own_connection() {
 #[test]
 fn no_more_than_so_many_wait() {
     let mut config = config();
-    config.limits.admissions_pending_max = 2;
+    config.net.admissions_pending_max = 2;
     let mut setup = Setup::new(config);
     let _waiting = [setup.knock(b""), setup.knock(b"")];
     let mut third = setup.knock(b"");
@@ -189,7 +189,7 @@ fn no_more_than_so_many_wait() {
 #[test]
 fn a_waiting_handshake_counts_as_a_connection() {
     let mut config = config();
-    config.limits.connections_max = 1;
+    config.net.connections_max = 1;
     let mut setup = Setup::new(config);
     let mut first = setup.knock(b"");
     let mut second = Raw::connect(setup.address);
@@ -303,7 +303,7 @@ impl Authenticator for AnnAtOnce {
 #[test]
 fn decisions_at_once_do_not_wait_for_those_that_come_later() {
     let mut config = config();
-    config.limits.admissions_pending_max = 1;
+    config.net.admissions_pending_max = 1;
     let mut host = Host::build(config, |builder| builder.authenticator(AnnAtOnce));
     let address = host.listen();
     let mut bob = Raw::connect(address);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use roomcast::bus::Bus;
 use roomcast::bus::message::{BusEvent, BusRequest, Outcome, Page, Publication, Ticket};
-use roomcast::config::ApiKey;
+use roomcast::settings::ApiKey;
 use roomcast::{Config, Notice, Now};
 use serde_json::json;
 use socket2::SockRef;
@@ -150,7 +150,7 @@ fn a_waiting_server_sleeps() {
 
 #[test]
 fn no_more_are_under_way_than_publications_may_be() {
-    let (mut host, desk, address) = slow_host(|config| config.limits.publications_pending_max = 2);
+    let (mut host, desk, address) = slow_host(|config| config.hub.publications_pending_max = 2);
     let mut first = ask(&mut host, &desk, address, "1");
     let _second = ask(&mut host, &desk, address, "2");
     let busy = host.serve(|| publish(address, &json!({"room": "lobby", "text": "3"})));

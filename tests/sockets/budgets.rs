@@ -61,11 +61,11 @@ impl Rooms {
     /// A giant room, and small ones of two.
     fn new(small: u32) -> Self {
         let mut config = Config::default();
-        config.limits.message_rate = 0;
-        config.limits.users_listed_max = 1;
+        config.hub.message_rate = 0;
+        config.hub.users_listed_max = 1;
         config.timing.members_interval = Duration::from_secs(3600);
-        config.limits.sends_per_turn = 64;
-        config.limits.send_time_per_turn = Duration::from_micros(300);
+        config.hub.sends_per_turn = 64;
+        config.hub.send_time_per_turn = Duration::from_micros(300);
         let hub = Hub::new(&config, Box::new(OpenPolicy));
         let mut rooms = Self { hub, bus: LocalBus::new(&config, 1), uptime: Duration::from_secs(1) };
         for slot in 0..GIANT + 2 * small {

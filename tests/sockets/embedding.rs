@@ -51,9 +51,8 @@ fn a_flood_starves_nobody_and_every_turn_is_bounded() {
     // Four events a turn, and the host's is the last of all that may be ready.
     const TURNS_MAX: usize = (FLOODERS + 3).div_ceil(4) + 1;
     let mut config = config();
-    let limits = &mut config.limits;
-    (limits.message_rate, limits.accepts_per_turn, limits.reads_per_turn) = (0, 2, 3);
-    (limits.messages_per_read, limits.sends_per_turn) = (8, 5);
+    (config.hub.message_rate, config.net.accepts_per_turn, config.net.reads_per_turn) = (0, 2, 3);
+    (config.net.messages_per_read, config.hub.sends_per_turn) = (8, 5);
     let mut host = Host::new(config);
     let address = host.listen();
     let (mut own, mut sender) = UnixStream::pair().unwrap();
@@ -158,7 +157,7 @@ fn nobody_is_told_anything_who_does_not_ask() {
 #[test]
 fn what_the_host_publishes_is_answered_and_what_it_leaves_lying_is_counted() {
     let mut config = config();
-    config.limits.notices_max = 2;
+    config.hub.notices_max = 2;
     let mut host = Host::new(config);
     let mut publish = |text, id| host.server.publish(&publication(text, id)).unwrap();
     let tickets =
@@ -232,7 +231,7 @@ fn a_loop_that_sleeps_for_ever_is_woken_by_another_thread_to_end() {
 #[test]
 fn a_full_inbox_is_an_error_until_the_next_turn() {
     let mut config = config();
-    config.limits.inbox_messages_max = 2;
+    config.hub.inbox_messages_max = 2;
     let mut host = Host::new(config);
     let remote = host.server.remote();
     let publish = || remote.publish(publication("hello", None));
@@ -341,7 +340,7 @@ fn what_cannot_be_used_is_refused_with_numbers() {
     assert!(Server::builder(config(), host_loop(&poll, &waker, 10..59)).build().is_err());
     assert!(Server::builder(config(), host_loop(&poll, &waker, 10..60)).build().is_ok());
     let mut bad = config();
-    bad.limits.users_listed_max = 201;
+    bad.hub.users_listed_max = 201;
     let error = Server::builder(bad, host_loop(&poll, &waker, 10..100)).build().unwrap_err();
     assert_eq!(error.to_string(), "big-room is 201; 1 to 200 are allowed");
 }

@@ -322,7 +322,7 @@ fn send_garbage(mut raw: Raw) {
 #[test]
 fn garbage_without_end_hurts_nobody() {
     let mut config = host::config();
-    config.limits.message_rate = 0;
+    config.hub.message_rate = 0;
     config.timing.close_timeout = Duration::from_secs(1);
     let mut host = Host::new(config);
     let address = host.listen();

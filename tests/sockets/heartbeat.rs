@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use roomcast::config::Timing;
+use roomcast::settings::Timing;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ fn a_client_that_does_not_answer_is_closed_4001() {
 /// A server in this process whose closing connections have half a second to say goodbye.
 fn host_with_short_close_timeout(change: impl FnOnce(&mut Timing)) -> (Host, SocketAddr) {
     let mut config = host::config();
-    config.limits.message_rate = 0;
+    config.hub.message_rate = 0;
     config.timing.close_timeout = Duration::from_millis(500);
     config.timing.presence_grace = Duration::from_millis(200);
     change(&mut config.timing);

@@ -148,7 +148,7 @@ fn a_disconnected_user_is_closed_with_the_hosts_words() {
 #[test]
 fn commands_have_tickets_and_bounds_also_between_two_turns() {
     let mut config = config();
-    config.limits.publications_pending_max = 2;
+    config.hub.publications_pending_max = 2;
     let mut host = Host::new(config);
     // Before the first turn, too.
     let tickets = [
@@ -170,7 +170,7 @@ fn commands_have_tickets_and_bounds_also_between_two_turns() {
 #[test]
 fn it_needs_no_history() {
     let mut config = config();
-    config.limits.history_messages_max = 0;
+    config.history.messages_max = 0;
     let mut host = Host::new(config);
     serve(&mut host, |address, remote| {
         let mut ann = join(address, "ann", &["red"]);

@@ -89,7 +89,7 @@ fn an_hour_in_which_the_host_did_not_run_is_held_against_nobody() {
 #[test]
 fn a_pong_that_waits_to_be_read_is_an_answer() {
     let mut config = config();
-    config.limits.reads_per_turn = 1;
+    config.net.reads_per_turn = 1;
     let (mut host, mut raws) = pinged(config, 3);
     // In the tick before the last one; the next turn comes late, but not so late that it counts as a pause.
     live(&mut host, Duration::from_millis(9_250));

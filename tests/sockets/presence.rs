@@ -59,7 +59,7 @@ fn a_reload_is_no_absence_and_an_absence_is_told_after_the_grace() {
 #[test]
 fn big_rooms_count_and_small_ones_name() {
     let mut config = host::config();
-    config.limits.users_listed_max = 4;
+    config.hub.users_listed_max = 4;
     config.timing.presence_grace = Duration::ZERO;
     config.timing.members_interval = Duration::ZERO;
     let mut host = Host::new(config);

@@ -3,6 +3,7 @@
 use std::{
     net::TcpListener,
     os::unix::net::UnixStream,
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
@@ -85,6 +86,33 @@ fn help_teaches_every_flag() {
     }
 }
 
+/// UPDATE_DOCS=1 writes the page.
+#[test]
+fn the_reference_page_has_the_tables_of_the_program() {
+    let output = run_to_end(&["--help-markdown"], &[]);
+    let tables = String::from_utf8(output.stdout).expect("the tables are UTF-8");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let page = std::fs::read_to_string(&path).expect("the page");
+    let (before, rest) = page.split_once("<!-- begin -->\n").expect("the place where the tables begin");
+    let (_, after) = rest.split_once("<!-- end -->").expect("the place where the tables end");
+    let fresh = format!("{before}<!-- begin -->\n\n{tables}\n<!-- end -->{after}");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &fresh).expect("write the page");
+    } else {
+        assert!(page == fresh, "docs/configuration.md is stale: UPDATE_DOCS=1 cargo test reference_page");
+    }
+}
+
+#[test]
+fn a_misspelt_variable_is_named_in_the_log() {
+    let mut command = roomcast();
+    command.env("ROOMCAST_PING_INTERVALL", "5s").args(["--listen", "127.0.0.1:0"]);
+    let server = Server::spawn_command(command, 1);
+    server.wait_for_log("ROOMCAST_PING_INTERVALL is no setting");
+    let server = Server::spawn(&[]);
+    assert!(server.log_lines("is no setting").is_empty());
+}
+
 #[test]
 fn the_version_is_told() {
     let output = run_to_end(&["--version"], &[]);
@@ -117,7 +145,7 @@ fn a_redis_url_that_cannot_be_used_is_refused_without_showing_it() {
     }
     check_refused(&["--redis", "redis://localhost", "--redis-hold", "1ms"], &[], &["1ms", "100ms"]);
     let hasty = ["--redis", "redis://localhost", "--api-key", "0123456789abcdef", "--answer-timeout", "10s"];
-    check_refused(&hasty, &[], &["answer timeout is 10s", "more than redis hold, 10s"]);
+    check_refused(&hasty, &[], &["answer-timeout is 10s", "with redis-hold 10s more than that"]);
     check_refused(&["--redis", "redis://localhost", "--redis-prefix", "a{b"], &[], &["'{'"]);
     check_refused(&["--redis", "rediss://localhost", "--redis-ca", "/nowhere"], &[], &["/nowhere"]);
 }

@@ -37,11 +37,11 @@ fn id(slot: u32) -> ConnectionId {
 fn delayed(millis: u64) -> Config {
     let mut config = Config::default();
     config.timing.batch_delay = Duration::from_millis(millis);
-    config.limits.message_rate = 0;
+    config.hub.message_rate = 0;
     // Sends take a thousand times as long as real ones, so that all times are whole; only their number ends a turn.
-    config.limits.send_time_per_turn = Duration::from_secs(1);
+    config.hub.send_time_per_turn = Duration::from_secs(1);
     // No presence when somebody joins or leaves: it would be sent, too.
-    config.limits.users_listed_max = 1;
+    config.hub.users_listed_max = 1;
     config.timing.members_interval = Duration::from_secs(3600);
     config.timing.presence_grace = Duration::ZERO;
     config
@@ -50,9 +50,9 @@ fn delayed(millis: u64) -> Config {
 /// The same with logs that are soon full.
 fn with_small_log(millis: u64) -> Config {
     let mut config = delayed(millis);
-    config.limits.log_bytes_max = 16 * 1024;
-    config.limits.message_bytes_max = 4 * 1024;
-    config.limits.data_bytes_max = 1024;
+    config.hub.log_bytes_max = 16 * 1024;
+    config.net.message_bytes_max = 4 * 1024;
+    config.hub.data_bytes_max = 1024;
     config
 }
 
@@ -304,9 +304,9 @@ fn the_delay_ends_before_a_full_log_would_refuse_anything() {
 #[test]
 fn all_delays_end_before_the_logs_together_refuse_anything() {
     let mut config = delayed(1000);
-    config.limits.log_bytes_max = 64 * 1024;
-    config.limits.log_bytes_total_max = 64 * 1024;
-    config.limits.message_bytes_max = 4 * 1024;
+    config.hub.log_bytes_max = 64 * 1024;
+    config.hub.log_bytes_total_max = 64 * 1024;
+    config.net.message_bytes_max = 4 * 1024;
     let mut hall = Hall::new(&config, 20);
     for slot in 20..24 {
         hall.join(slot, &format!("r{slot}"));
@@ -359,9 +359,9 @@ fn what_a_blocked_member_holds_of_the_log_does_not_end_the_delay() {
 #[test]
 fn no_room_is_delayed_while_all_logs_together_are_half_full() {
     let mut config = delayed(1000);
-    config.limits.log_bytes_max = 64 * 1024;
-    config.limits.log_bytes_total_max = 64 * 1024;
-    config.limits.message_bytes_max = 4 * 1024;
+    config.hub.log_bytes_max = 64 * 1024;
+    config.hub.log_bytes_total_max = 64 * 1024;
+    config.net.message_bytes_max = 4 * 1024;
     let mut hall = Hall::new(&config, 20);
     hall.join(30, "b");
     hall.be_quiet();

@@ -120,15 +120,15 @@ pub fn host_loop(poll: &Poll, waker: &Arc<Waker>, tokens: Range<usize>) -> HostL
 
 pub fn config() -> Config {
     let mut config = Config::default();
-    config.limits.connections_max = 30;
-    config.limits.connections_reserved = 4;
+    config.net.connections_max = 30;
+    config.net.connections_reserved = 4;
     config.notices = true;
     config
 }
 
 /// As many tokens as `config` needs, and not one more.
 pub fn tokens(config: &Config) -> Range<usize> {
-    let connections = config.limits.connections_max + config.limits.connections_reserved;
+    let connections = config.net.connections_max + config.net.connections_reserved;
     TOKENS_START..TOKENS_START + LISTENERS_MAX + connections as usize
 }
 

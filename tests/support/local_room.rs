@@ -15,9 +15,9 @@ impl LocalRoom {
     /// A room that `members` connections have joined, each of a user of its own, with nothing left to send.
     pub fn new(members: u32) -> Self {
         let mut config = Config::default();
-        config.limits.message_rate = 0;
+        config.hub.message_rate = 0;
         // A full history, so that it does not grow while it is measured.
-        config.limits.history_messages_max = 10;
+        config.history.messages_max = 10;
         let mut room = Self { hub: Hub::new(&config, Box::new(OpenPolicy)), bus: LocalBus::new(&config, 1) };
         for slot in 0..members {
             let id = ConnectionId::new(slot, 1);

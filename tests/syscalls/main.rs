@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use support::{Raw, Stream, close_frame, upgrade_request};
 use trace::{Call, Traced, labels, mark, plain_frame};
 
-/// Sends of room logs in a turn, from `Limits::sends_per_turn`.
+/// Sends of room logs in a turn, from `HubLimits::sends_per_turn`.
 const SENDS_PER_TURN: usize = 64;
 
 const TCP: &str = "127.0.0.1:0";

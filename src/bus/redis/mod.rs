@@ -48,7 +48,7 @@ use mio::Waker;
 use self::commands::call::{ScriptCall, Unconfirmed};
 pub use self::commands::publish_script::PublishScript;
 use self::commands::request::Request;
-pub use self::config::RedisConfig;
+pub use self::config::{RedisConfig, RedisTiming};
 use self::ordering::history::OrderingStep;
 use self::presence::Presence;
 use self::presence::nodes::{NodeId, Nodes};
@@ -60,9 +60,9 @@ use self::threads::Threads;
 use self::url::RedisUrl;
 use super::{Bus, BusStatus, Metric};
 use crate::bus::message::{BusEvent, BusRequest, Outcome};
-use crate::config::Config;
 use crate::error::Error;
 use crate::id::{Epoch, RoomName, Unique};
+use crate::settings::Config;
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
@@ -142,7 +142,7 @@ enum Deadline {
 /// When the bus is dropped it tells the other nodes that this one has left. It waits 200 ms for
 /// that at most, and not at all without a connection.
 ///
-/// **Bounds:** [`Limits::publications_pending_max`](crate::config::Limits) publications and as
+/// **Bounds:** [`HubLimits::publications_pending_max`](crate::settings::Limits) publications and as
 /// many reads under way (beyond it they are refused); 1024 queries, and as many requests for
 /// presence, with at most 1024 users each unless a whole set is sent (beyond it rooms wait for
 /// their turn); 16 batches of at most 256 KiB from the subscriber, and 4 MiB behind them (beyond
@@ -192,10 +192,10 @@ impl RedisBus {
         let node = Unique::new(seed ^ 2).epoch().as_str().to_owned();
         log::info!("redis at {url}: this is node {node}, prefix {}", redis.prefix);
         let counters = Arc::new(Counters::default());
-        let nodes = Nodes::new(NodeId::new(&node), redis.lease, config.timing.presence_grace);
+        let nodes = Nodes::new(NodeId::new(&node), redis.timing.lease, config.timing.presence_grace);
         Ok(Self {
-            hold: redis.hold,
-            pending_max: 2 * config.limits.publications_pending_max,
+            hold: redis.timing.hold,
+            pending_max: 2 * config.hub.publications_pending_max,
             rooms: HashMap::new(),
             openings: 0,
             pending: HashMap::new(),

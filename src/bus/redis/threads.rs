@@ -28,8 +28,8 @@ use super::subscribe::event::SubscriberEvent;
 use super::subscribe::subscriptions::SubscriptionChange;
 use super::subscribe::thread::SubscriberThread;
 use super::url::RedisUrl;
-use crate::config::Config;
 use crate::inbox::{Inbox, inbox};
+use crate::settings::Config;
 
 const WAKE: Token = Token(0);
 
@@ -74,7 +74,7 @@ impl Threads {
         let (responses, replies_inbox) = inbox(BATCHES_MAX, Arc::clone(&waker));
         let factory = LinkFactory::new(Arc::clone(&url.login), "publishing", (&poll, &command_waker), random.fork())?;
         let pool = ConnectionPool::new(url.topology.clone(), factory)?;
-        let desk = PipelineContext::new(packer, redis.hold, BatchSender::new(responses), Arc::clone(counters));
+        let desk = PipelineContext::new(packer, redis.timing.hold, BatchSender::new(responses), Arc::clone(counters));
         let command_thread = CommandThread::new(poll, pool, orders_inbox, desk);
 
         let poll = Poll::new()?;

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::bus::message::{BusEvent, Page};
-use crate::config::Config;
 use crate::hub::{Notice, OpenPolicy, Output};
 use crate::id::Epoch;
 use crate::protocol::CloseReason;
+use crate::settings::Config;
 
 struct Node {
     hub: Hub,
@@ -366,7 +366,7 @@ fn reasons_have_bounds_and_a_server_that_ends_takes_no_commands() {
 
 #[test]
 fn commands_under_way_are_counted_with_publications() {
-    let mut node = Node::with(|config| config.limits.publications_pending_max = 2);
+    let mut node = Node::with(|config| config.hub.publications_pending_max = 2);
     for _ in 0..2 {
         node.hub.moderate_for_host(node.now, &kick("a", "ann")).unwrap();
     }
@@ -378,7 +378,7 @@ fn commands_under_way_are_counted_with_publications() {
 
 #[test]
 fn a_turn_does_no_more_than_its_budget() {
-    let mut node = Node::with(|config| config.limits.closes_per_turn = 3);
+    let mut node = Node::with(|config| config.hub.closes_per_turn = 3);
     node.turn();
     for slot in 0..10 {
         node.connect(slot, "ann", &["a"]);

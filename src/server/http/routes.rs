@@ -6,11 +6,11 @@ use super::api::{self, Api, Command};
 use super::origin::Origins;
 use super::page::{self, Page};
 use super::{health, websocket};
-use crate::config::Config;
 use crate::error::Error;
 use crate::net::{Capacity, HeadDecision, Response, method_not_allowed};
 use crate::server::authenticator::{Authentication, Authenticator, Identity};
 use crate::server::metrics::MetricsSnapshot;
+use crate::settings::Config;
 use crate::time::Now;
 
 /// What is decided about the head of a request here.

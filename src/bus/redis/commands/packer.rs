@@ -13,7 +13,7 @@ use super::script::{ChannelKind, Script};
 use crate::bus::message::ReadFrom;
 use crate::bus::redis::cluster::slot_map::slot_of_key;
 use crate::bus::redis::ordering::history::HistoryQuery;
-use crate::config::Config;
+use crate::settings::Config;
 
 /// How much longer the keys of a room live than history and ids. A room in use is touched every
 /// 30 s, so it never expires.
@@ -44,7 +44,7 @@ pub(crate) struct Packer {
 
 impl Packer {
     pub(crate) fn new(config: &Config, names: KeyNames, channels: ChannelKind, node: String) -> Self {
-        let id_life = config.timing.history_age.max(config.timing.dedupe_window);
+        let id_life = config.history.age_max.max(config.history.dedupe_window);
         Self {
             names,
             channels,
@@ -54,8 +54,8 @@ impl Packer {
             // Redis refuses an expiry of 0.
             id_life: id_life.as_millis().max(1) as u64,
             // A history of age 0 is no history, whatever its number of messages.
-            messages_max: if config.timing.history_age.is_zero() { 0 } else { config.limits.history_messages_max },
-            history_age_millis: config.timing.history_age.as_millis() as u64,
+            messages_max: if config.history.age_max.is_zero() { 0 } else { config.history.messages_max },
+            history_age_millis: config.history.age_max.as_millis() as u64,
             attempts: 0,
             command: Cmd::new(),
             text: String::new(),

@@ -7,7 +7,7 @@ use super::script::{ChannelKind, Script};
 use crate::bus::message::Publication;
 use crate::bus::redis::connection::resp;
 use crate::bus::redis::connection::run_id::RunId;
-use crate::config::Config;
+use crate::settings::Config;
 
 /// The script by which a [`RedisBus`](crate::bus::RedisBus) publishes, with its arguments. It is
 /// encoded by the code of the bus, so that a measurement cannot be of something else.

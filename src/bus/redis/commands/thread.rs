@@ -168,9 +168,9 @@ mod tests {
     use crate::bus::redis::commands::script::ChannelKind;
     use crate::bus::redis::connection::endpoint::{Endpoint, ResolvedAddress};
     use crate::bus::redis::stats::Counters;
-    use crate::config::Config;
     use crate::id::RoomName;
     use crate::inbox::inbox;
+    use crate::settings::Config;
 
     /// An endpoint that is not found before the test is over.
     struct Nowhere(Barrier);

@@ -13,11 +13,11 @@ use sha2::{Digest, Sha256};
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
 use super::routes::Decision;
 use crate::bus::message::{Outcome, Ticket};
-use crate::config::{API_KEY_BYTES_MIN, Config};
 use crate::hub::{Hub, Refused};
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::net::{BodyDecision, BodyRules, HeadDecision, Response};
 use crate::protocol::ErrorCode;
+use crate::settings::{API_KEY_BYTES_MIN, Config};
 use crate::time::Now;
 
 /// What the paths of the API begin with.
@@ -103,7 +103,7 @@ impl Api {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             keys: config.api_keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect(),
-            body_bytes_max: config.limits.message_bytes_max * ESCAPED_FACTOR,
+            body_bytes_max: config.net.message_bytes_max * ESCAPED_FACTOR,
             pending: HashMap::new(),
             stats: ApiStats::default(),
         }

@@ -1,0 +1,55 @@
+//! The tables of docs/configuration.md, made of the flags and of the declarations.
+
+use clap::Arg;
+use roomcast::Config;
+use roomcast::settings::Setting;
+
+use super::numbers;
+
+/// All tables, in Markdown.
+pub(super) fn markdown() -> String {
+    let settings = Config::settings();
+    let mut out = String::from("| flag | default | |\n|---|---|---|\n");
+    for arg in super::TextFlags::args() {
+        let default =
+            arg.get_default_values().first().map_or("none".to_owned(), |text| format!("`{}`", text.display()));
+        out += &format!("| `--{}` | {default} | {} |\n", name(&arg), help(&arg));
+    }
+    tables(&mut out, &settings);
+    #[cfg(feature = "redis")]
+    tables(&mut out, &roomcast::bus::RedisConfig::settings());
+    out += "\n### Fields of the library\n\n\
+            A host that embeds the server can set these as well; they have no flag.\n\n\
+            | field | default | allowed | |\n|---|---|---|---|\n";
+    for setting in settings.iter().filter(|setting| setting.flag.is_none()) {
+        out += &row(&format!("{}.{}", setting.group, setting.field), setting);
+    }
+    out
+}
+
+/// A table for each heading.
+fn tables<C>(out: &mut String, settings: &[Setting<C>]) {
+    let mut heading = "";
+    for setting in settings {
+        let Some(flag) = setting.flag else { continue };
+        if setting.heading != heading {
+            heading = setting.heading;
+            *out += &format!("\n### {heading}\n\n| flag | default | allowed | |\n|---|---|---|---|\n");
+        }
+        *out += &row(&format!("--{flag}"), setting);
+    }
+}
+
+fn row<C>(name: &str, setting: &Setting<C>) -> String {
+    format!("| `{name}` | {} | {} | {} |\n", numbers::default_text(setting), setting.allowed(), setting.doc)
+}
+
+fn name(arg: &Arg) -> &str {
+    arg.get_long().unwrap_or_default()
+}
+
+/// The help of a flag, safe in a cell of a table.
+fn help(arg: &Arg) -> String {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    format!("{}.", help.trim_end_matches('.').replace('|', "\\|"))
+}

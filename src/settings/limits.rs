@@ -1,0 +1,100 @@
+//! How much of everything there may be, one declaration a setting. Each says what happens at the bound.
+
+use std::time::Duration;
+
+use super::Config;
+use super::declare::settings;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
+const MICROSECOND: Duration = Duration::from_micros(1);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+settings! {
+    /// Bounds of sockets, of requests, and of bytes on their way in and out.
+    struct NetLimits in Config.net, "Connections" {
+        /// Most WebSocket connections; beyond them `/ws` answers 503.
+        connections_max: u32 = Count(10_000), 1 => 100_000_000, "max-connections";
+        /// Sockets above `connections_max`, so that health checks and 503 still get an answer; beyond them accepting
+        /// pauses.
+        connections_reserved: u32 = Count(64), 1 => 65_536, library;
+        /// Largest inbound message, all fragments together; beyond it the connection ends (1009).
+        message_bytes_max: usize = Bytes(16 * KIB), 128 => 64 * MIB, "message-bytes";
+        /// Most fragments of an inbound message; beyond them the connection ends (1009).
+        fragments_max: u32 = Count(16 * 1024), 1 => u32::MAX, library;
+        /// Largest HTTP head; beyond it 431.
+        head_bytes_max: usize = Bytes(8 * KIB), 512 => 64 * KIB, "head-bytes";
+        /// Most bytes that wait for one connection alone: replies, pongs, pages of history. Above half of it the connection
+        /// is not read; a connection that exceeds it all the same ends (4002).
+        output_bytes_max: usize = Bytes(256 * KIB), 128 * KIB => GIB, "output-bytes";
+        /// Handshakes that wait for the decision of an `Authenticator`; beyond them `/ws` answers 503. The bytes that came
+        /// behind a handshake in one read are kept with it.
+        admissions_pending_max: u32 = Count(1024), 1 => 1 << 20, library;
+        /// Connections accepted in a turn; the rest wait in the backlog for the next turn.
+        accepts_per_turn: u32 = Count(64), 1 => 1 << 20, library;
+        /// Reads of sockets in a turn; the rest wait for the next turn.
+        reads_per_turn: u32 = Count(64), 1 => 1 << 20, library;
+        /// Messages taken from one connection before the others are read.
+        messages_per_read: u32 = Count(64), 1 => 1 << 20, library;
+    }
+}
+
+settings! {
+    /// Bounds of messages, rooms and their logs, and of the queues to the bus and the host.
+    struct HubLimits in Config.hub, "Messages and rooms" {
+        /// Messages a second that a connection may send in the long run; beyond them `rate_limited`. 0 turns the limit off.
+        message_rate: u32 = Count(50), 0 => 1_000_000, "message-rate";
+        /// Messages that a connection may send at once after a pause; ten times as many refused ones end it (4501).
+        message_burst: u32 = Count(100), 1 => 1_000_000, "message-burst";
+        /// Largest `data` of a chat message; beyond it `too_large`. At most `message-bytes`.
+        data_bytes_max: usize = Bytes(4 * KIB), 0 => 64 * MIB, "data-bytes";
+        /// Most rooms at once; beyond them the join of a new one is answered `server_busy`.
+        rooms_max: u32 = Count(1_000_000), 1 => 1 << 31, "max-rooms";
+        /// Most rooms of a connection; beyond them `too_many_rooms`.
+        rooms_per_connection_max: u32 = Count(64), 1 => 65_536, "rooms-per-connection";
+        /// Users of a room up to which it announces each user who comes and goes; above it the room counts them. It lists
+        /// users again below three quarters.
+        users_listed_max: u32 = Count(200), 1 => 200, "big-room";
+        /// Largest log of a room. At the bound, members that lag fall back to history; if that does not help, publications
+        /// are answered `room_busy`.
+        // Offsets into a log are compared modulo 2^32; a gibibyte keeps far away from the wrap.
+        log_bytes_max: usize = Bytes(MIB), 16 * KIB => GIB, "log-bytes";
+        /// Largest size of all rooms' logs together, with the same effect at the bound. At least `log-bytes`.
+        log_bytes_total_max: usize = Bytes(256 * MIB), 16 * KIB => usize::MAX, "log-bytes-total";
+        /// Publications that wait for the bus, and as many reads of history; beyond them publications and joins are
+        /// answered `server_busy`.
+        publications_pending_max: usize = Count(16 * 1024), 1 => 1 << 30, library;
+        /// Commands that wait in the inbox of a `Remote`; beyond them the sender gets an error.
+        inbox_messages_max: usize = Count(4096), 1 => 1 << 30, library;
+        /// Notices that wait for the host; beyond them the newest are dropped and counted (`Notice::Missed`).
+        notices_max: usize = Count(1024), 1 => 1 << 30, library;
+        /// Sends of room logs in a turn; the rest wait for the next turn. One room gets at most 64 in a row.
+        // At least 4: connections that take bytes again, rooms in the middle of a round, and the others share it by halves.
+        sends_per_turn: u32 = Count(64), 4 => 1 << 20, library;
+        /// How long sends of room logs may take in a turn; the rest wait for the next turn. The clock is read after every 8
+        /// sends; the first 8 are always made.
+        send_time_per_turn: Duration = Time(300 * MICROSECOND), 50 * MICROSECOND => SECOND, library;
+        /// Connections told to go away in a turn of a shutdown.
+        closes_per_turn: u32 = Count(256), 1 => 1 << 20, library;
+    }
+}
+
+settings! {
+    /// How much is kept of what was said, and for how long.
+    struct HistoryLimits in Config.history, "History" {
+        /// Messages of history that a room keeps; the oldest go first. 0 keeps none.
+        messages_max: u32 = Count(1000), 0 => 10_000_000, "history-messages";
+        /// Age at which a message leaves the history.
+        age_max: Duration = Time(60 * MINUTE), Duration::ZERO => 31 * DAY, "history-age";
+        /// Largest history of all rooms together, in the memory of one node; the oldest messages go first.
+        bytes_max: usize = Bytes(256 * MIB), 0 => usize::MAX, "history-bytes";
+        /// Least time for which the id of a message is remembered, so that sending it again doubles nothing.
+        dedupe_window: Duration = Time(2 * MINUTE), Duration::ZERO => DAY, "dedupe-window";
+        /// Message ids remembered for all rooms together, in the memory of one node; beyond them a publication with an id is
+        /// answered `server_busy`.
+        dedupe_ids_max: usize = Count(1_000_000), 0 => usize::MAX, library;
+    }
+}

@@ -1,0 +1,165 @@
+//! The settings of a server: each declared once, with one check of the bounds and of how they relate to each other.
+
+mod api_key;
+pub(crate) mod declare;
+mod limits;
+mod timing;
+
+pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
+#[doc(hidden)]
+pub use declare::{Setting, Unit};
+use declare::{check_all, refused};
+pub use limits::{HistoryLimits, HubLimits, NetLimits};
+pub use timing::Timing;
+
+use crate::error::Error;
+
+/// The settings of a server. Start from [`Config::default`] and change what you need.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// Origins that may connect besides the server's own host: `https://chat.example`, `https://*.example`, or `*`.
+    pub allow_origins: Vec<String>,
+    /// A back-end that has one of these keys may use the HTTP API; without keys there is no such API. Several, so that keys
+    /// can be changed one by one.
+    pub api_keys: Vec<ApiKey>,
+    /// Bounds of sockets, of requests, and of bytes on their way in and out.
+    pub net: NetLimits,
+    /// Bounds of messages, rooms and their logs, and of the queues to the bus and the host.
+    pub hub: HubLimits,
+    /// How much is kept of what was said, and for how long.
+    pub history: HistoryLimits,
+    /// How long everything may take.
+    pub timing: Timing,
+    /// Whether the host wants [`crate::Notice`]s.
+    pub notices: bool,
+    /// Whether the processor time of turns is measured, and `/metrics` answers with it and with all counts. Everybody who
+    /// reaches the port can read them.
+    pub metrics: bool,
+}
+
+/// The most that room, user, display name, time and number add to a message.
+const STAMP_BYTES_MAX: usize = 2048;
+
+impl NetLimits {
+    /// Bytes of one page of history: a quarter of a connection's own output, so that a page and the replies that
+    /// were queued before it stay below its half.
+    pub(crate) fn page_bytes_max(&self) -> usize {
+        self.output_bytes_max / 4
+    }
+}
+
+impl HubLimits {
+    /// Users at which a big room lists its users again.
+    pub(crate) fn users_listed_again(&self) -> usize {
+        self.users_listed_max as usize * 3 / 4
+    }
+}
+
+impl Config {
+    /// The declarations of all settings with a number for a value.
+    #[doc(hidden)]
+    pub fn settings() -> Vec<Setting<Self>> {
+        [NetLimits::settings(), HubLimits::settings(), HistoryLimits::settings(), Timing::settings()].concat()
+    }
+
+    /// Checks every bound, and how the bounds relate to each other.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first value that does not fit, what it is and what is allowed.
+    pub fn check(&self) -> Result<(), Error> {
+        for (index, key) in self.api_keys.iter().enumerate() {
+            key.check(index + 1)?;
+        }
+        check_all(&Self::settings(), self)?;
+        self.check_relations()
+    }
+
+    fn check_relations(&self) -> Result<(), Error> {
+        let Self { net, hub, .. } = self;
+        if hub.data_bytes_max > net.message_bytes_max {
+            let (found, max) = (bytes(hub.data_bytes_max), bytes(net.message_bytes_max));
+            return Err(refused("data-bytes", &found, &format!("with message-bytes {max} at most {max} is allowed")));
+        }
+        if hub.log_bytes_total_max < hub.log_bytes_max {
+            let (found, min) = (bytes(hub.log_bytes_total_max), bytes(hub.log_bytes_max));
+            let allowed = format!("with log-bytes {min} at least {min} is allowed");
+            return Err(refused("log-bytes-total", &found, &allowed));
+        }
+        // A message grows by the stamp of the server, never by escaping: characters that must be escaped in an answer had
+        // to be escaped on the way in. A message that fits inbound must fit into a page of history and into a log, or it
+        // could never be delivered.
+        let delivered_max = net.page_bytes_max().min(hub.log_bytes_max / 2);
+        if net.message_bytes_max + STAMP_BYTES_MAX > delivered_max {
+            let allowed = format!(
+                "with output-bytes {} and log-bytes {} at most {} is allowed",
+                bytes(net.output_bytes_max),
+                bytes(hub.log_bytes_max),
+                bytes(delivered_max - STAMP_BYTES_MAX)
+            );
+            return Err(refused("message-bytes", &bytes(net.message_bytes_max), &allowed));
+        }
+        Ok(())
+    }
+}
+
+fn bytes(amount: usize) -> String {
+    Unit::Bytes.write(amount as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_defaults_go_together() {
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn a_batch_delay_is_a_second_at_most() {
+        let check = |millis| {
+            let mut config = Config::default();
+            config.timing.batch_delay = Duration::from_millis(millis);
+            config.check().map_err(|error| error.to_string())
+        };
+        assert_eq!([0, 20, 1000].map(check), [Ok(()), Ok(()), Ok(())]);
+        assert!(check(1001).is_err_and(|error| error.contains("batch-delay is 1001ms; 0s to 1s are allowed")));
+    }
+
+    #[test]
+    fn a_key_is_long_enough_for_nobody_to_guess_and_is_never_shown() {
+        let check = |key: &str| {
+            let config =
+                Config { api_keys: vec![ApiKey::new("0123456789abcdef"), ApiKey::new(key)], ..Config::default() };
+            assert!(!format!("{config:?}").contains("0123456789abcdef"));
+            config.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(check("-._~+/=x%:?!{}abc"), Ok(()));
+        for (bad, needle) in [
+            ("", "api-key 2 has 0 bytes; at least 16 are needed"),
+            ("fifteen-bytes-x", "api-key 2 has 15 bytes"),
+            ("with a space in it", "other characters"),
+            ("with,a,comma,in,it", "other characters"),
+            ("mit-einem-Ümlaut-drin", "other characters"),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(error.contains(needle) && (bad.is_empty() || !error.contains(bad)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_message_must_fit_into_a_page() {
+        let mut config = Config::default();
+        config.net.message_bytes_max = 64 * 1024;
+        let error = config.check().unwrap_err().to_string();
+        assert!(
+            error.contains(
+                "message-bytes is 64KiB; with output-bytes 256KiB and log-bytes 1MiB at most 62KiB is allowed"
+            ),
+            "{error}"
+        );
+    }
+}
