@@ -6,7 +6,7 @@
 
 use thin_vec::ThinVec;
 
-use crate::id::{ConnectionId, Slot};
+use crate::id::{ConnectionId, Epoch, Slot};
 use crate::room_log::Offset;
 
 use super::connection::Connections;
@@ -54,9 +54,29 @@ impl LiveMember {
 
 /// A member that asked to leave while the log held something for it.
 #[derive(Debug)]
-struct Leaving {
-    slot: Slot,
-    id: Option<Box<str>>,
+pub(super) struct Leaving {
+    pub(super) slot: Slot,
+    pub(super) id: Option<Box<str>>,
+    pub(super) then: AfterLeave,
+}
+
+/// The request that a member sent behind a `leave` that is not answered yet.
+#[derive(Debug)]
+pub(super) enum AfterLeave {
+    Nothing,
+    /// To join again, which begins after `left`.
+    Join(Rejoin),
+    /// To join and to leave again. The second `leave`, with this id, is answered right after the first.
+    Leave(Option<Box<str>>),
+}
+
+/// A `join` that waits for a `leave`.
+#[derive(Debug)]
+pub(super) struct Rejoin {
+    pub(super) id: Option<Box<str>>,
+    /// The position to resume after.
+    pub(super) since: Option<(Epoch, u64)>,
+    pub(super) history: u32,
 }
 
 /// A member that was taken out of its room.
@@ -266,31 +286,42 @@ impl Members {
 
     /// A member asks to leave, and does so once it has read the log.
     pub(super) fn start_leaving(&mut self, slot: Slot, id: Option<&str>) {
-        self.leaving.push(Leaving { slot, id: id.map(Into::into) });
+        self.leaving.push(Leaving { slot, id: id.map(Into::into), then: AfterLeave::Nothing });
     }
 
     pub(super) fn is_leaving(&self, slot: Slot) -> bool {
         self.leaving.iter().any(|leaving| leaving.slot == slot)
     }
 
-    /// The id of a member's request to leave.
-    pub(super) fn leave_id(&self, slot: Slot) -> Option<&str> {
-        self.leaving.iter().find(|leaving| leaving.slot == slot)?.id.as_deref()
+    /// The request behind a `leave` of a member, if it is leaving.
+    pub(super) fn after_leave(&self, slot: Slot) -> Option<&AfterLeave> {
+        self.leaving.iter().find(|leaving| leaving.slot == slot).map(|leaving| &leaving.then)
     }
 
-    /// A member that asked to leave and has read the log up to `tail`, with the id of its request.
+    pub(super) fn set_after_leave(&mut self, slot: Slot, then: AfterLeave) {
+        if let Some(leaving) = self.leaving.iter_mut().find(|leaving| leaving.slot == slot) {
+            leaving.then = then;
+        }
+    }
+
+    /// A member does not leave by its own request any more; gives the request.
+    pub(super) fn take_leaving(&mut self, slot: Slot) -> Option<Leaving> {
+        let at = self.leaving.iter().position(|leaving| leaving.slot == slot)?;
+        Some(self.leaving.swap_remove(at))
+    }
+
+    /// A member that asked to leave and has read the log up to `tail`.
     pub(super) fn next_to_leave(
         &mut self,
         room: RoomIndex,
         tail: Offset,
         connections: &Connections,
-    ) -> Option<(Slot, Option<Box<str>>)> {
+    ) -> Option<Leaving> {
         let at = self.leaving.iter().position(|leaving| match connections.place(leaving.slot, room) {
             Some(Place::Live(at)) => self.live(at).is_some_and(|member| member.cursor == tail),
             _ => false,
         })?;
-        let Leaving { slot, id } = self.leaving.swap_remove(at);
-        Some((slot, id))
+        Some(self.leaving.swap_remove(at))
     }
 }
 

@@ -19,6 +19,7 @@ pub use self::command::Moderation;
 use super::Hub;
 use super::arrivals::{Arrivals, MEMORY_MILLIS};
 use super::error_reply::{ErrorReply, Refused};
+use super::members::AfterLeave;
 use super::pending::{Asked, Requester};
 use super::presence::Parting;
 use super::room_users::{Here, Presence};
@@ -283,14 +284,23 @@ impl Hub {
     /// Takes a connection out of a room, with nothing more of it. Says whether it was in it.
     fn kick(&mut self, now: Now, id: ConnectionId, name: &RoomName) -> bool {
         let Some(index) = self.rooms.named(name.as_str()) else { return false };
-        let leave_id = self.rooms[index].members.leave_id(id.slot).map(Into::<Box<str>>::into);
+        let leaving = self.rooms[index].members.take_leaving(id.slot);
+        let (leave_id, then) = leaving.map_or((None, AfterLeave::Nothing), |leaving| (leaving.id, leaving.then));
         let Some(former) = self.remove_member(now, id.slot, index, Parting::Left) else { return false };
         // This answers what the connection has asked for: to join, or to leave.
-        let join_id = former.join_id();
+        let (join_id, second_leave) = match then {
+            AfterLeave::Nothing => (former.join_id(), None),
+            AfterLeave::Join(request) => (request.id, None),
+            AfterLeave::Leave(id) => (None, Some(id)),
+        };
         let reply = ErrorReply::new(ErrorCode::Removed, "taken out of the room by the application");
         self.error(id, reply.about(Some(name.as_str()), join_id.as_deref()));
         let left = ServerMessage::Left { room: name.as_str(), id: leave_id.as_deref() };
         self.out.say(&mut self.connections, id, &left);
+        if let Some(leave_id) = second_leave {
+            let left = ServerMessage::Left { room: name.as_str(), id: leave_id.as_deref() };
+            self.out.say(&mut self.connections, id, &left);
+        }
         true
     }
 
