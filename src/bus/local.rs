@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use slab::Slab;
 
-use crate::bus::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
+use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
 use crate::id::{Epoch, RoomName, Unique, UserId};
 use crate::memory::long_list;
 use crate::name_index::NameIndex;
@@ -176,7 +176,7 @@ impl LocalBus {
             return Outcome::Duplicate(*seq);
         }
         if id.is_some() && self.ids >= self.ids_max {
-            return Outcome::Refused("too many message ids are remembered; try again later");
+            return Outcome::Refused(BusRefusal::storage_full("too many message ids are remembered; try again later"));
         }
         room.top += 1;
         let seq = room.top;
@@ -325,6 +325,7 @@ impl Bus for LocalBus {
 mod tests {
     use super::*;
     use crate::bus::message::Ticket;
+    use crate::protocol::ErrorCode;
 
     fn at(seconds: u64) -> Now {
         Now { uptime: Duration::from_secs(seconds), unix_ms: 0 }
@@ -439,7 +440,8 @@ mod tests {
         assert_eq!(fixture.publish(0, "r", Some("a")), Outcome::Accepted(1));
         assert_eq!(fixture.publish(1, "r", Some("b")), Outcome::Accepted(2));
         assert_eq!(fixture.publish(100, "r", Some("a")), Outcome::Duplicate(1));
-        assert!(matches!(fixture.publish(100, "r", Some("c")), Outcome::Refused(_)));
+        let refused = fixture.publish(100, "r", Some("c"));
+        assert!(matches!(refused, Outcome::Refused(refusal) if refusal.code() == ErrorCode::ServerBusy), "{refused:?}");
         // The window of "a" is over and it is not in history; "b" still is.
         fixture.read(1000, "r", ReadFrom::Newest(0), 0);
         assert_eq!(fixture.publish(1000, "r", Some("b")), Outcome::Duplicate(2));

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::id::{Epoch, RoomName, UserId};
-use crate::protocol::{PresenceStatus, TypingStatus};
+use crate::protocol::{ErrorCode, PresenceStatus, TypingStatus};
 
 /// Names one request until it is answered. Every publication and every read is answered exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,8 +109,54 @@ pub enum Outcome {
     AcceptedUnseen(u64),
     /// Its id was accepted before, with this number.
     Duplicate(u64),
-    /// It was not taken, for this reason; the sender may try again.
-    Refused(&'static str),
+    /// It was not taken; the sender may try again.
+    Refused(BusRefusal),
+}
+
+/// Why a bus has not done what it was asked. All of these pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BusRefusal {
+    /// What stands in the way.
+    pub kind: RefusalKind,
+    /// The same in a sentence, for the sender.
+    pub message: &'static str,
+}
+
+/// What stands in the way of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// The bus has as much under way as it may.
+    Busy,
+    /// Its storage holds as much as it may.
+    StorageFull,
+    /// Its storage does not answer, or cannot do it now.
+    Unavailable,
+}
+
+impl BusRefusal {
+    /// The bus has as much under way as it may.
+    pub const fn busy(message: &'static str) -> Self {
+        Self { kind: RefusalKind::Busy, message }
+    }
+
+    /// Its storage holds as much as it may.
+    pub const fn storage_full(message: &'static str) -> Self {
+        Self { kind: RefusalKind::StorageFull, message }
+    }
+
+    /// Its storage does not answer, or cannot do it now.
+    pub const fn unavailable(message: &'static str) -> Self {
+        Self { kind: RefusalKind::Unavailable, message }
+    }
+
+    /// What the sender is told: `server_busy` where the bus holds as much as it may, `unavailable` where it does not answer.
+    pub fn code(&self) -> ErrorCode {
+        match self.kind {
+            RefusalKind::Busy | RefusalKind::StorageFull => ErrorCode::ServerBusy,
+            RefusalKind::Unavailable => ErrorCode::Unavailable,
+        }
+    }
 }
 
 /// A page of history.
@@ -145,7 +191,7 @@ pub enum BusEvent {
         /// The request's.
         ticket: Ticket,
         /// The page, or why there is none; the reader may try again.
-        page: Result<Page, &'static str>,
+        page: Result<Page, BusRefusal>,
     },
     /// A message of an open room, here or from another node.
     Delivered {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::bus::message::{BusRequest, Page, ReadFrom, Ticket};
+use crate::bus::message::{BusRefusal, BusRequest, Page, ReadFrom, Ticket};
 use crate::id::ConnectionId;
-use crate::protocol::{ErrorCode, ServerMessage};
+use crate::protocol::ServerMessage;
 use crate::time::Now;
 
 use super::Hub;
@@ -100,7 +100,7 @@ impl Hub {
         }
     }
 
-    pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, &'static str>) {
+    pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, BusRefusal>) {
         let (id, room, bytes_max) = match self.pending.take(ticket) {
             Some(Asked::Page { connection, room, bytes_max }) => (connection, room, bytes_max),
             Some(Asked::CommandPosition) => return self.handle_command_position(now, page.err()),
@@ -121,7 +121,7 @@ impl Hub {
         };
         match page {
             Ok(page) => self.read_page(now, reader, pin, &page),
-            Err(message) => self.fail_page(now, reader, message),
+            Err(refusal) => self.fail_page(now, reader, refusal),
         }
     }
 
@@ -203,7 +203,7 @@ impl Hub {
         self.write_joined(reader.room, reader.connection, &joined);
     }
 
-    fn fail_page(&mut self, now: Now, reader: Reader, message: &'static str) {
+    fn fail_page(&mut self, now: Now, reader: Reader, refusal: BusRefusal) {
         let Reader { room: index, at, connection: id } = reader;
         if self.rooms[index].members.catch_up(at).is_some_and(CatchUp::has_joined) {
             return self.retry_page(now, reader);
@@ -211,7 +211,7 @@ impl Hub {
         let name = self.rooms[index].name.clone();
         let former = self.remove_member(now, id.slot, index, Parting::Left);
         let message_id = former.and_then(|member| member.join_id());
-        let reply = ErrorReply::new(ErrorCode::Unavailable, message);
+        let reply = ErrorReply::new(refusal.code(), refusal.message);
         self.error(id, reply.about(Some(name.as_str()), message_id.as_deref()));
     }
 

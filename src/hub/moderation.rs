@@ -9,7 +9,7 @@ mod command;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::bus::message::{BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
+use crate::bus::message::{BusRefusal, BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
 use crate::error::Error;
 use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot, UserId};
 use crate::protocol::{ErrorCode, ServerMessage};
@@ -174,7 +174,7 @@ impl Hub {
     }
 
     /// It is known where the order of commands stands, or why it is not.
-    pub(super) fn handle_command_position(&mut self, now: Now, refusal: Option<&'static str>) {
+    pub(super) fn handle_command_position(&mut self, now: Now, refusal: Option<BusRefusal>) {
         let Phase::Opening(held) = &mut self.moderator.phase else { return };
         let held = std::mem::take(held);
         match refusal {
@@ -182,10 +182,10 @@ impl Hub {
                 self.moderator.phase = Phase::Open;
                 self.out.requests.extend(held);
             }
-            Some(message) => {
+            Some(refusal) => {
                 for request in held {
                     let BusRequest::Publish { ticket, .. } = request else { continue };
-                    self.handle_published(now, ticket, Outcome::Refused(message));
+                    self.handle_published(now, ticket, Outcome::Refused(refusal));
                 }
                 self.timers.start(now, RETRY, Timer::CommandPosition);
             }

@@ -193,8 +193,8 @@ impl Hub {
             Outcome::Accepted(seq) if self.is_sure_to_see(connection, name, seq) => return,
             Outcome::Accepted(seq) | Outcome::AcceptedUnseen(seq) => (seq, false),
             Outcome::Duplicate(seq) => (seq, true),
-            Outcome::Refused(message) => {
-                let reply = ErrorReply::new(ErrorCode::Unavailable, message);
+            Outcome::Refused(refusal) => {
+                let reply = ErrorReply::new(refusal.code(), refusal.message);
                 return self.error(connection, reply.about(Some(name.as_str()), id));
             }
         };

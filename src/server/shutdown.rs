@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::bus::ShutdownProgress;
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
@@ -24,7 +25,8 @@ pub(super) enum ShutdownState {
 
 impl Server {
     /// Begins to end: accepts nothing more, refuses publications, delivers what was accepted, closes every connection with 1001, and
-    /// waits for at most `--drain-timeout` until their peers have gone. Turn on until [`Server::has_ended`].
+    /// waits for at most `--drain-timeout` until their peers have gone, and until the bus has written what was accepted and other
+    /// nodes know that this one has left. Turn on until [`Server::has_ended`].
     pub fn shutdown(&mut self) {
         if self.shutdown_state != ShutdownState::Running {
             return;
@@ -58,8 +60,14 @@ impl Server {
             ShutdownState::Closing { until } => {
                 // In batches, so that the rest of the host's loop goes on.
                 self.hub.close_some(now, self.config.hub.closes_per_turn as usize, &CloseReason::GOING_AWAY);
+                // Meanwhile the bus writes what was accepted: nothing more will be.
+                let bus = self.bus.shutdown(now);
                 let stats = self.net.stats();
-                if (stats.sockets == 0 && !self.hub.has_work()) || now.uptime >= until {
+                let is_over = stats.sockets == 0 && !self.hub.has_work() && bus == ShutdownProgress::Done;
+                if is_over || now.uptime >= until {
+                    if bus == ShutdownProgress::Pending {
+                        log::warn!("the bus was not done in time: other nodes may not know that this one has left");
+                    }
                     log::info!("shut down; {} connections were cut", stats.sockets);
                     self.shutdown_state = ShutdownState::Ended;
                 }

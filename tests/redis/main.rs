@@ -15,3 +15,4 @@ mod order;
 mod presence;
 mod restored;
 mod sentinel;
+mod shutdown;

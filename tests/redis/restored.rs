@@ -147,7 +147,7 @@ fn the_copy_of_another_message_with_the_same_number_answers_nobody() {
         match outcome {
             Outcome::Accepted(seq) => assert!(is_seen(seq), "{seq} was delivered as something else"),
             Outcome::AcceptedUnseen(_) | Outcome::Duplicate(_) => {}
-            Outcome::Refused(words) => panic!("{words}"),
+            Outcome::Refused(refusal) => panic!("{refusal:?}"),
         }
         node.until("the truth", |node| (!node.epochs().is_empty()).then_some(()));
     }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use roomcast::bus::Bus;
-use roomcast::bus::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
+use roomcast::bus::message::{
+    BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket,
+};
 use roomcast::id::{Epoch, RoomName, UserId};
 use roomcast::time::Now;
 
@@ -234,7 +236,9 @@ impl FakeBus {
         let id = id.map(|id| (user, id));
         let known = id.as_ref().and_then(|id| self.room(&name).ids.get(id).copied());
         let outcome = match known {
-            _ if !self.is_calm && self.chance.one_in(15) => Outcome::Refused("the bus is in a mood"),
+            _ if !self.is_calm && self.chance.one_in(15) => {
+                Outcome::Refused(BusRefusal::unavailable("the bus is in a mood"))
+            }
             Some(seq) => Outcome::Duplicate(seq),
             None => {
                 let seq = self.accept(&name, body);
@@ -303,7 +307,9 @@ impl FakeBus {
         }
         Some(match self.answers.remove(at).1 {
             Answer::Published(ticket, outcome) => BusEvent::Published { ticket, outcome },
-            Answer::Failed(ticket) => BusEvent::Page { ticket, page: Err("history cannot be read") },
+            Answer::Failed(ticket) => {
+                BusEvent::Page { ticket, page: Err(BusRefusal::unavailable("history cannot be read")) }
+            }
             Answer::Page(ticket, question, mut page) => {
                 let room = self.room(&question.room);
                 if room.is_stale(&page) {

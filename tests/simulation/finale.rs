@@ -158,6 +158,6 @@ impl World {
 
 /// An answer to something that was never asked, which is ignored.
 fn stray_answer() -> roomcast::bus::message::BusEvent {
-    let page = Err("nobody asked");
+    let page = Err(roomcast::bus::message::BusRefusal::unavailable("nobody asked"));
     roomcast::bus::message::BusEvent::Page { ticket: Ticket(u64::MAX), page }
 }

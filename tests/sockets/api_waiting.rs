@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use roomcast::bus::Bus;
-use roomcast::bus::message::{BusEvent, BusRequest, Outcome, Page, Publication, Ticket};
+use roomcast::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome, Page, Publication, Ticket};
 use roomcast::settings::ApiKey;
 use roomcast::{Config, Notice, Now};
 use serde_json::json;
@@ -43,7 +43,7 @@ impl Bus for SlowBus {
         match request {
             BusRequest::Publish { ticket, publication } => desk.asked.push_back((ticket, publication)),
             BusRequest::Read { ticket, .. } => {
-                let page: Result<Page, _> = Err("there is no history");
+                let page: Result<Page, _> = Err(BusRefusal::unavailable("there is no history"));
                 desk.events.push_back(BusEvent::Page { ticket, page });
             }
             _ => {}
@@ -144,7 +144,7 @@ fn a_waiting_server_sleeps() {
         host.turn(LOOK);
     }
     assert!(host.server.timeout().is_none_or(|timeout| timeout > Duration::ZERO));
-    desk.borrow_mut().answer(Outcome::Refused("not now"));
+    desk.borrow_mut().answer(Outcome::Refused(BusRefusal::unavailable("not now")));
     check_refused(&host.serve(|| raw.response()), 503, "unavailable", &["not now"]);
 }
 

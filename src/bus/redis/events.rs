@@ -10,8 +10,8 @@ use super::ordering::reassembler::Reassembler;
 use super::room::{AwaitedCopy, PendingPublication, WaitingRead};
 use super::stats::{add, add_time};
 use super::subscribe::event::SubscriberEvent;
-use super::{COPY_WAIT_MAX, Deadline, LOG_INTERVAL, PendingRequest, QUERIES_MAX, RedisBus, WATCH_INTERVAL};
-use crate::bus::message::{BusEvent, Outcome, Page};
+use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, PendingRequest, QUERIES_MAX, RedisBus, WATCH_INTERVAL};
+use crate::bus::message::{BusEvent, BusRefusal, Outcome, Page};
 use crate::id::{Epoch, RoomName};
 use crate::timer_wheel::Tick;
 
@@ -87,11 +87,12 @@ impl RedisBus {
                 }
                 Ok(ScriptResult::Read(slice)) => self.take_page(&read, (&room, opening), slice),
                 Ok(_) => unreachable!("a read is answered like a read"),
-                Err(words) => self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(words) }),
+                Err(refusal) => self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(refusal) }),
             },
             Some(PendingRequest::Query { room, opening }) => self.take_answer(&room, opening, result),
             Some(PendingRequest::Presence { room, opening }) => self.take_presence(&room, opening, result),
             Some(PendingRequest::Heartbeat) => self.take_heartbeat(result),
+            Some(PendingRequest::Leave) => self.departure = Departure::Known,
             Some(PendingRequest::Typing) => {}
             None => unreachable!("every order is answered once"),
         }
@@ -101,7 +102,7 @@ impl RedisBus {
     /// Then the number belongs to the epoch that the hub knows, and a member who sees the copy
     /// needs no `ack` beside it. The copy is recognised by epoch, number and run of Redis, since
     /// a Redis that lost messages assigns the same numbers again within the epoch.
-    fn take_published(&mut self, pending: PendingPublication, result: Result<ScriptResult, &'static str>) {
+    fn take_published(&mut self, pending: PendingPublication, result: Result<ScriptResult, BusRefusal>) {
         let ticket = pending.ticket;
         let outcome = match result {
             // Without an id, only its own first attempt can be the original.
@@ -145,7 +146,7 @@ impl RedisBus {
                 Outcome::AcceptedUnseen(seq)
             }
             Ok(_) => unreachable!("a publication is answered like a publication"),
-            Err(words) => Outcome::Refused(words),
+            Err(refusal) => Outcome::Refused(refusal),
         };
         self.events.push_back(BusEvent::Published { ticket, outcome });
     }
@@ -193,7 +194,7 @@ impl RedisBus {
         self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
     }
 
-    fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, &'static str>) {
+    fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, BusRefusal>) {
         self.queries -= 1;
         if self.rooms.get(name).is_some_and(|room| room.opening == opening) {
             match result {
@@ -261,7 +262,7 @@ impl RedisBus {
         }
         let hold = self.hold;
         for read in room.reads.extract_if(.., |read| now >= read.since + hold) {
-            let page = Err("redis has not answered in time; try again later");
+            let page = Err(BusRefusal::unavailable("redis has not answered in time; try again later"));
             self.events.push_back(BusEvent::Page { ticket: read.ticket, page });
         }
     }

@@ -56,10 +56,10 @@ use self::room::{PendingPublication, Room, WaitingRead};
 use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
 use self::subscribe::subscriptions::SubscriptionChange;
-use self::threads::Threads;
+use self::threads::{Threads, leave};
 use self::url::RedisUrl;
-use super::{Bus, BusStatus, Metric};
-use crate::bus::message::{BusEvent, BusRequest, Outcome};
+use super::{Bus, BusStatus, Metric, ShutdownProgress};
+use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome};
 use crate::error::Error;
 use crate::id::{Epoch, RoomName, Unique};
 use crate::settings::Config;
@@ -108,6 +108,8 @@ enum PendingRequest {
         opening: u32,
     },
     Heartbeat,
+    /// That this node ends.
+    Leave,
     Typing,
 }
 
@@ -131,6 +133,14 @@ enum Deadline {
     Log,
 }
 
+/// Whether the other nodes have been told that this one ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Departure {
+    None,
+    Announced,
+    Known,
+}
+
 /// The bus of several nodes. Redis numbers, keeps and distributes messages; all nodes that use
 /// the same Redis and prefix are one server.
 ///
@@ -139,8 +149,9 @@ enum Deadline {
 /// noticed by its number and read from the stream. If the stream no longer has it, a new epoch
 /// begins, and all members are told.
 ///
-/// When the bus is dropped it tells the other nodes that this one has left. It waits 200 ms for
-/// that at most, and not at all without a connection.
+/// [`Bus::shutdown`] waits until what was accepted is written, and until the other nodes know that
+/// this one has left. Without a connection it waits for nothing. A bus that is dropped without it
+/// tells the other nodes, too, but does not wait.
 ///
 /// **Bounds:** [`HubLimits::publications_pending_max`](crate::settings::Limits) publications and as
 /// many reads under way (beyond it they are refused); 1024 queries, and as many requests for
@@ -167,6 +178,7 @@ pub struct RedisBus {
     /// Rooms that began a new epoch and are not logged yet.
     epochs_unlogged: u64,
     now: Now,
+    departure: Departure,
     event_batches_left: usize,
     response_batches_left: usize,
 }
@@ -210,6 +222,7 @@ impl RedisBus {
             steps: Vec::new(),
             epochs_unlogged: 0,
             now: Now::default(),
+            departure: Departure::None,
             event_batches_left: BATCHES_PER_TURN,
             response_batches_left: BATCHES_PER_TURN,
         })
@@ -299,7 +312,10 @@ impl RedisBus {
             self.events.push_back(BusEvent::Published { ticket, outcome });
         }
         for read in room.reads {
-            self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err("the room was closed") });
+            self.events.push_back(BusEvent::Page {
+                ticket: read.ticket,
+                page: Err(BusRefusal::unavailable("the room was closed")),
+            });
         }
     }
 }
@@ -356,6 +372,21 @@ impl Bus for RedisBus {
         }
         let retry = self.threads.are_held_up().then_some(batch_sender::RETRY);
         [self.wheel.timeout(now), retry, self.presence.timeout(now.uptime)].into_iter().flatten().min()
+    }
+
+    fn shutdown(&mut self, _now: Now) -> ShutdownProgress {
+        if self.departure == Departure::None {
+            self.departure = Departure::Announced;
+            self.send(leave(), PendingRequest::Leave);
+            self.threads.flush();
+        }
+        let is_publishing = || self.pending.values().any(|pending| matches!(pending, PendingRequest::Publish(_)));
+        // Without a link there is nobody who could be told; the lease ends some day.
+        let is_up = self.counters.publishing_up.load(Relaxed);
+        if is_up && (self.departure != Departure::Known || is_publishing()) {
+            return ShutdownProgress::Pending;
+        }
+        ShutdownProgress::Done
     }
 
     fn status(&self) -> BusStatus {
@@ -431,7 +462,7 @@ mod tests {
         bench.bus.read(Ticket(1), &room, ReadFrom::Newest(1), 1);
         bench.turn();
         let read = bench.requests.pop().and_then(|mut requests| requests.pop()).expect("the read");
-        bench.responses.push(vec![Response { id: read.id, result: Err("no") }]).unwrap();
+        bench.responses.push(vec![Response { id: read.id, result: Err(BusRefusal::unavailable("no")) }]).unwrap();
         let publication =
             Publication { room, user: UserId::new("ann").unwrap(), id: None, body: Bytes::from_static(b"{") };
         bench.bus.begin_turn(Now::default());

@@ -6,7 +6,7 @@ use super::commands::call::ScriptCall;
 use super::room::{PendingPublication, Room, WaitingRead};
 use super::subscribe::subscriptions::SubscriptionChange;
 use super::{CLOSE_GRACE, Deadline, PendingRequest, RedisBus, TOUCH_INTERVAL};
-use crate::bus::message::{BusEvent, Outcome, Publication, ReadFrom, Ticket};
+use crate::bus::message::{BusEvent, BusRefusal, Outcome, Publication, ReadFrom, Ticket};
 use crate::id::{RoomName, UserId};
 use crate::protocol::TypingStatus;
 use crate::timer_wheel::Tick;
@@ -43,7 +43,7 @@ impl RedisBus {
 
     pub(super) fn publish(&mut self, ticket: Ticket, publication: Publication) {
         if self.is_full() {
-            let outcome = Outcome::Refused("too many messages wait for redis; try again later");
+            let outcome = Outcome::Refused(BusRefusal::busy("too many messages wait for redis; try again later"));
             return self.events.push_back(BusEvent::Published { ticket, outcome });
         }
         self.send_publication(PendingPublication {
@@ -56,7 +56,7 @@ impl RedisBus {
 
     pub(super) fn read(&mut self, ticket: Ticket, name: &RoomName, from: ReadFrom, bytes_max: usize) {
         if self.is_full() {
-            let page = Err("too many requests wait for redis; try again later");
+            let page = Err(BusRefusal::busy("too many requests wait for redis; try again later"));
             return self.events.push_back(BusEvent::Page { ticket, page });
         }
         let read = WaitingRead { ticket, from, bytes_max, since: self.now.uptime };

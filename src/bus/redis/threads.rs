@@ -3,8 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread;
 
 use fastrand::Rng;
 use mio::{Poll, Token, Waker};
@@ -19,7 +18,7 @@ use super::commands::pipeline::PipelineContext;
 use super::commands::presence::PresenceCall;
 use super::commands::request::{Request, Response};
 use super::commands::script::ChannelKind;
-use super::commands::thread::{CommandThread, LEAVE_MAX};
+use super::commands::thread::CommandThread;
 use super::config::RedisConfig;
 use super::presence::nodes::Heartbeat;
 use super::stats::Counters;
@@ -39,9 +38,6 @@ const BATCHES_MAX: usize = 64;
 /// The same for events. A batch may hold messages of 256 KiB.
 const EVENT_BATCHES_MAX: usize = 16;
 
-/// How often the end of the thread is checked.
-const LEAVE_CHECK: Duration = Duration::from_millis(2);
-
 pub(crate) struct Threads {
     pub(crate) requests: BatchSender<Request>,
     pub(crate) responses: Inbox<Vec<Response>>,
@@ -49,7 +45,6 @@ pub(crate) struct Threads {
     pub(crate) events: Inbox<Vec<SubscriberEvent>>,
     wakers: [Arc<Waker>; 2],
     counters: Arc<Counters>,
-    command_thread: Option<JoinHandle<()>>,
 }
 
 impl Threads {
@@ -86,18 +81,17 @@ impl Threads {
         let channels = ChannelTable::new(names, node, BatchSender::new(events), Arc::clone(counters));
         let subscriber = SubscriberThread::new(poll, pool, wishes_inbox, channels);
 
-        let mut threads = Self {
+        let threads = Self {
             requests: BatchSender::new(requests),
             responses: replies_inbox,
             changes: BatchSender::new(changes),
             events: news_inbox,
             wakers: [command_waker, subscriber_waker],
             counters: Arc::clone(counters),
-            command_thread: None,
         };
         // Linux shows 15 bytes of a thread's name.
         let builder = thread::Builder::new().name("redis-commander".to_owned());
-        threads.command_thread = Some(builder.spawn(move || command_thread.run())?);
+        builder.spawn(move || command_thread.run())?;
         thread::Builder::new().name("redis-listener".to_owned()).spawn(move || subscriber.run())?;
         Ok(threads)
     }
@@ -119,23 +113,19 @@ impl Threads {
     }
 }
 
+/// The last that a node says.
+pub(crate) fn leave() -> ScriptCall {
+    ScriptCall::Presence(PresenceCall::Heartbeat(Heartbeat::leave()))
+}
+
 impl Drop for Threads {
+    /// Waits for nothing: what must be written has been written by then, and the threads end by themselves.
     fn drop(&mut self) {
-        let is_up = self.counters.publishing_up.load(Relaxed);
-        self.requests
-            .push(Request { id: u64::MAX, call: ScriptCall::Presence(PresenceCall::Heartbeat(Heartbeat::leave())) });
+        self.requests.push(Request { id: u64::MAX, call: leave() });
         self.requests.flush();
         self.counters.stop.store(true, Relaxed);
         self.wakers.iter().for_each(|waker| {
             let _ = waker.wake();
         });
-        // The process may end right after this, and the last heartbeat with it. After that time
-        // neither the threads nor a lookup are waited for.
-        for _ in 0..LEAVE_MAX.as_millis() / LEAVE_CHECK.as_millis() {
-            if !is_up || self.command_thread.as_ref().is_none_or(JoinHandle::is_finished) {
-                return;
-            }
-            thread::park_timeout(LEAVE_CHECK);
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::*;
-use crate::bus::message::{BusEvent, Page};
+use crate::bus::message::{BusEvent, BusRefusal, Page};
 use crate::hub::{Notice, OpenPolicy, Output};
 use crate::id::Epoch;
 use crate::protocol::CloseReason;
@@ -78,7 +78,7 @@ impl Node {
                 BusRequest::Read { ticket, room, .. } => {
                     let top = *self.tops.entry(room).or_default();
                     let page = Page { epoch: Epoch::new("e"), top, messages: Vec::new(), complete: true };
-                    let page = if self.is_readable { Ok(page) } else { Err("no") };
+                    let page = if self.is_readable { Ok(page) } else { Err(BusRefusal::unavailable("no")) };
                     self.hub.handle_bus_event(self.now, BusEvent::Page { ticket, page });
                 }
                 _ => {}
@@ -255,7 +255,10 @@ fn own_commands_wait_until_their_order_is_known() {
     node.is_readable = false;
     let refused = node.hub.moderate_for_host(node.now, &disconnect("ann")).unwrap();
     node.turn();
-    assert_eq!(node.notices(), [Notice::Published { ticket: refused, outcome: Outcome::Refused("no") }]);
+    assert_eq!(
+        node.notices(),
+        [Notice::Published { ticket: refused, outcome: Outcome::Refused(BusRefusal::unavailable("no")) }]
+    );
     let taken = node.hub.moderate_for_host(node.now, &disconnect("ann")).unwrap();
     node.turn();
     assert!(node.notices().is_empty() && node.published.is_empty() && !node.hub.is_flushed());

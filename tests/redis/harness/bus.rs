@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::{Events, Poll, Token, Waker};
-use roomcast::bus::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
+use roomcast::bus::message::{
+    BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket,
+};
 use roomcast::bus::{Bus, RedisBus, RedisConfig, RedisStats};
 use roomcast::{Config, Now, RoomName, UserId};
 
@@ -102,7 +104,7 @@ impl Node {
         self.page(ticket).expect("a page")
     }
 
-    pub(crate) fn page(&mut self, ticket: Ticket) -> Result<Page, &'static str> {
+    pub(crate) fn page(&mut self, ticket: Ticket) -> Result<Page, BusRefusal> {
         self.until("the page", |node| {
             node.told.iter().find_map(|event| match event {
                 BusEvent::Page { ticket: answered, page } if *answered == ticket => Some(page.clone()),

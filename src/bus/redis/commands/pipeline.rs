@@ -9,6 +9,7 @@ use super::call::{ScriptCall, ScriptResult, Server, read_result};
 use super::packer::Packer;
 use super::request::{Request, Response};
 use super::script::Script;
+use crate::bus::message::BusRefusal;
 use crate::bus::redis::batch_sender::BatchSender;
 use crate::bus::redis::cluster::redirect::Redirect;
 use crate::bus::redis::connection::endpoint::HostPort;
@@ -31,7 +32,7 @@ const TYPING_MAX: Duration = Duration::from_secs(3);
 /// then are renewed.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-const LATE: &str = "redis has not answered in time; try again later";
+const LATE: BusRefusal = BusRefusal::unavailable("redis has not answered in time; try again later");
 
 /// A request between its arrival and its answer.
 pub(crate) struct QueuedRequest {
@@ -128,15 +129,20 @@ impl PipelineContext {
             self.logged_at = Some(now);
             log::error!("redis refuses: {}", String::from_utf8_lossy(text));
         }
-        self.abandon(queued, "redis does not take it; try again later");
+        let refusal = if text.starts_with(b"OOM ") {
+            BusRefusal::storage_full("redis has no memory left; try again later")
+        } else {
+            BusRefusal::unavailable("redis does not take it; try again later")
+        };
+        self.abandon(queued, refusal);
     }
 
-    fn abandon(&mut self, queued: &QueuedRequest, words: &'static str) {
+    fn abandon(&mut self, queued: &QueuedRequest, refusal: BusRefusal) {
         if !queued.is_abandoned {
             if queued.expires_at.is_some() && !matches!(queued.request.call, ScriptCall::Typing { .. }) {
                 add(&self.counters.refused_total, 1);
             }
-            self.responses.push(Response { id: queued.request.id, result: Err(words) });
+            self.responses.push(Response { id: queued.request.id, result: Err(refusal) });
         }
     }
 

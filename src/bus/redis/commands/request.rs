@@ -1,6 +1,7 @@
 //! Requests of the loop to the command thread, and its responses.
 
 use super::call::{ScriptCall, ScriptResult};
+use crate::bus::message::BusRefusal;
 
 /// A call, and the id under which it is answered.
 #[derive(Debug)]
@@ -14,5 +15,5 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) id: u64,
-    pub(crate) result: Result<ScriptResult, &'static str>,
+    pub(crate) result: Result<ScriptResult, BusRefusal>,
 }

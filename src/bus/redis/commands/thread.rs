@@ -24,7 +24,7 @@ use crate::inbox::Inbox;
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long the last requests of a dropped bus may take.
-pub(crate) const LEAVE_MAX: Duration = Duration::from_millis(200);
+const LEAVE_MAX: Duration = Duration::from_millis(200);
 
 /// See the [module](self).
 pub(crate) struct CommandThread {

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::super::{PendingRequest, RedisBus};
-use crate::bus::message::BusEvent;
+use super::super::{Departure, PendingRequest, RedisBus};
+use crate::bus::message::{BusEvent, BusRefusal};
 use crate::bus::redis::commands::call::{ScriptCall, ScriptResult};
 use crate::bus::redis::commands::presence::{PresenceCall, PresenceResult};
 use crate::bus::redis::presence::{PresenceAction, PresenceAnswer};
@@ -12,6 +12,10 @@ use crate::id::RoomName;
 impl RedisBus {
     /// Carries out the next action. Returns whether there was one.
     pub(crate) fn take_action(&mut self) -> bool {
+        if self.departure != Departure::None {
+            // Another heartbeat would take back that this node has left.
+            return false;
+        }
         let Some(action) = self.presence.poll() else { return false };
         match action {
             PresenceAction::Ask { room, opening, request } => {
@@ -27,7 +31,7 @@ impl RedisBus {
         true
     }
 
-    pub(crate) fn take_presence(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, &'static str>) {
+    pub(crate) fn take_presence(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, BusRefusal>) {
         let answer = match result {
             Ok(ScriptResult::Presence(PresenceResult::Updated(is_done))) => PresenceAnswer::Updated(is_done),
             Ok(ScriptResult::Presence(PresenceResult::Sets(records))) => PresenceAnswer::Sets(records),
@@ -36,7 +40,7 @@ impl RedisBus {
         self.presence.answer(self.now.uptime, (name, opening), answer);
     }
 
-    pub(crate) fn take_heartbeat(&mut self, result: Result<ScriptResult, &'static str>) {
+    pub(crate) fn take_heartbeat(&mut self, result: Result<ScriptResult, BusRefusal>) {
         let heard = match result {
             Ok(ScriptResult::Presence(PresenceResult::Heartbeat(heard))) => Some(heard),
             _ => None,

@@ -198,7 +198,7 @@ impl Api {
         let accepted = match *outcome {
             Outcome::Accepted(seq) | Outcome::AcceptedUnseen(seq) => Accepted { seq, duplicate: false },
             Outcome::Duplicate(seq) => Accepted { seq, duplicate: true },
-            Outcome::Refused(reason) => return Some((connection, self.reject(ErrorCode::Unavailable, reason))),
+            Outcome::Refused(refusal) => return Some((connection, self.reject(refusal.code(), refusal.message))),
         };
         let counter = if accepted.duplicate { &mut self.stats.duplicates } else { &mut self.stats.accepted };
         *counter += 1;
