@@ -13,7 +13,7 @@ pub const API_KEY_BYTES_MIN: usize = 16;
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// A key; [`Config::check`] says whether it can be used.
+    /// A key; [`Config::check`](super::Config::check) says whether it can be used.
     pub fn new(key: impl Into<String>) -> Self {
         Self(key.into())
     }

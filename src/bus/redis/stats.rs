@@ -25,7 +25,7 @@ pub struct RedisStats {
     /// The longest of these times.
     pub publish_micros_max: u64,
     /// Publications and reads that timed out after
-    /// [`RedisTiming::hold`](super::RedisConfig::hold), or that Redis refused.
+    /// [`RedisTiming::hold`](super::RedisTiming::hold), or that Redis refused.
     pub refused_total: u64,
     /// Messages delivered to rooms on this node.
     pub delivered_total: u64,
