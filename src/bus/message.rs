@@ -116,13 +116,13 @@ pub enum Outcome {
 /// Why a bus has not done what it was asked. All of these pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BusRefusal {
-    /// What stands in the way.
+    /// The reason, for a person to read.
     pub kind: RefusalKind,
     /// The same in a sentence, for the sender.
     pub message: &'static str,
 }
 
-/// What stands in the way of a request.
+/// The kind of obstacle that a request met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalKind {
@@ -150,7 +150,7 @@ impl BusRefusal {
         Self { kind: RefusalKind::Unavailable, message }
     }
 
-    /// What the sender is told: `server_busy` where the bus holds as much as it may, `unavailable` where it does not answer.
+    /// The error code for the sender: `server_busy` where the bus holds as much as it may, `unavailable` where it does not answer.
     pub fn code(&self) -> ErrorCode {
         match self.kind {
             RefusalKind::Busy | RefusalKind::StorageFull => ErrorCode::ServerBusy,

@@ -1,4 +1,4 @@
-//! What `--batch-delay` trades: a busy room's CPU time against its latency.
+//! The trade of `--batch-delay`: a busy room's CPU time against its latency.
 
 use super::fan_out::{self, Step};
 use crate::bench::Bench;

@@ -29,7 +29,7 @@ pub(crate) enum Workload {
     Floor,
     /// A room of 15,000 beside 100 rooms of 2: what the small ones feel.
     Giant,
-    /// What --batch-delay trades: CPU time against latency.
+    /// The trade of --batch-delay: CPU time against latency.
     Batching,
     /// Connections that say nothing: memory, CPU time, handshakes.
     Idle,
