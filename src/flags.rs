@@ -148,7 +148,7 @@ impl Flags {
     pub(crate) fn parse() -> Self {
         let flags = Self::parse_from(std::env::args_os());
         if flags.text.help_markdown {
-            print!("{}", reference::markdown());
+            print!("{}", reference::markdown(&TextFlags::args()));
             std::process::exit(0);
         }
         flags

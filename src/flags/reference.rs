@@ -6,14 +6,14 @@ use roomcast::settings::Setting;
 
 use super::numbers;
 
-/// All tables, in Markdown.
-pub(super) fn markdown() -> String {
+/// All tables, in Markdown; `text_flags` are those that no declaration makes.
+pub(super) fn markdown(text_flags: &[Arg]) -> String {
     let settings = Config::settings();
     let mut out = String::from("| flag | default | |\n|---|---|---|\n");
-    for arg in super::TextFlags::args() {
+    for arg in text_flags {
         let default =
             arg.get_default_values().first().map_or("none".to_owned(), |text| format!("`{}`", text.display()));
-        out += &format!("| `--{}` | {default} | {} |\n", name(&arg), help(&arg));
+        out += &format!("| `--{}` | {default} | {} |\n", name(arg), help(arg));
     }
     tables(&mut out, &settings);
     #[cfg(feature = "redis")]

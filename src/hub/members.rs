@@ -52,6 +52,15 @@ impl LiveMember {
     }
 }
 
+/// How a connection leaves a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// The client said so.
+    Left,
+    /// The connection was lost; perhaps its user comes back.
+    Lost,
+}
+
 /// A member that asked to leave while the log held something for it.
 #[derive(Debug)]
 pub(super) struct Leaving {

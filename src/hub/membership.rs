@@ -7,9 +7,8 @@ use crate::time::Now;
 
 use super::error_reply::{ErrorReply, Refused};
 use super::index::{Place, RoomIndex};
-use super::members::{AfterLeave, FormerMember, Rejoin};
+use super::members::{AfterLeave, FormerMember, Parting, Rejoin};
 use super::notice::Notice;
-use super::presence::Parting;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use super::{Caller, Hub, shutting_down};
 

@@ -15,7 +15,7 @@
 //! - `Scheduler` (`scheduler.rs`): whose turn it is, and the batch delay.
 //! - `Timers` (`timers.rs`): what is looked at again, and when.
 //! - `Pending` (`pending.rs`): requests that the bus has not answered, and where each answer goes.
-//! - `Moderator` (`moderation.rs`): commands for all nodes.
+//! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
 //! - `Outgoing` (`outgoing.rs`): what is polled.
 //!
 //! `index.rs` has the types of the numbers by which these parts speak of each other. A member's place in its room's lists
@@ -65,11 +65,11 @@ pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections};
 use self::error_reply::ErrorReply;
+use self::members::Parting;
 use self::moderation::Moderator;
 use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::pending::Pending;
-use self::presence::Parting;
 use self::rate_limit::Verdict;
 use self::rooms::Rooms;
 use self::scheduler::Scheduler;

@@ -5,32 +5,25 @@
 //! delivered is not appended to a log but carried out on the connections of this node.
 
 mod command;
+mod moderator;
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::bus::message::{BusRefusal, BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
 use crate::error::Error;
-use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot, UserId};
+use crate::id::{ConnectionId, RoomName, Slot, UserId};
 use crate::protocol::{ErrorCode, ServerMessage};
 use crate::time::Now;
 
 pub use self::command::Moderation;
+pub(super) use self::moderator::Moderator;
+use self::moderator::{Phase, Task};
 use super::Hub;
-use super::arrivals::{Arrivals, MEMORY_MILLIS};
 use super::error_reply::{ErrorReply, Refused};
-use super::members::AfterLeave;
+use super::members::{AfterLeave, Parting};
 use super::pending::{Asked, Requester};
-use super::presence::Parting;
 use super::room_users::{Here, Presence};
 use super::timers::Timer;
-
-/// By how much the clocks of two nodes may differ: a connection that came no later than this after a command counts as having
-/// been there.
-const SKEW_MILLIS: u64 = 5000;
-
-/// How long after a cut of the link commands may be late. At other times they are on time, whatever the clocks of other nodes say.
-const LATE: Duration = Duration::from_secs(60);
 
 /// How long until the position in the order of commands is asked for again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -42,87 +35,10 @@ const SLOTS_PER_TURN: usize = 64 * 1024;
 /// the bus cannot be refused.
 const TASKS_MAX: usize = 1024;
 
-/// The position in the order of commands, and the commands that are being carried out.
-#[derive(Debug, Default)]
-pub(super) struct Moderator {
-    phase: Phase,
-    /// The number of the last command that was delivered.
-    delivered: Option<u64>,
-    tasks: VecDeque<Task>,
-    link: Link,
-    pub(super) arrivals: Arrivals,
-}
-
-/// Whether it is known where this node stands in the order of commands.
-#[derive(Debug)]
-enum Phase {
-    /// Not yet: a command that was published now might be numbered before deliveries begin, and never be delivered here. Own
-    /// commands wait.
-    Opening(VecDeque<BusRequest>),
-    Open,
-}
-
-impl Default for Phase {
-    fn default() -> Self {
-        Self::Opening(VecDeque::new())
-    }
-}
-
-/// Whether commands may come late.
-#[derive(Clone, Copy, Debug, Default)]
-enum Link {
-    /// The bus has not been ready yet. Commands from before do not come at all.
-    #[default]
-    New,
-    Sure,
-    /// The bus was not ready, the last time at this moment.
-    Cut {
-        at: Duration,
-    },
-}
-
-/// A command that is being carried out.
-#[derive(Debug)]
-struct Task {
-    moderation: Moderation,
-    /// Later connections are not meant.
-    newest: ConnectionSerial,
-    /// Connections in lower slots have been looked at.
-    next_slot: u32,
-    /// For how many connections it was carried out.
-    done: usize,
-}
-
 /// What a turn may still do.
 struct CommandBudget {
     slots: usize,
     connections: usize,
-}
-
-impl Moderator {
-    pub(super) fn has_work(&self) -> bool {
-        !self.tasks.is_empty()
-    }
-
-    fn note_readiness(&mut self, now: Now, is_ready: bool) {
-        let link = &mut self.link;
-        *link = match *link {
-            Link::New if !is_ready => Link::New,
-            Link::Cut { at } if is_ready && now.uptime < at + LATE => Link::Cut { at },
-            _ if is_ready => Link::Sure,
-            _ => Link::Cut { at: now.uptime },
-        };
-    }
-
-    /// The newest connection that a command of the time `ts` concerns, or none if that is too long ago to know.
-    fn newest_meant(&self, now: Now, ts: u64) -> Option<ConnectionSerial> {
-        let said_at = match self.link {
-            Link::New | Link::Sure => now.unix_ms,
-            Link::Cut { .. } => ts,
-        };
-        let is_known = now.unix_ms.saturating_sub(said_at) <= MEMORY_MILLIS;
-        is_known.then(|| self.arrivals.newest_at(said_at.saturating_add(SKEW_MILLIS)))
-    }
 }
 
 impl Hub {

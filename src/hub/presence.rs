@@ -10,19 +10,11 @@ use crate::timer_wheel::Tick;
 
 use super::Hub;
 use super::index::{RoomIndex, RoomRef};
+use super::members::Parting;
 use super::room::Room;
 use super::room_users::{Here, Presence};
 use super::timers::Timer;
 use super::users::{UserKey, Users};
-
-/// How a connection leaves a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Parting {
-    /// The client said so.
-    Left,
-    /// The connection was lost; perhaps its user comes back.
-    Lost,
-}
 
 impl Hub {
     /// From now on the bus is told which users come and go here.

@@ -1,9 +1,15 @@
 //! Taking connections in, up to the cap, and pausing when the system is out of something.
 
+#[cfg(feature = "in-memory")]
+use crate::error::Error;
 use crate::id::Slot;
 
 use super::connection::Connection;
+#[cfg(feature = "in-memory")]
+use super::connection::Flag;
 use super::listener::{AcceptTrouble, accept_trouble};
+#[cfg(feature = "in-memory")]
+use super::memory;
 use super::transport::Transport;
 use super::{ACCEPT_AGAIN, Net};
 
@@ -63,5 +69,20 @@ impl<R> Net<R> {
             return;
         }
         self.schedule(Slot(slot as u32), self.tick.after(self.timing.handshake_timeout));
+    }
+
+    /// Connects a peer that says `input`, a request and frames, and nothing more. One at a time: a turn has to read it before
+    /// the next one comes.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if the last peer's input has not been read.
+    #[cfg(feature = "in-memory")]
+    pub fn connect_in_memory(&mut self, input: &[u8]) -> Result<(), Error> {
+        memory::set_input(input)?;
+        let slot = self.connections.vacant_key();
+        self.insert(Transport::Memory);
+        self.connections[slot].set(Flag::Readable);
+        self.queue_read(Slot(slot as u32));
+        Ok(())
     }
 }

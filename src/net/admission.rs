@@ -2,30 +2,10 @@
 
 use crate::id::{ConnectionId, Slot};
 
-use super::connection::Phase;
-use super::http::{Handshake, Response};
-use super::{Handler, Net};
-
-/// Names a handshake that waits for a decision.
-///
-/// The handler chooses it. It must be another one for every handshake, for example the next number of a counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct AdmissionTicket(pub u64);
-
-/// What a connection keeps while the decision about it is still to come.
-#[derive(Debug)]
-pub(super) struct ParkedHandshake {
-    ticket: AdmissionTicket,
-    handshake: Handshake,
-    /// What came behind it in the same read.
-    rest: Vec<u8>,
-}
-
-impl ParkedHandshake {
-    pub(super) fn new(ticket: AdmissionTicket, handshake: Handshake, rest: &[u8]) -> Self {
-        Self { ticket, handshake, rest: rest.to_vec() }
-    }
-}
+use super::Net;
+use super::handler::{AdmissionTicket, Handler};
+use super::http::Response;
+use super::phase::{ParkedHandshake, Phase};
 
 impl<R> Net<R> {
     /// Parks a connection until [`Net::admit`], [`Timing::admission_timeout`](crate::settings::Timing::admission_timeout), a

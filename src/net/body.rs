@@ -1,61 +1,17 @@
 //! Requests with a body: how long it is, reading it, answers that come later, and the next request on the connection.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, StatusCode, Version};
 
 use crate::id::{ConnectionId, Slot};
 
-use super::connection::Phase;
-use super::http::{BodyDecision, BodyRules, Response};
-use super::{Handler, Net};
+use super::Net;
+use super::handler::{BodyDecision, Handler};
+use super::http::Response;
+use super::phase::{After, PartialRequest, PendingResponse, Phase};
 
 /// What a client that waits for permission gets (RFC 9110 section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-
-/// A request whose body is not complete.
-#[derive(Debug)]
-pub(super) struct PartialRequest<R> {
-    request: Request<()>,
-    rules: BodyRules,
-    route: R,
-    bytes: Vec<u8>,
-    bytes_wanted: usize,
-}
-
-impl<R> PartialRequest<R> {
-    pub(super) fn new(request: Request<()>, rules: BodyRules, route: R) -> Self {
-        Self { request, rules, route, bytes: Vec::new(), bytes_wanted: 0 }
-    }
-
-    pub(super) fn rules(&self) -> &BodyRules {
-        &self.rules
-    }
-}
-
-/// A request that is complete and waits for its answer.
-#[derive(Debug)]
-pub(super) struct PendingResponse {
-    pub(super) rules: BodyRules,
-    /// What came behind it in the same read.
-    rest: Vec<u8>,
-    after: After,
-}
-
-/// What follows an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum After {
-    TheEnd,
-    AnotherRequest,
-}
-
-impl After {
-    /// What a client wants (RFC 9112 section 9.3). HTTP/1.0 would have to ask for more with a field of its own; nobody does.
-    fn wanted(request: &Request<()>) -> Self {
-        let fields = request.headers().get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        let closes = fields.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"));
-        if request.version() == Version::HTTP_11 && !closes { Self::AnotherRequest } else { Self::TheEnd }
-    }
-}
 
 /// How many bytes of body a request has that is allowed `bytes_max` of them.
 ///
@@ -231,21 +187,5 @@ mod tests {
             check(&[("content-length", bad)], Err((400, bad)));
         }
         check(&[("content-length", "7"), ("content-length", "8")], Err((400, "7, 8")));
-    }
-
-    #[test]
-    fn a_client_says_whether_it_stays() {
-        let check = |version, fields: &[(&'static str, &'static str)], expected| {
-            let mut request = Request::new(());
-            *request.version_mut() = version;
-            *request.headers_mut() = headers(fields);
-            assert_eq!(After::wanted(&request), expected, "{fields:?}");
-        };
-        check(Version::HTTP_11, &[], After::AnotherRequest);
-        check(Version::HTTP_11, &[("connection", "keep-alive")], After::AnotherRequest);
-        check(Version::HTTP_11, &[("connection", "TE, Close")], After::TheEnd);
-        check(Version::HTTP_11, &[("connection", "te"), ("connection", "close")], After::TheEnd);
-        check(Version::HTTP_10, &[], After::TheEnd);
-        check(Version::HTTP_10, &[("connection", "keep-alive")], After::TheEnd);
     }
 }

@@ -10,9 +10,11 @@ use crate::id::{ConnectionId, Slot};
 use crate::protocol::CloseReason;
 use crate::timer_wheel::Tick;
 
-use super::connection::{Flag, Phase};
+use super::connection::Flag;
+use super::handler::Handler;
 use super::http::Response;
-use super::{Drain, Handler, Net};
+use super::phase::Phase;
+use super::{Drain, Net};
 
 /// How many connections a turn frees. Closing a socket is a system call of many microseconds; a mass disconnect must
 /// not stall everybody else.
@@ -186,7 +188,7 @@ impl<R> Net<R> {
             }
             Phase::Body(body) => {
                 let reason = format!("no complete request body within {timeout:?}");
-                (body.rules().refuse)(StatusCode::REQUEST_TIMEOUT, &reason)
+                (body.rules.refuse)(StatusCode::REQUEST_TIMEOUT, &reason)
             }
             Phase::AwaitingResponse(pending) => {
                 let reason = format!("no answer within {timeout:?}");

@@ -1,11 +1,9 @@
 //! One connection: its transport, where it is in its life, and what is known of its readiness.
 
-use crate::frame::FrameTracker;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::timer_wheel::Tick;
 
-use super::admission::ParkedHandshake;
-use super::body::{PartialRequest, PendingResponse};
+use super::phase::Phase;
 use super::reader::Reader;
 use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
@@ -25,36 +23,6 @@ pub(super) struct Connection<R> {
     /// Where its entry stands on the wheel; entries found elsewhere are out of date.
     pub(super) timer_at: Tick,
     flags: u8,
-}
-
-/// Where a connection is in its life.
-#[derive(Debug)]
-pub(super) enum Phase<R> {
-    /// The HTTP head is being read; this much of it has come.
-    #[allow(clippy::box_collection, reason = "rarely there; sixteen bytes less in every connection")]
-    Head(Option<Box<Vec<u8>>>),
-    /// The body of a request is being read.
-    Body(Box<PartialRequest<R>>),
-    /// A request is complete, and its answer is still to come. Nothing is read meanwhile.
-    AwaitingResponse(Box<PendingResponse>),
-    /// A handshake is complete, and the handler has yet to decide about it. Nothing is read meanwhile.
-    AwaitingAdmission(Box<ParkedHandshake>),
-    /// A request was answered, another may follow. What has come of that is read when the answer is written.
-    #[allow(clippy::box_collection, reason = "as above")]
-    KeepAlive(Option<Box<Vec<u8>>>),
-    /// It is a WebSocket. It has a parser only in the middle of something. It was pinged in the tick `pinged`, the zero
-    /// tick if nothing is to be answered.
-    Open { reader: Option<Box<Reader>>, pinged: Tick },
-    /// It ends when its write buffer is empty.
-    Flushing,
-    /// It ends when its write buffer is empty and the peer has sent Close, or hung up.
-    AwaitingClose(Box<FrameTracker>),
-    /// It ends when its write buffer is empty and the peer, told that nothing more comes, has hung up. To close earlier
-    /// would reset the connection if the peer has sent something unread, and the answer could be lost (RFC 9112 section
-    /// 9.6).
-    Draining,
-    /// It has ended, and is freed at the end of a turn.
-    Closed,
 }
 
 /// What the system said of the socket, what was found by using it, and in which lists it waits: bits of one byte.

@@ -7,8 +7,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::handshake::server::{create_response, write_response};
 
-use super::admission::AdmissionTicket;
-
 /// How many header fields a head may have.
 const FIELDS_MAX: usize = 64;
 
@@ -189,41 +187,6 @@ impl Handshake {
 pub fn method_not_allowed(request: &Request<()>, allowed: &'static str) -> Response {
     let reason = format!("method {}; {allowed} allowed", request.method());
     Response::text(StatusCode::METHOD_NOT_ALLOWED, &reason).with("Allow", allowed)
-}
-
-/// What is done about a request when its head has come. `A` says whose connection it is, `R` which request.
-#[derive(Debug)]
-pub enum HeadDecision<A, R> {
-    /// It becomes a WebSocket, and [`Handler::on_open`](super::Handler::on_open) is given the admission.
-    Upgrade(Handshake, A),
-    /// It becomes a WebSocket or is refused when [`Net::admit`](super::Net::admit) is given this ticket. Until then the connection
-    /// is parked: 503 if there are [too many](crate::settings::NetLimits::admissions_pending_max) already, 504 if it takes [too
-    /// long](crate::settings::Timing::admission_timeout).
-    Later(Handshake, AdmissionTicket),
-    /// It is answered with this, and the connection ends.
-    Respond(Response),
-    /// Its body is read, and goes to [`Handler::on_body`](super::Handler::on_body) with the route.
-    ReadBody(BodyRules, R),
-}
-
-/// How the body of a request is read, and what is said if that fails.
-#[derive(Clone, Copy, Debug)]
-pub struct BodyRules {
-    /// How many bytes it may have; beyond them 413.
-    pub bytes_max: usize,
-    /// Puts a refusal into the form of what was asked for: 400, 411 and 413 for a length, 408 for a body that does not come, 504 for an
-    /// answer that does not.
-    pub refuse: fn(StatusCode, &str) -> Response,
-}
-
-/// What is done about a request when its body has come.
-#[derive(Debug)]
-pub enum BodyDecision {
-    /// It is answered with this; another request may follow on the connection.
-    Respond(Response),
-    /// It is answered with what [`Net::respond`](super::Net::respond) is given later; 504 if that takes longer than
-    /// [`Timing::answer_timeout`](crate::settings::Timing::answer_timeout).
-    Later,
 }
 
 #[cfg(test)]

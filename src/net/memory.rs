@@ -6,11 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read};
 
-use super::Net;
-use super::connection::Flag;
-use super::transport::Transport;
 use crate::error::Error;
-use crate::id::Slot;
 
 thread_local! {
     /// What the peer that was connected last has still to say.
@@ -37,26 +33,18 @@ pub fn taken_bytes() -> u64 {
     TAKEN.get()
 }
 
-impl<R> Net<R> {
-    /// Connects a peer that says `input`, a request and frames, and nothing more. One at a time: a turn has to read it before
-    /// the next one comes.
-    ///
-    /// # Errors
-    /// [`Error::Command`] if the last peer's input has not been read.
-    pub fn connect_in_memory(&mut self, input: &[u8]) -> Result<(), Error> {
-        let is_read = |unread: &io::Cursor<Vec<u8>>| unread.position() == unread.get_ref().len() as u64;
-        if !UNREAD.with_borrow(is_read) {
+/// Has the peer that is connected next say `input`.
+///
+/// # Errors
+/// [`Error::Command`] if the last peer's input has not been read.
+pub(super) fn set_input(input: &[u8]) -> Result<(), Error> {
+    UNREAD.with_borrow_mut(|unread| {
+        if unread.position() < unread.get_ref().len() as u64 {
             return Err(Error::Command("the last peer's input has not been read yet".to_owned()));
         }
-        UNREAD.with_borrow_mut(|unread| {
-            unread.set_position(0);
-            unread.get_mut().clear();
-            unread.get_mut().extend_from_slice(input);
-        });
-        let slot = self.connections.vacant_key();
-        self.insert(Transport::Memory);
-        self.connections[slot].set(Flag::Readable);
-        self.queue_read(Slot(slot as u32));
+        unread.set_position(0);
+        unread.get_mut().clear();
+        unread.get_mut().extend_from_slice(input);
         Ok(())
-    }
+    })
 }

@@ -10,10 +10,12 @@ mod admission;
 mod body;
 mod closing;
 mod connection;
+mod handler;
 mod http;
 mod listener;
 #[cfg(feature = "in-memory")]
 mod memory;
+mod phase;
 mod reader;
 mod receive;
 mod send;
@@ -29,8 +31,8 @@ use mio::event::Event;
 use mio::{Registry, Token};
 use slab::Slab;
 
-pub use self::admission::AdmissionTicket;
-pub use self::http::{BodyDecision, BodyRules, Handshake, HeadDecision, Response, method_not_allowed};
+pub use self::handler::{AdmissionTicket, BodyDecision, BodyRules, Capacity, Handler, HeadDecision, Verdict};
+pub use self::http::{Handshake, Response, method_not_allowed};
 pub use self::listener::{ListenAddress, Listener};
 #[cfg(feature = "in-memory")]
 pub use self::memory::taken_bytes;
@@ -42,7 +44,6 @@ use self::reader::Reader;
 use crate::error::Error;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::memory::long_list;
-use crate::protocol::CloseReason;
 use crate::settings::{Config, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
@@ -52,70 +53,6 @@ pub const LISTENERS_MAX: usize = 16;
 
 /// How many bytes one read takes at most. All connections share the buffer.
 const READ_BYTES_MAX: usize = 64 * 1024;
-
-/// What a [`Net`] finds, for the program that decides about it.
-pub trait Handler {
-    /// What [`Handler::on_request`] finds out about a handshake and [`Handler::on_open`] is told: whose connection it is.
-    type Admission;
-
-    /// What is remembered of a request while its body is read: which one it is.
-    type Route;
-
-    /// A request has come.
-    ///
-    /// The peer's address is among the request's extensions, as `std::net::SocketAddr`, if it has one.
-    fn on_request(
-        &mut self,
-        id: ConnectionId,
-        request: &::http::Request<()>,
-        capacity: Capacity,
-    ) -> HeadDecision<Self::Admission, Self::Route>;
-
-    /// A request is complete whose body was [wanted](HeadDecision::ReadBody).
-    fn on_body(&mut self, id: ConnectionId, route: Self::Route, body: &[u8]) -> BodyDecision;
-
-    /// A handshake that was [put off](HeadDecision::Later) needs no decision any more: its peer has gone, it has waited for too
-    /// long, too many wait, or the net is draining.
-    fn on_abandoned(&mut self, ticket: AdmissionTicket) {
-        let _ = ticket;
-    }
-
-    /// The request was upgraded.
-    fn on_open(&mut self, id: ConnectionId, admission: Self::Admission);
-
-    /// A text message has come; an answer may be put into the connection's write buffer.
-    fn on_text(&mut self, id: ConnectionId, text: &str, answers: &mut WriteBuffer) -> Verdict;
-
-    /// A binary message has come; an answer may be put into the connection's write buffer.
-    fn on_binary(&mut self, id: ConnectionId, bytes: &[u8], answers: &mut WriteBuffer) -> Verdict;
-
-    /// The connection has taken all that waited, and would take more.
-    fn on_drained(&mut self, id: ConnectionId);
-
-    /// It is owed bytes and took none for `--stall-timeout`.
-    fn on_stalled(&mut self, id: ConnectionId);
-
-    /// An open connection is closed or closing; nothing more can be sent to it.
-    fn on_closed(&mut self, id: ConnectionId);
-}
-
-/// Whether another WebSocket is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Capacity {
-    /// There are fewer than [`connections_max`](crate::settings::NetLimits::connections_max).
-    Available,
-    /// There are as many, those counted that wait for a decision.
-    Full,
-}
-
-/// What is to become of a connection after a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It goes on.
-    Continue,
-    /// It is closed for this reason.
-    Close(CloseReason),
-}
 
 /// Counts of what a [`Net`] holds and has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,13 +6,13 @@ use tungstenite::Message;
 use crate::id::{ConnectionId, Slot};
 use crate::protocol::CloseReason;
 
-use super::admission::ParkedHandshake;
-use super::body::PartialRequest;
-use super::connection::{Flag, Phase};
-use super::http::{self as head, Handshake, Head, HeadDecision, Response};
+use super::connection::Flag;
+use super::handler::{Handler, HeadDecision, Verdict};
+use super::http::{self as head, Handshake, Head, Response};
+use super::phase::{ParkedHandshake, PartialRequest, Phase};
 use super::reader::{Found, Reader};
 use super::write_buffer::WriteBuffer;
-use super::{Handler, Net, Trouble, Verdict, trouble};
+use super::{Net, Trouble, trouble};
 
 /// How reading a connection's frames ended.
 enum End {

@@ -4,10 +4,12 @@ use crate::frame::boundary_after;
 use crate::id::{ConnectionId, Slot};
 use crate::timer_wheel::Tick;
 
-use super::connection::{Flag, Phase};
+use super::connection::Flag;
+use super::handler::Handler;
+use super::phase::Phase;
 use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
-use super::{Handler, Net, Trouble, trouble};
+use super::{Net, Trouble, trouble};
 
 /// How many empty write buffers are kept to be used again, and how large one may be to be kept.
 const SPARE_BUFFERS_MAX: usize = 16;

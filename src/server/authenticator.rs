@@ -2,7 +2,6 @@
 
 use http::{Request, StatusCode};
 
-use super::Server;
 use crate::id::UserId;
 use crate::net::{AdmissionTicket, Response};
 use crate::time::Now;
@@ -52,7 +51,7 @@ pub enum Authentication {
     Admit(Identity),
     /// It is answered with this.
     Refuse(Refusal),
-    /// [`Server::admit`] decides, given the same ticket, which must be another one for every handshake.
+    /// [`Server::admit`](crate::Server::admit) decides, given the same ticket, which must be another one for every handshake.
     ///
     /// Until then the connection is parked and nothing is read from it. At most
     /// [`admissions_pending_max`](crate::settings::NetLimits::admissions_pending_max) may wait, each for
@@ -124,23 +123,6 @@ pub fn open_identity(request: &Request<()>) -> Result<Identity, Refusal> {
         percent_encoding::percent_decode_str(asked).decode_utf8().map_err(|_| bad("userId is not UTF-8".to_owned()))?;
     let user = UserId::new(&decoded).map_err(|error| bad(format!("userId: {error}")))?;
     Ok(Identity { user: Some(user), name: None })
-}
-
-impl Server {
-    /// Decides about a handshake that was [put off](Authentication::Later). Says whether it was still waiting: a ticket that is out of
-    /// date does nothing.
-    ///
-    /// [`Remote::admit`](super::Remote::admit) does the same from another thread.
-    pub fn admit(&mut self, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> bool {
-        let now = self.clock.resume();
-        self.net.begin_turn(now);
-        self.admit_at(now, ticket, decision)
-    }
-
-    pub(super) fn admit_at(&mut self, now: Now, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> bool {
-        let (net, mut dispatch) = self.dispatch(now);
-        net.admit(ticket, decision.map_err(Response::from), &mut dispatch)
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::protocol::CloseReason;
 use crate::time::Now;
 
 use super::authenticator::{Authenticator, Identity};
-use super::http::api::{Command, CommandContext};
+use super::http::api::{ApiCommand, CommandContext};
 use super::http::{Decision, RequestContext, Routes};
 use super::metrics::MetricsSnapshot;
 
@@ -39,7 +39,7 @@ impl Dispatch<'_> {
 
 impl Handler for Dispatch<'_> {
     type Admission = Identity;
-    type Route = &'static Command;
+    type Route = &'static ApiCommand;
 
     fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, capacity: Capacity) -> Decision {
         let context = RequestContext {
@@ -52,7 +52,7 @@ impl Handler for Dispatch<'_> {
         self.routes.decide(request, &context, self.authenticator)
     }
 
-    fn on_body(&mut self, id: ConnectionId, command: &'static Command, body: &[u8]) -> BodyDecision {
+    fn on_body(&mut self, id: ConnectionId, command: &'static ApiCommand, body: &[u8]) -> BodyDecision {
         let mut context = CommandContext { now: self.now, hub: self.hub };
         self.routes.api.run(&mut context, id, command, body)
     }

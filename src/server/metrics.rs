@@ -11,7 +11,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{ApiStats, Stats};
+use super::http::api::ApiStats;
+use super::stats::Stats;
 use crate::bus::{Metric, MetricKind};
 use crate::hub::HubStats;
 use crate::net::{NetStats, Response};

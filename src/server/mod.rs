@@ -1,5 +1,6 @@
 //! The server: hub, net and bus joined to one thing that a host's loop drives. Only this module knows all three.
 
+mod admission;
 mod authenticator;
 mod builder;
 mod clock;
@@ -9,6 +10,7 @@ mod metrics;
 mod moderation;
 mod remote;
 mod shutdown;
+mod stats;
 mod turn;
 
 use std::fmt;
@@ -26,19 +28,19 @@ pub use self::builder::ServerBuilder;
 use self::clock::Clock;
 use self::dispatch::Dispatch;
 use self::http::Routes;
+use self::http::api::ApiCommand;
 pub use self::http::api::ApiStats;
-use self::http::api::Command as ApiCommand;
 use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::remote::Command;
 pub use self::remote::Remote;
-use self::shutdown::ShutdownState;
+pub use self::stats::Stats;
 use crate::bus::Bus;
 use crate::bus::message::Ticket;
 use crate::error::Error;
-use crate::hub::{HostPublication, Hub, HubStats, Notice};
+use crate::hub::{HostPublication, Hub, Notice};
 use crate::id::{ConnectionId, Unique};
 use crate::inbox::{Inbox, InboxSender};
-use crate::net::{ListenAddress, Listener, Net, NetStats};
+use crate::net::{ListenAddress, Listener, Net};
 use crate::protocol::CloseReason;
 use crate::settings::Config;
 use crate::time::Now;
@@ -57,20 +59,6 @@ pub struct HostLoop {
     pub clock: fn() -> Now,
     /// Where epochs and guest names come from; different for every run.
     pub seed: u64,
-}
-
-/// Counts of everything.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Of rooms and members.
-    pub hub: HubStats,
-    /// Of sockets.
-    pub net: NetStats,
-    /// Of the HTTP API.
-    pub api: ApiStats,
-    /// Turns since the server was made.
-    pub turns: u64,
 }
 
 /// A chat server that lives in its host's poll loop.
@@ -128,6 +116,21 @@ pub struct Server {
     turns: u64,
     /// Measured only for [`Config::metrics`].
     turn_times: Option<TurnTimes>,
+}
+
+/// How far a shutdown has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShutdownState {
+    Running,
+    /// Nothing new is accepted; what was accepted is answered and delivered.
+    Flushing {
+        until: Duration,
+    },
+    /// Connections are closed.
+    Closing {
+        until: Duration,
+    },
+    Ended,
 }
 
 impl fmt::Debug for Server {

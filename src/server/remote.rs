@@ -9,7 +9,8 @@ use crate::inbox::InboxSender;
 use crate::net::AdmissionTicket;
 use crate::protocol::CloseReason;
 
-use super::{Identity, Refusal, Stats};
+use super::authenticator::{Identity, Refusal};
+use super::stats::Stats;
 
 /// What another thread may ask of the server.
 pub(super) enum Command {

@@ -1,27 +1,10 @@
 //! How a server ends: it delivers what it has accepted, then closes every connection, then it has ended.
 
-use std::time::Duration;
-
 use crate::bus::ShutdownProgress;
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
-use super::Server;
-
-/// How far a shutdown has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ShutdownState {
-    Running,
-    /// Nothing new is accepted; what was accepted is answered and delivered.
-    Flushing {
-        until: Duration,
-    },
-    /// Connections are closed.
-    Closing {
-        until: Duration,
-    },
-    Ended,
-}
+use super::{Server, ShutdownState};
 
 impl Server {
     /// Begins to end: accepts nothing more, refuses publications, delivers what was accepted, closes every connection with 1001, and

@@ -155,12 +155,33 @@ impl Amount for Duration {
     }
 }
 
-/// Declares a struct of settings. A line reads
+/// A whole of settings that has the struct `G` among its fields.
+pub(crate) trait HasGroup<G> {
+    fn group(&self) -> &G;
+    fn group_mut(&mut self) -> &mut G;
+}
+
+/// Says which field of a whole holds each struct of settings.
+macro_rules! groups {
+    ($config:ty { $($place:ident: $group:ty),* $(,)? }) => {
+        $(impl $crate::settings::declare::HasGroup<$group> for $config {
+            fn group(&self) -> &$group {
+                &self.$place
+            }
+
+            fn group_mut(&mut self) -> &mut $group {
+                &mut self.$place
+            }
+        })*
+    };
+}
+
+/// Declares a struct of settings, which is the field `place` of the whole. A line reads
 /// `field: type = Unit(default), least..=greatest, flag;`, where the flag is `"name"` or `library`.
 macro_rules! settings {
     (
         $(#[doc = $about:literal])*
-        struct $group:ident in $config:ident.$place:ident, $heading:literal {
+        struct $group:ident at $place:ident, $heading:literal {
             $(
                 $(#[doc = $doc:literal])*
                 $field:ident: $type:ty = $unit:ident($default:expr), $min:expr => $max:expr, $flag:tt;
@@ -182,7 +203,8 @@ macro_rules! settings {
 
         impl $group {
             /// The declarations, in their order.
-            pub(crate) fn settings() -> Vec<$crate::settings::declare::Setting<$config>> {
+            pub(crate) fn settings<C: $crate::settings::declare::HasGroup<Self>>()
+            -> Vec<$crate::settings::declare::Setting<C>> {
                 use $crate::settings::declare::{Amount, Setting, Unit};
                 vec![$({
                     let (default, min, max): ($type, $type, $type) = ($default, $min, $max);
@@ -196,8 +218,8 @@ macro_rules! settings {
                         default: default.to_amount(),
                         min: min.to_amount(),
                         max: max.to_amount(),
-                        get: |config| config.$place.$field.to_amount(),
-                        set: |config, amount| config.$place.$field = <$type>::from_amount(amount),
+                        get: |config| config.group().$field.to_amount(),
+                        set: |config, amount| config.group_mut().$field = <$type>::from_amount(amount),
                     }
                 }),*]
             }
@@ -215,7 +237,7 @@ macro_rules! flag {
     };
 }
 
-pub(crate) use {flag, settings};
+pub(crate) use {flag, groups, settings};
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::Config;
 use super::declare::settings;
 
 const KIB: usize = 1024;
@@ -15,7 +14,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 settings! {
     /// Bounds of sockets, of requests, and of bytes on their way in and out.
-    struct NetLimits in Config.net, "Connections" {
+    struct NetLimits at net, "Connections" {
         /// Most WebSocket connections; beyond them `/ws` answers 503.
         connections_max: u32 = Count(10_000), 1 => 100_000_000, "max-connections";
         /// Sockets above `connections_max`, so that health checks and 503 still get an answer; beyond them accepting
@@ -44,7 +43,7 @@ settings! {
 
 settings! {
     /// Bounds of messages, rooms and their logs, and of the queues to the bus and the host.
-    struct HubLimits in Config.hub, "Messages and rooms" {
+    struct HubLimits at hub, "Messages and rooms" {
         /// Messages a second that a connection may send in the long run; beyond them `rate_limited`. 0 turns the limit off.
         message_rate: u32 = Count(50), 0 => 1_000_000, "message-rate";
         /// Messages that a connection may send at once after a pause; ten times as many refused ones end it (4501).
@@ -84,7 +83,7 @@ settings! {
 
 settings! {
     /// How much is kept of what was said, and for how long.
-    struct HistoryLimits in Config.history, "History" {
+    struct HistoryLimits at history, "History" {
         /// Messages of history that a room keeps; the oldest go first. 0 keeps none.
         messages_max: u32 = Count(1000), 0 => 10_000_000, "history-messages";
         /// Age at which a message leaves the history.

@@ -8,7 +8,7 @@ mod timing;
 pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
 #[doc(hidden)]
 pub use declare::{Setting, Unit};
-use declare::{check_all, refused};
+use declare::{check_all, groups, refused};
 pub use limits::{HistoryLimits, HubLimits, NetLimits};
 pub use timing::Timing;
 
@@ -37,6 +37,8 @@ pub struct Config {
     /// reaches the port can read them.
     pub metrics: bool,
 }
+
+groups! { Config { net: NetLimits, hub: HubLimits, history: HistoryLimits, timing: Timing } }
 
 /// The most that room, user, display name, time and number add to a message.
 const STAMP_BYTES_MAX: usize = 2048;

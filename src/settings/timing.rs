@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::Config;
 use super::declare::settings;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -13,7 +12,7 @@ const TICK: Duration = Duration::from_millis(100);
 
 settings! {
     /// How long everything may take. The timer is coarse: a deadline is noticed up to 250 ms late.
-    struct Timing in Config.timing, "Timing" {
+    struct Timing at timing, "Timing" {
         /// Silence of a client after which it is pinged.
         ping_interval: Duration = Time(25 * SECOND), TICK => DAY, "ping-interval";
         /// Silence after a ping at which the connection ends (4001).

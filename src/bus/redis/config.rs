@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::id::check_name;
-use crate::settings::declare::{check_all, refused, settings};
+use crate::settings::declare::{check_all, groups, refused, settings};
 use crate::settings::{Config, Setting};
 
 /// The settings of a [`RedisBus`](super::RedisBus).
@@ -26,6 +26,8 @@ pub struct RedisConfig {
     /// A PEM file of certificates to trust with `rediss://` instead of the system's.
     pub ca: Option<PathBuf>,
 }
+
+groups! { RedisConfig { timing: RedisTiming } }
 
 impl RedisConfig {
     /// The Redis at a URL, with the usual settings.
@@ -55,7 +57,7 @@ impl RedisConfig {
 
 settings! {
     /// How long a node waits for Redis, and for other nodes.
-    struct RedisTiming in RedisConfig.timing, "Several nodes" {
+    struct RedisTiming at timing, "Several nodes" {
         /// How long a publication or a read waits for a Redis that does not answer before it is refused (`unavailable`). With
         /// API keys less than `answer-timeout`.
         hold: Duration = Time(Duration::from_secs(10)), Duration::from_millis(100) => Duration::from_secs(60), "redis-hold";

@@ -2,31 +2,19 @@
 
 use http::{Method, Request, StatusCode};
 
-use super::api::{self, Api, Command};
+use super::api::{self, Api, ApiCommand};
 use super::origin::Origins;
 use super::page::{self, Page};
+use super::request_context::RequestContext;
 use super::{health, websocket};
 use crate::error::Error;
-use crate::net::{Capacity, HeadDecision, Response, method_not_allowed};
+use crate::net::{HeadDecision, Response, method_not_allowed};
 use crate::server::authenticator::{Authentication, Authenticator, Identity};
 use crate::server::metrics::MetricsSnapshot;
 use crate::settings::Config;
-use crate::time::Now;
 
 /// What is decided about the head of a request here.
-pub(in crate::server) type Decision = HeadDecision<Identity, &'static Command>;
-
-/// What a server can do for a request at the moment.
-#[derive(Clone, Debug)]
-pub(in crate::server) struct RequestContext {
-    pub(in crate::server) now: Now,
-    pub(in crate::server) is_draining: bool,
-    pub(in crate::server) is_bus_ready: bool,
-    /// Whether another WebSocket is allowed.
-    pub(in crate::server) capacity: Capacity,
-    /// What `/metrics` tells, if there is such a path.
-    pub(in crate::server) metrics: Option<MetricsSnapshot>,
-}
+pub(in crate::server) type Decision = HeadDecision<Identity, &'static ApiCommand>;
 
 /// A resource.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +25,7 @@ enum Route<'a> {
     Liveness,
     Readiness,
     Metrics(&'a MetricsSnapshot),
-    Api(&'static Command),
+    Api(&'static ApiCommand),
     /// A path of the API that has no command.
     UnknownCommand,
     Unknown,
@@ -52,7 +40,7 @@ impl<'a> Route<'a> {
             ("/healthz", _) => Self::Liveness,
             ("/readyz", _) => Self::Readiness,
             ("/metrics", Some(metrics)) => Self::Metrics(metrics),
-            (path, _) if path.starts_with(api::PREFIX) => match Command::find(path) {
+            (path, _) if path.starts_with(api::PREFIX) => match api::find(path) {
                 Some(command) => Self::Api(command),
                 None => Self::UnknownCommand,
             },
@@ -83,7 +71,10 @@ impl Routes {
         let path = request.uri().path();
         let response = match Route::find(path, context) {
             Route::WebSocket => return self.open(request, context, authenticator),
-            Route::Api(command) => return self.api.decide(command, request),
+            Route::Api(command) => {
+                let respond = HeadDecision::Respond;
+                return self.api.check(request).map_or_else(respond, |rules| HeadDecision::ReadBody(rules, command));
+            }
             Route::UnknownCommand => return HeadDecision::Respond(self.api.not_found(path)),
             Route::Unknown => return HeadDecision::Respond(self.not_found(path, context)),
             Route::Page => self.page.response(),
@@ -119,7 +110,7 @@ impl Routes {
         let mut paths = vec!["/", "/ws", "/roomcast.js", "/healthz", "/readyz"];
         paths.extend(context.metrics.is_some().then_some("/metrics"));
         if self.api.is_on() {
-            paths.extend(Command::paths());
+            paths.extend(api::paths());
         }
         Response::text(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {}", paths.join(", ")))
     }

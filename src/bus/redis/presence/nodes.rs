@@ -149,7 +149,7 @@ fn has_left(text: &str) -> bool {
 
 /// A heartbeat under way.
 #[derive(Debug)]
-struct InFlight {
+struct SentHeartbeat {
     text: Option<SmolStr>,
     is_looked_for: bool,
 }
@@ -168,7 +168,7 @@ pub(crate) struct Nodes {
     last_text: SmolStr,
     next_at: Duration,
     settled_at: Duration,
-    sent: Option<InFlight>,
+    sent: Option<SentHeartbeat>,
     wants_look: bool,
     remove: Vec<(NodeId, SmolStr)>,
     changes: VecDeque<NodeChange>,
@@ -292,7 +292,7 @@ impl Nodes {
         } else {
             return None;
         };
-        self.sent = Some(InFlight { text: text.clone(), is_looked_for: std::mem::take(&mut self.wants_look) });
+        self.sent = Some(SentHeartbeat { text: text.clone(), is_looked_for: std::mem::take(&mut self.wants_look) });
         Some(Heartbeat { text, last_text: self.last_text.clone(), remove: std::mem::take(&mut self.remove) })
     }
 

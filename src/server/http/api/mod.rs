@@ -1,6 +1,7 @@
 //! The HTTP API for back-ends: commands as JSON, carried out like those of the host and answered when the bus has answered.
 
 mod answer;
+mod command;
 mod moderation;
 mod publish;
 
@@ -11,20 +12,19 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
-use super::routes::Decision;
+use self::command::{Accepted, Begun, Done};
+pub(in crate::server) use self::command::{ApiCommand, CommandContext};
 use crate::bus::message::{Outcome, Ticket};
-use crate::hub::{Hub, Refused};
-use crate::id::{ConnectionId, RoomName, UserId};
-use crate::net::{BodyDecision, BodyRules, HeadDecision, Response};
+use crate::id::ConnectionId;
+use crate::net::{BodyDecision, BodyRules, Response};
 use crate::protocol::ErrorCode;
 use crate::settings::{API_KEY_BYTES_MIN, Config};
-use crate::time::Now;
 
 /// What the paths of the API begin with.
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
-static COMMANDS: [Command; 3] = [publish::PUBLISH, moderation::KICK, moderation::DISCONNECT];
+static COMMANDS: [ApiCommand; 3] = [publish::PUBLISH, moderation::KICK, moderation::DISCONNECT];
 
 /// A body may be this many times as long as the message in it: many libraries write `ü` as `\u00fc`, which is three times as long.
 const ESCAPED_FACTOR: usize = 3;
@@ -43,43 +43,14 @@ pub struct ApiStats {
     pub rejected_temporary: u64,
 }
 
-/// One command of the API.
-#[derive(Debug)]
-pub(in crate::server) struct Command {
-    path: &'static str,
-    run: fn(&mut CommandContext<'_>, body: &str) -> Result<Begun, Refused>,
+/// The command at a path.
+pub(super) fn find(path: &str) -> Option<&'static ApiCommand> {
+    COMMANDS.iter().find(|command| command.path == path)
 }
 
-impl Command {
-    pub(super) fn find(path: &str) -> Option<&'static Self> {
-        COMMANDS.iter().find(|command| command.path == path)
-    }
-
-    pub(super) fn paths() -> impl Iterator<Item = &'static str> {
-        COMMANDS.iter().map(|command| command.path)
-    }
-}
-
-/// What a command works on.
-pub(in crate::server) struct CommandContext<'a> {
-    pub(in crate::server) now: Now,
-    pub(in crate::server) hub: &'a mut Hub,
-}
-
-/// A command that is under way.
-struct Begun {
-    ticket: Ticket,
-    done: Done,
-}
-
-/// Makes the body of the answer.
-type Done = Box<dyn FnOnce(Accepted) -> String>;
-
-/// What the bus said of a command.
-#[derive(Clone, Copy, Debug)]
-struct Accepted {
-    seq: u64,
-    duplicate: bool,
+/// The paths of all commands.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    COMMANDS.iter().map(|command| command.path)
 }
 
 /// A request that waits for the bus.
@@ -117,22 +88,18 @@ impl Api {
         self.stats
     }
 
-    /// Decides about the head of a request, so that a request that cannot be carried out need not send its body.
-    pub(super) fn decide(&mut self, command: &'static Command, request: &Request<()>) -> Decision {
-        match self.check_head(request) {
-            Ok(()) => HeadDecision::ReadBody(BodyRules { bytes_max: self.body_bytes_max, refuse }, command),
-            Err(response) => {
-                self.stats.rejected += 1;
-                HeadDecision::Respond(response)
-            }
-        }
+    /// Checks the head of a request, so that a request that cannot be carried out need not send its body. Says how its body is
+    /// read, or what the request is answered.
+    pub(super) fn check(&mut self, request: &Request<()>) -> Result<BodyRules, Response> {
+        let rules = BodyRules { bytes_max: self.body_bytes_max, refuse };
+        self.check_head(request).map(|()| rules).inspect_err(|_| self.stats.rejected += 1)
     }
 
     /// Answers a request for a command that does not exist.
     pub(super) fn not_found(&mut self, path: &str) -> Response {
         self.stats.rejected += 1;
         self.check_is_on().err().unwrap_or_else(|| {
-            let paths: Vec<_> = Command::paths().collect();
+            let paths: Vec<_> = paths().collect();
             refuse(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {}", paths.join(", ")))
         })
     }
@@ -179,7 +146,7 @@ impl Api {
         &mut self,
         context: &mut CommandContext<'_>,
         connection: ConnectionId,
-        command: &Command,
+        command: &ApiCommand,
         body: &[u8],
     ) -> BodyDecision {
         let text = std::str::from_utf8(body).map_err(|error| (ErrorCode::BadJson, format!("not UTF-8: {error}")));
@@ -210,16 +177,6 @@ impl Api {
         *counter += 1;
         error_response(status_of(code), code.as_str(), reason, code.is_temporary())
     }
-}
-
-fn room_of(command: &str, room: Option<&str>) -> Result<RoomName, Refused> {
-    let room = room.ok_or_else(|| (ErrorCode::BadMessage, format!("{command} without room")))?;
-    RoomName::new(room).map_err(|error| (ErrorCode::BadMessage, format!("room: {error}")))
-}
-
-fn user_of(command: &str, user: Option<&str>) -> Result<UserId, Refused> {
-    let user = user.ok_or_else(|| (ErrorCode::BadMessage, format!("{command} without userId")))?;
-    UserId::new(user).map_err(|error| (ErrorCode::BadMessage, format!("userId: {error}")))
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Response> {

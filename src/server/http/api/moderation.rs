@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::answer::to_json;
-use super::{Begun, Command, CommandContext, room_of, user_of};
+use super::command::{ApiCommand, Begun, CommandContext, room_of, user_of};
 use crate::hub::{Moderation, Refused};
 use crate::id::UserId;
 use crate::protocol::{self, CloseReason, Text};
 
-pub(super) const KICK: Command = Command { path: "/api/kick", run: kick };
-pub(super) const DISCONNECT: Command = Command { path: "/api/disconnect", run: disconnect };
+pub(super) const KICK: ApiCommand = ApiCommand { path: "/api/kick", run: kick };
+pub(super) const DISCONNECT: ApiCommand = ApiCommand { path: "/api/disconnect", run: disconnect };
 
 /// The body of `POST /api/kick` and `POST /api/disconnect`.
 #[derive(Deserialize)]

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::answer::to_json;
-use super::{Accepted, Begun, Command, CommandContext, room_of, user_of};
+use super::command::{Accepted, ApiCommand, Begun, CommandContext, room_of, user_of};
 use crate::hub::{HostPublication, Refused};
 use crate::protocol::{self, Text, present};
 
-pub(super) const PUBLISH: Command = Command { path: "/api/publish", run: publish };
+pub(super) const PUBLISH: ApiCommand = ApiCommand { path: "/api/publish", run: publish };
 
 /// The user that a message is from that was published without a `userId`.
 const SPEAKER: &str = "server";

@@ -1,7 +1,12 @@
 //! Rules of the code that a machine can check: layers, clocks, sizes.
 
+mod imports;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use self::imports::Crate;
 
 /// The library's modules from the bottom up. A module imports only from layers below its own, or from itself.
 const LAYERS: [&[&str]; 5] = [
@@ -187,4 +192,41 @@ fn check_functions(source: &Source) {
             start + 1
         );
     }
+}
+
+/// The roots of the library and of the programs.
+const ROOTS: [&str; 3] = ["lib.rs", "main.rs", "bin/roomcast-load/main.rs"];
+
+#[test]
+fn files_do_not_import_each_other_in_circles() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    // The load test still has one.
+    for root in ROOTS.into_iter().filter(|root| !root.contains("roomcast-load")) {
+        let files = Crate::read(&folder, root);
+        let circles = imports::circles(&files.arrows());
+        assert!(circles.is_empty(), "these files name each other's items: {circles:#?}");
+    }
+}
+
+#[test]
+fn the_name_of_a_type_is_unique_in_its_folder() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    let crates = ROOTS.map(|root| Crate::read(&folder, root));
+    for (file, name) in crates.iter().flat_map(Crate::types) {
+        found.entry((folder_of(file), name)).or_default().push(file.to_owned());
+    }
+    // The load test still has some.
+    found.retain(|(folder, _), files| files.len() > 1 && *folder != "bin/roomcast-load");
+    assert!(found.is_empty(), "these names stand for several types: {found:#?}");
+}
+
+/// The folder in which a file's types have names of their own: the first below `src`, with all that is below it.
+fn folder_of(file: &str) -> &str {
+    const WHOLE: [&str; 2] = ["bus/redis", "bin/roomcast-load"];
+    if let Some(folder) = WHOLE.into_iter().find(|folder| file.starts_with(folder)) {
+        return folder;
+    }
+    // `protocol.rs` belongs to `protocol/`.
+    file.split('/').next().unwrap().trim_end_matches(".rs")
 }

@@ -1,0 +1,46 @@
+//! One command of the API: where it is found, what it works on, and what it makes of its body.
+
+use crate::bus::message::Ticket;
+use crate::hub::{Hub, Refused};
+use crate::id::{RoomName, UserId};
+use crate::protocol::ErrorCode;
+use crate::time::Now;
+
+/// One command of the API.
+#[derive(Debug)]
+pub(in crate::server) struct ApiCommand {
+    pub(super) path: &'static str,
+    pub(super) run: fn(&mut CommandContext<'_>, body: &str) -> Result<Begun, Refused>,
+}
+
+/// What a command works on.
+pub(in crate::server) struct CommandContext<'a> {
+    pub(in crate::server) now: Now,
+    pub(in crate::server) hub: &'a mut Hub,
+}
+
+/// A command that is under way.
+pub(super) struct Begun {
+    pub(super) ticket: Ticket,
+    pub(super) done: Done,
+}
+
+/// Makes the body of the answer.
+pub(super) type Done = Box<dyn FnOnce(Accepted) -> String>;
+
+/// What the bus said of a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepted {
+    pub(super) seq: u64,
+    pub(super) duplicate: bool,
+}
+
+pub(super) fn room_of(command: &str, room: Option<&str>) -> Result<RoomName, Refused> {
+    let room = room.ok_or_else(|| (ErrorCode::BadMessage, format!("{command} without room")))?;
+    RoomName::new(room).map_err(|error| (ErrorCode::BadMessage, format!("room: {error}")))
+}
+
+pub(super) fn user_of(command: &str, user: Option<&str>) -> Result<UserId, Refused> {
+    let user = user.ok_or_else(|| (ErrorCode::BadMessage, format!("{command} without userId")))?;
+    UserId::new(user).map_err(|error| (ErrorCode::BadMessage, format!("userId: {error}")))
+}
