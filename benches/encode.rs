@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use roomcast::protocol::{Chat, append_chat, chat_body};
+use roomcast::internals::protocol::{Chat, append_chat, chat_body};
 use serde_json::value::RawValue;
 
 fn encode(criterion: &mut Criterion) {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use roomcast::protocol::ClientMessage;
+use roomcast::internals::protocol::ClientMessage;
 
 const MESSAGES: [(&str, &str); 3] = [
     ("join", r#"{"type":"join","room":"lobby","since":{"epoch":"1k9rzj13wta6q","seq":4711},"id":"j-1"}"#),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Poll, Token, Waker};
-use roomcast::frame::{self, Payload};
+use roomcast::internals::frame::{self, Payload};
 use roomcast::{Config, HostLoop, HostPublication, Now, RoomName, Server, UserId};
 
 const CONNECTIONS: usize = 1_000_000;
@@ -59,7 +59,7 @@ fn new_server(poll: &Poll, connections: usize) -> Result<Server, Box<dyn Error>>
     let mut config = Config::default();
     config.net.connections_max = connections as u32;
     config.hub.message_rate = 0;
-    let tokens = 1..2 + roomcast::net::LISTENERS_MAX + connections + config.net.connections_reserved as usize;
+    let tokens = 1..2 + roomcast::LISTENERS_MAX + connections + config.net.connections_reserved as usize;
     // A poll has one waker; nobody wakes this loop, so that any will do.
     let other = Poll::new()?;
     let waker = Arc::new(Waker::new(other.registry(), Token(0))?);
@@ -106,12 +106,12 @@ fn member_cost(poll: &Poll, members: usize) -> Result<Duration, Box<dyn Error>> 
     for number in 0..BROADCASTS {
         let text = format!("message {number}, of about as many bytes as people write to each other");
         let publication = HostPublication::new(RoomName::new("lobby")?, UserId::new("host")?, text);
-        let taken = roomcast::net::taken_bytes();
+        let taken = roomcast::internals::taken_bytes();
         let began = Instant::now();
         server.publish(&publication)?;
         rest(&mut server);
         fastest = fastest.min(began.elapsed());
-        assert!(roomcast::net::taken_bytes() - taken >= 100 * members as u64, "everybody was sent the message");
+        assert!(roomcast::internals::taken_bytes() - taken >= 100 * members as u64, "everybody was sent the message");
     }
     Ok(fastest / members as u32)
 }

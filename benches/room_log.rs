@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use roomcast::room_log::RoomLog;
+use roomcast::internals::RoomLog;
 
 const FRAME: &[u8] = &[b'x'; 128];
 

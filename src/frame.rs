@@ -38,7 +38,7 @@ fn header(payload: Payload, payload_bytes: usize) -> ([u8; HEADER_BYTES_MAX], us
 }
 
 /// Appends a text frame whose payload is what `write` writes; its length need not be known beforehand.
-pub fn append_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn append_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     // Room for the header of a frame of 126 bytes to 64 KiB; the payload of any other size is moved once.
     const GUESS: usize = 4;
     let start = out.len();
@@ -53,14 +53,14 @@ pub fn append_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Appends a Close frame with a status code and a reason of at most 123 bytes.
-pub fn append_close(out: &mut Vec<u8>, code: u16, reason: &str) {
+pub(crate) fn append_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     debug_assert!(reason.len() <= 123);
     let close = CloseFrame { code: code.into(), reason: reason.into() };
     Frame::close(Some(close)).format(out).expect("writing into memory does not fail");
 }
 
 /// The bytes of an unmasked frame with a payload of `payload_bytes`, header included.
-pub fn frame_bytes(payload_bytes: usize) -> usize {
+pub(crate) fn frame_bytes(payload_bytes: usize) -> usize {
     payload_bytes
         + match payload_bytes {
             0..=125 => 2,
@@ -127,7 +127,7 @@ pub fn boundary_after(frames: &[u8], position: usize) -> usize {
 /// tungstenite does not tell whether a parser is between two messages; this does, without looking at payloads, for
 /// about 15 ns a message.
 #[derive(Debug, Default)]
-pub struct FrameTracker {
+pub(crate) struct FrameTracker {
     header: [u8; 14],
     header_bytes: u8,
     payload_left: u64,
@@ -138,7 +138,7 @@ pub struct FrameTracker {
 
 impl FrameTracker {
     /// Follows the next bytes of the stream.
-    pub fn advance(&mut self, mut input: &[u8]) {
+    pub(crate) fn advance(&mut self, mut input: &[u8]) {
         while !input.is_empty() && !self.closed {
             if self.payload_left > 0 {
                 let skipped = self.payload_left.min(input.len() as u64);
@@ -176,22 +176,22 @@ impl FrameTracker {
     }
 
     /// Whether the stream stands between two messages.
-    pub fn at_rest(&self) -> bool {
+    pub(crate) fn at_rest(&self) -> bool {
         self.header_bytes == 0 && self.payload_left == 0 && self.fragments == 0
     }
 
     /// How many fragments the message has that is not complete yet.
-    pub fn fragments(&self) -> u32 {
+    pub(crate) fn fragments(&self) -> u32 {
         self.fragments
     }
 
     /// The largest payload announced so far.
-    pub fn largest(&self) -> u64 {
+    pub(crate) fn largest(&self) -> u64 {
         self.largest
     }
 
     /// Whether a Close frame has begun; what follows it is not followed.
-    pub fn closed(&self) -> bool {
+    pub(crate) fn closed(&self) -> bool {
         self.closed
     }
 }

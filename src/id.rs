@@ -6,10 +6,10 @@ use std::fmt;
 use smol_str::SmolStr;
 
 /// The longest room or user name, in bytes of UTF-8.
-pub const NAME_BYTES_MAX: usize = 128;
+pub(crate) const NAME_BYTES_MAX: usize = 128;
 
 /// The punctuation that names may contain beside Unicode letters and digits.
-pub const NAME_PUNCTUATION: &str = "-_.:@~+#=/";
+pub(crate) const NAME_PUNCTUATION: &str = "-_.:@~+#=/";
 
 /// The place of a connection in the server's table of connections. Later connections use the same slot again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,7 +72,7 @@ pub enum NameError {
     /// The name has no characters.
     #[error("name is empty; 1 to {NAME_BYTES_MAX} bytes are allowed")]
     Empty,
-    /// The name is longer than [`NAME_BYTES_MAX`].
+    /// The name has so many bytes of UTF-8, more than 128.
     #[error("name of {0} bytes exceeds {NAME_BYTES_MAX}")]
     TooLong(usize),
     /// The name contains a character outside the alphabet.
@@ -80,13 +80,8 @@ pub enum NameError {
     Character(char),
 }
 
-/// Checks a room or user name: 1 to [`NAME_BYTES_MAX`] bytes of Unicode letters, digits and [`NAME_PUNCTUATION`].
-///
-/// The alphabet needs no escaping in JSON, nor as part of a Redis key.
-///
-/// # Errors
-/// The first reason that was found.
-pub fn check_name(name: &str) -> Result<(), NameError> {
+/// Checks a room or user name. The alphabet needs no escaping in JSON, nor as part of a Redis key.
+pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
     }
@@ -107,10 +102,10 @@ macro_rules! name {
         pub struct $type(SmolStr);
 
         impl $type {
-            /// Checks and takes a name.
+            /// Checks and takes a name: 1 to 128 bytes of Unicode letters, digits and `-_.:@~+#=/`.
             ///
             /// # Errors
-            /// As [`check_name`].
+            /// The first reason for which the name is refused.
             pub fn new(name: &str) -> Result<Self, NameError> {
                 check_name(name)?;
                 Ok(Self(name.into()))

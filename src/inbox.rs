@@ -25,17 +25,17 @@ struct Shared<T> {
 }
 
 /// The loop's end: what other threads have sent.
-pub struct Inbox<T> {
+pub(crate) struct Inbox<T> {
     shared: Arc<Shared<T>>,
 }
 
 /// Another thread's end.
-pub struct InboxSender<T> {
+pub(crate) struct InboxSender<T> {
     shared: Arc<Shared<T>>,
 }
 
 /// Makes an inbox that holds `messages_max` and wakes `waker`'s poll.
-pub fn inbox<T>(messages_max: usize, waker: Arc<Waker>) -> (InboxSender<T>, Inbox<T>) {
+pub(crate) fn inbox<T>(messages_max: usize, waker: Arc<Waker>) -> (InboxSender<T>, Inbox<T>) {
     let shared = Arc::new(Shared {
         queue: ArrayQueue::new(messages_max),
         woken: AtomicBool::new(false),
@@ -56,7 +56,7 @@ impl<T> InboxSender<T> {
     ///
     /// # Errors
     /// [`PushError`]; the message is lost then, so keep a copy if it matters.
-    pub fn push(&self, message: T) -> Result<(), PushError> {
+    pub(crate) fn push(&self, message: T) -> Result<(), PushError> {
         if self.shared.closed.load(Ordering::Acquire) {
             return Err(PushError::Closed);
         }
@@ -73,25 +73,26 @@ impl<T> InboxSender<T> {
         }
     }
 
-    /// Whether a message would be taken now. Who is the only sender can rely on it for the next [`InboxSender::push`].
-    pub fn has_space(&self) -> bool {
+    /// Whether a message would be taken now. The only sender can rely on it for the next [`InboxSender::push`].
+    #[cfg(feature = "redis")]
+    pub(crate) fn has_space(&self) -> bool {
         !self.shared.queue.is_full()
     }
 }
 
 impl<T> Inbox<T> {
     /// To be called before [`Inbox::pop`]ing what is there.
-    pub fn begin_drain(&self) {
+    pub(crate) fn begin_drain(&self) {
         self.shared.woken.store(false, Ordering::Release);
     }
 
     /// The oldest message.
-    pub fn pop(&self) -> Option<T> {
+    pub(crate) fn pop(&self) -> Option<T> {
         self.shared.queue.pop()
     }
 
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.shared.queue.is_empty()
     }
 }

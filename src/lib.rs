@@ -3,50 +3,87 @@
 //! One thread owns everything. A room keeps one log of encoded frames, and each member has a cursor in it. A broadcast
 //! appends once; each member is then sent `log[cursor..end]` in one system call.
 //!
-//! Start with [`Server`], which has the contract of the loop and an example. [`Server::builder`] takes an
-//! [`Authenticator`], which decides whose a connection is, a [`Policy`], which decides what its user may do, and a
-//! [`Bus`](bus::Bus), which keeps history and reaches other nodes. [`Remote`] is for other threads, [`Notice`] for what
-//! happens.
+//! | to | begin with |
+//! |---|---|
+//! | run a server in your loop | [`Server`], which has the contract of the loop and an example; [`HostLoop`], [`Config`] |
+//! | decide whose a connection is | [`Authenticator`] |
+//! | decide what a user may do | [`Policy`] |
+//! | say something, or put a user out | [`Server::publish`], [`Server::kick`], [`Server::disconnect_user`] |
+//! | learn what happens | [`Notice`] |
+//! | do this from another thread | [`Remote`] |
+//! | be several nodes | `RedisBus` in [`bus`], with the feature `redis` |
+//! | bring a bus of your own | [`bus::Bus`] |
+//! | serve WebSockets without chat | [`net`] |
+//! | set limits and times | [`settings`] |
 //!
-//! The sources have pages: `docs/embedding.md` goes through all of this with complete programs, `docs/protocol.md` is what
-//! clients speak, `docs/operating.md` and `docs/security.md` are for production, and `ARCHITECTURE.md` says how it works.
+//! The program `roomcast` is a host like any other. The sources have pages: `docs/embedding.md` goes through all of this with
+//! complete programs, `docs/protocol.md` is what clients speak, `docs/operating.md` and `docs/security.md` are for production, and
+//! `ARCHITECTURE.md` says how it works.
 //!
-//! | layer | module | what |
+//! # Features
+//!
+//! | feature | default | what it brings |
 //! |---|---|---|
-//! | 4 | [`server`] | the order of one turn |
-//! | 3 | [`hub`], [`net`], [`bus`] | what is said to whom; sockets; how publications travel and are kept |
-//! | 2 | [`protocol`], [`frame`], [`bus::message`] | the JSON, the frames, what passes between hub and bus |
-//! | 1 | [`room_log`], [`inbox`], [`timer_wheel`], [`name_index`] | the log, the way in for other threads, the timer wheel, finding by name |
-//! | 0 | [`settings`], [`error`](mod@error), [`id`], [`time`] | settings, errors, names, time |
+//! | `program` | yes | what the program needs: flags, logger, signals; a library can do without |
+//! | `redis` | yes | `RedisBus` |
+//! | `load` | no | the load test |
+//! | `in-memory` | no | connections without sockets, for a bench |
 
 pub mod bus;
-pub mod error;
-pub mod frame;
-pub mod hub;
-pub mod id;
-pub mod inbox;
+mod error;
+mod frame;
+mod hub;
+mod id;
+mod inbox;
 mod memory;
-pub mod name_index;
+mod name_index;
 pub mod net;
-pub mod protocol;
-pub mod room_log;
-pub mod server;
+mod protocol;
+mod room_log;
+mod server;
 pub mod settings;
-pub mod time;
-pub mod timer_wheel;
+mod time;
+mod timer_wheel;
 
+#[doc(inline)]
+pub use bus::{BusRefusal, Outcome, RefusalKind, Ticket};
 pub use error::Error;
 /// The types of requests and statuses that an [`Authenticator`] and a [`net::Handler`] see.
 pub use http;
-pub use hub::{Caller, ChatFields, HostPublication, Moderation, Notice, OpenPolicy, Policy};
-pub use id::{ConnectionId, RoomName, UserId};
-pub use net::{AdmissionTicket, Listener};
+pub use hub::{Caller, ChatFields, HostPublication, HubStats, Notice, OpenPolicy, Policy};
+pub use id::{ConnectionId, NameError, RoomName, UserId};
+pub use inbox::PushError;
+#[doc(inline)]
+pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats};
+pub use protocol::{CloseReason, ErrorCode};
 pub use server::{
-    Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server, ServerBuilder,
-    Stats, open_identity,
+    ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server,
+    ServerBuilder, Stats, open_identity,
 };
+#[doc(inline)]
 pub use settings::Config;
 pub use time::Now;
+
+/// What the programs, tests and benches of this crate use besides. It may change in any version.
+#[doc(hidden)]
+pub mod internals {
+    #[cfg(feature = "redis")]
+    pub use crate::bus::redis::PublishScript;
+    pub use crate::hub::{Hub, Moderation, Output};
+    #[cfg(feature = "in-memory")]
+    pub use crate::net::memory::taken_bytes;
+    pub use crate::room_log::{LogBuffer, Offset, RoomLog};
+    pub use crate::settings::declare::{Setting, Unit};
+
+    pub mod frame {
+        pub use crate::frame::{Head, PING, Payload, append_header, boundary_after};
+    }
+
+    pub mod protocol {
+        pub use crate::protocol::client::*;
+        pub use crate::protocol::{Chat, append_chat, chat_body};
+    }
+}
 
 /// The Rust blocks of the pages are doctests.
 #[cfg(doctest)]

@@ -71,7 +71,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
 
 fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<dyn std::error::Error>> {
     config.check()?;
-    let tokens = roomcast::net::LISTENERS_MAX + (config.net.connections_max + config.net.connections_reserved) as usize;
+    let tokens = roomcast::LISTENERS_MAX + (config.net.connections_max + config.net.connections_reserved) as usize;
     let host = HostLoop {
         registry: poll.registry().try_clone()?,
         tokens: FIRST_OF_SERVER..FIRST_OF_SERVER + tokens,

@@ -10,25 +10,25 @@ use hashbrown::HashTable;
 /// The names stay where the things are: the caller says how to get from a key to its name. So an entry costs five bytes and
 /// the spare room of a hash table. Peers choose names, therefore the hash is keyed by chance.
 #[derive(Default)]
-pub struct NameIndex {
+pub(crate) struct NameIndex {
     keys: HashTable<u32>,
     hasher: RandomState,
 }
 
 impl NameIndex {
     /// The key of a name, if it was inserted.
-    pub fn find<'a>(&self, name: &str, name_of: impl Fn(u32) -> &'a str) -> Option<u32> {
+    pub(crate) fn find<'a>(&self, name: &str, name_of: impl Fn(u32) -> &'a str) -> Option<u32> {
         self.keys.find(self.hasher.hash_one(name), |key| name_of(*key) == name).copied()
     }
 
     /// Takes in a name that is not there yet. `name_of` is asked for the names that are, when the table grows.
-    pub fn insert<'a>(&mut self, name: &str, key: u32, name_of: impl Fn(u32) -> &'a str) {
+    pub(crate) fn insert<'a>(&mut self, name: &str, key: u32, name_of: impl Fn(u32) -> &'a str) {
         let hasher = &self.hasher;
         self.keys.insert_unique(hasher.hash_one(name), key, |key| hasher.hash_one(name_of(*key)));
     }
 
     /// Forgets a name, which need not be found under its key any more.
-    pub fn remove(&mut self, name: &str, key: u32) {
+    pub(crate) fn remove(&mut self, name: &str, key: u32) {
         if let Ok(entry) = self.keys.find_entry(self.hasher.hash_one(name), |found| *found == key) {
             entry.remove();
         }

@@ -1,25 +1,23 @@
 //! The JSON of both directions, the codes of errors, and the codes with which a connection is closed.
 
-mod client;
+pub(crate) mod client;
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub use self::client::{
-    ChatRequest, ClientMessage, InvalidMessage, JoinRequest, LeaveRequest, Since, Text, TypingRequest,
-};
+pub(crate) use self::client::{ChatRequest, ClientMessage, JoinRequest, LeaveRequest, Text, TypingRequest};
 use crate::frame;
 
 /// The longest `id` of a message, in bytes.
-pub const ID_BYTES_MAX: usize = 64;
+pub(crate) const ID_BYTES_MAX: usize = 64;
 
 /// The subprotocol that is negotiated when a client offers it.
-pub const SUBPROTOCOL: &str = "roomcast.v1";
+pub(crate) const SUBPROTOCOL: &str = "roomcast.v1";
 
 /// Beside [`SUBPROTOCOL`], a client that cannot set headers may offer this prefix and a token.
-pub const TOKEN_SUBPROTOCOL_PREFIX: &str = "roomcast.token.";
+pub(crate) const TOKEN_SUBPROTOCOL_PREFIX: &str = "roomcast.token.";
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident $text:literal $temporary:literal,)*) => {
@@ -81,14 +79,14 @@ error_codes! {
 /// 4000 to 4499: come back, with full jitter. 4500 to 4999: do not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
-    /// RFC 6455 section 7.4.
+    /// A code of RFC 6455 section 7.4; those of an application are 4000 to 4999.
     pub code: u16,
-    /// At most [`CLOSE_REASON_BYTES_MAX`] bytes.
+    /// A sentence for a person, of at most 123 bytes of UTF-8.
     pub reason: Cow<'static, str>,
 }
 
 /// The longest text of a [`CloseReason`]: the payload of a control frame but for the code (RFC 6455 section 5.5).
-pub const CLOSE_REASON_BYTES_MAX: usize = 123;
+pub(crate) const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 impl CloseReason {
     /// The server shuts down or restarts.
@@ -130,7 +128,7 @@ pub(crate) fn present<'a, 'de: 'a, D: serde::Deserializer<'de>>(
 ///
 /// # Errors
 /// The code, and a sentence that says what was found and what is allowed.
-pub fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (ErrorCode, String)> {
+pub(crate) fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (ErrorCode, String)> {
     serde_json::from_str(text).map_err(|error| {
         let is_object = text.trim_start().starts_with('{');
         match error.classify() {
@@ -144,7 +142,7 @@ pub fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (ErrorCo
 /// A user as others see it.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct UserView<'a> {
+pub(crate) struct UserView<'a> {
     /// The stamp of the server.
     pub user_id: &'a str,
     /// A name to show, where the policy knows one.
@@ -156,7 +154,7 @@ pub struct UserView<'a> {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are those of `Limits` and `Timing`")]
-pub struct WelcomeLimits {
+pub(crate) struct WelcomeLimits {
     pub message_bytes: usize,
     pub data_bytes: usize,
     pub rooms_per_connection: u32,
@@ -191,7 +189,7 @@ pub enum TypingStatus {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
 #[allow(missing_docs, reason = "the fields are the protocol's")]
-pub enum ServerMessage<'a> {
+pub(crate) enum ServerMessage<'a> {
     /// First on every connection.
     Welcome {
         #[serde(flatten)]
@@ -257,7 +255,7 @@ pub enum ServerMessage<'a> {
 
 impl ServerMessage<'_> {
     /// Appends the message as one text frame.
-    pub fn append_frame(&self, out: &mut Vec<u8>) {
+    pub(crate) fn append_frame(&self, out: &mut Vec<u8>) {
         frame::append_text(out, |out| {
             serde_json::to_writer(out, self).expect("these messages always serialise");
         });
@@ -294,12 +292,12 @@ pub fn chat_body(chat: &Chat<'_>) -> Vec<u8> {
 const SEQ_FIELD: &[u8] = br#","seq":"#;
 
 /// The bytes of the frame that [`append_chat`] appends.
-pub fn chat_frame_bytes(body: &[u8], seq: u64) -> usize {
+pub(crate) fn chat_frame_bytes(body: &[u8], seq: u64) -> usize {
     frame::frame_bytes(body.len() + SEQ_FIELD.len() + decimal_digits(seq) + 1)
 }
 
 /// The most bytes that the frame of a message with this body can have, whatever number it gets.
-pub fn chat_frame_bytes_max(body: &[u8]) -> usize {
+pub(crate) fn chat_frame_bytes_max(body: &[u8]) -> usize {
     chat_frame_bytes(body, u64::MAX)
 }
 

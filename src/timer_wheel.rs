@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::time::Now;
 
 /// The length of a tick. Coarse on purpose: it bounds how often an idle loop wakes.
-pub const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// How many entries a turn should look at. After a rush of arrivals thousands come due in one tick; what is left over
 /// makes [`Wheel::timeout`] zero, so the next turn goes on.
-pub const LOOKS_PER_TURN: usize = 256;
+pub(crate) const LOOKS_PER_TURN: usize = 256;
 
 const SLOTS: u32 = 64;
 
@@ -18,11 +18,11 @@ const BLOCK_BYTES: usize = 512 - 8;
 
 /// A moment on the wheel: ticks of [`TICK`] since the clock's beginning. Tick 0 is never due.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tick(u32);
+pub(crate) struct Tick(u32);
 
 impl Tick {
     /// The tick that `now` lies in.
-    pub fn of(now: Now) -> Self {
+    pub(crate) fn of(now: Now) -> Self {
         Self((now.uptime.as_millis() / TICK.as_millis()) as u32 + 1)
     }
 
@@ -37,7 +37,7 @@ impl Tick {
     }
 
     /// The first tick at which `wait` has passed since any moment of this one: never early, at most two ticks late.
-    pub fn after(self, wait: Duration) -> Self {
+    pub(crate) fn after(self, wait: Duration) -> Self {
         let ticks = wait.as_millis().div_ceil(TICK.as_millis()) as u32;
         Self(self.0.saturating_add(ticks).saturating_add(1))
     }
@@ -49,7 +49,7 @@ impl Tick {
 /// inserts the entry again when there is still time. Thus nothing has to be removed when a deadline
 /// moves, which on a chat server happens with every byte received.
 #[derive(Debug)]
-pub struct Wheel<T> {
+pub(crate) struct Wheel<T> {
     /// The entries of each slot in blocks of equal size. Lists that double would leave holes of all sizes in the heap as the
     /// wheel turns; what one slot gives back of blocks, another one takes.
     slots: Vec<Vec<Vec<T>>>,
@@ -59,13 +59,13 @@ pub struct Wheel<T> {
 
 impl<T> Wheel<T> {
     /// An empty wheel.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), current: Tick(1) }
     }
 
     /// Has `entry` looked at in tick `at`, or earlier when that is further away than the wheel reaches (16 s), or in
     /// the next tick when it is past. Says which tick it became.
-    pub fn insert(&mut self, at: Tick, entry: T) -> Tick {
+    pub(crate) fn insert(&mut self, at: Tick, entry: T) -> Tick {
         let at = Tick(at.0.clamp(self.current.0 + 1, self.current.0 + SLOTS - 1));
         let slot = &mut self.slots[(at.0 % SLOTS) as usize];
         match slot.last_mut() {
@@ -80,7 +80,7 @@ impl<T> Wheel<T> {
     }
 
     /// An entry that is to be looked at by `now`, and the tick that it stood in.
-    pub fn pop(&mut self, now: Tick) -> Option<(Tick, T)> {
+    pub(crate) fn pop(&mut self, now: Tick) -> Option<(Tick, T)> {
         loop {
             let current = self.current;
             let slot = &mut self.slots[(current.0 % SLOTS) as usize];
@@ -101,7 +101,7 @@ impl<T> Wheel<T> {
     }
 
     /// How long until [`Wheel::pop`] has something, or `None` when the wheel is empty.
-    pub fn timeout(&self, now: Now) -> Option<Duration> {
+    pub(crate) fn timeout(&self, now: Now) -> Option<Duration> {
         let is_empty = |slot: &Vec<Vec<T>>| slot.iter().all(Vec::is_empty);
         let ahead = (0..SLOTS).find(|ahead| !is_empty(&self.slots[((self.current.0 + ahead) % SLOTS) as usize]))?;
         let due = TICK * (self.current.0 + ahead - 1);

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mio::Events;
-use roomcast::hub::OpenPolicy;
+use roomcast::OpenPolicy;
 use roomcast::{Config, Now, Stats};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use support::host::{Host, LOOK};

@@ -1,19 +1,21 @@
 //! How publications travel and are kept: the one path from a sender to the rooms, on one node or on many.
 
 mod local;
-pub mod message;
+pub(crate) mod message;
 #[cfg(feature = "redis")]
-mod redis;
+pub(crate) mod redis;
 
 use std::time::Duration;
 
 pub use self::local::LocalBus;
-use self::message::{BusEvent, BusRequest};
-#[cfg(feature = "redis")]
-#[doc(hidden)]
-pub use self::redis::PublishScript;
+pub use self::message::{
+    BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, PresenceChange, Publication, ReadFrom, RefusalKind,
+    Ticket,
+};
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisTiming, RedisWatch};
+pub use crate::id::Epoch;
+pub use crate::protocol::{PresenceStatus, TypingStatus};
 use crate::time::Now;
 
 /// Something that a bus counts.
@@ -62,7 +64,7 @@ pub enum ShutdownProgress {
 /// longer than [`Bus::timeout`].* The methods run on the loop, so they must not block.
 ///
 /// Requests are answered by [`BusEvent`]s, in the same turn or a later one, in any order but for what [`BusEvent`] promises.
-/// **Delivery:** a message that was [accepted](message::Outcome::Accepted) is delivered to every node that has the room open, in the
+/// **Delivery:** a message that was [accepted](Outcome::Accepted) is delivered to every node that has the room open, in the
 /// order of its number, once. A message with the id of an accepted one is a duplicate for as long as that one is in history, and at least
 /// for the dedupe window. If a bus cannot keep this, because its storage has lost messages, it tells of it by
 /// [`BusEvent::EpochChanged`] before it delivers anything else in that room.

@@ -2,7 +2,7 @@
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
-use roomcast::settings::{Setting, Unit};
+use roomcast::internals::{Setting, Unit};
 
 /// Defaults that depend on something else; the other flags have the library's.
 const DEPENDENT_DEFAULTS: [(&str, &str); 2] = [

@@ -2,7 +2,7 @@
 
 use clap::Arg;
 use roomcast::Config;
-use roomcast::settings::Setting;
+use roomcast::internals::Setting;
 
 use super::numbers;
 

@@ -3,7 +3,7 @@
 use crate::protocol::{ErrorCode, ServerMessage};
 
 /// Why a message or a command was not done: the code, and what was found and what is allowed.
-pub type Refused = (ErrorCode, String);
+pub(crate) type Refused = (ErrorCode, String);
 
 /// An `error` message to be.
 #[derive(Clone, Copy, Debug)]

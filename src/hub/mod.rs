@@ -55,7 +55,7 @@ mod users;
 
 use std::time::Duration;
 
-pub use self::error_reply::Refused;
+pub(crate) use self::error_reply::Refused;
 pub use self::moderation::Moderation;
 pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
@@ -82,7 +82,7 @@ use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::LOOKS_PER_TURN;
 
-/// See the [module](self).
+/// Rooms, members and users. The module has the contract of its loop.
 pub struct Hub {
     limits: HubLimits,
     net_limits: NetLimits,

@@ -8,7 +8,7 @@ use crate::protocol::CloseReason;
 use super::http::{Handshake, Response};
 use super::write_buffer::WriteBuffer;
 
-/// What a [`Net`] finds, for the program that decides about it.
+/// What a [`Net`](super::Net) finds, for the program that decides about it.
 pub trait Handler {
     /// What [`Handler::on_request`] finds out about a handshake and [`Handler::on_open`] is told: whose connection it is.
     type Admission;

@@ -14,7 +14,7 @@ mod handler;
 mod http;
 mod listener;
 #[cfg(feature = "in-memory")]
-mod memory;
+pub(crate) mod memory;
 mod phase;
 mod reader;
 mod receive;
@@ -34,15 +34,14 @@ use slab::Slab;
 pub use self::handler::{AdmissionTicket, BodyDecision, BodyRules, Capacity, Handler, HeadDecision, Verdict};
 pub use self::http::{Handshake, Response, method_not_allowed};
 pub use self::listener::{ListenAddress, Listener};
-#[cfg(feature = "in-memory")]
-pub use self::memory::taken_bytes;
 pub use self::write_buffer::WriteBuffer;
 
 use self::connection::{Connection, Flag};
 use self::listener::PolledListener;
 use self::reader::Reader;
 use crate::error::Error;
-use crate::id::{ConnectionId, ConnectionSerial, Slot};
+use crate::id::ConnectionId;
+pub use crate::id::{ConnectionSerial, Slot};
 use crate::memory::long_list;
 use crate::settings::{Config, NetLimits, Timing};
 use crate::time::Now;

@@ -50,7 +50,7 @@ use crate::time::Now;
 pub struct HostLoop {
     /// The registry of its poll: `poll.registry().try_clone()?`.
     pub registry: Registry,
-    /// Tokens that the host does not use: 16 for listeners, and one for each of `connections_max` and
+    /// Tokens that the host does not use: [`LISTENERS_MAX`](crate::LISTENERS_MAX), and one for each of `connections_max` and
     /// `connections_reserved` of [`NetLimits`](crate::settings::NetLimits).
     pub tokens: Range<usize>,
     /// The poll's waker; mio allows one for each poll, so the host's is shared. Its token stays the host's.

@@ -6,9 +6,7 @@ mod limits;
 mod timing;
 
 pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
-#[doc(hidden)]
-pub use declare::{Setting, Unit};
-use declare::{check_all, groups, refused};
+use declare::{Setting, Unit, check_all, groups, refused};
 pub use limits::{HistoryLimits, HubLimits, NetLimits};
 pub use timing::Timing;
 

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use roomcast::Config;
-use roomcast::bus::PublishScript;
-use roomcast::bus::message::{Outcome, ReadFrom};
+use roomcast::bus::{Outcome, ReadFrom};
+use roomcast::internals::PublishScript;
 
 use crate::harness::bus::Node;
 use crate::harness::nodes::{history, node_with, nodes, recv_long, say_and_see};

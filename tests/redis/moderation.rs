@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use roomcast::bus::message::{Outcome, Ticket};
+use roomcast::CloseReason;
+use roomcast::bus::{Outcome, Ticket};
 use roomcast::bus::{RedisBus, RedisConfig};
-use roomcast::protocol::CloseReason;
 use roomcast::{Config, Error, Notice, RoomName, UserId};
 use serde_json::Value;
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use roomcast::Config;
-use roomcast::bus::message::{Outcome, ReadFrom};
+use roomcast::bus::{Outcome, ReadFrom};
 
 use crate::harness::bus::Node;
 use crate::harness::nodes::{node_with, recv_long, say_and_see, wait_ready, wait_unready};

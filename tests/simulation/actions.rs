@@ -1,9 +1,11 @@
 //! What clients, sockets, the host and other nodes do, at random.
 
-use roomcast::bus::message::Ticket;
-use roomcast::hub::{HostPublication, Moderation};
-use roomcast::id::{ConnectionId, UserId};
-use roomcast::protocol::{self, Chat, CloseReason};
+use roomcast::CloseReason;
+use roomcast::HostPublication;
+use roomcast::bus::Ticket;
+use roomcast::internals::Moderation;
+use roomcast::internals::protocol::{self, Chat};
+use roomcast::{ConnectionId, UserId};
 
 use super::chance::Chance;
 use super::seat::user_name;

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use roomcast::Now;
 use roomcast::bus::Bus;
-use roomcast::bus::message::{
-    BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket,
-};
-use roomcast::id::{Epoch, RoomName, UserId};
-use roomcast::time::Now;
+use roomcast::bus::Epoch;
+use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
+use roomcast::{RoomName, UserId};
 
 use super::chance::Chance;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use roomcast::bus::message::Ticket;
+use roomcast::bus::Ticket;
 
 use super::seat::user_name;
 use super::truth::{Position, room_name};
@@ -157,7 +157,7 @@ impl World {
 }
 
 /// An answer to something that was never asked, which is ignored.
-fn stray_answer() -> roomcast::bus::message::BusEvent {
-    let page = Err(roomcast::bus::message::BusRefusal::unavailable("nobody asked"));
-    roomcast::bus::message::BusEvent::Page { ticket: Ticket(u64::MAX), page }
+fn stray_answer() -> roomcast::bus::BusEvent {
+    let page = Err(roomcast::bus::BusRefusal::unavailable("nobody asked"));
+    roomcast::bus::BusEvent::Page { ticket: Ticket(u64::MAX), page }
 }

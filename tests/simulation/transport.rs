@@ -1,7 +1,7 @@
 //! A connection's socket as the hub sees it: own output first, then whole frames, the last of which may be torn.
 
-use roomcast::frame::{self, Head};
-use roomcast::id::ConnectionId;
+use roomcast::ConnectionId;
+use roomcast::internals::frame::{self, Head};
 
 /// The server's end of a connection, and what the other end has received.
 #[derive(Debug)]

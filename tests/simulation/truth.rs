@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use roomcast::bus::message::{BusEvent, Numbered};
-use roomcast::id::{Epoch, RoomName};
-use roomcast::protocol;
+use roomcast::RoomName;
+use roomcast::bus::Epoch;
+use roomcast::bus::{BusEvent, Numbered};
+use roomcast::internals::protocol;
 
 /// A place in a room's history: which life of it, counted from 0, and the number of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use roomcast::bus::message::{BusEvent, BusRequest, Outcome, PresenceChange, Ticket};
+use roomcast::Now;
+use roomcast::OpenPolicy;
+use roomcast::bus::PresenceStatus;
 use roomcast::bus::{Bus, LocalBus};
-use roomcast::hub::{Hub, OpenPolicy, Output};
-use roomcast::id::{ConnectionId, RoomName, Slot, UserId};
-use roomcast::protocol::PresenceStatus;
-use roomcast::time::Now;
+use roomcast::bus::{BusEvent, BusRequest, Outcome, PresenceChange, Ticket};
+use roomcast::internals::{Hub, Output};
+use roomcast::net::Slot;
+use roomcast::{ConnectionId, RoomName, UserId};
 
 use super::chance::Chance;
 use super::coverage::Coverage;
@@ -389,7 +391,7 @@ fn note_joined(frames: &[u8], bus: &mut AnyBus) {
     let Some(bus) = bus.fake() else { return };
     let mut rest = frames;
     while !rest.is_empty() {
-        let (frame, behind) = rest.split_at(roomcast::frame::boundary_after(rest, 1));
+        let (frame, behind) = rest.split_at(roomcast::internals::frame::boundary_after(rest, 1));
         rest = behind;
         let text = super::transport::text_payload(frame).unwrap_or_default();
         if let Some(room) = text.strip_prefix(r#"{"type":"joined","room":""#) {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use roomcast::bus::Bus;
-use roomcast::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome, Page, Publication, Ticket};
+use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Outcome, Page, Publication, Ticket};
 use roomcast::settings::ApiKey;
 use roomcast::{Config, Notice, Now};
 use serde_json::json;

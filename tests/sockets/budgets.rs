@@ -4,9 +4,10 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use roomcast::OpenPolicy;
 use roomcast::bus::LocalBus;
-use roomcast::hub::{Hub, OpenPolicy};
-use roomcast::id::Slot;
+use roomcast::internals::Hub;
+use roomcast::net::Slot;
 use roomcast::{Config, ConnectionId, Now, UserId};
 
 use crate::support::local_room::run_bus;

@@ -8,14 +8,14 @@ use std::time::Instant;
 
 use mio::net::UnixStream;
 use mio::{Interest, Poll, Token, Waker};
-use roomcast::bus::message::Outcome;
-use roomcast::inbox::PushError;
-use roomcast::net::{LISTENERS_MAX, ListenAddress};
-use roomcast::protocol::CloseReason;
+use roomcast::CloseReason;
+use roomcast::PushError;
+use roomcast::bus::Outcome;
 use roomcast::{
     Authentication, Authenticator, Caller, Error, HostPublication, Identity, Listener, Notice, Now, Policy, Refusal,
     RoomName, Server, UserId, open_identity,
 };
+use roomcast::{LISTENERS_MAX, ListenAddress};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use roomcast::bus::message::{Outcome, Ticket};
-use roomcast::protocol::CloseReason;
+use roomcast::CloseReason;
+use roomcast::bus::{Outcome, Ticket};
 use roomcast::{Caller, Notice, Now, Policy, Remote, RoomName, UserId};
 use serde_json::{Value, json};
 use tungstenite::Message;

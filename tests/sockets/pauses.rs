@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use roomcast::hub::OpenPolicy;
-use roomcast::protocol::CloseReason;
+use roomcast::CloseReason;
+use roomcast::OpenPolicy;
 use roomcast::{Config, Now, UserId};
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -4,9 +4,10 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use roomcast::OpenPolicy;
 use roomcast::bus::LocalBus;
-use roomcast::hub::{Hub, OpenPolicy};
-use roomcast::id::Slot;
+use roomcast::internals::Hub;
+use roomcast::net::Slot;
 use roomcast::{Config, ConnectionId, Now, RoomName, UserId};
 
 use crate::support::host::{self, Host, LOOK};
@@ -105,7 +106,7 @@ impl Hall {
         self.run_bus();
         let own = &mut self.own;
         self.hub.poll_output(|output| {
-            if let roomcast::hub::Output::Frames(_, frames) = output {
+            if let roomcast::internals::Output::Frames(_, frames) = output {
                 own.push_str(&String::from_utf8_lossy(frames));
             }
         });

@@ -13,8 +13,8 @@ use std::{
 
 use mio::{Events, Poll, Token, Waker};
 use roomcast::{
-    Config, Error, HostLoop, HostPublication, Notice, Now, Policy, RoomName, Server, ServerBuilder, UserId, bus::Bus,
-    hub::OpenPolicy, net::LISTENERS_MAX,
+    Config, Error, HostLoop, HostPublication, LISTENERS_MAX, Notice, Now, OpenPolicy, Policy, RoomName, Server,
+    ServerBuilder, UserId, bus::Bus,
 };
 
 use super::{PATIENCE, program};

@@ -1,7 +1,8 @@
 //! A room without sockets: a hub, a bus in memory, and members who take everything.
 
+use roomcast::OpenPolicy;
 use roomcast::bus::{Bus, LocalBus};
-use roomcast::hub::{Hub, OpenPolicy};
+use roomcast::internals::Hub;
 use roomcast::{Config, ConnectionId, Now, UserId};
 
 /// One room with its hub and bus, driven by method calls alone.

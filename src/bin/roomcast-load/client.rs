@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use mio::net::TcpStream;
-use roomcast::frame::Head;
+use roomcast::internals::frame::Head;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::marker::{self, Marker, Tail};
@@ -179,7 +179,7 @@ impl Client {
         let read = &buffer[Tail::BYTES_MAX..][..bytes];
         // A ping is not looked for frame by frame: whatever might be one is answered, at most once a second. A pong
         // that nobody asked for is allowed (RFC 6455 section 5.5.3).
-        if self.ponged_second != second && memchr::memchr(roomcast::frame::PING[0], read).is_some() {
+        if self.ponged_second != second && memchr::memchr(roomcast::internals::frame::PING[0], read).is_some() {
             self.ponged_second = second;
             self.send(&wire::pong(&[]))?;
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use roomcast::frame::Head;
+use roomcast::internals::frame::Head;
 
 /// The same slices as the server's, so that the rule of coalescing is the same: so many sends, and after each stride is looked whether
 /// they have taken long.

@@ -67,7 +67,11 @@ impl Wire {
                     r#"{{"type":"chat","room":"{room}","userId":"guest-abcdef","text":"{text}","ts":1700000000000,"seq":12345}}"#
                 );
                 let mut frame = Vec::with_capacity(message.len() + 10);
-                roomcast::frame::append_header(&mut frame, roomcast::frame::Payload::Text, message.len());
+                roomcast::internals::frame::append_header(
+                    &mut frame,
+                    roomcast::internals::frame::Payload::Text,
+                    message.len(),
+                );
                 frame.extend_from_slice(message.as_bytes());
                 frame
             }

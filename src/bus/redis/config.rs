@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::id::check_name;
-use crate::settings::declare::{check_all, groups, refused, settings};
-use crate::settings::{Config, Setting};
+use crate::settings::Config;
+use crate::settings::declare::{Setting, check_all, groups, refused, settings};
 
 /// The settings of a [`RedisBus`](super::RedisBus).
 #[derive(Clone)]

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mio::{Events, Poll, Token, Waker};
-use roomcast::bus::message::{
-    BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket,
-};
 use roomcast::bus::{Bus, RedisBus, RedisConfig, RedisStats};
+use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use roomcast::{Config, Now, RoomName, UserId};
 
 use crate::harness::redis::{LONG, Redis};

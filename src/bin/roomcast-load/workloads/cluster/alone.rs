@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use redis::cmd;
-use roomcast::bus::PublishScript;
-use roomcast::bus::message::Publication;
+use roomcast::bus::Publication;
+use roomcast::internals::PublishScript;
 use roomcast::{Config, RoomName, UserId};
 
 use super::PREFIX;
@@ -43,7 +43,7 @@ impl Alone {
     pub(super) fn new(redis: &RedisServer, body: &str, rooms: u32) -> Result<Self, LoadError> {
         let mut script = PublishScript::new(&Config::default(), PREFIX);
         let sha: String = ask(&mut redis.connection()?, &["SCRIPT", "LOAD", &script.source()])?;
-        let name = |error: roomcast::id::NameError| LoadError::Usage(error.to_string());
+        let name = |error: roomcast::NameError| LoadError::Usage(error.to_string());
         let mut words = |room: u32| {
             let publication = Publication {
                 room: RoomName::new(&format!("alone-{rooms}-{room}")).map_err(name)?,

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use redis::cmd;
-use roomcast::bus::PublishScript;
-use roomcast::bus::message::Publication;
-use roomcast::id::NameError;
+use roomcast::NameError;
+use roomcast::bus::Publication;
+use roomcast::internals::PublishScript;
 use roomcast::{Config, RoomName, UserId};
 
 use super::own_bus::OwnBus;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
-use roomcast::bus::message::{BusEvent, BusRequest, Publication, ReadFrom, Ticket};
 use roomcast::bus::{Bus, RedisBus, RedisConfig};
+use roomcast::bus::{BusEvent, BusRequest, Publication, ReadFrom, Ticket};
 use roomcast::{Config, Now, RoomName, UserId};
 
 use super::latency::PATIENCE;
