@@ -1,7 +1,7 @@
 // What the pages say exists: links, flags, environment variables, metrics, and a way to run each block.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
 import { eventually, startRedis, startServer } from '../browser/harness.mjs';
@@ -58,6 +58,23 @@ test('every relative link leads to a file and a heading that exist', () => {
     }
   }
   assert.deepEqual(dead, []);
+});
+
+test('the package has every file that its pages and its documentation lead to', () => {
+  const listed = execFileSync('cargo', ['package', '--list', '--locked', '--allow-dirty'], { cwd: ROOT, stdio: ['ignore', 'pipe', 'ignore'] });
+  const packaged = new Set(listed.toString().trim().split('\n'));
+  const missing = [];
+  for (const path of markdownPaths().filter((path) => packaged.has(path))) {
+    for (const link of links(read(path)).filter((link) => !/^([a-z]+:|#)/.test(link))) {
+      const target = normalize(join(dirname(path), link.split('#')[0]));
+      if (!packaged.has(target)) missing.push(`${path}: ${link}`);
+    }
+  }
+  const named = [...readFileSync(join(ROOT, 'src/lib.rs'), 'utf8').matchAll(/^\/\/!.*$/gm)].flatMap(([line]) => line.match(/[\w/-]+\.md\b/g) ?? []);
+  assert.ok(named.length > 3, 'the front page of the documentation names pages');
+  missing.push(...named.filter((page) => !packaged.has(page)).map((page) => `src/lib.rs: ${page}`));
+  assert.ok(packaged.has('README.md'));
+  assert.deepEqual(missing, []);
 });
 
 test('README leads to every page for users, ARCHITECTURE to every page of docs/internals', () => {
