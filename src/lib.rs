@@ -36,6 +36,7 @@ mod hub;
 mod id;
 mod inbox;
 mod memory;
+mod metric;
 mod name_index;
 pub mod net;
 mod protocol;

@@ -15,30 +15,9 @@ pub use self::message::{
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisTiming, RedisWatch};
 pub use crate::id::Epoch;
+pub use crate::metric::{Metric, MetricKind};
 pub use crate::protocol::{PresenceStatus, TypingStatus};
 use crate::time::Now;
-
-/// Something that a bus counts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Metric {
-    /// Its name, in snake case, with the unit last.
-    pub name: &'static str,
-    /// What it is, in a sentence.
-    pub help: &'static str,
-    /// How it moves.
-    pub kind: MetricKind,
-    /// Its value, as of now.
-    pub value: f64,
-}
-
-/// How a [`Metric`] moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Up and down.
-    Gauge,
-    /// Only up.
-    Counter,
-}
 
 /// How a bus does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,39 +1,42 @@
 //! What a hub counts.
 
-/// Counts of what a hub holds and has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HubStats {
-    /// Connections that were welcomed and have not gone.
-    pub connections: usize,
-    /// Distinct users: connected, in their grace, or present on another node in a room that is open here.
-    pub users: usize,
-    /// Rooms that something holds.
-    pub rooms: usize,
-    /// Bytes in all rooms' logs.
-    pub log_bytes: usize,
-    /// Messages of clients, of any type.
-    pub messages_received: u64,
-    /// Chat messages delivered to the rooms here.
-    pub messages_delivered: u64,
-    /// Sends of a room's log to a member.
-    pub sends: u64,
-    /// Bytes taken by these sends.
-    pub sent_bytes: u64,
-    /// Bytes appended to rooms' logs: what a broadcast copies, whatever the number of members.
-    pub appended_bytes: u64,
-    /// Rounds of rooms that waited for the batch delay.
-    pub rounds_delayed: u64,
-    /// Of these, rounds that began before the delay was over, because too much waited or the server shuts down.
-    pub rounds_hastened: u64,
-    /// Live members that fell back to history.
-    pub fallbacks: u64,
-    /// Connections closed because they took no bytes for too long.
-    pub stalled: u64,
-    /// Connections closed, or taken out of a room, by commands of the host for all nodes.
-    pub moderated: u64,
-    /// Messages refused by the rate limit.
-    pub rate_limited: u64,
-    /// `error` messages, for any reason.
-    pub errors: u64,
+use crate::metric::counts;
+
+counts! {
+    /// Counts of what a hub holds and has done.
+    struct HubStats {
+        /// Connections that were welcomed and are still there.
+        connections: usize = Gauge("connections");
+        /// Distinct users: connected, within their grace period, or present on another node in a room that is open
+        /// here.
+        users: usize = Gauge("users");
+        /// Rooms that are held in memory.
+        rooms: usize = Gauge("rooms");
+        /// Bytes held in the fan-out logs of all rooms.
+        log_bytes: usize = Gauge("room_log_bytes");
+        /// Messages received from clients, of any type.
+        messages_received: u64 = Counter("messages_received");
+        /// Chat messages delivered to rooms, each counted once.
+        messages_delivered: u64 = Counter("messages_delivered");
+        /// Writes of a room log to a member.
+        sends: u64 = Counter("room_sends");
+        /// Bytes that sockets took in these writes.
+        sent_bytes: u64 = Counter("room_sent_bytes");
+        /// Bytes appended to room logs, counted once however many members a room has.
+        appended_bytes: u64 = Counter("room_appended_bytes");
+        /// Rounds of rooms that waited for the batch delay.
+        rounds_delayed: u64 = Counter("room_rounds_delayed");
+        /// Of these, rounds that began before the delay was over.
+        rounds_hastened: u64 = Counter("room_rounds_hastened");
+        /// Times a slow member fell back from the room log to reading history.
+        fallbacks: u64 = Counter("member_fallbacks");
+        /// Connections closed because they took no bytes within `--stall-timeout`.
+        stalled: u64 = Counter("stall_timeouts");
+        /// Connections that a moderation command closed or removed from a room.
+        moderated: u64 = Counter("connections_moderated");
+        /// Messages refused by the rate limit.
+        rate_limited: u64 = Counter("messages_rate_limited");
+        /// Error messages sent to clients.
+        errors: u64 = Counter("error_messages");
+    }
 }

@@ -19,6 +19,7 @@ mod phase;
 mod reader;
 mod receive;
 mod send;
+mod stats;
 mod transport;
 mod write_buffer;
 
@@ -34,6 +35,7 @@ use slab::Slab;
 pub use self::handler::{AdmissionTicket, BodyDecision, BodyRules, Capacity, Handler, HeadDecision, Verdict};
 pub use self::http::{Handshake, Response, method_not_allowed};
 pub use self::listener::{ListenAddress, Listener};
+pub use self::stats::NetStats;
 pub use self::write_buffer::WriteBuffer;
 
 use self::connection::{Connection, Flag};
@@ -52,36 +54,6 @@ pub const LISTENERS_MAX: usize = 16;
 
 /// How many bytes one read takes at most. All connections share the buffer.
 const READ_BYTES_MAX: usize = 64 * 1024;
-
-/// Counts of what a [`Net`] holds and has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NetStats {
-    /// Sockets that were accepted and not yet closed.
-    pub sockets: usize,
-    /// Of these, WebSockets that are not closing.
-    pub open: usize,
-    /// Sockets accepted.
-    pub accepted: u64,
-    /// Handshakes that wait for a decision.
-    pub admissions_pending: usize,
-    /// Handshakes refused because too many waited.
-    pub admissions_rejected: u64,
-    /// Handshakes refused because no decision came in time.
-    pub admission_timeouts: u64,
-    /// Requests upgraded.
-    pub upgraded: u64,
-    /// Requests answered without an upgrade, timeouts included.
-    pub answered: u64,
-    /// Times accepting paused because the system was out of something.
-    pub accept_pauses: u64,
-    /// Bytes received.
-    pub received_bytes: u64,
-    /// Bytes copied to a write buffer because a socket took only part of a frame.
-    pub partial_frame_bytes: u64,
-    /// Connections closed because no answer came to a ping.
-    pub heartbeat_timeouts: u64,
-}
 
 /// How far a net has come in ending what is not a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::http::api::ApiStats;
 use super::stats::Stats;
-use crate::bus::{Metric, MetricKind};
-use crate::hub::HubStats;
-use crate::net::{NetStats, Response};
+use crate::metric::{Metric, MetricKind};
+use crate::net::Response;
 
 /// The media type of the text: OpenMetrics, which Prometheus has read since version 2.5.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -76,26 +74,8 @@ impl MetricsSnapshot {
 
 impl Collector for MetricsSnapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (gauges, counters) = list(&self.stats);
-        for (name, help, value) in gauges {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            ConstGauge::new(value).encode(metric)?;
-        }
-        for (name, help, value) in counters {
-            let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            ConstCounter::new(value).encode(metric)?;
-        }
-        for Metric { name, help, kind, value } in &self.bus {
-            match kind {
-                MetricKind::Gauge => {
-                    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-                    ConstGauge::new(*value).encode(metric)?;
-                }
-                MetricKind::Counter => {
-                    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-                    ConstCounter::new(*value).encode(metric)?;
-                }
-            }
+        for metric in self.stats.metrics().iter().chain(&self.bus) {
+            encode_metric(&mut encoder, metric)?;
         }
         let Some(TurnTimes { counts, sum, .. }) = self.turn_times else { return Ok(()) };
         let help = "CPU time that the loop's thread used in a turn.";
@@ -106,125 +86,21 @@ impl Collector for MetricsSnapshot {
     }
 }
 
-/// Name, help and value.
-type Line = (&'static str, &'static str, u64);
-
-/// The gauges and the counters. What is missing here does not compile: everything that is counted is exported.
-fn list(stats: &Stats) -> (Vec<Line>, Vec<Line>) {
-    let Stats { hub, net, api, turns } = *stats;
-    let (mut gauges, mut counters) = list_hub(hub);
-    let (gauges_of_net, counters_of_net) = list_net(net);
-    gauges.extend(gauges_of_net);
-    counters.extend(counters_of_net);
-    counters.extend(list_api(api));
-    counters.push(("turns", "Turns of the event loop.", turns));
-    (gauges, counters)
-}
-
-fn list_hub(stats: HubStats) -> (Vec<Line>, Vec<Line>) {
-    let HubStats {
-        connections,
-        users,
-        rooms,
-        log_bytes,
-        messages_received,
-        messages_delivered,
-        sends,
-        sent_bytes,
-        appended_bytes,
-        rounds_delayed,
-        rounds_hastened,
-        fallbacks,
-        stalled,
-        moderated,
-        rate_limited,
-        errors,
-    } = stats;
-    let gauges = vec![
-        ("connections", "Connections that were welcomed and are still there.", connections as u64),
-        (
-            "users",
-            "Distinct users: connected, within their grace period, or present on another node in a room that is open here.",
-            users as u64,
-        ),
-        ("rooms", "Rooms that are held in memory.", rooms as u64),
-        ("room_log_bytes", "Bytes held in the fan-out logs of all rooms.", log_bytes as u64),
-    ];
-    let counters = vec![
-        ("messages_received", "Messages received from clients, of any type.", messages_received),
-        ("messages_delivered", "Chat messages delivered to rooms, each counted once.", messages_delivered),
-        ("room_sends", "Writes of a room log to a member.", sends),
-        ("room_sent_bytes", "Bytes that sockets took in these writes.", sent_bytes),
-        (
-            "room_appended_bytes",
-            "Bytes appended to room logs, counted once however many members a room has.",
-            appended_bytes,
-        ),
-        ("room_rounds_delayed", "Rounds of rooms that waited for the batch delay.", rounds_delayed),
-        ("room_rounds_hastened", "Of these, rounds that began before the delay was over.", rounds_hastened),
-        ("member_fallbacks", "Times a slow member fell back from the room log to reading history.", fallbacks),
-        ("stall_timeouts", "Connections closed because they took no bytes within --stall-timeout.", stalled),
-        ("connections_moderated", "Connections that a moderation command closed or removed from a room.", moderated),
-        ("messages_rate_limited", "Messages refused by the rate limit.", rate_limited),
-        ("error_messages", "Error messages sent to clients.", errors),
-    ];
-    (gauges, counters)
-}
-
-fn list_net(stats: NetStats) -> (Vec<Line>, Vec<Line>) {
-    let NetStats {
-        sockets,
-        open,
-        accepted,
-        admissions_pending,
-        admissions_rejected,
-        admission_timeouts,
-        upgraded,
-        answered,
-        accept_pauses,
-        received_bytes,
-        partial_frame_bytes,
-        heartbeat_timeouts,
-    } = stats;
-    let gauges = vec![
-        ("sockets", "Sockets that were accepted and are not closed yet.", sockets as u64),
-        ("websockets", "Open WebSockets, without those that are closing.", open as u64),
-        ("admissions_pending", "Handshakes that wait for a decision.", admissions_pending as u64),
-    ];
-    let counters = vec![
-        ("sockets_accepted", "Sockets accepted.", accepted),
-        ("admissions_rejected", "Handshakes refused because too many waited for a decision.", admissions_rejected),
-        ("admission_timeouts", "Handshakes refused because no decision came in time.", admission_timeouts),
-        ("http_upgrades", "HTTP requests upgraded to a WebSocket.", upgraded),
-        ("http_responses", "HTTP requests answered without an upgrade, timeouts included.", answered),
-        (
-            "accept_pauses",
-            "Times that accepting paused because the system was out of file descriptors or memory.",
-            accept_pauses,
-        ),
-        ("received_bytes", "Bytes received from sockets.", received_bytes),
-        ("partial_frame_bytes", "Bytes copied because a socket took only part of a frame.", partial_frame_bytes),
-        (
-            "heartbeat_timeouts",
-            "Connections closed because no answer to a ping came within --pong-timeout.",
-            heartbeat_timeouts,
-        ),
-    ];
-    (gauges, counters)
-}
-
-fn list_api(stats: ApiStats) -> Vec<Line> {
-    let ApiStats { accepted, duplicates, rejected, rejected_temporary } = stats;
-    vec![
-        ("api_accepted", "HTTP API requests that were carried out.", accepted),
-        ("api_duplicates", "HTTP API requests that repeated the id of an earlier one.", duplicates),
-        ("api_rejected", "HTTP API requests rejected for good: wrong key, path or body.", rejected),
-        (
-            "api_rejected_temporary",
-            "HTTP API requests rejected for now; the caller may send them again.",
-            rejected_temporary,
-        ),
-    ]
+fn encode_metric(encoder: &mut DescriptorEncoder<'_>, metric: &Metric) -> fmt::Result {
+    let Metric { name, help, kind, value } = *metric;
+    let metric_type = match kind {
+        MetricKind::Gauge => MetricType::Gauge,
+        MetricKind::Counter => MetricType::Counter,
+    };
+    let encoder = encoder.encode_descriptor(name, help, None, metric_type)?;
+    // Whole numbers are written as such.
+    let is_whole = value.fract() == 0.0;
+    match kind {
+        MetricKind::Gauge if is_whole => ConstGauge::new(value as u64).encode(encoder),
+        MetricKind::Gauge => ConstGauge::new(value).encode(encoder),
+        MetricKind::Counter if is_whole => ConstCounter::new(value as u64).encode(encoder),
+        MetricKind::Counter => ConstCounter::new(value).encode(encoder),
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use self::command::{Accepted, Begun, Done};
 pub(in crate::server) use self::command::{ApiCommand, CommandContext};
 use crate::bus::message::{Outcome, Ticket};
 use crate::id::ConnectionId;
+use crate::metric::counts;
 use crate::net::{BodyDecision, BodyRules, Response};
 use crate::protocol::ErrorCode;
 use crate::settings::{API_KEY_BYTES_MIN, Config};
@@ -29,18 +30,18 @@ static COMMANDS: [ApiCommand; 3] = [publish::PUBLISH, moderation::KICK, moderati
 /// A body may be this many times as long as the message in it: many libraries write `ü` as `\u00fc`, which is three times as long.
 const ESCAPED_FACTOR: usize = 3;
 
-/// Requests of the API, by what became of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ApiStats {
-    /// Carried out.
-    pub accepted: u64,
-    /// Carried out before, under the same id.
-    pub duplicates: u64,
-    /// Rejected for good: a key, a path or a body that is not as it must be.
-    pub rejected: u64,
-    /// Rejected for now; they may be sent again.
-    pub rejected_temporary: u64,
+counts! {
+    /// Requests of the API, by what became of them.
+    struct ApiStats {
+        /// HTTP API requests that were carried out.
+        accepted: u64 = Counter("api_accepted");
+        /// HTTP API requests that repeated the id of an earlier one.
+        duplicates: u64 = Counter("api_duplicates");
+        /// HTTP API requests rejected for good: wrong key, path or body.
+        rejected: u64 = Counter("api_rejected");
+        /// HTTP API requests rejected for now; the caller may send them again.
+        rejected_temporary: u64 = Counter("api_rejected_temporary");
+    }
 }
 
 /// The command at a path.

@@ -1,0 +1,59 @@
+//! What is counted, for monitoring. A count is declared once, in a line of [`counts!`].
+
+/// Something that is counted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Metric {
+    /// Its name, in snake case, with the unit last.
+    pub name: &'static str,
+    /// What it is, in a sentence.
+    pub help: &'static str,
+    /// How it moves.
+    pub kind: MetricKind,
+    /// Its value, as of now.
+    pub value: f64,
+}
+
+/// How a [`Metric`] moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Up and down.
+    Gauge,
+    /// Only up.
+    Counter,
+}
+
+/// Declares a struct of counts. A line reads `field: type = Kind("name of the metric");`, and its doc comment is the help of the
+/// metric as well.
+macro_rules! counts {
+    (
+        $(#[doc = $about:literal])*
+        struct $group:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                $field:ident: $type:ty = $kind:ident($name:literal);
+            )*
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct $group {
+            $($(#[doc = $doc])* pub $field: $type,)*
+        }
+
+        impl $group {
+            /// All of them, as of now.
+            pub(crate) fn metrics(&self) -> Vec<$crate::metric::Metric> {
+                use $crate::metric::{Metric, MetricKind};
+                vec![$(Metric {
+                    name: $name,
+                    help: concat!($($doc,)*).trim_start(),
+                    kind: MetricKind::$kind,
+                    value: self.$field as f64,
+                }),*]
+            }
+        }
+    };
+}
+
+pub(crate) use counts;

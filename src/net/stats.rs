@@ -1,0 +1,33 @@
+//! What a net counts.
+
+use crate::metric::counts;
+
+counts! {
+    /// Counts of what a [`Net`](super::Net) holds and has done.
+    struct NetStats {
+        /// Sockets that were accepted and are not closed yet.
+        sockets: usize = Gauge("sockets");
+        /// Open WebSockets, without those that are closing.
+        open: usize = Gauge("websockets");
+        /// Sockets accepted.
+        accepted: u64 = Counter("sockets_accepted");
+        /// Handshakes that wait for a decision.
+        admissions_pending: usize = Gauge("admissions_pending");
+        /// Handshakes refused because too many waited for a decision.
+        admissions_rejected: u64 = Counter("admissions_rejected");
+        /// Handshakes refused because no decision came in time.
+        admission_timeouts: u64 = Counter("admission_timeouts");
+        /// HTTP requests upgraded to a WebSocket.
+        upgraded: u64 = Counter("http_upgrades");
+        /// HTTP requests answered without an upgrade, timeouts included.
+        answered: u64 = Counter("http_responses");
+        /// Times that accepting paused because the system was out of file descriptors or memory.
+        accept_pauses: u64 = Counter("accept_pauses");
+        /// Bytes received from sockets.
+        received_bytes: u64 = Counter("received_bytes");
+        /// Bytes copied because a socket took only part of a frame.
+        partial_frame_bytes: u64 = Counter("partial_frame_bytes");
+        /// Connections closed because no answer to a ping came within `--pong-timeout`.
+        heartbeat_timeouts: u64 = Counter("heartbeat_timeouts");
+    }
+}
