@@ -82,7 +82,7 @@ pub mod internals {
 
     pub mod protocol {
         pub use crate::protocol::client::*;
-        pub use crate::protocol::{Chat, append_chat, chat_body};
+        pub use crate::protocol::{Chat, TypingStatus, append_chat, chat_body};
     }
 }
 

@@ -175,6 +175,28 @@ pub enum PresenceStatus {
     Offline,
 }
 
+/// The kinds of signals: what users show a room for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SignalKind {
+    /// A user types, or has stopped. The body is `start` or `stop`.
+    Typing,
+}
+
+impl SignalKind {
+    /// The word for it between nodes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Typing => "typing",
+        }
+    }
+
+    /// The kind with this word. A later version may have more.
+    pub fn read(word: &str) -> Option<Self> {
+        [Self::Typing].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
 /// `start` or `stop`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -183,6 +205,19 @@ pub enum TypingStatus {
     Start,
     /// The user has stopped.
     Stop,
+}
+
+impl TypingStatus {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+        }
+    }
+
+    pub(crate) fn read(word: &str) -> Option<Self> {
+        [Self::Start, Self::Stop].into_iter().find(|status| status.as_str() == word)
+    }
 }
 
 /// A message of the server other than `chat`, whose bytes are made once by [`chat_body`] and [`append_chat`].

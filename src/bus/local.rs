@@ -308,7 +308,7 @@ impl Bus for LocalBus {
                 self.events.push_back(BusEvent::Page { ticket, page });
             }
             // There is no other node.
-            BusRequest::Presence { .. } | BusRequest::Typing { .. } => {}
+            BusRequest::Presence { .. } | BusRequest::Signal(_) => {}
         }
     }
 

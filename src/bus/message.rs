@@ -3,10 +3,12 @@
 //! The hub asks with [`BusRequest`]s and is answered by [`BusEvent`]s, in the same turn or much later; neither knows the
 //! other's code.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use crate::id::{Epoch, RoomName, UserId};
-use crate::protocol::{ErrorCode, PresenceStatus, TypingStatus};
+use crate::protocol::{ErrorCode, PresenceStatus, SignalKind};
 
 /// Names one request until it is answered. Every publication and every read is answered exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +56,19 @@ pub struct PresenceChange {
     pub status: PresenceStatus,
 }
 
+/// Something momentary that a user shows to a room. It is passed on to those who are there, and neither numbered nor kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// The room whose members see it.
+    pub room: RoomName,
+    /// The user that shows it.
+    pub user: UserId,
+    /// The kind, which says how `body` is read.
+    pub kind: SignalKind,
+    /// The content as text. A bus passes it on and does not read it.
+    pub body: Cow<'static, str>,
+}
+
 /// What the hub wants of a bus.
 #[derive(Debug)]
 pub enum BusRequest {
@@ -88,16 +103,9 @@ pub enum BusRequest {
         /// Who, and which way.
         change: PresenceChange,
     },
-    /// A user types in a room here, or has stopped; for a bus that shares presence, and the first thing that it may drop. It
-    /// is not answered.
-    Typing {
-        /// Where.
-        room: RoomName,
-        /// Who.
-        user: UserId,
-        /// Which.
-        status: TypingStatus,
-    },
+    /// A signal of a user here, for the other nodes; only for a bus that shares presence. It is the first thing that a bus may
+    /// drop, and it is not answered.
+    Signal(Signal),
 }
 
 /// What became of a publication.
@@ -217,13 +225,6 @@ pub enum BusEvent {
         /// Who, and which way.
         change: PresenceChange,
     },
-    /// In an open room, a user types on another node, or has stopped.
-    Typing {
-        /// The room.
-        room: RoomName,
-        /// Who.
-        user: UserId,
-        /// Which.
-        status: TypingStatus,
-    },
+    /// A signal of a user on another node, in an open room.
+    Signal(Signal),
 }

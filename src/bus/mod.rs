@@ -10,13 +10,13 @@ use std::time::Duration;
 pub use self::local::LocalBus;
 pub use self::message::{
     BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, PresenceChange, Publication, ReadFrom, RefusalKind,
-    Ticket,
+    Signal, Ticket,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisTiming, RedisWatch};
 pub use crate::id::Epoch;
 pub use crate::metric::{Metric, MetricKind};
-pub use crate::protocol::{PresenceStatus, TypingStatus};
+pub use crate::protocol::{PresenceStatus, SignalKind};
 use crate::time::Now;
 
 /// How a bus does.

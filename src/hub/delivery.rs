@@ -26,7 +26,7 @@ impl Hub {
             BusEvent::EpochChanged { room, top, .. } if room.is_moderation() => self.handle_commands_lost(top),
             BusEvent::EpochChanged { room, epoch, top } => self.handle_epoch_changed(now, &room, epoch, top),
             BusEvent::Presence { room, change } => self.handle_presence_elsewhere(now, &room, &change),
-            BusEvent::Typing { room, user, status } => self.handle_typing_elsewhere(now, &room, &user, status),
+            BusEvent::Signal(signal) => self.handle_signal_elsewhere(now, &signal),
         }
     }
 

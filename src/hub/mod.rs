@@ -48,6 +48,7 @@ mod room_users;
 mod rooms;
 mod schedule;
 mod scheduler;
+mod signals;
 mod stalls;
 mod stats;
 mod timers;

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::bus::message::{BusRequest, Outcome, Publication, Ticket};
 use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, UserId};
-use crate::protocol::{self, Chat, ChatRequest, ErrorCode, ServerMessage, TypingRequest, TypingStatus};
+use crate::protocol::{self, Chat, ChatRequest, ErrorCode, ServerMessage};
 use crate::time::Now;
 
 use super::error_reply::{ErrorReply, Refused};
@@ -214,41 +214,5 @@ impl Hub {
         // A number that is not in the log may be one of an epoch that the bus has yet to tell of.
         let is_in_log = room.position.delivered().is_some_and(|delivered| room.fanout.holds(seq, delivered));
         is_in_log && matches!(connection.place_in(index), Some(Place::Live(_)))
-    }
-
-    pub(super) fn handle_typing(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        typing: &TypingRequest<'_>,
-    ) -> Result<(), Refused> {
-        let index = self.joined_room(id, &typing.room)?;
-        let Some(connection) = self.connections.get(id) else { return Ok(()) };
-        let (user, status) = (self.users.id(connection.user).clone(), typing.status);
-        if self.append_typing(now, index, &user, status) {
-            let room = &self.rooms[index].name;
-            self.out.share(|| BusRequest::Typing { room: room.clone(), user, status });
-        }
-        Ok(())
-    }
-
-    /// A user types in a room on another node.
-    pub(super) fn handle_typing_elsewhere(&mut self, now: Now, room: &RoomName, user: &UserId, status: TypingStatus) {
-        if let Some(index) = self.rooms.named(room.as_str()) {
-            self.append_typing(now, index, user, status);
-        }
-    }
-
-    /// Typing is the first to be shed. Says whether it was worth its place.
-    fn append_typing(&mut self, now: Now, index: RoomIndex, user: &UserId, status: TypingStatus) -> bool {
-        let room = &self.rooms[index];
-        if room.counts_only || room.fanout.log_bytes() > self.limits.log_bytes_max / 4 {
-            return false;
-        }
-        self.append_event(now, index, |out, room, _| {
-            let message = ServerMessage::Typing { room: room.name.as_str(), user_id: user.as_str(), status };
-            message.append_frame(out);
-        });
-        true
     }
 }

@@ -195,14 +195,11 @@ impl<'a> RawMessage<'a> {
 }
 
 fn typing_status(text: Option<&str>) -> Result<TypingStatus, String> {
-    match text {
-        Some("start") => Ok(TypingStatus::Start),
-        Some("stop") => Ok(TypingStatus::Stop),
-        other => {
-            let found: String = other.unwrap_or_default().chars().take(32).collect();
-            Err(format!("status {found:?}; \"start\" and \"stop\" are allowed"))
-        }
-    }
+    let text = text.unwrap_or_default();
+    TypingStatus::read(text).ok_or_else(|| {
+        let found: String = text.chars().take(32).collect();
+        format!("status {found:?}; \"start\" and \"stop\" are allowed")
+    })
 }
 
 #[cfg(test)]

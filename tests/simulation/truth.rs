@@ -79,7 +79,7 @@ impl Truth {
             BusEvent::Published { .. }
             | BusEvent::Page { page: Err(_), .. }
             | BusEvent::Presence { .. }
-            | BusEvent::Typing { .. } => {}
+            | BusEvent::Signal(_) => {}
             BusEvent::Page { page: Ok(page), .. } => {
                 let epoch = self.epoch(room, page.epoch.as_str());
                 for message in &page.messages {

@@ -9,7 +9,7 @@ use roomcast::Now;
 use roomcast::OpenPolicy;
 use roomcast::bus::PresenceStatus;
 use roomcast::bus::{Bus, LocalBus};
-use roomcast::bus::{BusEvent, BusRequest, Outcome, PresenceChange, Ticket};
+use roomcast::bus::{BusEvent, BusRequest, Outcome, PresenceChange, Signal, Ticket};
 use roomcast::internals::{Hub, Output};
 use roomcast::net::Slot;
 use roomcast::{ConnectionId, RoomName, UserId};
@@ -180,7 +180,7 @@ impl World {
                 BusEvent::Delivered { room, .. }
                 | BusEvent::EpochChanged { room, .. }
                 | BusEvent::Presence { room, .. }
-                | BusEvent::Typing { room, .. } => room.clone(),
+                | BusEvent::Signal(Signal { room, .. }) => room.clone(),
             };
             self.publications -= usize::from(matches!(event, BusEvent::Published { .. }));
             if !is_moderation(&room) {
@@ -207,10 +207,7 @@ impl World {
                 assert!(!self.shared.iter().any(|(r, _)| *r == number), "somebody is present in a room that is closed");
             }
             // As if this node had been told by another one.
-            BusRequest::Typing { room, user, status } => {
-                let (room, user, status) = (room.clone(), user.clone(), *status);
-                self.hub.handle_bus_event(self.now, BusEvent::Typing { room, user, status });
-            }
+            BusRequest::Signal(signal) => self.hub.handle_bus_event(self.now, BusEvent::Signal(signal.clone())),
             BusRequest::Presence { room, change } => {
                 let key = (room_number(room.as_str()), change.user.to_string());
                 let is_news = match change.status {

@@ -42,9 +42,7 @@ impl RedisBus {
                 self.with_reassembler(&name, |reassembler, steps| reassembler.take(message, steps));
             }
             SubscriberEvent::Presence(name, share) => self.presence.observe(self.now.uptime, &name, share),
-            SubscriberEvent::Typing(room, user, status) => {
-                self.events.push_back(BusEvent::Typing { room, user, status });
-            }
+            SubscriberEvent::Signal(signal) => self.events.push_back(BusEvent::Signal(signal)),
             SubscriberEvent::Gap(name) => {
                 self.presence.query_soon(self.now.uptime, &name);
                 self.with_reassembler(&name, |reassembler, _| reassembler.require_resync());
@@ -93,7 +91,7 @@ impl RedisBus {
             Some(PendingRequest::Presence { room, opening }) => self.take_presence(&room, opening, result),
             Some(PendingRequest::Heartbeat) => self.take_heartbeat(result),
             Some(PendingRequest::Leave) => self.departure = Departure::Known,
-            Some(PendingRequest::Typing) => {}
+            Some(PendingRequest::Signal) => {}
             None => unreachable!("every order is answered once"),
         }
     }

@@ -110,7 +110,7 @@ enum PendingRequest {
     Heartbeat,
     /// That this node ends.
     Leave,
-    Typing,
+    Signal,
 }
 
 /// An entry of the timer. `opening` tells a room from an earlier one of the same name.
@@ -339,7 +339,7 @@ impl Bus for RedisBus {
             BusRequest::Publish { ticket, publication } => self.publish(ticket, publication),
             BusRequest::Read { ticket, room, from, bytes_max } => self.read(ticket, &room, from, bytes_max),
             BusRequest::Presence { room, change } => self.presence.announce(self.now.uptime, &room, change),
-            BusRequest::Typing { room, user, status } => self.pass_typing(room, user, status),
+            BusRequest::Signal(signal) => self.pass_signal(signal),
         }
     }
 

@@ -6,9 +6,8 @@ use super::commands::call::ScriptCall;
 use super::room::{PendingPublication, Room, WaitingRead};
 use super::subscribe::subscriptions::SubscriptionChange;
 use super::{CLOSE_GRACE, Deadline, PendingRequest, RedisBus, TOUCH_INTERVAL};
-use crate::bus::message::{BusEvent, BusRefusal, Outcome, Publication, ReadFrom, Ticket};
-use crate::id::{RoomName, UserId};
-use crate::protocol::TypingStatus;
+use crate::bus::message::{BusEvent, BusRefusal, Outcome, Publication, ReadFrom, Signal, Ticket};
+use crate::id::RoomName;
 use crate::timer_wheel::Tick;
 
 impl RedisBus {
@@ -75,10 +74,10 @@ impl RedisBus {
         }
     }
 
-    pub(super) fn pass_typing(&mut self, room: RoomName, user: UserId, status: TypingStatus) {
-        // A typing signal that cannot be sent at once would be out of date later.
+    pub(super) fn pass_signal(&mut self, signal: Signal) {
+        // A signal that cannot be sent at once would be out of date later.
         if self.is_ready() && self.pending.len() < self.pending_max / 4 {
-            self.send(ScriptCall::Typing { room, user, status }, PendingRequest::Typing);
+            self.send(ScriptCall::Signal(signal), PendingRequest::Signal);
         }
     }
 }

@@ -36,14 +36,13 @@ use super::names::KeyNames;
 use super::presence::presence_result;
 use super::presence::{PresenceCall, PresenceResult};
 use super::script::Script;
-use crate::bus::message::{Numbered, Publication, ReadFrom};
+use crate::bus::message::{Numbered, Publication, ReadFrom, Signal};
 use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::ordering::history::fingerprint_of;
 use crate::bus::redis::ordering::history::{HistoryQuery, HistorySlice, RoomPosition};
 use crate::bus::redis::presence::delta::PresenceRequest;
-use crate::id::{Epoch, RoomName, UserId};
-use crate::protocol::TypingStatus;
+use crate::id::{Epoch, RoomName};
 
 /// What a read does with an epoch that is not confirmed in the present run of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +68,7 @@ pub(crate) enum ScriptCall {
     Read { room: RoomName, from: ReadFrom, bytes_max: usize, unconfirmed: Unconfirmed },
     Query { room: RoomName, query: HistoryQuery },
     Presence(PresenceCall),
-    Typing { room: RoomName, user: UserId, status: TypingStatus },
+    Signal(Signal),
 }
 
 impl ScriptCall {
@@ -82,7 +81,7 @@ impl ScriptCall {
             Self::Presence(PresenceCall::Room(_, PresenceRequest::Update { .. })) => Script::UpdatePresence,
             Self::Presence(PresenceCall::Room(_, PresenceRequest::Query { .. })) => Script::QueryPresence,
             Self::Presence(PresenceCall::Heartbeat(_)) => Script::Heartbeat,
-            Self::Typing { .. } => Script::Typing,
+            Self::Signal(_) => Script::Signal,
         }
     }
 
@@ -101,7 +100,7 @@ impl ScriptCall {
             Self::Read { room, .. }
             | Self::Query { room, .. }
             | Self::Presence(PresenceCall::Room(room, _))
-            | Self::Typing { room, .. } => Some(room),
+            | Self::Signal(Signal { room, .. }) => Some(room),
             Self::Presence(PresenceCall::Heartbeat(_)) => None,
         }
     }
@@ -113,7 +112,7 @@ pub(crate) enum ScriptResult {
     Published { run_id: RunId, epoch: Epoch, seq: u64, duplicate: bool },
     Read(HistorySlice),
     Presence(PresenceResult),
-    Typing,
+    Signal,
 }
 
 /// Reads the answer to a call. `run_id` is the run of Redis that gave it.
@@ -121,8 +120,8 @@ pub(crate) fn read_result(call: &ScriptCall, run_id: RunId, value: Value<'_>) ->
     if let ScriptCall::Presence(call) = call {
         return presence_result(call, value).map(ScriptResult::Presence);
     }
-    if let ScriptCall::Typing { .. } = call {
-        return value.number().map(|_| ScriptResult::Typing);
+    if let ScriptCall::Signal(_) = call {
+        return value.number().map(|_| ScriptResult::Signal);
     }
     if let ScriptCall::Publish { .. } = call {
         let mut words = value.text()?.split(' ');

@@ -10,4 +10,5 @@ pub(crate) mod presence;
 pub(crate) mod publish_script;
 pub(crate) mod request;
 pub(crate) mod script;
+pub(crate) mod signal;
 pub(crate) mod thread;

@@ -10,7 +10,8 @@ use redis::Cmd;
 use super::call::{ScriptCall, Server, Unconfirmed};
 use super::names::KeyNames;
 use super::script::{ChannelKind, Script};
-use crate::bus::message::ReadFrom;
+use super::signal::write_signal;
+use crate::bus::message::{ReadFrom, Signal};
 use crate::bus::redis::cluster::slot_map::slot_of_key;
 use crate::bus::redis::ordering::history::HistoryQuery;
 use crate::settings::Config;
@@ -84,8 +85,8 @@ impl Packer {
         if let ScriptCall::Presence(presence) = call {
             return self.pack_presence(presence, call.script() as usize, out);
         }
-        if let ScriptCall::Typing { room, user, status } = call {
-            return self.pack_typing(room, user, *status, out);
+        if let ScriptCall::Signal(signal) = call {
+            return self.pack_signal(signal, out);
         }
         let Some(room) = call.room() else { return };
         self.attempts += 1;
@@ -129,9 +130,17 @@ impl Packer {
                 self.command.arg(self.history_age_millis).arg(u8::from(renews));
             }
             ScriptCall::Query { query, .. } => self.pack_query(query),
-            ScriptCall::Presence(_) | ScriptCall::Typing { .. } => {}
+            ScriptCall::Presence(_) | ScriptCall::Signal(_) => {}
         }
         self.command.write_packed_command(out);
+    }
+
+    fn pack_signal(&mut self, signal: &Signal, out: &mut Vec<u8>) {
+        self.names.write_key(&mut self.text, &signal.room, "nodes");
+        self.command.clear();
+        self.command.arg("EVALSHA").arg(&self.shas[Script::Signal as usize]).arg(1).arg(&self.text);
+        write_signal(&mut self.text, &self.node, signal);
+        self.command.arg(&self.text).write_packed_command(out);
     }
 
     /// Appends the arguments that follow the candidate epoch. `text` holds the run.

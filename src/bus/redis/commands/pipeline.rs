@@ -23,9 +23,8 @@ use crate::bus::redis::stats::{add, add_time};
 /// Requests in flight. Beyond it, requests wait.
 const SENT_MAX: usize = 8192;
 
-/// The greatest age of a typing signal. A user who goes on typing sends it again, and a late
-/// signal would show a user typing who has stopped.
-const TYPING_MAX: Duration = Duration::from_secs(3);
+/// The greatest age of a signal. A late one would show what is over, a user typing who has stopped.
+const SIGNAL_AGE_MAX: Duration = Duration::from_secs(3);
 
 /// How long a link has to be up before the other nodes are assumed to have reconnected, too, and
 /// to have confirmed the epochs of the rooms that they have open. Epochs that are unconfirmed
@@ -52,14 +51,14 @@ impl QueuedRequest {
     pub(crate) fn new(request: Request, slot: u16, now: Instant, hold: Duration) -> Self {
         let expires_at = match request.call {
             ScriptCall::Query { .. } | ScriptCall::Presence(_) => None,
-            ScriptCall::Publish { .. } | ScriptCall::Read { .. } | ScriptCall::Typing { .. } => Some(now + hold),
+            ScriptCall::Publish { .. } | ScriptCall::Read { .. } | ScriptCall::Signal(_) => Some(now + hold),
         };
         Self { request, slot, since: now, expires_at, is_abandoned: false, is_asking: false }
     }
 
     /// Whether it is too late to send it.
     fn is_stale(&self, now: Instant) -> bool {
-        matches!(self.request.call, ScriptCall::Typing { .. }) && now >= self.since + TYPING_MAX
+        matches!(self.request.call, ScriptCall::Signal(_)) && now >= self.since + SIGNAL_AGE_MAX
     }
 
     fn is_late(&self, now: Instant) -> bool {
@@ -139,7 +138,7 @@ impl PipelineContext {
 
     fn abandon(&mut self, queued: &QueuedRequest, refusal: BusRefusal) {
         if !queued.is_abandoned {
-            if queued.expires_at.is_some() && !matches!(queued.request.call, ScriptCall::Typing { .. }) {
+            if queued.expires_at.is_some() && !matches!(queued.request.call, ScriptCall::Signal(_)) {
                 add(&self.counters.refused_total, 1);
             }
             self.responses.push(Response { id: queued.request.id, result: Err(refusal) });

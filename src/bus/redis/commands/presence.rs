@@ -14,13 +14,9 @@ use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::presence::delta::{Name, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
 use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId};
 use crate::id::{RoomName, UserId};
-use crate::protocol::TypingStatus;
 
 /// Users in one answer. It contains the set of at least one node, however large that is.
 pub(super) const USERS_MAX: usize = 8192;
-
-/// Stands in the place of a base, so that a version without typing signals ignores the message.
-pub(super) const TYPING: &str = "typing";
 
 /// A call of a presence script.
 #[derive(Clone, Debug)]
@@ -36,19 +32,6 @@ pub(crate) enum PresenceResult {
     Updated(bool),
     Sets(NodeSets),
     Heartbeat(HeartbeatReply),
-}
-
-/// Reads a typing signal of another node than `own`.
-pub(crate) fn read_typing(payload: &[u8], own: &str) -> Option<(UserId, TypingStatus)> {
-    let mut words = std::str::from_utf8(payload).ok()?.strip_prefix('@')?.split(' ');
-    let _ = words.next().filter(|node| *node != own)?;
-    let _ = words.next().filter(|word| *word == TYPING)?;
-    let status = match words.next()? {
-        "start" => TypingStatus::Start,
-        "stop" => TypingStatus::Stop,
-        _ => return None,
-    };
-    Some((UserId::new(words.next()?).ok()?, status))
 }
 
 pub(super) fn changes_json(changes: &[(UserId, UserState)]) -> String {
@@ -141,19 +124,6 @@ mod tests {
 
     fn user(text: &str) -> UserId {
         UserId::new(text).unwrap()
-    }
-
-    #[test]
-    fn who_types_is_read_and_is_no_share() {
-        let payload = b"@n1 typing start ann";
-        assert_eq!(read_typing(payload, "n2"), Some((user("ann"), TypingStatus::Start)));
-        assert_eq!(read_typing(payload, "n1"), None, "one's own");
-        assert_eq!(read_delta(payload, "n2"), None);
-        for bad in
-            ["@n1 typing", "@n1 typing start", "@n1 typing pause ann", "@n1 typing stop ", "@n1 1 2 []", "e 7 {}"]
-        {
-            assert_eq!(read_typing(bad.as_bytes(), "n2"), None, "{bad}");
-        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) enum Script {
     UpdatePresence,
     QueryPresence,
     Heartbeat,
-    Typing,
+    Signal,
 }
 
 impl Script {
@@ -36,7 +36,7 @@ impl Script {
         Self::UpdatePresence,
         Self::QueryPresence,
         Self::Heartbeat,
-        Self::Typing,
+        Self::Signal,
     ];
 
     pub(crate) fn source(self, channels: ChannelKind) -> String {
@@ -48,7 +48,7 @@ impl Script {
             Self::UpdatePresence => include_str!("update_presence.lua").to_owned(),
             Self::QueryPresence => include_str!("query_presence.lua").to_owned(),
             Self::Heartbeat => include_str!("heartbeat.lua").to_owned(),
-            Self::Typing => include_str!("typing.lua").to_owned(),
+            Self::Signal => include_str!("signal.lua").to_owned(),
         };
         match channels {
             ChannelKind::Global => source,

@@ -14,8 +14,9 @@ use crate::bus::redis::cluster::redirect::Redirect;
 use crate::bus::redis::cluster::slot_map::slot_of_key;
 use crate::bus::redis::commands::call::read_channel_message;
 use crate::bus::redis::commands::names::KeyNames;
-use crate::bus::redis::commands::presence::{is_presence, read_delta, read_typing};
+use crate::bus::redis::commands::presence::{is_presence, read_delta};
 use crate::bus::redis::commands::script::ChannelKind;
+use crate::bus::redis::commands::signal::read_signal;
 use crate::bus::redis::connection::endpoint::HostPort;
 use crate::bus::redis::connection::error::LinkError;
 use crate::bus::redis::connection::resp::Value;
@@ -259,11 +260,11 @@ impl ChannelTable {
         let Some((room, known)) = known else { return };
         let room = room.clone();
         if is_presence(payload) {
-            if let Some((user, status)) = read_typing(payload, &self.node) {
-                // Typing signals are dropped first.
+            if let Some(signal) = read_signal(&room, payload, &self.node) {
+                // Signals are dropped first.
                 if self.backlog_bytes <= BACKLOG_BYTES_MAX / 4 {
                     self.backlog_bytes += payload.len();
-                    self.events.push(SubscriberEvent::Typing(room, user, status));
+                    self.events.push(SubscriberEvent::Signal(signal));
                 }
                 return;
             }

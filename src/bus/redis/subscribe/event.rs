@@ -1,9 +1,9 @@
 //! Events that the subscriber thread tells the loop.
 
+use crate::bus::message::Signal;
 use crate::bus::redis::ordering::history::ChannelMessage;
 use crate::bus::redis::presence::delta::PresenceDelta;
-use crate::id::{RoomName, UserId};
-use crate::protocol::TypingStatus;
+use crate::id::RoomName;
 
 /// What the loop is told, in the order in which it happened.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(crate) enum SubscriberEvent {
     LinkLost,
     Message(RoomName, ChannelMessage),
     Presence(RoomName, PresenceDelta),
-    Typing(RoomName, UserId, TypingStatus),
+    Signal(Signal),
     /// A message of the room was dropped.
     Gap(RoomName),
 }

@@ -1,12 +1,9 @@
 //! Encodes the calls of presence.
 
 use super::Packer;
-use crate::bus::redis::commands::presence::{PresenceCall, TYPING, USERS_MAX, changes_json};
-use crate::bus::redis::commands::script::Script;
+use crate::bus::redis::commands::presence::{PresenceCall, USERS_MAX, changes_json};
 use crate::bus::redis::presence::delta::{CHANGES_MAX, PresenceRequest};
 use crate::bus::redis::presence::nodes::Heartbeat;
-use crate::id::{RoomName, UserId};
-use crate::protocol::TypingStatus;
 
 impl Packer {
     pub(super) fn pack_presence(&mut self, call: &PresenceCall, sha: usize, out: &mut Vec<u8>) {
@@ -45,18 +42,5 @@ impl Packer {
             }
         }
         command.write_packed_command(out);
-    }
-
-    /// Appends a message that tells the other nodes who is typing.
-    pub(super) fn pack_typing(&mut self, room: &RoomName, user: &UserId, status: TypingStatus, out: &mut Vec<u8>) {
-        let Self { names, node, shas, command, text, .. } = self;
-        names.write_key(text, room, "nodes");
-        command.clear();
-        command.arg("EVALSHA").arg(&shas[Script::Typing as usize]).arg(1).arg(&*text);
-        let word = match status {
-            TypingStatus::Start => "start",
-            TypingStatus::Stop => "stop",
-        };
-        command.arg(format!("@{node} {TYPING} {word} {user}")).write_packed_command(out);
     }
 }

@@ -1,0 +1,61 @@
+//! Signals: what a user shows a room for a moment. They are passed on, neither numbered nor kept, and the first to be shed.
+
+use crate::bus::message::{BusRequest, Signal};
+use crate::id::ConnectionId;
+use crate::protocol::{ServerMessage, SignalKind, TypingRequest, TypingStatus};
+use crate::time::Now;
+
+use super::Hub;
+use super::error_reply::Refused;
+use super::index::RoomIndex;
+
+impl Hub {
+    pub(super) fn handle_typing(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        typing: &TypingRequest<'_>,
+    ) -> Result<(), Refused> {
+        let index = self.joined_room(id, &typing.room)?;
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let signal = Signal {
+            room: self.rooms[index].name.clone(),
+            user: self.users.id(connection.user).clone(),
+            kind: SignalKind::Typing,
+            body: typing.status.as_str().into(),
+        };
+        if self.append_signal(now, index, &signal) {
+            self.out.share(|| BusRequest::Signal(signal));
+        }
+        Ok(())
+    }
+
+    /// A user has given a signal on another node.
+    pub(super) fn handle_signal_elsewhere(&mut self, now: Now, signal: &Signal) {
+        if let Some(index) = self.rooms.named(signal.room.as_str()) {
+            self.append_signal(now, index, signal);
+        }
+    }
+
+    /// Shows a signal to the members, unless their log needs the space for messages. Says whether it was shown.
+    fn append_signal(&mut self, now: Now, index: RoomIndex, signal: &Signal) -> bool {
+        let room = &self.rooms[index];
+        if room.counts_only || room.fanout.log_bytes() > self.limits.log_bytes_max / 4 {
+            return false;
+        }
+        let Some(message) = server_message(signal) else { return false };
+        self.append_event(now, index, |out, _, _| message.append_frame(out));
+        true
+    }
+}
+
+/// The message that shows a signal; none if another node's body is not one of its kind.
+fn server_message(signal: &Signal) -> Option<ServerMessage<'_>> {
+    let (room, user_id) = (signal.room.as_str(), signal.user.as_str());
+    match signal.kind {
+        SignalKind::Typing => {
+            let status = TypingStatus::read(&signal.body)?;
+            Some(ServerMessage::Typing { room, user_id, status })
+        }
+    }
+}
