@@ -140,7 +140,8 @@ fn what_somebody_typed_before_a_link_was_lost_is_not_said_afterwards() {
     way.set(Course::default());
     let seen = recv_long(&mut bob, "the message", |message| is_text(message, "what she typed"));
     assert!(seen.iter().all(|message| !is(message, "typing")), "{seen:?}");
-    // And what she types now is.
+    // And what she types now is. Signals wait for no link, so both have to be up again.
+    wait_ready(&servers[0]);
     type_it(&mut ann, "start");
     recv_long(&mut bob, "that she types", |message| is(message, "typing"));
 }
