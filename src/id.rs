@@ -148,17 +148,24 @@ name! {
 }
 
 /// No name that [`check_name`] allows: nobody can join, publish or ask for it. It needs no escaping in JSON, nor as part of a Redis key.
-const MODERATION: &str = "%moderation";
+const CONTROL: &str = "%control";
 
 impl RoomName {
-    /// The room through which a host's commands about users reach all nodes.
-    pub(crate) fn moderation() -> Self {
-        Self(SmolStr::new_static(MODERATION))
+    /// The room in which a bus keeps control messages.
+    pub(crate) fn control() -> Self {
+        Self(SmolStr::new_static(CONTROL))
     }
 
-    /// Whether it is [`RoomName::moderation`].
-    pub(crate) fn is_moderation(&self) -> bool {
-        self.as_str() == MODERATION
+    /// Whether it is [`RoomName::control`].
+    pub(crate) fn is_control(&self) -> bool {
+        self.as_str() == CONTROL
+    }
+}
+
+impl UserId {
+    /// The user that control messages are from.
+    pub(crate) fn control() -> Self {
+        Self(SmolStr::new_static(CONTROL))
     }
 }
 
@@ -243,7 +250,7 @@ mod tests {
             ("two words", Err(NameError::Character(' '))),
             ("a\"b", Err(NameError::Character('"'))),
             ("{tag}", Err(NameError::Character('{'))),
-            (MODERATION, Err(NameError::Character('%'))),
+            (CONTROL, Err(NameError::Character('%'))),
             (long.as_str(), Err(NameError::TooLong(129))),
         ] {
             assert_eq!(check_name(name), expected, "{name:?}");

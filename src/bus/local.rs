@@ -14,7 +14,7 @@ use crate::settings::Config;
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
-use super::Bus;
+use super::{Bus, ControlRoom};
 
 /// What a kept message costs beside its bytes, roughly; counted so that many small ones cannot outgrow the bound.
 const MESSAGE_OVERHEAD_BYTES: usize = 128;
@@ -41,6 +41,7 @@ pub struct LocalBus {
     unique: Unique,
     /// One entry for each room that is watched.
     wheel: Wheel<u32>,
+    control: ControlRoom,
     events: VecDeque<BusEvent>,
     now: Now,
 }
@@ -131,6 +132,7 @@ impl LocalBus {
             ids: 0,
             unique: Unique::new(seed),
             wheel: Wheel::new(),
+            control: ControlRoom::default(),
             events: VecDeque::new(),
             now: Now::default(),
         }
@@ -249,6 +251,12 @@ impl LocalBus {
 }
 
 impl LocalBus {
+    fn submit_control(&mut self) {
+        while let Some(request) = self.control.poll_request(self.now) {
+            self.submit(request);
+        }
+    }
+
     fn open(&mut self, room: &RoomName) {
         let key = self.room(room);
         self.rooms[key as usize].is_open = true;
@@ -293,6 +301,7 @@ impl Bus for LocalBus {
     fn begin_turn(&mut self, now: Now) {
         self.now = now;
         self.handle_deadlines(now);
+        self.submit_control();
     }
 
     fn submit(&mut self, request: BusRequest) {
@@ -302,6 +311,10 @@ impl Bus for LocalBus {
             BusRequest::Publish { ticket, publication } => {
                 let outcome = self.accept(self.now, publication);
                 self.events.push_back(BusEvent::Published { ticket, outcome });
+            }
+            BusRequest::Control { ticket, body } => {
+                self.control.submit(ticket, body);
+                self.submit_control();
             }
             BusRequest::Read { ticket, room, from, bytes_max } => {
                 let page = Ok(self.read(&room, from, bytes_max));
@@ -313,11 +326,20 @@ impl Bus for LocalBus {
     }
 
     fn poll_event(&mut self) -> Option<BusEvent> {
-        self.events.pop_front()
+        loop {
+            if let Some(event) = self.control.poll_event() {
+                return Some(event);
+            }
+            let event = self.events.pop_front()?;
+            if let Some(event) = self.control.translate(self.now, event) {
+                return Some(event);
+            }
+            self.submit_control();
+        }
     }
 
     fn timeout(&self, now: Now) -> Option<Duration> {
-        self.wheel.timeout(now)
+        [self.wheel.timeout(now), self.control.timeout(now)].into_iter().flatten().min()
     }
 }
 
@@ -340,7 +362,16 @@ mod tests {
         fn new(change: impl FnOnce(&mut Config)) -> Self {
             let mut config = Config::default();
             change(&mut config);
-            Self { bus: LocalBus::new(&config, 1), tickets: 0 }
+            let mut fixture = Self { bus: LocalBus::new(&config, 1), tickets: 0 };
+            // The room of control messages is opened, and its position read.
+            fixture.bus.begin_turn(at(0));
+            assert!(fixture.bus.poll_event().is_none());
+            fixture
+        }
+
+        /// How many rooms there are beside the one of control messages.
+        fn rooms(&self) -> usize {
+            self.bus.rooms.len() - 1
         }
 
         fn publish(&mut self, seconds: u64, room: &str, id: Option<&str>) -> Outcome {
@@ -364,7 +395,7 @@ mod tests {
         fn read(&mut self, seconds: u64, room: &str, from: ReadFrom, bytes_max: usize) -> (Page, Vec<u64>) {
             let room = RoomName::new(room).unwrap();
             self.bus.now = at(seconds);
-            self.bus.submit(BusRequest::Read { ticket: Ticket(0), room, from, bytes_max });
+            self.bus.submit(BusRequest::Read { ticket: Ticket(1), room, from, bytes_max });
             let Some(BusEvent::Page { page: Ok(page), .. }) = self.bus.poll_event() else { panic!("no page") };
             let seqs = page.messages.iter().map(|message| message.seq).collect();
             (page, seqs)
@@ -388,10 +419,10 @@ mod tests {
         fixture.publish(1, "r", None);
         assert!(fixture.bus.timeout(at(1)).is_some());
         fixture.bus.begin_turn(at(5));
-        assert_eq!((fixture.bus.timeout(at(5)), fixture.bus.rooms.len()), (None, 1));
+        assert_eq!((fixture.bus.timeout(at(5)), fixture.rooms()), (None, 1));
         fixture.bus.close(&room);
         fixture.bus.begin_turn(at(9));
-        assert_eq!(fixture.bus.rooms.len(), 0);
+        assert_eq!(fixture.rooms(), 0);
     }
 
     #[test]
@@ -408,7 +439,7 @@ mod tests {
             assert_eq!(fixture.publish(1, "r", Some("a")), Outcome::Duplicate(1));
             let (page, seqs) = fixture.read(1, "r", ReadFrom::After(0), 1000);
             assert_eq!((seqs.len(), page.top, page.complete), (0, 2, true));
-            assert_eq!((fixture.bus.order.capacity(), fixture.bus.rooms[0].messages.capacity()), (0, 0));
+            assert_eq!((fixture.bus.order.capacity(), fixture.bus.rooms[1].messages.capacity()), (0, 0));
         }
     }
 
@@ -473,7 +504,7 @@ mod tests {
         fixture.bus.begin_turn(at(3000));
         assert_eq!(fixture.read(3000, "r", ReadFrom::Newest(0), 0).0.epoch, before.epoch);
         fixture.bus.begin_turn(at(8000));
-        assert!(fixture.bus.rooms.is_empty());
+        assert_eq!(fixture.rooms(), 0);
         let (after, _) = fixture.read(8000, "r", ReadFrom::Newest(0), 0);
         assert_ne!(after.epoch, before.epoch);
         assert_eq!(after.top, 0);

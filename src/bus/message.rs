@@ -14,6 +14,11 @@ use crate::protocol::{ErrorCode, PresenceStatus, SignalKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
+impl Ticket {
+    /// Never one of the hub's: a bus reads the position of its control messages under it.
+    pub const CONTROL: Self = Self(0);
+}
+
 /// A chat message on its way to the bus.
 #[derive(Clone, Debug)]
 pub struct Publication {
@@ -82,6 +87,14 @@ pub enum BusRequest {
         ticket: Ticket,
         /// What to publish.
         publication: Publication,
+    },
+    /// Pass a control message on to all nodes, this one included, in one order. [`ControlRoom`](crate::bus::ControlRoom) does
+    /// it for a bus that has rooms.
+    Control {
+        /// To be repeated in [`BusEvent::Published`].
+        ticket: Ticket,
+        /// The message as JSON without its end, of at most 2 KiB.
+        body: Bytes,
     },
     /// Read a page of history.
     Read {
@@ -187,7 +200,7 @@ pub struct Page {
 /// before it, and a [`Page`] read after [`BusRequest::Open`] knows at least what was delivered before the page.
 #[derive(Clone, Debug)]
 pub enum BusEvent {
-    /// The answer to [`BusRequest::Publish`].
+    /// The answer to [`BusRequest::Publish`] or [`BusRequest::Control`].
     Published {
         /// The request's.
         ticket: Ticket,
@@ -207,6 +220,14 @@ pub enum BusEvent {
         room: RoomName,
         /// The message with its number.
         message: Numbered,
+    },
+    /// A control message of this node or another. Each that is accepted after the bus was started is told once, in the order of
+    /// its number.
+    Control(Numbered),
+    /// Control messages may have been lost. The next one has the number after `top`.
+    ControlLost {
+        /// The number of the newest one.
+        top: u64,
     },
     /// The history of an open room began a new life: what its members hold is not continued.
     EpochChanged {

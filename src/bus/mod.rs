@@ -1,5 +1,6 @@
 //! How publications travel and are kept: the one path from a sender to the rooms, on one node or on many.
 
+mod control;
 mod local;
 pub(crate) mod message;
 #[cfg(feature = "redis")]
@@ -7,6 +8,7 @@ pub(crate) mod redis;
 
 use std::time::Duration;
 
+pub use self::control::ControlRoom;
 pub use self::local::LocalBus;
 pub use self::message::{
     BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, PresenceChange, Publication, ReadFrom, RefusalKind,

@@ -10,6 +10,7 @@ use crate::time::Now;
 use super::Hub;
 use super::fanout::FrameSize;
 use super::index::{LiveIndex, RoomIndex};
+use super::moderation::Moderator;
 use super::notice::Notice;
 use super::presence::list_users;
 use super::room::{Position, Room};
@@ -21,10 +22,10 @@ impl Hub {
         match event {
             BusEvent::Published { ticket, outcome } => self.handle_published(now, ticket, outcome),
             BusEvent::Page { ticket, page } => self.handle_page(now, ticket, page),
-            BusEvent::Delivered { room, message } if room.is_moderation() => self.handle_command(now, &message),
             BusEvent::Delivered { room, message } => self.handle_delivered(now, &room, message),
-            BusEvent::EpochChanged { room, top, .. } if room.is_moderation() => self.handle_commands_lost(top),
             BusEvent::EpochChanged { room, epoch, top } => self.handle_epoch_changed(now, &room, epoch, top),
+            BusEvent::Control(message) => self.handle_command(now, &message),
+            BusEvent::ControlLost { .. } => Moderator::note_lost(),
             BusEvent::Presence { room, change } => self.handle_presence_elsewhere(now, &room, &change),
             BusEvent::Signal(signal) => self.handle_signal_elsewhere(now, &signal),
         }

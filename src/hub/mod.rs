@@ -105,7 +105,7 @@ pub struct Hub {
 impl Hub {
     /// A hub without connections. `config` has been checked.
     pub fn new(config: &Config, policy: Box<dyn Policy>) -> Self {
-        let mut hub = Self {
+        Self {
             limits: config.hub.clone(),
             net_limits: config.net.clone(),
             history: config.history.clone(),
@@ -121,9 +121,7 @@ impl Hub {
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
             is_draining: false,
             stats: HubStats::default(),
-        };
-        hub.open_moderation();
-        hub
+        }
     }
 
     /// Whether a user has a connection here or is in grace.

@@ -1,15 +1,12 @@
 //! Commands of the host about a user, for all nodes: connections are closed, or taken out of a room.
 //!
-//! A command is published into a reserved room that no client can name and that every hub opens at its start. So the bus
-//! gives commands one order, delivers each once, and brings those that were missed while its link was cut. A command that is
-//! delivered is not appended to a log but carried out on the connections of this node.
+//! A command is a control message: the bus gives them one order, tells each node of each once, and brings those that were
+//! missed while its link was cut. Each node carries out the commands that it is told of, the node that asked included.
 
 mod command;
 mod moderator;
 
-use std::time::Duration;
-
-use crate::bus::message::{BusRefusal, BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
+use crate::bus::message::{BusRequest, Numbered, Ticket};
 use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, Slot, UserId};
 use crate::protocol::{ErrorCode, ServerMessage};
@@ -17,16 +14,12 @@ use crate::time::Now;
 
 pub use self::command::Moderation;
 pub(super) use self::moderator::Moderator;
-use self::moderator::{Phase, Task};
+use self::moderator::Task;
 use super::Hub;
 use super::error_reply::{ErrorReply, Refused};
 use super::members::{AfterLeave, Parting};
 use super::pending::{Asked, Requester};
 use super::room_users::{Here, Presence};
-use super::timers::Timer;
-
-/// How long until the position in the order of commands is asked for again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// Slots that a turn searches for a user's connections.
 const SLOTS_PER_TURN: usize = 64 * 1024;
@@ -65,47 +58,9 @@ impl Hub {
     fn moderate(&mut self, now: Now, requester: Requester, moderation: &Moderation) -> Result<Ticket, Refused> {
         self.check_can_publish()?;
         moderation.check().map_err(|message| (ErrorCode::BadMessage, message))?;
-        let room = RoomName::moderation();
-        let ticket = self.pending.ask(Asked::Publication { requester, room: room.clone() });
-        let (user, body) = (moderation.user().clone(), moderation.body(now));
-        let request = BusRequest::Publish { ticket, publication: Publication { room, user, id: None, body } };
-        match &mut self.moderator.phase {
-            Phase::Opening(held) => held.push_back(request),
-            Phase::Open => self.out.request(request),
-        }
+        let ticket = self.pending.ask(Asked::Publication(requester));
+        self.out.request(BusRequest::Control { ticket, body: moderation.body(now) });
         Ok(ticket)
-    }
-
-    /// Opens the room of commands; it stays open.
-    pub(super) fn open_moderation(&mut self) {
-        self.out.request(BusRequest::Open(RoomName::moderation()));
-        self.ask_for_command_position();
-    }
-
-    /// Asks where the order of commands stands: from there on they are delivered.
-    pub(super) fn ask_for_command_position(&mut self) {
-        let ticket = self.pending.ask(Asked::CommandPosition);
-        let (room, from) = (RoomName::moderation(), ReadFrom::Newest(0));
-        self.out.request(BusRequest::Read { ticket, room, from, bytes_max: 0 });
-    }
-
-    /// It is known where the order of commands stands, or why it is not.
-    pub(super) fn handle_command_position(&mut self, now: Now, refusal: Option<BusRefusal>) {
-        let Phase::Opening(held) = &mut self.moderator.phase else { return };
-        let held = std::mem::take(held);
-        match refusal {
-            None => {
-                self.moderator.phase = Phase::Open;
-                self.out.requests.extend(held);
-            }
-            Some(refusal) => {
-                for request in held {
-                    let BusRequest::Publish { ticket, .. } = request else { continue };
-                    self.handle_published(now, ticket, Outcome::Refused(refusal));
-                }
-                self.timers.start(now, RETRY, Timer::CommandPosition);
-            }
-        }
     }
 
     /// The bus can be reached, or cannot. After a cut commands come late, and concern the connections that were there at their
@@ -114,16 +69,8 @@ impl Hub {
         self.moderator.note_readiness(now, is_ready);
     }
 
-    /// A command was delivered.
+    /// The bus tells of a command.
     pub(super) fn handle_command(&mut self, now: Now, message: &Numbered) {
-        let before = self.moderator.delivered;
-        if before.is_some_and(|before| message.seq <= before) {
-            return;
-        }
-        if let Some(missed) = before.map(|before| message.seq - before - 1).filter(|missed| *missed > 0) {
-            log::warn!("moderation: {missed} commands were not delivered, and are not carried out here");
-        }
-        self.moderator.delivered = Some(message.seq);
         let (moderation, ts) = match Moderation::read(&message.body) {
             Ok(read) => read,
             Err(reason) => return log::warn!("moderation: a command was passed over: {reason}"),
@@ -139,12 +86,6 @@ impl Hub {
             self.carry_on(now, &mut task, all);
         }
         self.moderator.tasks.push_back(Task { moderation, newest, next_slot: 0, done: 0 });
-    }
-
-    /// The order of commands is not continued.
-    pub(super) fn handle_commands_lost(&mut self, top: u64) {
-        self.moderator.delivered = Some(top);
-        log::warn!("moderation: the order of commands was lost; some may not have been carried out here");
     }
 
     /// Carries out what was delivered, as far as a turn's budget goes.

@@ -13,6 +13,7 @@ pub(super) enum Requester {
     /// A member, by an error or an acknowledgement.
     Member {
         connection: ConnectionId,
+        room: RoomName,
         /// The id of its message.
         id: Option<Box<str>>,
         /// Where space in a log is promised, and how much.
@@ -27,18 +28,10 @@ pub(super) enum Requester {
 /// A request to the bus.
 #[derive(Debug)]
 pub(super) enum Asked {
-    Publication {
-        requester: Requester,
-        room: RoomName,
-    },
+    /// That a message is published, or a control message passed on.
+    Publication(Requester),
     /// A page for a member that catches up.
-    Page {
-        connection: ConnectionId,
-        room: RoomRef,
-        bytes_max: usize,
-    },
-    /// The position in the order of the host's commands.
-    CommandPosition,
+    Page { connection: ConnectionId, room: RoomRef, bytes_max: usize },
 }
 
 /// See the [module](self).
@@ -68,7 +61,7 @@ impl Pending {
 
     /// A new ticket, under which something is asked.
     pub(super) fn ask(&mut self, asked: Asked) -> Ticket {
-        self.publications += usize::from(matches!(asked, Asked::Publication { .. }));
+        self.publications += usize::from(matches!(asked, Asked::Publication(_)));
         self.newest += 1;
         let ticket = Ticket(self.newest);
         self.asked.insert(ticket, asked);
@@ -78,7 +71,7 @@ impl Pending {
     /// What was asked under a ticket, which is answered now.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<Asked> {
         let asked = self.asked.remove(&ticket)?;
-        self.publications -= usize::from(matches!(asked, Asked::Publication { .. }));
+        self.publications -= usize::from(matches!(asked, Asked::Publication(_)));
         Some(asked)
     }
 

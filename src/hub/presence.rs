@@ -108,7 +108,6 @@ impl Hub {
                     self.count_members(now, index);
                 }
             }
-            Timer::CommandPosition => self.ask_for_command_position(),
             Timer::CatchUp { room, connection } => {
                 if let Some(index) = self.rooms.find(room) {
                     self.retry_catch_up(now, index, connection);

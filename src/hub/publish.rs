@@ -63,7 +63,7 @@ impl Hub {
         });
         let reserved = self.reserve(index, &body)?;
         let message_id: Option<Box<str>> = chat.id.as_deref().map(Into::into);
-        let requester = Requester::Member { connection: id, id: message_id.clone(), reserved };
+        let requester = Requester::Member { connection: id, room: name.clone(), id: message_id.clone(), reserved };
         let publication = Publication { room: name, user: user_id, id: message_id, body: Bytes::from(body) };
         self.publish(requester, publication);
         Ok(())
@@ -93,7 +93,7 @@ impl Hub {
     }
 
     fn publish(&mut self, requester: Requester, publication: Publication) -> Ticket {
-        let ticket = self.pending.ask(Asked::Publication { requester, room: publication.room.clone() });
+        let ticket = self.pending.ask(Asked::Publication(requester));
         self.out.request(BusRequest::Publish { ticket, publication });
         ticket
     }
@@ -169,9 +169,9 @@ impl Hub {
     }
 
     pub(super) fn handle_published(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {
-        let Some(Asked::Publication { requester, room }) = self.pending.take(ticket) else { return };
+        let Some(Asked::Publication(requester)) = self.pending.take(ticket) else { return };
         match requester {
-            Requester::Member { connection, id, reserved } => {
+            Requester::Member { connection, room, id, reserved } => {
                 self.tell_outcome(connection, &room, id.as_deref(), &outcome);
                 self.release(now, reserved);
             }

@@ -16,8 +16,6 @@ pub(super) enum Timer {
     Grace { room: RoomRef, user: UserKey },
     /// A room may count its members.
     Members { room: RoomRef },
-    /// The position in the order of the host's commands may be asked for again.
-    CommandPosition,
     /// A member that could not read history tries again.
     CatchUp { room: RoomRef, connection: ConnectionId },
 }

@@ -70,7 +70,7 @@ export function startRedis({ flags = [] } = {}) {
 /** Takes a user out of a room, as another node's host does: a command in the room of commands. */
 export function kick(redis, room, userId) {
   const ask = (...words) => execFileSync('redis-cli', ['-s', redis.url.replace('unix://', ''), ...words]).toString().trim();
-  const channel = 'roomcast:{%moderation}';
+  const channel = 'roomcast:{%control}';
   const [epoch, seq] = [ask('HGET', `${channel}:meta`, 'epoch'), ask('HINCRBY', `${channel}:meta`, 'seq', '1')];
   const body = JSON.stringify({ type: 'kick', room, userId, ts: Date.now() }).slice(0, -1);
   ask('PUBLISH', channel, `${epoch} ${seq} ${body}`);

@@ -21,7 +21,7 @@ fn documented() -> Vec<String> {
 
 /// Whether a key of the lobby, or of the room of commands, is called like this; `<…>` stands for anything.
 fn is_called(key: &str, name: &str) -> bool {
-    let name = name.replace("{room}", if key.contains("{lobby}") { "{lobby}" } else { "{%moderation}" });
+    let name = name.replace("{room}", if key.contains("{lobby}") { "{lobby}" } else { "{%control}" });
     match name.split_once('<') {
         None => key == name,
         Some((before, _)) => key.strip_prefix(before).is_some_and(|rest| !rest.is_empty() && !rest.contains(':')),

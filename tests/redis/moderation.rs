@@ -75,7 +75,7 @@ fn recv_removal(client: &mut Client, room: &str) {
 
 /// How many nodes hear commands.
 fn listeners(redis: &Redis) -> usize {
-    redis.ask::<(String, usize)>(&["PUBSUB", "NUMSUB", "roomcast:{%moderation}"]).1
+    redis.ask::<(String, usize)>(&["PUBSUB", "NUMSUB", "roomcast:{%control}"]).1
 }
 
 fn is_offline(message: &Value, user: &str) -> bool {
@@ -177,8 +177,8 @@ fn commands_are_live_without_history_and_readable_in_redis() {
         judge.disconnect("ann");
         assert_eq!(ann.expect_close(), 4711);
     }
-    assert_eq!(redis.ask::<u32>(&["HGET", "roomcast:{%moderation}:meta", "seq"]), 6);
-    assert_eq!(redis.ask::<u32>(&["XLEN", "roomcast:{%moderation}:log"]), 0);
+    assert_eq!(redis.ask::<u32>(&["HGET", "roomcast:{%control}:meta", "seq"]), 6);
+    assert_eq!(redis.ask::<u32>(&["XLEN", "roomcast:{%control}:log"]), 0);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_command_that_is_gone_is_owned_up_to() {
     way.cut();
     wait_unready(&far);
     judge.kick("red", "ann");
-    redis.ask::<u32>(&["XTRIM", "roomcast:{%moderation}:log", "MAXLEN", "0"]);
+    redis.ask::<u32>(&["XTRIM", "roomcast:{%control}:log", "MAXLEN", "0"]);
     way.mend();
     far.wait_for_log("some may not have been carried out here");
     // It goes on with what is said from now on.

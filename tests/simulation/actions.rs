@@ -8,6 +8,7 @@ use roomcast::internals::protocol::{self, Chat};
 use roomcast::{ConnectionId, UserId};
 
 use super::chance::Chance;
+use super::fake_bus::FakeBus;
 use super::seat::user_name;
 use super::settings::BusKind;
 use super::transport::Link;
@@ -186,9 +187,7 @@ impl World {
             }
             Action::CommandElsewhere { room, user, age_millis } => self.command_elsewhere(room, user, age_millis),
             Action::LoseCommands => {
-                if let Some(moderation) = self.moderation.clone() {
-                    self.with_fake(|bus| bus.change_epoch(&moderation, Vec::new()));
-                }
+                self.with_fake(FakeBus::lose_commands);
             }
             Action::Wait { millis } => self.advance_clock(millis),
             Action::Sicken => self.sicken(),
@@ -392,7 +391,6 @@ impl World {
 
     /// Another node has somebody kicked, or closed, and may have said so long ago.
     fn command_elsewhere(&mut self, room: usize, user: usize, age_millis: u64) {
-        let Some(moderation) = self.moderation.clone() else { return };
         let (name, ts) = (user_name(user), self.now.unix_ms - age_millis);
         let body = match self.chance.below(4) {
             0 => format!(r#"{{"type":"disconnect","userId":"{name}","code":4600,"reason":"out","ts":{ts}"#),
@@ -402,7 +400,7 @@ impl World {
                 format!(r#"{{"type":"kick","room":"r{room}","userId":"{name}","ts":{ts}"#)
             }
         };
-        self.with_fake(|bus| bus.publish_elsewhere(&moderation, body.into_bytes()));
+        self.with_fake(|bus| bus.command_elsewhere(body.into_bytes()));
     }
 
     /// The body of a message that another node has taken.

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use roomcast::Now;
-use roomcast::bus::Bus;
-use roomcast::bus::Epoch;
+use roomcast::bus::{Bus, ControlRoom, Epoch};
 use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use roomcast::{RoomName, UserId};
 
@@ -24,6 +23,8 @@ pub(crate) struct FakeBus {
     rooms: BTreeMap<RoomName, Room>,
     inbox: VecDeque<Request>,
     answers: Vec<(u64, Answer)>,
+    control: ControlRoom,
+    now: Now,
 }
 
 #[derive(Debug)]
@@ -103,6 +104,8 @@ impl FakeBus {
             rooms: BTreeMap::new(),
             inbox: VecDeque::new(),
             answers: Vec::new(),
+            control: ControlRoom::default(),
+            now: Now::default(),
         }
     }
 
@@ -142,6 +145,18 @@ impl FakeBus {
     /// A message of another node.
     pub(crate) fn publish_elsewhere(&mut self, name: &RoomName, body: Vec<u8>) {
         self.accept(name, Bytes::from(body));
+    }
+
+    /// A command of another node.
+    pub(crate) fn command_elsewhere(&mut self, body: Vec<u8>) {
+        let name = self.control.name().clone();
+        self.publish_elsewhere(&name, body);
+    }
+
+    /// The order of commands is lost.
+    pub(crate) fn lose_commands(&mut self) {
+        let name = self.control.name().clone();
+        self.change_epoch(&name, Vec::new());
     }
 
     /// History is lost; the room goes on under another epoch, in which other nodes may have said something already.
@@ -321,10 +336,35 @@ impl FakeBus {
             }
         })
     }
+
+    fn submit_control(&mut self) {
+        while let Some(request) = self.control.poll_request(self.now) {
+            self.submit(request);
+        }
+    }
+
+    fn poll_due(&mut self) -> Option<BusEvent> {
+        let step = self.step;
+        let is_due = |room: &Room| room.stream.front().is_some_and(|(due, _)| *due <= step);
+        let due: Vec<RoomName> =
+            self.rooms.iter().filter(|(_, room)| is_due(room)).map(|(name, _)| name.clone()).collect();
+        let answers_first = self.chance.one_in(2);
+        if answers_first && let Some(event) = self.poll_answer() {
+            return Some(event);
+        }
+        if due.is_empty() {
+            return self.poll_answer();
+        }
+        let name = due[self.chance.index(due.len())].clone();
+        self.poll_stream(&name)
+    }
 }
 
 impl Bus for FakeBus {
-    fn begin_turn(&mut self, _now: Now) {}
+    fn begin_turn(&mut self, now: Now) {
+        self.now = now;
+        self.submit_control();
+    }
 
     fn submit(&mut self, request: BusRequest) {
         match request {
@@ -339,6 +379,10 @@ impl Bus for FakeBus {
                 room.stream.clear();
             }
             BusRequest::Publish { ticket, publication } => self.inbox.push_back(Request::Publish(ticket, publication)),
+            BusRequest::Control { ticket, body } => {
+                self.control.submit(ticket, body);
+                self.submit_control();
+            }
             BusRequest::Read { ticket, room, from, bytes_max } => {
                 self.inbox.push_back(Request::Read(ticket, Question { room, from, bytes_max }));
             }
@@ -347,18 +391,15 @@ impl Bus for FakeBus {
     }
 
     fn poll_event(&mut self) -> Option<BusEvent> {
-        let step = self.step;
-        let is_due = |room: &Room| room.stream.front().is_some_and(|(due, _)| *due <= step);
-        let due: Vec<RoomName> =
-            self.rooms.iter().filter(|(_, room)| is_due(room)).map(|(name, _)| name.clone()).collect();
-        let answers_first = self.chance.one_in(2);
-        if answers_first && let Some(event) = self.poll_answer() {
-            return Some(event);
+        loop {
+            if let Some(event) = self.control.poll_event() {
+                return Some(event);
+            }
+            let event = self.poll_due()?;
+            if let Some(event) = self.control.translate(self.now, event) {
+                return Some(event);
+            }
+            self.submit_control();
         }
-        if due.is_empty() {
-            return self.poll_answer();
-        }
-        let name = due[self.chance.index(due.len())].clone();
-        self.poll_stream(&name)
     }
 }

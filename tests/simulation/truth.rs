@@ -40,13 +40,6 @@ pub(crate) struct Truth {
     rooms: Vec<RoomTruth>,
 }
 
-/// Where the host's commands about users go: a room that nobody can join.
-const MODERATION: &str = "%moderation";
-
-pub(crate) fn is_moderation(room: &RoomName) -> bool {
-    room.as_str() == MODERATION
-}
-
 /// The number of a room, from its name: `r0`, `r1` …
 pub(crate) fn room_number(name: &str) -> usize {
     name.strip_prefix('r').and_then(|number| number.parse().ok()).expect("rooms are named by number")
@@ -79,6 +72,8 @@ impl Truth {
             BusEvent::Published { .. }
             | BusEvent::Page { page: Err(_), .. }
             | BusEvent::Presence { .. }
+            | BusEvent::Control(_)
+            | BusEvent::ControlLost { .. }
             | BusEvent::Signal(_) => {}
             BusEvent::Page { page: Ok(page), .. } => {
                 let epoch = self.epoch(room, page.epoch.as_str());

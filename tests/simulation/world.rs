@@ -21,7 +21,7 @@ use super::seat::Seat;
 use super::settings::{BusKind, Settings};
 use super::trace::Trace;
 use super::transport::Link;
-use super::truth::{Truth, is_moderation, room_name, room_number};
+use super::truth::{Truth, room_name, room_number};
 
 /// Larger than any frame that these limits allow.
 pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024;
@@ -61,7 +61,8 @@ pub(crate) struct World {
     slots: Vec<Option<usize>>,
     serial: u32,
     closed: HashSet<ConnectionId>,
-    tickets: BTreeMap<Ticket, RoomName>,
+    /// What the bus has not answered: reads and publications with their room, commands without.
+    tickets: BTreeMap<Ticket, Option<RoomName>>,
     publications: usize,
     /// How many reads of history the hub has asked for.
     pub(crate) reads: usize,
@@ -77,8 +78,6 @@ pub(crate) struct World {
     pub(crate) kicked: BTreeSet<(usize, usize)>,
     /// Commands of this node that the bus has taken.
     pub(crate) commands: BTreeSet<Ticket>,
-    /// The room of commands, once the hub has opened it.
-    pub(crate) moderation: Option<RoomName>,
     pub(crate) texts: u64,
     /// The last chats with an id: who, where, and the id.
     pub(crate) said: Vec<(usize, usize, String)>,
@@ -119,7 +118,6 @@ impl World {
             shared: BTreeSet::new(),
             kicked: BTreeSet::new(),
             commands: BTreeSet::new(),
-            moderation: None,
             texts: 0,
             said: Vec::new(),
             coverage: Coverage::default(),
@@ -180,10 +178,11 @@ impl World {
                 BusEvent::Delivered { room, .. }
                 | BusEvent::EpochChanged { room, .. }
                 | BusEvent::Presence { room, .. }
-                | BusEvent::Signal(Signal { room, .. }) => room.clone(),
+                | BusEvent::Signal(Signal { room, .. }) => Some(room.clone()),
+                BusEvent::Control(_) | BusEvent::ControlLost { .. } => None,
             };
             self.publications -= usize::from(matches!(event, BusEvent::Published { .. }));
-            if !is_moderation(&room) {
+            if let Some(room) = room {
                 self.truth.observe(room_number(room.as_str()), &event);
             } else if let BusEvent::Published { ticket, outcome: Outcome::Accepted(_) } = &event {
                 self.commands.insert(*ticket);
@@ -195,11 +194,6 @@ impl World {
 
     fn pass_on(&mut self, request: BusRequest) {
         match &request {
-            BusRequest::Open(room) if is_moderation(room) => {
-                assert!(self.moderation.is_none(), "the room of commands is opened twice");
-                self.moderation = Some(room.clone());
-            }
-            BusRequest::Close(room) if is_moderation(room) => panic!("the room of commands is closed"),
             BusRequest::Open(room) => self.truth.open(room_number(room.as_str())),
             BusRequest::Close(room) => {
                 let number = room_number(room.as_str());
@@ -218,17 +212,22 @@ impl World {
             }
             BusRequest::Publish { ticket, publication } => {
                 self.publications += 1;
-                let known = self.tickets.insert(*ticket, publication.room.clone());
+                let known = self.tickets.insert(*ticket, Some(publication.room.clone()));
+                assert!(known.is_none(), "{ticket:?} is used twice");
+            }
+            BusRequest::Control { ticket, .. } => {
+                self.publications += 1;
+                let known = self.tickets.insert(*ticket, None);
                 assert!(known.is_none(), "{ticket:?} is used twice");
             }
             BusRequest::Read { ticket, room, .. } => {
-                self.reads += usize::from(!is_moderation(room));
-                let known = self.tickets.insert(*ticket, room.clone());
+                self.reads += 1;
+                let known = self.tickets.insert(*ticket, Some(room.clone()));
                 assert!(known.is_none(), "{ticket:?} is used twice");
             }
         }
         let opened = match &request {
-            BusRequest::Open(room) if !is_moderation(room) => Some(room_number(room.as_str())),
+            BusRequest::Open(room) => Some(room_number(room.as_str())),
             _ => None,
         };
         self.bus.bus().submit(request);
@@ -355,9 +354,7 @@ impl World {
         let most = self.settings.config.hub.log_bytes_total_max + FRAME_BYTES_MAX;
         assert!(stats.log_bytes <= most, "{} bytes in logs exceed {most}", stats.log_bytes);
         // A room whose round is delayed is no work, but the hub must ask to be called again.
-        // Commands wait for the answer to a question of their own; that wakes the loop.
-        let is_asked = self.publications > 0 || self.tickets.values().any(is_moderation);
-        let waits = !self.hub.is_flushed() && !self.hub.has_work() && !is_asked;
+        let waits = !self.hub.is_flushed() && !self.hub.has_work() && self.publications == 0;
         assert!(!waits || self.hub.timeout(self.now).is_some(), "something is owed, and nothing would wake the loop");
         assert!(
             self.publications <= self.settings.config.hub.publications_pending_max,

@@ -186,7 +186,7 @@ fn it_needs_no_history() {
 
 #[test]
 fn nobody_can_name_the_room_of_commands() {
-    const NAME: &str = "%moderation";
+    const NAME: &str = "%control";
     RoomName::new(NAME).unwrap_err();
     UserId::new(NAME).unwrap_err();
     let mut host = Host::new(config());

@@ -58,7 +58,7 @@ pub use self::stats::{RedisStats, RedisWatch};
 use self::subscribe::subscriptions::SubscriptionChange;
 use self::threads::{Threads, leave};
 use self::url::RedisUrl;
-use super::{Bus, BusStatus, Metric, ShutdownProgress};
+use super::{Bus, BusStatus, ControlRoom, Metric, ShutdownProgress};
 use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome};
 use crate::error::Error;
 use crate::id::{Epoch, RoomName, Unique};
@@ -173,6 +173,7 @@ pub struct RedisBus {
     threads: Threads,
     counters: Arc<Counters>,
     wheel: Wheel<Deadline>,
+    control: ControlRoom,
     events: VecDeque<BusEvent>,
     steps: Vec<OrderingStep>,
     /// Rooms that began a new epoch and are not logged yet.
@@ -218,6 +219,7 @@ impl RedisBus {
             threads: Threads::start(config, redis, (url, node, seed), waker, &counters)?,
             counters,
             wheel: Wheel::new(),
+            control: ControlRoom::default(),
             events: VecDeque::new(),
             steps: Vec::new(),
             epochs_unlogged: 0,
@@ -231,6 +233,12 @@ impl RedisBus {
     /// A handle by which any thread can watch the bus.
     pub fn watch(&self) -> RedisWatch {
         RedisWatch(Arc::clone(&self.counters))
+    }
+
+    fn submit_control(&mut self) {
+        while let Some(request) = self.control.poll_request(self.now) {
+            self.submit(request);
+        }
     }
 
     fn is_ready(&self) -> bool {
@@ -330,6 +338,7 @@ impl Bus for RedisBus {
             self.handle_deadline(now, tick, deadline);
         }
         self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.load(Relaxed));
+        self.submit_control();
     }
 
     fn submit(&mut self, request: BusRequest) {
@@ -337,6 +346,10 @@ impl Bus for RedisBus {
             BusRequest::Open(room) => self.open(&room),
             BusRequest::Close(room) => self.close(&room),
             BusRequest::Publish { ticket, publication } => self.publish(ticket, publication),
+            BusRequest::Control { ticket, body } => {
+                self.control.submit(ticket, body);
+                self.submit_control();
+            }
             BusRequest::Read { ticket, room, from, bytes_max } => self.read(ticket, &room, from, bytes_max),
             BusRequest::Presence { room, change } => self.presence.announce(self.now.uptime, &room, change),
             BusRequest::Signal(signal) => self.pass_signal(signal),
@@ -345,8 +358,15 @@ impl Bus for RedisBus {
 
     fn poll_event(&mut self) -> Option<BusEvent> {
         loop {
-            if let Some(event) = self.events.pop_front() {
+            if let Some(event) = self.control.poll_event() {
                 return Some(event);
+            }
+            if let Some(event) = self.events.pop_front() {
+                if let Some(event) = self.control.translate(self.now, event) {
+                    return Some(event);
+                }
+                self.submit_control();
+                continue;
             }
             if self.take_action() {
                 continue;
@@ -371,7 +391,8 @@ impl Bus for RedisBus {
             return Some(Duration::ZERO);
         }
         let retry = self.threads.are_held_up().then_some(batch_sender::RETRY);
-        [self.wheel.timeout(now), retry, self.presence.timeout(now.uptime)].into_iter().flatten().min()
+        let due = [self.wheel.timeout(now), self.presence.timeout(now.uptime), self.control.timeout(now), retry];
+        due.into_iter().flatten().min()
     }
 
     fn shutdown(&mut self, _now: Now) -> ShutdownProgress {

@@ -1,9 +1,8 @@
-//! Where this node stands in the order of commands for all nodes, and the commands that are being carried out.
+//! The commands that are being carried out, and which connections a late one concerns.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::bus::message::BusRequest;
 use crate::hub::arrivals::{Arrivals, MEMORY_MILLIS};
 use crate::id::ConnectionSerial;
 use crate::time::Now;
@@ -17,30 +16,12 @@ const SKEW_MILLIS: u64 = 5000;
 /// How long after a cut of the link commands may be late. At other times they are on time, whatever the clocks of other nodes say.
 const LATE: Duration = Duration::from_secs(60);
 
-/// The position in the order of commands, and the commands that are being carried out.
+/// The commands that are being carried out, and how late they may be.
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Moderator {
-    pub(super) phase: Phase,
-    /// The number of the last command that was delivered.
-    pub(super) delivered: Option<u64>,
     pub(super) tasks: VecDeque<Task>,
     link: Link,
     pub(in crate::hub) arrivals: Arrivals,
-}
-
-/// Whether it is known where this node stands in the order of commands.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Not yet: a command that was published now might be numbered before deliveries begin, and never be delivered here. Own
-    /// commands wait.
-    Opening(VecDeque<BusRequest>),
-    Open,
-}
-
-impl Default for Phase {
-    fn default() -> Self {
-        Self::Opening(VecDeque::new())
-    }
 }
 
 /// Whether commands may come late.
@@ -69,6 +50,11 @@ pub(super) struct Task {
 }
 
 impl Moderator {
+    /// The bus cannot tell whether there were commands.
+    pub(in crate::hub) fn note_lost() {
+        log::warn!("moderation: the order of commands was lost; some may not have been carried out here");
+    }
+
     pub(in crate::hub) fn has_work(&self) -> bool {
         !self.tasks.is_empty()
     }
