@@ -235,12 +235,6 @@ impl RedisBus {
         RedisWatch(Arc::clone(&self.counters))
     }
 
-    fn submit_control(&mut self) {
-        while let Some(request) = self.control.poll_request(self.now) {
-            self.submit(request);
-        }
-    }
-
     fn is_ready(&self) -> bool {
         self.counters.publishing_up.load(Relaxed) && self.counters.subscribing_up.load(Relaxed)
     }

@@ -6,11 +6,19 @@ use super::commands::call::ScriptCall;
 use super::room::{PendingPublication, Room, WaitingRead};
 use super::subscribe::subscriptions::SubscriptionChange;
 use super::{CLOSE_GRACE, Deadline, PendingRequest, RedisBus, TOUCH_INTERVAL};
+use crate::bus::Bus;
 use crate::bus::message::{BusEvent, BusRefusal, Outcome, Publication, ReadFrom, Signal, Ticket};
 use crate::id::RoomName;
 use crate::timer_wheel::Tick;
 
 impl RedisBus {
+    /// Takes what the room of control messages asks.
+    pub(super) fn submit_control(&mut self) {
+        while let Some(request) = self.control.poll_request(self.now) {
+            self.submit(request);
+        }
+    }
+
     pub(super) fn open(&mut self, name: &RoomName) {
         let now = self.now;
         if let Some(room) = self.rooms.get_mut(name) {
