@@ -1,23 +1,21 @@
 //! The bus of a single node: history in memory, every answer in the same turn.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use slab::Slab;
 
-use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
-use crate::id::{Epoch, RoomName, Unique, UserId};
+use super::Bus;
+use super::control::ControlRoom;
+use super::dedupe::{DedupePool, RememberedIds};
+use super::history::{History, HistoryPool};
+use super::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
+use crate::id::{Epoch, RoomName, Unique};
 use crate::memory::long_list;
 use crate::name_index::NameIndex;
 use crate::settings::Config;
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
-
-use super::{Bus, ControlRoom};
-
-/// What a kept message costs beside its bytes, roughly; counted so that many small ones cannot outgrow the bound.
-const MESSAGE_OVERHEAD_BYTES: usize = 128;
 
 /// Keeps everything in memory.
 ///
@@ -26,18 +24,10 @@ const MESSAGE_OVERHEAD_BYTES: usize = 128;
 /// it is not open, its history is empty and all its ids have lapsed.
 #[derive(Debug)]
 pub struct LocalBus {
-    messages_max: usize,
-    bytes_max: usize,
-    ids_max: usize,
-    age_millis: u64,
-    window_millis: u64,
-    rooms: Slab<History>,
+    rooms: Slab<Room>,
     keys: NameIndex,
-    /// All kept messages, oldest first; names of ones that are gone already are passed over.
-    order: VecDeque<(RoomName, u64)>,
-    messages: usize,
-    bytes: usize,
-    ids: usize,
+    history: HistoryPool,
+    dedupe: DedupePool,
     unique: Unique,
     /// One entry for each room that is watched.
     wheel: Wheel<u32>,
@@ -46,90 +36,26 @@ pub struct LocalBus {
     now: Now,
 }
 
-type MessageId = (UserId, Box<str>);
-
 #[derive(Debug)]
-struct History {
+struct Room {
     name: RoomName,
     epoch: Epoch,
-    top: u64,
-    messages: VecDeque<Kept>,
-    /// There only while an id is remembered.
-    ids: Option<Box<Ids>>,
+    history: History,
+    ids: RememberedIds,
     is_open: bool,
     /// Whether the wheel has an entry for it: all but those that are open and keep nothing, for which there is nothing to do. Only when
     /// the entry comes up may the room be forgotten.
     is_watched: bool,
 }
 
-#[derive(Debug, Default)]
-struct Ids {
-    seqs: HashMap<MessageId, u64>,
-    /// The ids, oldest first, with when and for which number they came.
-    order: VecDeque<(u64, u64, MessageId)>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    at_millis: u64,
-    body: Bytes,
-}
-
-impl Kept {
-    fn bytes(&self) -> usize {
-        self.body.len() + MESSAGE_OVERHEAD_BYTES
-    }
-}
-
-impl History {
-    /// The number of the oldest message held, or of the next one if none is.
-    fn first_seq(&self) -> u64 {
-        self.top + 1 - self.messages.len() as u64
-    }
-
-    /// Gives back memory that is not needed any more.
-    fn give_back(&mut self) {
-        if self.messages.capacity() > 4 * self.messages.len() {
-            self.messages.shrink_to(2 * self.messages.len());
-        }
-    }
-
-    fn page(&self, from: ReadFrom, bytes_max: usize) -> Page {
-        let after = match from {
-            ReadFrom::After(seq) => seq,
-            ReadFrom::Newest(count) => self.top.saturating_sub(count.into()),
-        };
-        let skipped = after.saturating_add(1).saturating_sub(self.first_seq()) as usize;
-        let mut messages = Vec::new();
-        let mut bytes = 0;
-        let mut complete = true;
-        for (i, kept) in self.messages.iter().enumerate().skip(skipped) {
-            bytes += kept.body.len();
-            if bytes_max == 0 || (bytes > bytes_max && !messages.is_empty()) {
-                complete = bytes_max == 0;
-                break;
-            }
-            messages.push(Numbered { seq: self.first_seq() + i as u64, body: kept.body.clone() });
-        }
-        Page { epoch: self.epoch.clone(), top: self.top, messages, complete }
-    }
-}
-
 impl LocalBus {
     /// An empty bus with the history bounds of `config`, which has been checked. `seed` makes its epochs.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
-            messages_max: config.history.messages_max as usize,
-            bytes_max: config.history.bytes_max,
-            ids_max: config.history.dedupe_ids_max,
-            age_millis: config.history.age_max.as_millis() as u64,
-            window_millis: config.history.dedupe_window.as_millis() as u64,
-            rooms: Slab::with_capacity(long_list::<History>()),
+            rooms: Slab::with_capacity(long_list::<Room>()),
             keys: NameIndex::default(),
-            order: VecDeque::new(),
-            messages: 0,
-            bytes: 0,
-            ids: 0,
+            history: HistoryPool::new(&config.history),
+            dedupe: DedupePool::new(&config.history),
             unique: Unique::new(seed),
             wheel: Wheel::new(),
             control: ControlRoom::default(),
@@ -147,12 +73,11 @@ impl LocalBus {
         if let Some(key) = self.find(name) {
             return key;
         }
-        let key = self.rooms.insert(History {
+        let key = self.rooms.insert(Room {
             name: name.clone(),
             epoch: self.unique.epoch(),
-            top: 0,
-            messages: VecDeque::new(),
-            ids: None,
+            history: History::default(),
+            ids: RememberedIds::default(),
             is_open: false,
             is_watched: false,
         }) as u32;
@@ -174,26 +99,17 @@ impl LocalBus {
         self.watch(now, key);
         let room = &mut self.rooms[key as usize];
         let id = id.map(|id| (user, id));
-        if let Some(seq) = id.as_ref().and_then(|id| room.ids.as_ref()?.seqs.get(id)) {
-            return Outcome::Duplicate(*seq);
+        if let Some(seq) = id.as_ref().and_then(|id| room.ids.find(id)) {
+            return Outcome::Duplicate(seq);
         }
-        if id.is_some() && self.ids >= self.ids_max {
-            return Outcome::Refused(BusRefusal::storage_full("too many message ids are remembered; try again later"));
+        if id.is_some()
+            && let Err(refusal) = self.dedupe.check_space()
+        {
+            return Outcome::Refused(refusal);
         }
-        room.top += 1;
-        let seq = room.top;
+        let seq = self.history.append(now, &name, &mut room.history, body.clone());
         if let Some(id) = id {
-            let ids = room.ids.get_or_insert_default();
-            ids.seqs.insert(id.clone(), seq);
-            ids.order.push_back((now.millis(), seq, id));
-            self.ids += 1;
-        }
-        if self.messages_max > 0 && self.age_millis > 0 {
-            let kept = Kept { at_millis: now.millis(), body: body.clone() };
-            self.bytes += kept.bytes();
-            self.messages += 1;
-            room.messages.push_back(kept);
-            self.order.push_back((name.clone(), seq));
+            self.dedupe.remember(now, &mut room.ids, id, seq);
         }
         self.trim(now, key);
         self.trim_all();
@@ -204,53 +120,27 @@ impl LocalBus {
 
     /// Drops what a room need not keep any longer; says whether it keeps anything at all.
     fn trim(&mut self, now: Now, key: u32) -> bool {
-        let room = &mut self.rooms[key as usize];
-        let oldest = now.millis().saturating_sub(self.age_millis);
-        let is_old = |kept: &Kept| kept.at_millis < oldest;
-        while room.messages.len() > self.messages_max || room.messages.front().is_some_and(is_old) {
-            let kept = room.messages.pop_front().expect("there is one");
-            self.bytes -= kept.bytes();
-            self.messages -= 1;
-        }
-        let lapsed = now.millis().saturating_sub(self.window_millis);
-        let first_seq = room.first_seq();
-        if let Some(ids) = &mut room.ids {
-            while ids.order.front().is_some_and(|(at, seq, _)| *at < lapsed && *seq < first_seq) {
-                let (_, _, id) = ids.order.pop_front().expect("there is one");
-                ids.seqs.remove(&id);
-                self.ids -= 1;
-            }
-            if ids.order.is_empty() {
-                room.ids = None;
-            }
-        }
-        room.is_open || !room.messages.is_empty() || room.ids.is_some()
+        let Room { history, ids, is_open, .. } = &mut self.rooms[key as usize];
+        self.history.trim(now, history);
+        self.dedupe.trim(now, ids, history.first_seq());
+        *is_open || !history.is_empty() || !ids.is_empty()
     }
 
     /// Drops the oldest messages of all until all fit.
     fn trim_all(&mut self) {
-        while self.bytes > self.bytes_max {
-            let Some((name, seq)) = self.order.pop_front() else { break };
-            let key = self.find(&name);
-            if let Some(room) = key.map(|key| &mut self.rooms[key as usize])
-                && room.first_seq() == seq
-                && let Some(kept) = room.messages.pop_front()
-            {
-                self.bytes -= kept.bytes();
-                self.messages -= 1;
+        while let Some((name, seq)) = self.history.next_surplus() {
+            if let Some(key) = self.find(&name) {
+                self.history.drop_if_oldest(&mut self.rooms[key as usize].history, seq);
             }
         }
-        // Rooms drop messages by number and age on their own; names of those are swept out now and then, so that
-        // there are never more than twice as many as messages.
-        if self.order.len() > 2 * self.messages + 1024 {
-            let mut order = std::mem::take(&mut self.order);
-            order.retain(|(name, seq)| self.find(name).is_some_and(|key| self.rooms[key as usize].first_seq() <= *seq));
-            self.order = order;
-        }
+        let Self { rooms, keys, history, .. } = self;
+        let room = |key: u32| &rooms[key as usize];
+        history.sweep(|name| {
+            let key = keys.find(name.as_str(), |key| room(key).name.as_str())?;
+            Some(room(key).history.first_seq())
+        });
     }
-}
 
-impl LocalBus {
     fn submit_control(&mut self) {
         while let Some(request) = self.control.poll_request(self.now) {
             self.submit(request);
@@ -275,7 +165,9 @@ impl LocalBus {
         if !self.rooms[key as usize].is_open {
             self.watch(self.now, key);
         }
-        self.rooms[key as usize].page(from, bytes_max)
+        let Room { history, epoch, .. } = &self.rooms[key as usize];
+        let (messages, complete) = history.page(from, bytes_max);
+        Page { epoch: epoch.clone(), top: history.top(), messages, complete }
     }
 
     fn handle_deadlines(&mut self, now: Now) {
@@ -283,8 +175,8 @@ impl LocalBus {
             let Some((_, key)) = self.wheel.pop(Tick::of(now)) else { break };
             if self.trim(now, key) {
                 let room = &mut self.rooms[key as usize];
-                room.give_back();
-                if room.messages.is_empty() && room.ids.is_none() {
+                room.history.give_back();
+                if room.history.is_empty() && room.ids.is_empty() {
                     room.is_watched = false;
                     continue;
                 }
@@ -345,8 +237,12 @@ impl Bus for LocalBus {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::bus::history::MESSAGE_OVERHEAD_BYTES;
     use crate::bus::message::Ticket;
+    use crate::id::UserId;
     use crate::protocol::ErrorCode;
 
     fn at(seconds: u64) -> Now {
@@ -404,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_room_without_messages_is_small() {
-        let bytes = std::mem::size_of::<History>();
+        let bytes = std::mem::size_of::<Room>();
         assert!(bytes <= 104, "{bytes} bytes");
     }
 
@@ -439,7 +335,7 @@ mod tests {
             assert_eq!(fixture.publish(1, "r", Some("a")), Outcome::Duplicate(1));
             let (page, seqs) = fixture.read(1, "r", ReadFrom::After(0), 1000);
             assert_eq!((seqs.len(), page.top, page.complete), (0, 2, true));
-            assert_eq!((fixture.bus.order.capacity(), fixture.bus.rooms[1].messages.capacity()), (0, 0));
+            assert_eq!(fixture.bus.history.counts(), (0, 0));
         }
     }
 
@@ -489,11 +385,12 @@ mod tests {
         }
         assert_eq!(fixture.read(1, "a", ReadFrom::After(0), 10_000).1, [3, 4, 5, 6]);
         assert_eq!(fixture.read(1, "b", ReadFrom::After(0), 10_000).1, [1, 2, 3, 4, 5, 6]);
-        assert_eq!(fixture.bus.messages, 10);
+        assert_eq!(fixture.bus.history.counts().0, 10);
         for _ in 0..5000 {
             fixture.publish(1, "a", None);
         }
-        assert!(fixture.bus.order.len() <= 2 * fixture.bus.messages + 1025);
+        let (messages, in_order) = fixture.bus.history.counts();
+        assert!(in_order <= 2 * messages + 1025);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! How publications travel and are kept: the one path from a sender to the rooms, on one node or on many.
 
 mod control;
+mod dedupe;
+mod history;
 mod local;
 pub(crate) mod message;
 #[cfg(feature = "redis")]
