@@ -200,8 +200,7 @@ const ROOTS: [&str; 3] = ["lib.rs", "main.rs", "bin/roomcast-load/main.rs"];
 #[test]
 fn files_do_not_import_each_other_in_circles() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    // The load test still has one.
-    for root in ROOTS.into_iter().filter(|root| !root.contains("roomcast-load")) {
+    for root in ROOTS {
         let files = Crate::read(&folder, root);
         let circles = imports::circles(&files.arrows());
         assert!(circles.is_empty(), "these files name each other's items: {circles:#?}");
@@ -216,8 +215,7 @@ fn the_name_of_a_type_is_unique_in_its_folder() {
     for (file, name) in crates.iter().flat_map(Crate::types) {
         found.entry((folder_of(file), name)).or_default().push(file.to_owned());
     }
-    // The load test still has some.
-    found.retain(|(folder, _), files| files.len() > 1 && *folder != "bin/roomcast-load");
+    found.retain(|_, files| files.len() > 1);
     assert!(found.is_empty(), "these names stand for several types: {found:#?}");
 }
 

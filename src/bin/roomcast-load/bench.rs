@@ -1,22 +1,22 @@
-//! What every workload needs: a server, clients, and somewhere to put what was found.
+//! What every workload uses: a server, clients, and a place for the records.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::conversation::{Conversation, Findings, Group, SlowReaders};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::flags::Flags;
+use crate::machine::Cores;
 use crate::record::{self, Record};
-use crate::target::{Cores, Running, Target};
+use crate::target::{Running, Target};
 
-/// The step of a record that says why there are no others.
+/// The step of a record that says why a workload ended early.
 const FAILED: &str = "failed";
 
-/// See the [module](self).
 pub(crate) struct Bench<'a> {
     pub(crate) flags: &'a Flags,
     pub(crate) cores: &'a Cores,
@@ -26,7 +26,7 @@ pub(crate) struct Bench<'a> {
     pub(crate) results: &'a mut Results,
 }
 
-/// All records, and where they are written as they come.
+/// All records. Each is also written to the file of `--json` at once.
 pub(crate) struct Results {
     pub(crate) records: Vec<Record>,
     json: Option<BufWriter<File>>,
@@ -43,8 +43,12 @@ impl Results {
             None => None,
         };
         let progress = ProgressBar::new(steps);
-        let style = "{bar:30} {pos}/{len}  {msg}  {elapsed} of about {duration}";
-        progress.set_style(ProgressStyle::with_template(style).expect("the template is right"));
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}  {time}").expect("the template is valid");
+        let time = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // A progress bar that cannot be drawn is not worth an error.
+            let _ = out.write_str(&time(state.elapsed(), state.pos(), state.duration()));
+        };
+        progress.set_style(style.with_key("time", time));
         progress.enable_steady_tick(Duration::from_millis(250));
         Ok(Self { records: Vec::new(), json, progress })
     }
@@ -53,7 +57,7 @@ impl Results {
         self.progress.set_message(message);
     }
 
-    /// A line above the progress bar.
+    /// Prints a line above the progress bar.
     pub(crate) fn note(&self, line: &str) {
         self.progress.suspend(|| eprintln!("{line}"));
     }
@@ -63,6 +67,11 @@ impl Results {
             serde_json::to_writer(&mut *json, &record).map_err(std::io::Error::other)?;
             json.write_all(b"\n")?;
             json.flush()?;
+        }
+        if let Some(failure) = &record.failure {
+            let Record { workload, step, target, .. } = &record;
+            let step = if step == FAILED { String::new() } else { format!(", {step}") };
+            self.note(&format!("error: {workload}{step} of {target}: {failure}"));
         }
         self.records.push(record);
         self.progress.inc(1);
@@ -74,15 +83,21 @@ impl Results {
     }
 
     /// # Errors
-    /// If something failed; what did is in the records.
+    /// If something failed. The records say what.
     pub(crate) fn verdict(&self) -> Result<(), LoadError> {
-        let failed = self.records.iter().filter(|record| record.step == FAILED).count();
+        let failed = self.records.iter().filter(|record| record.failure.is_some()).count();
         if failed == 0 { Ok(()) } else { Err(LoadError::Failed { failed, of: self.records.len() }) }
     }
 }
 
+/// The time so far, and the estimate of the whole once a step has ended.
+fn time(elapsed: Duration, steps_done: u64, estimate: Duration) -> String {
+    let elapsed = HumanDuration(elapsed);
+    if steps_done == u64::MAX { format!("{elapsed:#}") } else { format!("{elapsed:#} of about {:#}", HumanDuration(estimate)) }
+}
+
 impl Bench<'_> {
-    /// A server with these flags, if it is a Roomcast, and nobody connected.
+    /// Starts the target, with these flags if it is a Roomcast, and a crowd without clients.
     pub(crate) fn start(&self, flags: &str) -> Result<(Running, Crowd), LoadError> {
         let running = self.target.start(flags, self.cores)?;
         let crowd = Crowd::new(running.address, running.wire.clone())?;
@@ -103,25 +118,25 @@ impl Bench<'_> {
         self.flags.text_bytes as usize
     }
 
-    /// A conversation as usual: as long as asked for, about nothing else.
+    /// A conversation without slow readers, as long as the flags say.
     pub(crate) fn conversation(&self, groups: Vec<Group>, pid: Option<u32>) -> Conversation {
         Conversation {
             groups,
             slow: SlowReaders::default(),
-            text_bytes: self.flags.text_bytes as usize,
+            text_bytes: self.text_bytes(),
             warm_up: self.warm_up(),
             duration: self.duration(),
             pid,
-            watches_files: false,
+            counts_files: false,
         }
     }
 
-    /// Announces a step on the progress bar.
+    /// Shows a step on the progress bar.
     pub(crate) fn announce(&self, step: &str) {
         self.results.announce(format!("{} {step} {}", self.workload, self.target.name));
     }
 
-    /// Keeps what a step has found.
+    /// Keeps the record of a step.
     pub(crate) fn record(&mut self, step: &str, fill: impl FnOnce(&mut Record)) -> Result<(), LoadError> {
         let mut record = Record {
             workload: self.workload.to_owned(),
@@ -134,15 +149,13 @@ impl Bench<'_> {
         self.results.push(record)
     }
 
-    /// Keeps why a workload could not be done, or not to its end.
+    /// Records that a workload ended early, and why.
     pub(crate) fn record_failure(&mut self, error: &LoadError) -> Result<(), LoadError> {
-        self.record(FAILED, |record| {
-            record.remark(error.to_string());
-        })
+        self.record(FAILED, |record| record.failure = Some(error.to_string()))
     }
 }
 
-/// The figures that every conversation has.
+/// Sets the figures that every conversation has.
 pub(crate) fn describe(record: &mut Record, findings: &Findings) {
     let deliveries = findings.counts.markers as f64;
     record.set("deliveries_per_s", deliveries / findings.seconds);
@@ -154,7 +167,8 @@ pub(crate) fn describe(record: &mut Record, findings: &Findings) {
         record.set("cpu_per_delivery_us", server.total().as_secs_f64() * 1e6 / deliveries);
         record.set("user_per_delivery_us", server.user.as_secs_f64() * 1e6 / deliveries);
     }
-    record.set("lost", findings.lost as f64);
+    let lost = findings.totals.lost;
+    record.set("lost", lost as f64);
     if let Some(latency) = findings.latency.first() {
         record.set_latency("", latency);
         record.latency_curve = record::curve(latency);
@@ -164,10 +178,10 @@ pub(crate) fn describe(record: &mut Record, findings: &Findings) {
     if load > 0.9 && record.get("server_busy").is_some_and(|server| server < load.min(0.95)) {
         record.remark("the load was the bottleneck, not the server");
     }
-    if findings.lost > 0 {
-        record.remark(format!("{} deliveries of {} messages never came", findings.lost, findings.said));
+    if lost > 0 {
+        record.remark(format!("{lost} deliveries of {} messages never came", findings.totals.published));
     }
-    if let Some(farewell) = findings.farewells.first() {
-        record.remark(format!("{} connections ended: {}", findings.farewells.len(), farewell.why));
+    if let Some(disconnect) = findings.disconnects.first() {
+        record.remark(format!("{} connections ended: {}", findings.disconnects.len(), disconnect.why));
     }
 }

@@ -1,4 +1,4 @@
-//! Charts as SVG: lines over two axes, and bars. Colours are legible on light and on dark; texts take the page's.
+//! Charts as SVG: lines over two axes, and bars. Their colours are legible on light and on dark; text has the page's.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
-use crate::summary;
+use crate::figure::short;
 
 /// Small enough that labels can be read on a phone, which shows it at two thirds.
 const SIZE: (u32, u32) = (520, 320);
@@ -14,14 +14,14 @@ const FONT: (&str, i32) = ("sans-serif", 17);
 const GRID: RGBAColor = RGBAColor(128, 128, 128, 0.3);
 const AXIS: RGBColor = RGBColor(128, 128, 128);
 
-/// How values become places.
+/// How values are mapped to places on an axis.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scale {
-    /// From zero.
+    /// Begins at zero.
     Linear,
-    /// Every tenfold as far as the one before. Values above zero.
+    /// Logarithmic. Values are above zero.
     Log,
-    /// Fractions; every further nine as far as the one before: 90 %, 99 %, 99.9 % …
+    /// Fractions, with equal distances between 90 %, 99 %, 99.9 % …
     Nines,
 }
 
@@ -53,14 +53,14 @@ pub(crate) struct Bar {
     pub(crate) name: String,
     pub(crate) color: RGBColor,
     pub(crate) value: f64,
-    /// The value as it is written.
+    /// The value in writing.
     pub(crate) text: String,
     /// Whether a gap separates it from the one above.
     pub(crate) begins_group: bool,
 }
 
-/// An axis as it is drawn: its ends, and where something is written. Plotters' own choices are neither round on
-/// logarithmic axes nor possible for percentiles.
+/// The ends of an axis and the places of its labels. Those that plotters chooses are not round on logarithmic axes, and
+/// it has none for percentiles.
 #[derive(Clone, Debug)]
 struct Ticks {
     from: f64,
@@ -104,9 +104,9 @@ impl Scale {
     }
 }
 
-/// A round figure, without zeros that say nothing.
+/// A figure without trailing zeros.
 fn round(value: f64) -> String {
-    let text = summary::short((value * 1e6).round() / 1e6);
+    let text = short((value * 1e6).round() / 1e6);
     let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
     let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
     format!("{number} {unit}").trim_end().to_owned()
@@ -167,7 +167,7 @@ impl Ranged for Ticks {
 }
 
 impl Lines {
-    /// An `svg` element; `None` if there is nothing to see.
+    /// An `svg` element; `None` without points.
     pub(crate) fn svg(&self) -> io::Result<Option<String>> {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let ticks = self.x.scale.ticks(points().map(|(x, _)| *x)).zip(self.y.scale.ticks(points().map(|(_, y)| *y)));
@@ -213,7 +213,7 @@ impl Lines {
     }
 }
 
-/// Bars from left to right, one below the other, as an `svg` element; `None` if there are none.
+/// Horizontal bars, one below the other, as an `svg` element; `None` without bars.
 pub(crate) fn bars(bars: &[Bar], label: &str) -> io::Result<Option<String>> {
     let Some(ticks) = Scale::Linear.ticks(bars.iter().map(|bar| bar.value)).filter(|ticks| ticks.to > 0.0) else {
         return Ok(None);
@@ -244,7 +244,7 @@ fn draw_bars<'a>(
     };
     let mut builder = ChartBuilder::on(area);
     builder.margin(8).x_label_area_size(46).y_label_area_size(190);
-    // What is written behind the longest bar needs room.
+    // The text behind the longest bar needs room.
     let x = Ticks { to: ticks.to * 1.22, ..ticks };
     let y = Ticks { from: end + 0.2, to: -0.2, places: middles.clone() };
     let mut chart = builder.build_cartesian_2d(x, y)?;

@@ -1,11 +1,12 @@
-//! One socket of the load: how far it is, what it makes of what it reads, what it has still to write.
+//! One socket of the load: its state, what it does with the bytes that it reads, and the bytes it has still to write.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
 use mio::net::TcpStream;
-use roomcast::internals::frame::Head;
+use nix::sys::socket::{setsockopt, sockopt};
+use roomcast::internals::frame::{Head, PING};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::marker::{self, Marker, Tail};
@@ -14,63 +15,91 @@ use crate::wire;
 /// Names a client within its crowd.
 pub(crate) type ClientIndex = u32;
 
-/// What a client makes of what it reads.
+/// What a client does with the bytes that it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ear {
+pub(crate) enum ReadMode {
     /// Counts the markers: the cheapest.
-    Counts,
-    /// Reads every marker.
+    Count,
+    /// Parses every marker.
     Markers,
-    /// Takes the stream apart into messages.
+    /// Parses frames and keeps the messages.
     Messages,
     /// Reads nothing; its socket fills up.
-    Deaf,
-    /// As [`Ear::Messages`], but only when it is told to, and as many bytes as it is told.
-    Slow,
+    Nothing,
+    /// As [`ReadMode::Messages`], but only when told to, and only as many bytes as it is told.
+    OnDemand,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     Connecting,
-    /// Waits for the end of the answer's head, of which so much is there.
+    /// Waits for the end of the answer's head, and has this part of it.
     Upgrading(Vec<u8>),
     Open,
-    Gone,
+    Closed,
 }
 
 /// A marker that a client has read, and when.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct HeardMarker {
+pub(crate) struct ReceivedMarker {
     pub(crate) client: ClientIndex,
     pub(crate) marker: Marker,
     pub(crate) at: Instant,
 }
 
-/// What reading brought.
-#[derive(Debug, Default)]
-pub(super) struct Heard {
-    pub(super) markers: Vec<HeardMarker>,
-    pub(super) messages: Vec<(ClientIndex, String)>,
-    pub(super) complaint: Option<String>,
+/// A connection that has ended.
+#[derive(Debug)]
+pub(crate) struct Disconnect {
+    pub(crate) client: ClientIndex,
+    pub(crate) at: Instant,
+    pub(crate) why: String,
 }
 
-/// See the [module](self).
+/// Totals of all clients.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) markers: u64,
+    pub(crate) bytes: u64,
+    pub(crate) reads: u64,
+}
+
+impl Counts {
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            markers: self.markers - earlier.markers,
+            bytes: self.bytes - earlier.bytes,
+            reads: self.reads - earlier.reads,
+        }
+    }
+}
+
+/// All that the clients have received.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    pub(crate) counts: Counts,
+    pub(crate) markers: Vec<ReceivedMarker>,
+    pub(crate) messages: Vec<(ClientIndex, String)>,
+    pub(crate) disconnects: Vec<Disconnect>,
+    /// The first error message of the server that a client read with [`ReadMode::Markers`].
+    pub(crate) error_message: Option<String>,
+}
+
 #[derive(Debug)]
-pub(super) struct Client {
-    pub(super) socket: TcpStream,
-    pub(super) phase: Phase,
-    pub(super) ear: Ear,
-    pub(super) markers: u64,
-    pub(super) close_code: Option<u16>,
+pub(crate) struct Client {
+    pub(crate) socket: TcpStream,
+    pub(crate) phase: Phase,
+    pub(crate) read_mode: ReadMode,
+    pub(crate) markers: u64,
+    pub(crate) close_code: Option<u16>,
+    pub(crate) has_sent_close: bool,
     tail: Tail,
     partial: Vec<u8>,
     unsent: Vec<u8>,
     ponged_second: u64,
-    pub(super) has_said_goodbye: bool,
 }
 
-/// Begins to connect, from an address of its own if the server is on this machine, so that ports do not run out.
-pub(super) fn connect(to: SocketAddr, number: u32, receive_buffer_bytes: Option<usize>) -> io::Result<TcpStream> {
+/// Begins to connect. To a server on this machine it connects from one of many addresses, so that ports do not run out.
+pub(crate) fn connect(to: SocketAddr, number: u32, receive_buffer_bytes: Option<usize>) -> io::Result<TcpStream> {
     const CLIENTS_PER_ADDRESS: u32 = 4000;
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -80,14 +109,12 @@ pub(super) fn connect(to: SocketAddr, number: u32, receive_buffer_bytes: Option<
     }
     if let IpAddr::V4(address) = to.ip()
         && address.is_loopback()
-        && cfg!(target_os = "linux")
     {
-        // Every address of 127.0.0.0/8 is this machine; from .2 on nobody else is likely to listen.
+        // All of 127.0.0.0/8 is this machine; from .2 on no other program is likely to listen.
         let nth = 2 + number / CLIENTS_PER_ADDRESS % 200;
-        // The port is chosen when the other end is known; otherwise the system looks for one that nobody uses at all, which
-        // takes longer the more there are.
-        #[cfg(target_os = "linux")]
-        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::IpBindAddressNoPort, &true)?;
+        // The system chooses the port when it knows the other end. Otherwise it would look for a port that no socket
+        // uses at all, which takes longer the more sockets there are.
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, nth as u8), 0)).into())?;
     }
     match socket.connect(&to.into()) {
@@ -97,23 +124,23 @@ pub(super) fn connect(to: SocketAddr, number: u32, receive_buffer_bytes: Option<
 }
 
 impl Client {
-    pub(super) fn new(socket: TcpStream, ear: Ear) -> Self {
+    pub(crate) fn new(socket: TcpStream, read_mode: ReadMode) -> Self {
         Self {
             socket,
             phase: Phase::Connecting,
-            ear,
+            read_mode,
             markers: 0,
             close_code: None,
+            has_sent_close: false,
             tail: Tail::default(),
             partial: Vec::new(),
             unsent: Vec::new(),
             ponged_second: 0,
-            has_said_goodbye: false,
         }
     }
 
     /// Sends bytes, now or when the socket takes them.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !self.unsent.is_empty() {
             self.unsent.extend_from_slice(bytes);
             return Ok(());
@@ -126,12 +153,12 @@ impl Client {
         Ok(())
     }
 
-    /// Says Close, once.
-    pub(super) fn say_goodbye(&mut self) -> io::Result<()> {
-        if std::mem::replace(&mut self.has_said_goodbye, true) { Ok(()) } else { self.send(&wire::close()) }
+    /// Sends a Close frame, once.
+    pub(crate) fn send_close(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.has_sent_close, true) { Ok(()) } else { self.send(&wire::close()) }
     }
 
-    pub(super) fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         while !self.unsent.is_empty() {
             match self.socket.write(&self.unsent) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
@@ -142,9 +169,9 @@ impl Client {
         Ok(())
     }
 
-    /// Reads once into `buffer`, behind space for what the last read left over. `None` if there is nothing; the end of
-    /// the stream is an error.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    /// Reads once into `buffer`, behind the space for the tail of the last read. `None` if the socket is empty; the end
+    /// of the stream is an error.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self.socket.read(&mut buffer[Tail::BYTES_MAX..]) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(bytes) => Ok(Some(bytes)),
@@ -153,14 +180,14 @@ impl Client {
         }
     }
 
-    /// Makes of the `bytes` that a read put into `buffer` what its ear is for; says how many markers there were.
-    pub(super) fn hear(
+    /// Handles the `bytes` that a read put into `buffer` by the client's read mode; returns the number of markers.
+    pub(crate) fn receive(
         &mut self,
         index: ClientIndex,
         buffer: &mut [u8],
         bytes: usize,
         second: u64,
-        heard: &mut Heard,
+        received: &mut Received,
     ) -> io::Result<u64> {
         if let Phase::Upgrading(head) = &mut self.phase {
             head.extend_from_slice(&buffer[Tail::BYTES_MAX..][..bytes]);
@@ -171,15 +198,15 @@ impl Client {
             let rest = head.split_off(end + 4);
             self.phase = Phase::Open;
             buffer[Tail::BYTES_MAX..][..rest.len()].copy_from_slice(&rest);
-            return self.hear(index, buffer, rest.len(), second, heard);
+            return self.receive(index, buffer, rest.len(), second, received);
         }
-        if matches!(self.ear, Ear::Messages | Ear::Slow) {
-            return self.hear_messages(index, &buffer[Tail::BYTES_MAX..][..bytes], heard);
+        if matches!(self.read_mode, ReadMode::Messages | ReadMode::OnDemand) {
+            return self.receive_messages(index, &buffer[Tail::BYTES_MAX..][..bytes], received);
         }
         let read = &buffer[Tail::BYTES_MAX..][..bytes];
-        // A ping is not looked for frame by frame: whatever might be one is answered, at most once a second. A pong
-        // that nobody asked for is allowed (RFC 6455 section 5.5.3).
-        if self.ponged_second != second && memchr::memchr(roomcast::internals::frame::PING[0], read).is_some() {
+        // Walking the frames for pings would cost too much. Any byte that may begin a ping is answered, at most once a
+        // second; a pong without a ping is allowed (RFC 6455 section 5.5.3).
+        if self.ponged_second != second && memchr::memchr(PING[0], read).is_some() {
             self.ponged_second = second;
             self.send(&wire::pong(&[]))?;
         }
@@ -187,29 +214,29 @@ impl Client {
         buffer[begin..Tail::BYTES_MAX].copy_from_slice(self.tail.bytes());
         let read = &buffer[begin..Tail::BYTES_MAX + bytes];
         let mut count = 0;
-        if self.ear == Ear::Counts {
+        if self.read_mode == ReadMode::Count {
             count = marker::count(read, &mut self.tail);
         } else {
             let at = Instant::now();
             marker::find(read, &mut self.tail, |marker| {
-                heard.markers.push(HeardMarker { client: index, marker, at });
+                received.markers.push(ReceivedMarker { client: index, marker, at });
                 count += 1;
             });
-            if heard.complaint.is_none()
+            if received.error_message.is_none()
                 && count == 0
                 && let Some(at) = memchr::memmem::find(read, br#"{"type":"error""#)
             {
                 // Up to the next frame's header, which is no text.
-                let words = String::from_utf8_lossy(&read[at..]);
+                let text = String::from_utf8_lossy(&read[at..]);
                 let is_text = |c: &char| *c != char::REPLACEMENT_CHARACTER && !c.is_control();
-                heard.complaint = Some(words.chars().take_while(is_text).collect());
+                received.error_message = Some(text.chars().take_while(is_text).collect());
             }
         }
         self.markers += count;
         Ok(count)
     }
 
-    fn hear_messages(&mut self, index: ClientIndex, read: &[u8], heard: &mut Heard) -> io::Result<u64> {
+    fn receive_messages(&mut self, index: ClientIndex, read: &[u8], received: &mut Received) -> io::Result<u64> {
         self.partial.extend_from_slice(read);
         let at = Instant::now();
         let mut count = 0;
@@ -222,15 +249,15 @@ impl Client {
             match head.opcode {
                 1 => {
                     marker::find(&payload, &mut Tail::default(), |marker| {
-                        heard.markers.push(HeardMarker { client: index, marker, at });
+                        received.markers.push(ReceivedMarker { client: index, marker, at });
                         count += 1;
                     });
-                    heard.messages.push((index, String::from_utf8_lossy(&payload).into_owned()));
+                    received.messages.push((index, String::from_utf8_lossy(&payload).into_owned()));
                 }
                 8 => {
-                    // Without a code it means 1005 (RFC 6455 section 7.1.5).
+                    // A Close without a code means 1005 (RFC 6455 section 7.1.5).
                     self.close_code = Some(payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code)));
-                    self.say_goodbye()?;
+                    self.send_close()?;
                 }
                 9 => self.send(&wire::pong(&payload))?,
                 _ => {}

@@ -1,11 +1,10 @@
-//! Why a load test could not be done.
+//! Why a load test, or a part of it, failed.
 
 use std::io;
 use std::net::SocketAddr;
 
 use thiserror::Error;
 
-/// See the [module](self).
 #[derive(Debug, Error)]
 pub(crate) enum LoadError {
     #[error("{0}")]
@@ -14,21 +13,24 @@ pub(crate) enum LoadError {
     Connect { address: SocketAddr, source: io::Error },
     #[error("cannot start {command:?}: {source}")]
     Start { command: String, source: io::Error },
-    #[error("{command:?} ended before it listened on {address} ({status}); what it said is above")]
-    Ended { command: String, address: SocketAddr, status: String },
+    #[error("{command:?} ended before it listened on {address} ({status}); its own messages are above")]
+    ExitedEarly { command: String, address: SocketAddr, status: String },
+    #[error(transparent)]
+    Name(#[from] roomcast::NameError),
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
+    /// What was awaited.
     #[error("waited in vain for {0}")]
-    Silence(String),
+    Timeout(String),
     #[error("{count} of our connections ended: {why}")]
-    Gone { count: usize, why: String },
+    Disconnected { count: usize, why: String },
     #[error("cannot write {path}: {source}")]
     Write { path: String, source: io::Error },
     #[error(
-        "{heard} of {expected} deliveries came when everybody who publishes said one thing; each member, the publisher \
-         included, must receive it (are --join-template and --chat-template what this server understands?){complaint}"
+        "{received} of {expected} deliveries came when each publisher sent one message; every member, the publisher \
+         included, must receive it (do --join-template and --chat-template fit this server?){answer}"
     )]
-    Unheard { heard: u64, expected: u64, complaint: String },
+    Undelivered { received: u64, expected: u64, answer: String },
     #[error("{failed} of {of} measurements failed")]
     Failed { failed: usize, of: usize },
     #[error(transparent)]

@@ -1,5 +1,5 @@
-//! The floor: no server at all. A bare sender writes what it was sent to every socket of a room, and does nothing else
-//! that a server does. Whoever is as fast as this is as fast as the system calls are.
+//! The floor: a bare sender that passes frames on to every socket of a room, and does nothing else that a server does.
+//! A server that is as fast spends nothing beside its system calls.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -10,13 +10,12 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use roomcast::internals::frame::Head;
 
-/// The same slices as the server's, so that the rule of coalescing is the same: so many sends, and after each stride is looked whether
-/// they have taken long.
+/// Slices as the server's, so that messages coalesce in the same way. The clock is read after each stride.
 const SLICE_SENDS: usize = 64;
 const STRIDE_SENDS: usize = 8;
 const SLICE_TIME: Duration = Duration::from_micros(300);
 
-/// How long a batch may wait to be full.
+/// The maximum time that a batch waits to be full.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 const LISTENER: Token = Token(usize::MAX - 1);
@@ -25,23 +24,24 @@ struct Peer {
     socket: TcpStream,
     room: Option<u32>,
     received: Vec<u8>,
-    /// What its socket has not taken; while there is something, nothing else is sent to it.
+    /// Bytes that its socket has not taken. Until they are sent, further ones are put behind them.
     unsent: Vec<u8>,
 }
 
 #[derive(Default)]
 struct Room {
-    /// Frames that not all members have, one behind the other.
+    /// Frames that some member has not been sent.
     log: Vec<u8>,
-    /// Members, and how much of `log` each has been sent.
+    /// Peers, and how much of `log` each has been sent.
     members: Vec<(usize, usize)>,
     /// How many members are still to be served in the running round.
     left: usize,
     /// How far the log reached when the round began.
     round_end: usize,
     is_queued: bool,
-    /// How many frames wait for the batch to be full, and where the last full one ends.
+    /// All frames so far.
     frames: usize,
+    /// Where the last full batch ends in `log`.
     full_end: usize,
 }
 
@@ -50,14 +50,14 @@ struct Sender {
     listener: TcpListener,
     peers: Vec<Peer>,
     rooms: Vec<Room>,
-    /// Rooms with something to send, each once, in the order in which their turn comes.
+    /// Rooms with something to send, each once, in the order of their turns.
     dirty: VecDeque<u32>,
-    /// Frames of a write; as many as there are if `None`.
+    /// Frames per write; all that there are if `None`.
     batch: Option<usize>,
     buffer: Vec<u8>,
 }
 
-/// Sends for ever.
+/// Runs until the process is killed.
 pub(crate) fn run(address: SocketAddr, batch: Option<usize>) -> io::Result<()> {
     let poll = Poll::new()?;
     let mut listener = TcpListener::from_std(listener(address)?);
@@ -124,7 +124,7 @@ impl Sender {
         }
     }
 
-    /// What waits for its batch to be full waits no longer.
+    /// Ends the wait for full batches.
     fn fill_batches(&mut self) {
         for index in 0..self.rooms.len() {
             self.rooms[index].full_end = self.rooms[index].log.len();
@@ -141,7 +141,7 @@ impl Sender {
         }
     }
 
-    /// A turn's sends, the rooms in turn.
+    /// The sends of one turn.
     fn flush(&mut self) {
         let (mut left, mut unwatched, mut began) = (SLICE_SENDS, 0, None::<Instant>);
         let mut is_late = false;
@@ -166,7 +166,7 @@ impl Sender {
 
     fn read(&mut self, client: usize) {
         let peer = &mut self.peers[client];
-        // One read, as a server's: short of the buffer it has emptied the socket. Whoever has gone is not missed.
+        // One read a turn, as the server does. A peer that has closed needs no reaction.
         let Ok(bytes) = peer.socket.read(&mut self.buffer) else { return };
         peer.received.extend_from_slice(&self.buffer[..bytes]);
         let Some(index) = peer.room else {
@@ -201,7 +201,7 @@ impl Sender {
 }
 
 impl Room {
-    /// How far members are served at present.
+    /// The offset in `log` up to which members are served.
     fn end(&self, batch: Option<usize>) -> usize {
         if batch.is_some() { self.full_end } else { self.log.len() }
     }
@@ -210,7 +210,7 @@ impl Room {
         self.left > 0 || self.end(batch) > self.round_end
     }
 
-    /// Sends to the next members of a round; says how many times.
+    /// Sends to the next members of a round; returns the number of sends.
     fn serve(&mut self, peers: &mut [Peer], batch: Option<usize>, sends_max: usize) -> usize {
         let end = self.end(batch);
         if self.left == 0 {
@@ -253,7 +253,7 @@ impl Peer {
         match self.socket.write(bytes) {
             Ok(sent) => self.unsent.extend_from_slice(&bytes[sent..]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.unsent.extend_from_slice(bytes),
-            // It has gone; nobody waits for it.
+            // The peer has closed.
             Err(_) => {}
         }
     }

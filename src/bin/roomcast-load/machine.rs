@@ -1,12 +1,22 @@
-//! What the system tells of processes: cores, CPU time, memory, files.
+//! What the system knows: cores, and the CPU time, memory and files of processes.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::time::Duration;
 
+use procfs::process::{ClearRefs, Process};
+use procfs::{CpuInfo, Current, Meminfo};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Which processes run on which cores.
+#[derive(Clone, Debug)]
+pub(crate) struct Cores {
+    pub(crate) server: Vec<usize>,
+    pub(crate) load: Vec<usize>,
+    /// For a second and third server: the remaining cores, or that of the load.
+    pub(crate) rest: Vec<usize>,
+}
 
 /// CPU time that a process has used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -16,14 +26,12 @@ pub(crate) struct Cpu {
 }
 
 impl Cpu {
-    /// Of a process and all its threads, ended ones included; `None` if it is gone or this is not Linux.
+    /// Of a process and all its threads, including those that have ended; `None` if the process has ended.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name, which may contain anything: proc(5), fields 14 and 15, in ticks.
-        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
-        let ticks = rustix::param::clock_ticks_per_second() as f64;
-        let mut next = || Some(Duration::from_secs_f64(fields.next()?.parse::<f64>().ok()? / ticks));
-        Some(Self { user: next()?, system: next()? })
+        let stat = process(pid)?.stat().ok()?;
+        let ticks_per_second = procfs::ticks_per_second() as f64;
+        let time = |ticks: u64| Duration::from_secs_f64(ticks as f64 / ticks_per_second);
+        Some(Self { user: time(stat.utime), system: time(stat.stime) })
     }
 
     pub(crate) fn total(self) -> Duration {
@@ -35,25 +43,25 @@ impl Cpu {
     }
 }
 
-/// What [`ThreadTimes`] calls the thread with which a process began, which has the program's name.
+/// The key of a process' first thread in [`ThreadTimes`]; the system calls that thread by the program's name.
 pub(crate) const MAIN_THREAD: &str = "main";
 
-/// CPU time of a process' threads by their names; threads of one name together.
+/// CPU time of a process' threads by name. Threads of the same name are added up.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ThreadTimes(BTreeMap<String, Duration>);
 
 impl ThreadTimes {
-    /// Of the threads that run now; empty if the process is gone or this is not Linux.
+    /// Of the threads that run now; empty if the process has ended.
     pub(crate) fn of(pid: u32) -> Self {
+        let tasks = process(pid).and_then(|process| process.tasks().ok());
         let mut times = BTreeMap::new();
-        for entry in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let read = |name: &str| fs::read_to_string(entry.path().join(name)).ok();
-            let is_main = entry.file_name() == *pid.to_string();
-            let name = if is_main { Some(MAIN_THREAD.to_owned()) } else { read("comm") };
-            let Some(name) = name else { continue };
-            // The first field is nanoseconds on a processor; a kernel without it knows only the ticks of the whole process.
-            let nanos = read("schedstat").and_then(|text| text.split(' ').next()?.parse().ok());
-            *times.entry(name.trim_end().to_owned()).or_default() += Duration::from_nanos(nanos.unwrap_or(0));
+        for task in tasks.into_iter().flatten().flatten() {
+            // A thread may end meanwhile.
+            let Ok(stat) = task.stat() else { continue };
+            let name = if task.tid == task.pid { MAIN_THREAD.to_owned() } else { stat.comm };
+            // In nanoseconds, where `stat` counts hundredths of a second.
+            let nanos = task.schedstat().map_or(0, |schedule| schedule.sum_exec_runtime);
+            *times.entry(name).or_default() += Duration::from_nanos(nanos);
         }
         Self(times)
     }
@@ -69,29 +77,35 @@ impl ThreadTimes {
 pub(crate) struct Memory {
     /// Resident now.
     pub(crate) resident: u64,
-    /// The most that was resident since [`forget_peak`].
+    /// The maximum since [`reset_peak`].
     pub(crate) peak: u64,
 }
 
 impl Memory {
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let kilobytes = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_ascii_whitespace().next()?.parse::<u64>().ok()
-        };
-        Some(Self { resident: kilobytes("VmRSS:")? * 1024, peak: kilobytes("VmHWM:")? * 1024 })
+        let status = process(pid)?.status().ok()?;
+        Some(Self { resident: status.vmrss? * 1024, peak: status.vmhwm? * 1024 })
     }
 }
 
-/// Takes the present memory of a process for its peak (proc(5), clear_refs).
-pub(crate) fn forget_peak(pid: u32) -> io::Result<()> {
-    fs::write(format!("/proc/{pid}/clear_refs"), "5")
+/// Makes the present memory of a process its peak (proc(5), clear_refs).
+pub(crate) fn reset_peak(pid: u32) -> io::Result<()> {
+    let reset = || Process::new(pid as i32)?.clear_refs(ClearRefs::PeakRSS);
+    reset().map_err(io::Error::other)
 }
 
-/// How many files a process has open.
+/// The number of files that a process has open.
 pub(crate) fn open_files(pid: u32) -> Option<usize> {
-    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+    process(pid)?.fd_count().ok()
+}
+
+/// Memory of the kernel's own structures on the whole machine, in bytes. Sockets are among them.
+pub(crate) fn kernel_memory() -> Option<u64> {
+    Some(Meminfo::current().ok()?.slab)
+}
+
+fn process(pid: u32) -> Option<Process> {
+    Process::new(i32::try_from(pid).ok()?).ok()
 }
 
 /// The cores that this process may use.
@@ -100,7 +114,7 @@ pub(crate) fn cores() -> Vec<usize> {
     (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect()
 }
 
-/// Keeps this thread, and whatever it starts from now on, to some cores.
+/// Pins this thread, and all that it starts from now on, to some cores.
 pub(crate) fn pin_to(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
     for core in cores {
@@ -109,19 +123,17 @@ pub(crate) fn pin_to(cores: &[usize]) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Raises the limit of open files as far as this process may; says what it is then.
-pub(crate) fn raise_file_limit() -> u64 {
+/// Raises the limit of open files as far as this process may.
+pub(crate) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // What cannot be raised is found out by whoever needs more.
+    // If that fails, a workload that needs more files fails with an error of its own.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// The processor's name, for the report.
 pub(crate) fn processor() -> String {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+    let name = CpuInfo::current().ok().and_then(|info| info.model_name(0).map(str::to_owned));
+    name.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
 /// The system's name and version, for the report.
@@ -130,20 +142,20 @@ pub(crate) fn system() -> String {
     format!("{} {}", names.sysname().to_string_lossy(), names.release().to_string_lossy())
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn it_knows_itself() {
+    fn figures_of_this_process_are_read() {
         let me = std::process::id();
         let before = Cpu::of(me).unwrap();
         let mut sum = 0_u64;
         while Cpu::of(me).unwrap().since(before).total() < Duration::from_millis(50) {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        // Other tests run in this process, and have a part in what it used.
-        let name = fs::read_to_string("/proc/thread-self/comm").unwrap();
+        // Other tests run in this process and use CPU time, too.
+        let name = std::fs::read_to_string("/proc/thread-self/comm").unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(60);
         let mut threads = ThreadTimes::of(me);
         while threads.seconds_of(name.trim_end()).is_none_or(|seconds| seconds < 0.05) {

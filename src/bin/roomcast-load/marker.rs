@@ -1,30 +1,29 @@
-//! What a text carries so that it is found again wherever a server puts it: who said it, which it was, and when it was due.
+//! The marker in each text, which is found again wherever a server puts the text: publisher, serial number, due time.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-/// No JSON around the texts contains it, and `~` stands nowhere else in what is said.
+/// No JSON around the texts contains it, and `~` is nowhere else in a text.
 const NEEDLE: &[u8] = b"~rc";
 
-/// The bytes of a marker in a text; also the least that a text has.
+/// The length of a marker, and so the minimum of a text.
 pub(crate) const MARKER_BYTES: usize = NEEDLE.len() + 5 + 8 + 10;
 
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NEEDLE));
 
-/// Identifies one saying of one publisher.
+/// Identifies one message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Marker {
-    /// The client that said it; below 2^20.
+    /// The client that published it; below 2^20.
     pub(crate) publisher: u32,
-    /// Which of all sayings of this run.
     pub(crate) serial: u32,
-    /// When it was to be said, in microseconds of the run; below 2^40.
+    /// When it was to be published, in microseconds of the run; below 2^40.
     pub(crate) due_micros: u64,
 }
 
 impl Marker {
-    /// A text of `bytes` that carries the marker.
+    /// A text of `bytes` that begins with the marker.
     pub(crate) fn text(self, bytes: usize) -> String {
         let Self { publisher, serial, due_micros } = self;
         let mut text = format!("~rc{publisher:05x}{serial:08x}{due_micros:010x}");
@@ -42,7 +41,7 @@ impl Marker {
     }
 }
 
-/// The end of what was read, when a marker may go on in what is read next.
+/// The end of a read, if a marker may continue in the next one.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tail {
     bytes: [u8; MARKER_BYTES - 1],
@@ -56,14 +55,14 @@ impl Tail {
         &self.bytes[..self.len as usize]
     }
 
-    /// Keeps the last bytes of `read` from `from` on; there must not be more than fit.
+    /// `rest` is shorter than a marker.
     fn keep(&mut self, rest: &[u8]) {
         self.bytes[..rest.len()].copy_from_slice(rest);
         self.len = rest.len() as u8;
     }
 }
 
-/// Counts the markers in `read`, which begins with what `tail` held.
+/// Counts the markers in `read`, which begins with the tail of the read before.
 pub(crate) fn count(read: &[u8], tail: &mut Tail) -> u64 {
     let mut count = 0;
     let mut end = 0;
@@ -76,7 +75,7 @@ pub(crate) fn count(read: &[u8], tail: &mut Tail) -> u64 {
     count
 }
 
-/// Gives every marker in `read`, which begins with what `tail` held, to `each`.
+/// Gives every marker in `read`, which begins with the tail of the read before, to `each`.
 pub(crate) fn find(read: &[u8], tail: &mut Tail, mut each: impl FnMut(Marker)) {
     let mut end = 0;
     for at in FINDER.find_iter(read) {

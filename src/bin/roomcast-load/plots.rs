@@ -1,25 +1,25 @@
-//! Which plots a workload has, made of records.
+//! The plots of each workload, made of records.
 
 use std::io;
 
 use plotters::style::RGBColor;
 
 use crate::chart::{self, Axis, Bar, Line, Lines, Scale};
+use crate::figure::short;
 use crate::record::Record;
-use crate::summary::{distinct, short};
+use crate::summary::distinct;
 use crate::target::FLOOR;
 
 /// A plot and how to read it.
 #[derive(Debug)]
 pub(crate) struct Plot {
     pub(crate) title: String,
-    /// Empty where the plot names everything itself.
     pub(crate) legend: Vec<(String, RGBColor)>,
     /// An `svg` element.
     pub(crate) svg: String,
 }
 
-/// Far enough from each other, from white and from black.
+/// Easy to tell from each other, from white and from black.
 const COLORS: [RGBColor; 8] = [
     RGBColor(47, 129, 216),
     RGBColor(222, 115, 24),
@@ -33,7 +33,6 @@ const COLORS: [RGBColor; 8] = [
 
 const COLOR_OF_FLOOR: RGBColor = RGBColor(128, 136, 144);
 
-/// Buckets of a timeline in a second.
 const BUCKETS_PER_SECOND: f64 = 10.0;
 
 /// A target's colour is the same in all plots.
@@ -55,7 +54,7 @@ impl Palette {
     }
 }
 
-/// All plots of a workload for which there are figures.
+/// All plots of a workload that have figures.
 pub(crate) fn of_workload(workload: &str, medians: &[Record], palette: &Palette) -> io::Result<Vec<Plot>> {
     let records: Vec<&Record> = medians.iter().filter(|record| record.workload == workload).collect();
     let mut plots = Vec::new();
@@ -79,7 +78,7 @@ pub(crate) fn of_workload(workload: &str, medians: &[Record], palette: &Palette)
     Ok(plots)
 }
 
-/// Lines with points only; no plot if none is left.
+/// Leaves out lines without points; no plot if none is left.
 fn plot(title: String, mut lines: Lines) -> io::Result<Option<Plot>> {
     lines.lines.retain(|line| !line.points.is_empty());
     let legend = lines.lines.iter().map(|line| (line.name.clone(), line.color)).collect();
@@ -97,7 +96,7 @@ fn by_target(records: &[&Record], palette: &Palette, points: impl Fn(&Record) ->
     targets.into_iter().map(line).collect()
 }
 
-/// Deliveries a second in closed loops, if there are several targets.
+/// Deliveries per second in closed loops, if there are several targets.
 fn rates(records: &[&Record], palette: &Palette) -> io::Result<Option<Plot>> {
     let closed: Vec<_> = records.iter().copied().filter(|record| !record.is_open_loop()).collect();
     if distinct(closed.iter().map(|record| record.target.as_str())).len() < 2 {
@@ -115,15 +114,15 @@ fn rates(records: &[&Record], palette: &Palette) -> io::Result<Option<Plot>> {
     }
     let targets = distinct(closed.iter().map(|record| record.target.as_str()));
     let legend = targets.into_iter().map(|target| (target.to_owned(), palette.color(target))).collect();
-    let title = "Deliveries a second, closed loop".to_owned();
+    let title = "Deliveries per second, closed loop".to_owned();
     Ok(chart::bars(&bars, "deliveries/s")?.map(|svg| Plot { title, legend, svg }))
 }
 
-/// How many deliveries took at most how long, in an open loop.
+/// Latency by percentile, in an open loop.
 fn latencies(step: &str, of_step: &[&Record], palette: &Palette) -> io::Result<Option<Plot>> {
     let points = |record: &Record| {
         let curve = if record.is_open_loop() { &record.latency_curve[..] } else { &[] };
-        // What the faster half feels is of no interest here.
+        // The plot is about the slower half.
         curve
             .iter()
             .filter(|(fraction, _)| *fraction > 0.4)
@@ -139,7 +138,7 @@ fn latencies(step: &str, of_step: &[&Record], palette: &Palette) -> io::Result<O
     plot(format!("Latency at {step}"), lines)
 }
 
-/// Whether a rate is steady, in a closed loop.
+/// Deliveries over time, in a closed loop: whether the rate is steady.
 fn timelines(step: &str, of_step: &[&Record], palette: &Palette) -> io::Result<Option<Plot>> {
     let points = |record: &Record| {
         let timeline = if record.is_open_loop() { &[] } else { &record.timeline[..] };
@@ -160,14 +159,14 @@ fn growth(records: &[&Record], palette: &Palette) -> io::Result<Option<Plot>> {
     let points = |record: &Record| record.get("members").zip(record.get("cpu_per_delivery_us")).into_iter().collect();
     let lines = Lines {
         x: Axis { label: "members of the room", scale: Scale::Log },
-        y: Axis { label: "CPU µs a delivery", scale: Scale::Linear },
+        y: Axis { label: "CPU µs per delivery", scale: Scale::Linear },
         lines: by_target(records, palette, points),
         has_marks: true,
     };
-    plot("CPU time a delivery by size of the room".to_owned(), lines)
+    plot("CPU time per delivery by size of the room".to_owned(), lines)
 }
 
-/// One line for each target and rate of some figure over the batch delay.
+/// A figure over the batch delay: one line for each target and rate.
 fn by_delay(records: &[&Record], value: &str, factor: f64) -> Vec<Line> {
     let key = |record: &Record| (record.target.clone(), record.get("offered_per_s").map(|rate| rate as u64));
     let mut keys: Vec<_> = records.iter().filter(|record| record.is_open_loop()).map(|record| key(record)).collect();

@@ -1,4 +1,4 @@
-//! What was measured, as kept, written and read again.
+//! Records: the figures of one step, how they are written, and medians over rounds.
 
 use std::collections::BTreeMap;
 
@@ -11,30 +11,32 @@ use crate::target::FLOOR;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) workload: String,
-    /// Which step of the workload.
     pub(crate) step: String,
     pub(crate) target: String,
     pub(crate) round: u32,
     /// Figures by name; the unit is the name's last word.
     pub(crate) values: BTreeMap<String, f64>,
-    /// Of a median over rounds: figures divided by those that the floor had in the same step and round, the median of that. Servers and
-    /// machine are as they are for a while; what was measured a moment apart can be compared, medians of rounds less so.
+    /// Only of a median over rounds: figures divided by the floor's of the same step and round, and the median of these
+    /// ratios. The machine's speed changes with time, so figures of the same round compare better than medians.
     #[serde(skip)]
     pub(crate) times_floor: BTreeMap<String, f64>,
-    /// Latency in microseconds at fractions of all deliveries, for the plot.
+    /// Points of (fraction of all deliveries, latency in microseconds), for the plot.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) latency_curve: Vec<(f64, f64)>,
-    /// Deliveries of each tenth of a second.
+    /// Deliveries in each tenth of a second.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) timeline: Vec<u64>,
-    /// What is to be known of it.
+    /// Notes below the table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) remarks: Vec<String>,
+    /// Why the step counts as failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failure: Option<String>,
 }
 
 impl Record {
     pub(crate) fn set(&mut self, name: &str, value: f64) -> &mut Self {
-        // JSON has no infinity; a figure that cannot be had is not there.
+        // JSON has neither infinity nor NaN: such figures are left out.
         if value.is_finite() {
             self.values.insert(name.to_owned(), value);
         }
@@ -45,36 +47,36 @@ impl Record {
         self.values.get(name).copied()
     }
 
-    /// Whether messages were said by schedule, whatever the server did; who says so sets `offered_per_s`.
+    /// Whether messages were published by schedule, whatever the server did; `offered_per_s` is set only then.
     pub(crate) fn is_open_loop(&self) -> bool {
         self.values.contains_key("offered_per_s")
     }
 
-    pub(crate) fn remark(&mut self, words: impl Into<String>) -> &mut Self {
-        self.remarks.push(words.into());
+    pub(crate) fn remark(&mut self, remark: impl Into<String>) -> &mut Self {
+        self.remarks.push(remark.into());
         self
     }
 
-    /// Percentiles of latencies in microseconds, `name` being whose.
-    pub(crate) fn set_latency(&mut self, name: &str, latency: &Histogram<u64>) -> &mut Self {
+    /// Sets percentiles of latencies in microseconds; `prefix` begins their names.
+    pub(crate) fn set_latency(&mut self, prefix: &str, latency: &Histogram<u64>) -> &mut Self {
         if latency.is_empty() {
             return self;
         }
         for (percentile, value) in [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9), ("max", 100.0)] {
-            self.set(&format!("{name}{percentile}_ms"), latency.value_at_percentile(value) as f64 / 1000.0);
+            self.set(&format!("{prefix}{percentile}_ms"), latency.value_at_percentile(value) as f64 / 1000.0);
         }
         self
     }
 }
 
-/// Latency from 1 µs to a minute at three digits.
+/// A histogram for 1 µs to a minute, with three significant digits.
 pub(crate) fn latencies() -> Histogram<u64> {
     let mut histogram = Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in order");
     histogram.auto(true);
     histogram
 }
 
-/// The curve of a histogram: value in microseconds at fractions that come ever closer to 1.
+/// Points of a histogram at fractions that come ever closer to 1.
 pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     if histogram.is_empty() {
         return Vec::new();
@@ -90,7 +92,7 @@ pub(crate) fn curve(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     points
 }
 
-/// The medians of records of the same step and target in several rounds, in the order in which they first came.
+/// The medians over rounds of the records of each step and target, in the order of their first round.
 pub(crate) fn medians(records: &[Record]) -> Vec<Record> {
     let mut groups: Vec<Vec<&Record>> = Vec::new();
     for record in records {
@@ -120,6 +122,7 @@ fn median_of<'a>(group: &[&Record], floor_of: impl Fn(&Record) -> Option<&'a Rec
             median.times_floor.insert(name.clone(), ratio);
         }
     }
+    median.failure = group.iter().find_map(|record| record.failure.clone());
     for record in group {
         for remark in &record.remarks {
             if !median.remarks.contains(remark) {
@@ -130,7 +133,7 @@ fn median_of<'a>(group: &[&Record], floor_of: impl Fn(&Record) -> Option<&'a Rec
     median
 }
 
-/// The median, if there is anything.
+/// The median; `None` without values.
 fn middle(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! A Redis of the load test's own: on a port of its own, without anything on disk, gone when it is dropped.
+//! A Redis of the load test's own: on a free port, without persistence, ended when it is dropped.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -8,38 +8,30 @@ use std::time::{Duration, Instant};
 use redis::{Client, Connection, FromRedisValue, cmd};
 
 use crate::error::LoadError;
-use crate::machine;
-use crate::target::Cores;
+use crate::machine::{self, Cores};
 
-/// How long Redis may take for whatever it is asked.
+/// How long Redis may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// See the [module](self).
 pub(crate) struct RedisServer {
     pub(crate) port: u16,
     child: Child,
     folder: PathBuf,
 }
 
-/// Where a program is, if it is in PATH.
-pub(crate) fn find(program: &str) -> Option<PathBuf> {
-    let folders = std::env::var_os("PATH")?;
-    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
-}
-
 impl RedisServer {
     /// Starts it on the server's core and waits until it answers.
     pub(crate) fn start(program: &Path, cores: &Cores) -> Result<Self, LoadError> {
-        // Somebody else might take the port in between; then Redis ends, and that is said.
+        // Another program could take the port in between; Redis then ends with an error.
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let folder = std::env::temp_dir().join(format!("roomcast-load-{}-{port}", std::process::id()));
         std::fs::create_dir(&folder)?;
         let mut command = Command::new(program);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-        // A subscriber of this program that waits for the other end of a step must not be cut for being slow.
+        // Redis must not close a subscriber of this program that does not read during a step.
         command.args(["--daemonize", "no", "--client-output-buffer-limit", "pubsub 0 0 0", "--dir"]).arg(&folder);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        // What is started inherits where it may run; where that is not possible it was said at the start.
+        // A child inherits its parent's cores. If pinning fails, the program has warned at the start.
         let _ = machine::pin_to(&cores.server);
         let child = command.spawn();
         let _ = machine::pin_to(&cores.load);
@@ -78,29 +70,29 @@ impl RedisServer {
         Ok(connection)
     }
 
-    /// Forgets what a database has.
+    /// Empties a database.
     pub(crate) fn clear(&self, database: u32) -> Result<(), LoadError> {
         let mut connection = self.connection()?;
         ask::<()>(&mut connection, &["SELECT", &database.to_string()])?;
         ask(&mut connection, &["FLUSHDB", "SYNC"])
     }
 
-    /// A figure of `INFO`: `stats`, `pubsub_channels`.
+    /// A field of `INFO`, such as `pubsub_channels` of `stats`.
     pub(crate) fn info(connection: &mut Connection, section: &str, name: &str) -> Result<String, LoadError> {
         let info: String = ask(connection, &["INFO", section])?;
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map(str::to_owned).ok_or_else(|| LoadError::Silence(format!("{name} in INFO {section} of redis")))
+        line.map(str::to_owned).ok_or_else(|| LoadError::Timeout(format!("{name} in INFO {section} of redis")))
     }
 }
 
-/// Asks Redis something.
-pub(crate) fn ask<T: FromRedisValue>(connection: &mut Connection, words: &[&str]) -> Result<T, LoadError> {
-    Ok(cmd(words[0]).arg(&words[1..]).query(connection)?)
+/// Sends a command and reads the answer.
+pub(crate) fn ask<T: FromRedisValue>(connection: &mut Connection, command: &[&str]) -> Result<T, LoadError> {
+    Ok(cmd(command[0]).arg(&command[1..]).query(connection)?)
 }
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // They fail if Redis has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);

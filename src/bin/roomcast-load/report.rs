@@ -1,4 +1,4 @@
-//! The page with tables and plots: one file that needs nothing else.
+//! The page with tables and plots, in one self-contained file.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,14 +7,13 @@ use std::time::SystemTime;
 
 use crate::error::LoadError;
 use crate::machine;
+use crate::machine::Cores;
 use crate::plots::{self, Palette, Plot};
 use crate::record::Record;
 use crate::summary::{self, Row, Table};
-use crate::target::Cores;
 
 const STYLE: &str = include_str!("report.css");
 
-/// A page that is to be written.
 #[derive(Debug)]
 pub(crate) struct Report {
     path: PathBuf,
@@ -23,7 +22,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Creates the file before anything is measured: better it fails now than in the end.
+    /// Creates the file before anything is measured, so that a wrong path fails at once.
     pub(crate) fn create(path: &Path) -> Result<Self, LoadError> {
         let error = |source| LoadError::Write { path: path.display().to_string(), source };
         let file = File::create(path).map_err(error)?;
@@ -37,7 +36,7 @@ impl Report {
     }
 }
 
-/// Where and how it was measured.
+/// Where, when and how it was measured.
 fn facts(began: SystemTime, cores: &Cores) -> Vec<(&'static str, String)> {
     let list = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     vec![
@@ -50,7 +49,7 @@ fn facts(began: SystemTime, cores: &Cores) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A word as a shell takes it.
+/// Quotes an argument for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -70,10 +69,10 @@ fn page(facts: &[(&str, String)], records: &[Record], medians: &[Record]) -> io:
     for (name, value) in facts {
         out += &format!("<dt>{name}<dd>{}\n", escaped(value));
     }
-    out += "</dl>\n<p class=\"faint\">Compare figures within this page only. The floor is no server: a bare sender that writes \
-            the same bytes to as many sockets and does nothing else. “×floor” is a server’s figure divided by the floor’s in \
-            the same step and round. Where several servers were measured, the best is <span class=\"best\">marked</span>; figures, \
-            ratios too, are medians of all rounds, curves are of one round.</p>\n";
+    out += "</dl>\n<p class=\"faint\">Compare only figures of this page. The floor is not a server: a bare sender writes \
+            the same bytes to as many sockets and does nothing else. “×floor” is a server’s figure divided by the floor’s \
+            in the same step and round. Of several servers the best is <span class=\"best\">marked</span>, unless it lost \
+            deliveries. Figures and ratios are medians of all rounds; curves are of one round.</p>\n";
     for table in summary::tables(medians) {
         out += &format!("<section>\n<h2>{}</h2>\n<p>{}</p>\n", escaped(&table.workload), escaped(table.explanation));
         push_table(&mut out, &table);
@@ -132,7 +131,7 @@ fn push_plot(out: &mut String, plot: &Plot) {
     *out += &format!("</figcaption>\n{}\n</figure>\n", plot.svg.trim_end());
 }
 
-/// Text as HTML takes it, in attributes, too.
+/// Escapes text for HTML, attributes included.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_said_is_text_and_not_markup() {
+    fn names_and_remarks_are_text_and_not_markup() {
         let mut record = record("fan-out", "<script>1", "\"a\" & 'b'");
         record.set("deliveries_per_s", 1.0).remark("</details><b>");
         record.timeline = vec![1, 2];

@@ -1,12 +1,13 @@
-//! What the tables show: each workload's columns, and rows made of records. Terminal and page render the same.
+//! Tables made of records. The terminal and the page render the same ones.
 
 use clap::ValueEnum;
 
+use crate::columns::{self, Column};
 use crate::record::Record;
 use crate::target::FLOOR;
-use crate::workloads::Workload;
+use crate::workload::Workload;
 
-/// What is shown of one workload.
+/// The table of one workload.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) workload: String,
@@ -14,7 +15,7 @@ pub(crate) struct Table {
     /// Two short lines for each column of figures.
     pub(crate) headings: Vec<[String; 2]>,
     pub(crate) rows: Vec<Row>,
-    /// What rows remark, each once; rows have their numbers.
+    /// The remarks of all rows, each once. Rows refer to them by number.
     pub(crate) notes: Vec<String>,
 }
 
@@ -26,188 +27,19 @@ pub(crate) struct Row {
     pub(crate) begins_step: bool,
     pub(crate) target: String,
     pub(crate) cells: Vec<Cell>,
-    /// Of the table's notes, beginning with 1.
+    /// Numbers of the table's notes, beginning with 1.
     pub(crate) notes: Vec<usize>,
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cell {
-    /// Empty if there is no such figure.
+    /// Empty if the record has no such figure.
     pub(crate) text: String,
-    /// Whether no other server did better in this step. The floor does not take part.
+    /// Whether no other server was better in this step. The floor is not compared.
     pub(crate) is_best: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Column<'a> {
-    heading: [&'a str; 2],
-    source: Source<'a>,
-    format: Format,
-    better: Better,
-}
-
-/// Where a column's figures are from.
-#[derive(Clone, Copy, Debug)]
-enum Source<'a> {
-    Value(&'a str),
-    /// The value divided by the floor's in the same step and round, in closed loops.
-    TimesFloorClosed(&'a str),
-    /// The same in open loops.
-    TimesFloorOpen(&'a str),
-}
-
-/// How a figure is written.
-#[derive(Clone, Copy, Debug)]
-enum Format {
-    /// See [`short`].
-    Short,
-    /// A fraction of one.
-    Percent,
-    /// Bytes.
-    Kib,
-}
-
-/// Which of two figures is the better one, if that can be said.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Better {
-    Neither,
-    Higher,
-    Lower,
-}
-
-const fn plain<'a>(heading: [&'a str; 2], value: &'a str) -> Column<'a> {
-    Column { heading, source: Source::Value(value), format: Format::Short, better: Better::Neither }
-}
-
-const fn percent<'a>(heading: [&'a str; 2], value: &'a str) -> Column<'a> {
-    Column { format: Format::Percent, ..plain(heading, value) }
-}
-
-const fn kib<'a>(heading: [&'a str; 2], value: &'a str) -> Column<'a> {
-    Column { format: Format::Kib, ..lower(heading, value) }
-}
-
-const fn higher<'a>(heading: [&'a str; 2], value: &'a str) -> Column<'a> {
-    Column { better: Better::Higher, ..plain(heading, value) }
-}
-
-const fn lower<'a>(heading: [&'a str; 2], value: &'a str) -> Column<'a> {
-    Column { better: Better::Lower, ..plain(heading, value) }
-}
-
-const SERVER: Column<'static> = percent(["server", "core %"], "server_busy");
-const LOAD: Column<'static> = percent(["load", "core %"], "load_busy");
-
-/// Of the workloads in which rooms are talked to.
-const TALK: &[Column<'static>] = &[
-    higher(["deliveries", "/s"], "deliveries_per_s"),
-    plain(["messages", "a read"], "messages_per_read"),
-    lower(["CPU µs a", "delivery"], "cpu_per_delivery_us"),
-    plain(["of it", "user"], "user_per_delivery_us"),
-    lower(["p50", "ms"], "p50_ms"),
-    lower(["p99", "ms"], "p99_ms"),
-    SERVER,
-    LOAD,
-    Column { source: Source::TimesFloorClosed("cpu_per_delivery_us"), ..plain(["CPU", "×floor"], "") },
-    Column { source: Source::TimesFloorClosed("deliveries_per_s"), ..plain(["rate", "×floor"], "") },
-    Column { source: Source::TimesFloorOpen("p99_ms"), ..plain(["p99", "×floor"], "") },
-];
-
-const GIANT: &[Column<'static>] = &[
-    lower(["small rooms", "p50 ms"], "p50_ms"),
-    lower(["", "p99 ms"], "p99_ms"),
-    lower(["", "p99.9 ms"], "p99.9_ms"),
-    lower(["giant room", "p50 ms"], "giant_p50_ms"),
-    lower(["", "p99 ms"], "giant_p99_ms"),
-    lower(["CPU ms of a turn", "p99.9"], "turn_cpu_p99.9_ms"),
-    lower(["CPU µs a", "delivery"], "cpu_per_delivery_us"),
-    plain(["deliveries", "/s"], "deliveries_per_s"),
-    SERVER,
-    LOAD,
-];
-
-const IDLE: &[Column<'static>] = &[
-    higher(["opened", "/s"], "handshakes_per_s"),
-    lower(["CPU µs", "to open"], "cpu_per_handshake_us"),
-    lower(["CPU µs", "to join"], "cpu_per_join_us"),
-    percent(["CPU %", "at rest"], "idle_cpu"),
-    kib(["KiB", "at rest"], "bytes_per_connection"),
-    kib(["in kernel,", "both ends"], "kernel_bytes_both_ends"),
-    kib(["KiB after", "speaking"], "bytes_after_4_kib_each"),
-    kib(["opened", "2nd time"], "bytes_in_round_2"),
-    kib(["", "3rd"], "bytes_in_round_3"),
-    kib(["", "4th"], "bytes_in_round_4"),
-];
-
-const CHURN: &[Column<'static>] = &[
-    higher(["cycles", "/s"], "cycles_per_s"),
-    lower(["CPU µs", "a cycle"], "cpu_per_cycle_us"),
-    lower(["cycle", "p50 ms"], "cycle_p50_ms"),
-    lower(["", "p99 ms"], "cycle_p99_ms"),
-    lower(["", "p99.9 ms"], "cycle_p99.9_ms"),
-    SERVER,
-    LOAD,
-];
-
-const SLOW: &[Column<'static>] = &[
-    lower(["p99 ms", "before"], "p99_before_ms"),
-    lower(["p99 ms", "then"], "p99_ms"),
-    plain(["closed", "of 50"], "slow_closed"),
-    plain(["first", "after s"], "first_closed_after_s"),
-    plain(["last", "after s"], "last_closed_after_s"),
-    plain(["missed", "by them"], "slow_missed"),
-    plain(["told of", "holes"], "holes_told"),
-    lower(["peak", "+MiB"], "peak_rise_mib"),
-    SERVER,
-    LOAD,
-];
-
-const RESUME: &[Column<'static>] = &[
-    plain(["away", "s"], "away_s"),
-    lower(["level again", "after s"], "level_after_s"),
-    plain(["messages", "said"], "said"),
-    lower(["", "lost"], "lost"),
-    lower(["", "doubled"], "doubled"),
-    plain(["told of", "holes"], "holes_told"),
-];
-
-const CLUSTER: &[Column<'static>] = &[
-    plain(["messages", "/s"], "messages_per_s"),
-    plain(["p50", "ms"], "p50_ms"),
-    plain(["p99", "ms"], "p99_ms"),
-    plain(["", "×alone"], "of_alone"),
-    plain(["loop µs", "a message"], "loop_us_per_message"),
-    plain(["comman-", "der µs"], "commander_us_per_message"),
-    plain(["listener", "µs"], "listener_us_per_message"),
-    plain(["redis", "µs"], "redis_us_per_message"),
-    percent(["loop", "core %"], "loop_busy"),
-    percent(["comman-", "der %"], "commander_busy"),
-    percent(["listener", "%"], "listener_busy"),
-    percent(["redis", "%"], "redis_busy"),
-];
-
-/// The columns of a workload; all there is, if it is not known.
-fn columns_of<'a>(workload: &str, records: &[&'a Record]) -> Vec<Column<'a>> {
-    let known = match workload {
-        "fan-out" | "rooms" | "growth" | "floor" | "batching" => TALK,
-        "giant" => GIANT,
-        "idle" => IDLE,
-        "churn" => CHURN,
-        "slow" => SLOW,
-        "resume" => RESUME,
-        "cluster" => CLUSTER,
-        _ => {
-            let mut names: Vec<&str> =
-                records.iter().flat_map(|record| record.values.keys().map(String::as_str)).collect();
-            names.sort_unstable();
-            names.dedup();
-            return names.into_iter().map(|name| plain(["", name], name)).collect();
-        }
-    };
-    known.to_vec()
-}
-
-/// One table for each workload, in the order in which they first came.
+/// One table for each workload, in the order of their first records.
 pub(crate) fn tables(medians: &[Record]) -> Vec<Table> {
     distinct(medians.iter().map(|record| record.workload.as_str()))
         .into_iter()
@@ -218,7 +50,7 @@ pub(crate) fn tables(medians: &[Record]) -> Vec<Table> {
         .collect()
 }
 
-/// Each once, in the order of coming.
+/// Each name once, in the order of first occurrence.
 pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut distinct = Vec::new();
     for name in names {
@@ -230,17 +62,18 @@ pub(crate) fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str>
 }
 
 fn table(workload: &str, records: &[&Record]) -> Table {
-    let mut columns = columns_of(workload, records);
-    columns.retain(|column| records.iter().any(|record| figure(column, record).is_some()));
+    let mut columns = columns::of_workload(workload, records);
+    columns.retain(|column| records.iter().any(|record| column.figure(record).is_some()));
     let mut rows = Vec::new();
     let mut notes: Vec<String> = Vec::new();
     for step in distinct(records.iter().map(|record| record.step.as_str())) {
         let of_step: Vec<&Record> = records.iter().copied().filter(|record| record.step == step).collect();
-        let best: Vec<_> = columns.iter().map(|column| best(column, &of_step)).collect();
+        let best: Vec<_> = columns.iter().map(|column| column.best(&of_step)).collect();
         for (nth, record) in of_step.iter().enumerate() {
+            let is_server = record.target != FLOOR;
             let cell = |(column, best): (&Column<'_>, &Option<f64>)| {
-                let Some(value) = figure(column, record) else { return Cell::default() };
-                Cell { text: column.format.write(value), is_best: record.target != FLOOR && *best == Some(value) }
+                let Some(value) = column.figure(record) else { return Cell::default() };
+                Cell { text: column.text(value), is_best: is_server && *best == Some(value) }
             };
             let mut number = |remark: &String| {
                 let found = notes.iter().position(|note| note == remark);
@@ -254,75 +87,13 @@ fn table(workload: &str, records: &[&Record]) -> Table {
                 begins_step: nth == 0,
                 target: record.target.clone(),
                 cells: columns.iter().zip(&best).map(cell).collect(),
-                notes: record.remarks.iter().map(&mut number).collect(),
+                notes: record.remarks.iter().chain(&record.failure).map(&mut number).collect(),
             });
         }
     }
     let explanation = Workload::from_str(workload, false).map_or("", Workload::explanation);
     let headings = columns.iter().map(|column| column.heading.map(str::to_owned)).collect();
     Table { workload: workload.to_owned(), explanation, headings, rows, notes }
-}
-
-/// What stands in a column for a record.
-fn figure(column: &Column<'_>, record: &Record) -> Option<f64> {
-    let name = match column.source {
-        Source::Value(name) => return record.get(name),
-        Source::TimesFloorClosed(name) if !record.is_open_loop() => name,
-        Source::TimesFloorOpen(name) if record.is_open_loop() => name,
-        _ => return None,
-    };
-    if record.target == FLOOR {
-        return None;
-    }
-    record.times_floor.get(name).copied()
-}
-
-/// The best figure of a step's servers, if there are several to choose from.
-fn best(column: &Column<'_>, of_step: &[&Record]) -> Option<f64> {
-    let is_rated = |record: &&&Record| {
-        // In an open loop everybody delivers what is offered.
-        record.target != FLOOR && !(column.better == Better::Higher && record.is_open_loop())
-    };
-    let figures: Vec<f64> = of_step.iter().filter(is_rated).filter_map(|record| figure(column, record)).collect();
-    if figures.len() < 2 {
-        return None;
-    }
-    match column.better {
-        Better::Neither => None,
-        Better::Higher => figures.into_iter().max_by(f64::total_cmp),
-        Better::Lower => figures.into_iter().min_by(f64::total_cmp),
-    }
-}
-
-impl Format {
-    fn write(self, value: f64) -> String {
-        match self {
-            Self::Short => short(value),
-            Self::Kib => short(value / 1024.0),
-            Self::Percent if value >= 0.1 => format!("{:.0}", value * 100.0),
-            Self::Percent => short(value * 100.0),
-        }
-    }
-}
-
-/// Three digits that matter, and at most three behind the point: `12.9 M`, `808 k`, `10.1`, `0.850`. What has no fraction
-/// is written in full below ten thousand.
-pub(crate) fn short(value: f64) -> String {
-    let magnitude = value.abs();
-    let (scaled, unit) = match magnitude {
-        9_999.5..999_500.0 => (value / 1e3, " k"),
-        999_500.0..999.5e6 => (value / 1e6, " M"),
-        999.5e6.. => (value / 1e9, " G"),
-        _ if value.fract() == 0.0 => return format!("{value:.0}"),
-        _ => (value, ""),
-    };
-    let digits = match scaled.abs() {
-        99.95.. => 0,
-        9.995.. => 1,
-        0.9995.. => 2,
-        _ => 3,
-    };
-    format!("{scaled:.digits$}{unit}")
 }
 
 #[cfg(test)]
@@ -347,30 +118,6 @@ mod tests {
     fn cell<'a>(table: &'a Table, row: usize, heading: [&str; 2]) -> &'a Cell {
         let column = table.headings.iter().position(|found| *found == heading).expect("the column is there");
         &table.rows[row].cells[column]
-    }
-
-    #[test]
-    fn figures_are_short_and_never_lose_their_size() {
-        let cases = [
-            (0.0, "0"),
-            (0.0154, "0.015"),
-            (0.85, "0.850"),
-            (1.0, "1"),
-            (9.9999, "10.0"),
-            (10.055, "10.1"),
-            (536.575, "537"),
-            (5298.7, "5299"),
-            (10_000.0, "10.0 k"),
-            (808_109.0, "808 k"),
-            (999_900.0, "1.00 M"),
-            (12_940_000.0, "12.9 M"),
-            (3.2e9, "3.20 G"),
-        ];
-        for (value, expected) in cases {
-            assert_eq!(short(value), expected, "{value}");
-        }
-        assert_eq!(Format::Percent.write(0.687), "69");
-        assert_eq!(Format::Percent.write(0.0004), "0.040");
     }
 
     #[test]

@@ -1,94 +1,95 @@
 //! The tables on the terminal.
 
+use comfy_table::presets::NOTHING;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table as Layout};
+
 use crate::record::Record;
 use crate::summary::{self, Row, Table};
 
 /// Fits a terminal that is a little wider than usual.
-const WIDTH: usize = 108;
+const WIDTH: u16 = 108;
 
-const GAP: &str = "  ";
+const GAP: u16 = 2;
 
-/// All of them, one below the other.
+/// All tables, one below the other.
 pub(crate) fn render(medians: &[Record]) -> String {
     summary::tables(medians).iter().map(render_one).collect()
 }
 
 fn render_one(table: &Table) -> String {
-    let mut out = format!("\n{}\n", table.workload);
-    wrap(&mut out, "  ", table.explanation);
+    let mut out = format!("\n{}\n{}", table.workload, paragraph(table.explanation));
     let has_best: Vec<bool> = (0..table.headings.len()).map(|column| has_best(table, column)).collect();
     if has_best.contains(&true) {
-        wrap(&mut out, "  ", "* the best of the servers in this step");
+        out += &paragraph("* the best of the servers in this step");
     }
-    out += "\n";
-    let mut lines: Vec<Vec<String>> = (0..2).map(|line| heading(table, line, &has_best)).collect();
-    lines.extend(table.rows.iter().map(|row| texts(row, &has_best)));
-    let widths: Vec<usize> = (0..lines[0].len())
-        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for (nth, line) in lines.iter().enumerate().filter(|(_, line)| line.iter().any(|text| !text.trim().is_empty())) {
-        if nth == 2 {
-            let width = widths.iter().sum::<usize>() + GAP.len() * (widths.len() - 1);
-            out += &format!("{}\n", "─".repeat(width));
-        }
-        let cells = line.iter().zip(&widths).enumerate();
-        let aligned: Vec<_> = cells.map(|(nth, (text, width))| align(nth, text, *width)).collect();
-        out += &format!("{}\n", aligned.join(GAP).trim_end());
-    }
+    out += &format!("\n{}\n", grid(table, &has_best));
     for (nth, note) in table.notes.iter().enumerate() {
-        wrap(&mut out, "  ", &format!("[{}] {note}", nth + 1));
+        out += &paragraph(&format!("[{}] {note}", nth + 1));
     }
     out
 }
 
-/// Step and target are words, everything behind them is figures.
-fn align(column: usize, text: &str, width: usize) -> String {
-    if column < 2 { format!("{text:<width$}") } else { format!("{text:>width$}") }
+/// Steps and targets are left-aligned, figures right-aligned.
+fn grid(table: &Table, has_best: &[bool]) -> String {
+    let mut layout = Layout::new();
+    layout.load_style(NOTHING.header_separator(LineStyle::none().fill('─')));
+    layout.set_header(header(table, has_best));
+    layout.add_rows(table.rows.iter().map(|row| cells(row, has_best)));
+    let figures = 2..2 + table.headings.len();
+    let last = layout.column_count() - 1;
+    for (index, column) in layout.column_iter_mut().enumerate() {
+        column.set_padding((0, if index == last { 0 } else { GAP }));
+        if figures.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    layout.trim_fmt()
 }
 
 fn has_best(table: &Table, column: usize) -> bool {
     table.rows.iter().any(|row| row.cells[column].is_best)
 }
 
-/// Figures with room for a mark, so that they stay aligned.
+/// In a column with a mark every figure has room for one, so that they stay aligned.
 fn marked(text: &str, is_best: bool, has_best: bool) -> String {
     let mark = if is_best { "*" } else { " " };
     format!("{text}{}", if has_best { mark } else { "" })
 }
 
-fn heading(table: &Table, line: usize, has_best: &[bool]) -> Vec<String> {
-    let words: [&str; 2] = if line == 1 { ["step", "target"] } else { ["", ""] };
-    let figures = table.headings.iter().zip(has_best).map(|(heading, best)| marked(&heading[line], false, *best));
-    words.map(str::to_owned).into_iter().chain(figures).chain([String::new()]).collect()
+fn header(table: &Table, has_best: &[bool]) -> Vec<String> {
+    let has_two_lines = table.headings.iter().any(|[first, _]| !first.is_empty());
+    let lines = |first: &str, second: &str| {
+        if has_two_lines { format!("{first}\n{second}") } else { second.to_owned() }
+    };
+    let figures = table
+        .headings
+        .iter()
+        .zip(has_best)
+        .map(|([first, second], best)| lines(&marked(first, false, *best), &marked(second, false, *best)));
+    let names = ["step", "target"].map(|name| lines("", name));
+    names.into_iter().chain(figures).chain([String::new()]).collect()
 }
 
-fn texts(row: &Row, has_best: &[bool]) -> Vec<String> {
-    let step = if row.begins_step { row.step.clone() } else { String::new() };
+fn cells(row: &Row, has_best: &[bool]) -> Vec<Cell> {
+    let step = if row.begins_step { row.step.as_str() } else { "" };
     let figures = row.cells.iter().zip(has_best).map(|(cell, best)| marked(&cell.text, cell.is_best, *best));
     let notes = row.notes.iter().map(|note| format!("[{note}]")).collect();
-    [step, row.target.clone()].into_iter().chain(figures).chain([notes]).collect()
+    [step.to_owned(), row.target.clone()].into_iter().chain(figures).chain([notes]).map(Cell::new).collect()
 }
 
-/// Adds words, broken into lines that all begin with an indentation.
-fn wrap(out: &mut String, indentation: &str, words: &str) {
-    let mut width = 0;
-    for word in words.split(' ').filter(|word| !word.is_empty()) {
-        let next = width + 1 + word.chars().count();
-        if width > 0 && next <= WIDTH {
-            out.push(' ');
-            width = next;
-        } else {
-            out.push_str(if width > 0 { "\n" } else { "" });
-            out.push_str(indentation);
-            width = indentation.len() + word.chars().count();
-        }
-        out.push_str(word);
+/// Indented lines that are not too long.
+fn paragraph(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
     }
-    if width > 0 {
-        out.push('\n');
+    let mut layout = Layout::new();
+    layout.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    layout.add_row([text]);
+    for column in layout.column_iter_mut() {
+        column.set_padding((GAP, 0));
     }
+    format!("{}\n", layout.trim_fmt())
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,10 +119,9 @@ mod tests {
 
     #[test]
     fn words_are_wrapped_and_never_cut() {
-        let mut out = String::new();
-        wrap(&mut out, "  ", &"ten letters ".repeat(40));
+        let out = paragraph(&"ten letters ".repeat(40));
         assert!(out.lines().all(|line| line.starts_with("  ten") || line.starts_with("  letters")));
-        assert!(out.lines().all(|line| line.len() <= WIDTH));
+        assert!(out.lines().all(|line| line.len() <= WIDTH.into()));
         assert_eq!(out.split_whitespace().count(), 80);
     }
 }

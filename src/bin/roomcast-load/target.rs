@@ -1,4 +1,4 @@
-//! What is measured: a server that runs already, one that is started for the purpose, or the bare sender.
+//! What is measured: a running server, one that is started for each workload, or the bare sender.
 
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::process::{Child, Command, Stdio};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::LoadError;
 use crate::flags::Flags;
-use crate::machine;
+use crate::machine::{self, Cores};
 use crate::wire::{Templates, Wire};
 
 /// The name of the bare sender among the targets.
@@ -15,7 +15,6 @@ pub(crate) const FLOOR: &str = "floor";
 /// The name of the server that is measured by default.
 pub(crate) const ROOMCAST: &str = "roomcast";
 
-/// See the [module](self).
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
@@ -30,16 +29,7 @@ enum Kind {
     Floor,
 }
 
-/// On which cores what runs.
-#[derive(Clone, Debug)]
-pub(crate) struct Cores {
-    pub(crate) server: Vec<usize>,
-    pub(crate) load: Vec<usize>,
-    /// Where more than one server runs besides: what is left, or else with the load.
-    pub(crate) rest: Vec<usize>,
-}
-
-/// A server while it runs; ends it when dropped if it was started here.
+/// A running server. Dropping it ends the server if it was started here.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) pid: Option<u32>,
@@ -48,7 +38,7 @@ pub(crate) struct Running {
 }
 
 impl Target {
-    /// What the flags name.
+    /// The targets that the flags name.
     pub(crate) fn of_flags(flags: &Flags) -> Result<Vec<Self>, LoadError> {
         let templates = Templates {
             host: "localhost".to_owned(),
@@ -57,20 +47,20 @@ impl Target {
             chat: flags.chat_template.clone(),
         };
         templates.check()?;
-        if let Some(url) = &flags.url {
-            return Ok(vec![Self::at_url(url, flags.server_pid, templates)?]);
-        }
         let mut serve = flags.serve.clone();
-        if serve.is_empty() {
+        if serve.is_empty() && flags.url.is_none() {
             let command = format!("{} --listen {{address}} --message-rate 0 {{flags}}", server_beside()?);
             serve = vec![format!("{ROOMCAST}={command}"), FLOOR.to_owned()];
+        }
+        if let Some(url) = &flags.url {
+            return Ok(vec![Self::at_url(url, flags.server_pid, templates)?]);
         }
         serve.iter().map(|serve| Self::to_start(serve, templates.clone())).collect()
     }
 
     fn at_url(url: &str, pid: Option<u32>, mut templates: Templates) -> Result<Self, LoadError> {
-        let usage = |words: &str| LoadError::Usage(format!("--url {url}: {words}; ws://127.0.0.1:8080/ws is allowed"));
-        let rest = url.strip_prefix("ws://").ok_or_else(|| usage("only ws:// is spoken here"))?;
+        let usage = |found: &str| LoadError::Usage(format!("--url {url}: {found}; expected is ws://127.0.0.1:8080/ws"));
+        let rest = url.strip_prefix("ws://").ok_or_else(|| usage("the scheme is not ws://"))?;
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
             host.to_owned()
@@ -92,7 +82,7 @@ impl Target {
                 Ok(Self { name: name.to_owned(), kind: Kind::Command(command.to_owned()), templates })
             }
             _ => Err(LoadError::Usage(format!(
-                "--serve {serve:?}: NAME=COMMAND is allowed, with {{address}} in COMMAND where the address goes; or floor"
+                "--serve {serve:?}: expected is NAME=COMMAND, with {{address}} in COMMAND where the address goes, or floor"
             ))),
         }
     }
@@ -101,12 +91,12 @@ impl Target {
         matches!(self.kind, Kind::Floor)
     }
 
-    /// Whether workloads may set flags of it.
+    /// Whether workloads may add flags to its command.
     pub(crate) fn takes_flags(&self) -> bool {
         matches!(&self.kind, Kind::Command(command) if command.contains("{flags}"))
     }
 
-    /// Starts it, with what a workload asks of a Roomcast, and waits until it listens.
+    /// Starts it, with these flags if it is a Roomcast, and waits until it listens.
     pub(crate) fn start(&self, flags: &str, cores: &Cores) -> Result<Running, LoadError> {
         let line = match &self.kind {
             Kind::Running { address, pid } => {
@@ -119,14 +109,13 @@ impl Target {
                 format!("{} floor {{address}} {flags}", me.display())
             }
         };
-        // Somebody else might take the port in between; then the server says so.
+        // Another program could take the port in between; the server then ends with an error.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let line = line.replace("{address}", &address.to_string());
         let mut words = line.split_ascii_whitespace();
         let program = words.next().unwrap_or_default();
         let failed = |source| LoadError::Start { command: line.clone(), source };
-        // What is started inherits where it may run.
-        // Where that is not possible it was said at the start.
+        // A child inherits its parent's cores. If pinning fails, the program has warned at the start.
         let _ = machine::pin_to(&cores.server);
         let mut command = Command::new(program);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
@@ -150,7 +139,7 @@ fn server_beside() -> Result<String, LoadError> {
         return Ok(path.display().to_string());
     }
     Err(LoadError::Usage(format!(
-        "there is no {}; build it (cargo build --release), or name a server by --url or --serve",
+        "there is no {}; build it with cargo build --release, or name a server with --url or --serve",
         path.display()
     )))
 }
@@ -165,10 +154,10 @@ impl Running {
             let status = self.child.as_mut().map(Child::try_wait).transpose()?.flatten();
             if let Some(status) = status {
                 let (command, status) = (command.to_owned(), status.to_string());
-                return Err(LoadError::Ended { command, address: self.address, status });
+                return Err(LoadError::ExitedEarly { command, address: self.address, status });
             }
             if Instant::now() > deadline {
-                return Err(LoadError::Silence(format!("{command:?} to listen on {}", self.address)));
+                return Err(LoadError::Timeout(format!("{command:?} to listen on {}", self.address)));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -178,7 +167,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It may have ended by itself.
+            // Both fail if the server has ended by itself.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -1,17 +1,19 @@
-//! How the load speaks to a server: the request that opens a connection, and what is said on it.
+//! The bytes that the load sends to a server: the request that opens a connection, and frames.
+
+use roomcast::internals::frame::{self, Payload};
 
 use crate::error::LoadError;
 
-/// What a client sends, for the kinds of servers there are.
+/// How a client speaks to a kind of server.
 #[derive(Clone, Debug)]
 pub(crate) enum Wire {
-    /// A WebSocket server, with what its chat says.
+    /// A WebSocket server, with the templates of its chat.
     WebSocket(Templates),
-    /// The bare sender: no handshake, and what is sent to it is sent on as it is.
+    /// The bare sender: no handshake, and it passes frames on as they are.
     Bare,
 }
 
-/// The texts of a server's chat, with `{room}`, `{text}` to be filled in.
+/// The address of a server's chat and its messages, in which `{room}` and `{text}` are replaced.
 #[derive(Clone, Debug)]
 pub(crate) struct Templates {
     pub(crate) host: String,
@@ -24,14 +26,14 @@ const OPCODE_TEXT: u8 = 1;
 const OPCODE_CLOSE: u8 = 8;
 const OPCODE_PONG: u8 = 10;
 
-/// Any key does; a server undoes it without looking.
+/// Any mask does: servers do not check that it is random.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 impl Wire {
-    /// What a client sends first: the request for an upgrade.
+    /// The request for an upgrade.
     pub(crate) fn hello(&self) -> Vec<u8> {
         match self {
-            // The key and its answer need not be looked at: nothing here could be confused with a cached page.
+            // The load does not check the answer to the key: no cache stands in between.
             Wire::WebSocket(Templates { host, path, .. }) => format!(
                 "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cm9vbWNhc3QtbG9hZC0wMA==\r\n\r\n"
@@ -46,7 +48,7 @@ impl Wire {
         matches!(self, Wire::WebSocket(_))
     }
 
-    /// Joins a room.
+    /// The bytes that join a room.
     pub(crate) fn join(&self, room: u32, name: &str) -> Vec<u8> {
         match self {
             Wire::WebSocket(templates) => client_frame(OPCODE_TEXT, templates.join.replace("{room}", name).as_bytes()),
@@ -54,24 +56,20 @@ impl Wire {
         }
     }
 
-    /// Says a text.
+    /// The bytes that publish a text.
     pub(crate) fn chat(&self, room: &str, text: &str) -> Vec<u8> {
         match self {
             Wire::WebSocket(templates) => {
                 let message = templates.chat.replace("{room}", room).replace("{text}", text);
                 client_frame(OPCODE_TEXT, message.as_bytes())
             }
-            // What Roomcast makes of a chat message, byte for byte as long.
+            // As long as the frame that Roomcast makes of a chat message.
             Wire::Bare => {
                 let message = format!(
                     r#"{{"type":"chat","room":"{room}","userId":"guest-abcdef","text":"{text}","ts":1700000000000,"seq":12345}}"#
                 );
                 let mut frame = Vec::with_capacity(message.len() + 10);
-                roomcast::internals::frame::append_header(
-                    &mut frame,
-                    roomcast::internals::frame::Payload::Text,
-                    message.len(),
-                );
+                frame::append_header(&mut frame, Payload::Text, message.len());
                 frame.extend_from_slice(message.as_bytes());
                 frame
             }
@@ -79,17 +77,16 @@ impl Wire {
     }
 }
 
-/// A text frame with any message.
+/// A text frame.
 pub(crate) fn text(message: &str) -> Vec<u8> {
     client_frame(OPCODE_TEXT, message.as_bytes())
 }
 
-/// The answer to a ping, or a sign of life.
 pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
     client_frame(OPCODE_PONG, payload)
 }
 
-/// The end of a conversation, without complaint.
+/// A Close frame with code 1000.
 pub(crate) fn close() -> Vec<u8> {
     client_frame(OPCODE_CLOSE, &1000_u16.to_be_bytes())
 }
@@ -114,11 +111,11 @@ fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Templates {
-    /// Checks that what is needed is there.
+    /// # Errors
+    /// If a placeholder is missing.
     pub(crate) fn check(&self) -> Result<(), LoadError> {
         let lacks = |what: &str, flag: &str| {
-            let words = format!("{flag} contains no {{{what}}}; it needs one, where the {what} goes");
-            Err(LoadError::Usage(words))
+            Err(LoadError::Usage(format!("{flag} contains no {{{what}}}; put it where the {what} goes")))
         };
         if !self.join.contains("{room}") {
             return lacks("room", "--join-template");

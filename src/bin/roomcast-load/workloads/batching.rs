@@ -1,6 +1,6 @@
-//! The trade of `--batch-delay`: a busy room's CPU time against its latency.
+//! What `--batch-delay` trades: a busy room's CPU time against its latency.
 
-use super::fan_out::{self, Step};
+use super::one_room::{self, Step};
 use crate::bench::Bench;
 use crate::conversation::{Group, Pace};
 use crate::error::LoadError;
@@ -16,11 +16,11 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let members = bench.flags.members as usize;
     for (delay, per_second) in steps(bench.flags.quick) {
         let (running, mut crowd) = bench.start(&format!("--batch-delay {delay}ms"))?;
-        let publishers = fan_out::one_room(&mut crowd, members)?;
+        let publishers = one_room::open(&mut crowd, members)?;
         let group = Group { publishers, members, pace: Pace::Open { per_second } };
         let settings: &[(&str, f64)] = &[("batch_delay_ms", f64::from(delay))];
         let step = Step { name: format!("{delay} ms, {per_second} messages/s"), group, settings };
-        fan_out::converse(bench, &mut crowd, running.pid, &step)?;
+        one_room::run_step(bench, &mut crowd, running.pid, &step)?;
     }
     Ok(())
 }

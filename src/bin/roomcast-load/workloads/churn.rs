@@ -1,9 +1,9 @@
-//! Connect, join, say, hear oneself, close: as fast as it goes.
+//! Connect, join, publish, receive it, close: as fast as possible.
 
 use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
-use crate::client::{ClientIndex, Ear, HeardMarker};
+use crate::client::{ClientIndex, ReadMode, ReceivedMarker};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::machine::Cpu;
@@ -13,10 +13,10 @@ use crate::record;
 /// Cycles at the same time.
 const SLOTS: u32 = 50;
 
-/// Somebody else is in the room.
+/// So there is another member in the room.
 const SLOTS_OF_A_ROOM: u32 = 2;
 
-/// How far a slot's client is.
+/// One of the clients that go through cycles at the same time.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
     began: Instant,
@@ -28,7 +28,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     bench.announce("");
     let mut slots = Vec::new();
     for _ in 0..SLOTS {
-        crowd.begin_open(Ear::Messages.into())?;
+        crowd.begin_open(ReadMode::Messages.into())?;
         slots.push(Slot { began: Instant::now(), has_joined: false });
     }
     let mut latency = record::latencies();
@@ -59,7 +59,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     })
 }
 
-/// Waits for something to happen and takes the slots that it concerns a step further; the time of cycles that ended.
+/// Waits for events and takes each slot a step further; returns how long each cycle took that has ended.
 fn cycle(crowd: &mut Crowd, slots: &mut [Slot], until: Instant, text_bytes: usize) -> Result<Vec<Duration>, LoadError> {
     crowd.turn(Some(until))?;
     let mut ended = Vec::new();
@@ -71,26 +71,26 @@ fn cycle(crowd: &mut Crowd, slots: &mut [Slot], until: Instant, text_bytes: usiz
             let marker = Marker { publisher: client, ..Marker::default() };
             let mut bytes = crowd.join_bytes(room);
             bytes.extend(crowd.chat_bytes(room, &marker.text(text_bytes)));
-            crowd.say(client, &bytes)?;
+            crowd.send(client, &bytes)?;
         }
     }
     let mut markers = Vec::new();
     crowd.take_markers(&mut markers);
     crowd.take_messages();
-    for HeardMarker { client, marker, .. } in markers {
+    for ReceivedMarker { client, marker, .. } in markers {
         if client == marker.publisher {
-            crowd.say_goodbye(client);
+            crowd.send_close(client);
         }
     }
-    for farewell in crowd.take_farewells() {
-        let slot = &mut slots[farewell.client as usize];
-        // Some servers hang up without saying Close; before we have said it, that would be a failure.
-        if crowd.close_code(farewell.client).is_none() && !crowd.has_said_goodbye(farewell.client) {
-            return Err(LoadError::Gone { count: 1, why: farewell.why });
+    for disconnect in crowd.take_disconnects() {
+        let slot = &mut slots[disconnect.client as usize];
+        // Some servers hang up without a Close frame. That is a failure only before we have sent one.
+        if crowd.close_code(disconnect.client).is_none() && !crowd.has_sent_close(disconnect.client) {
+            return Err(LoadError::Disconnected { count: 1, why: disconnect.why });
         }
-        ended.push(farewell.at - slot.began);
+        ended.push(disconnect.at - slot.began);
         *slot = Slot { began: Instant::now(), has_joined: false };
-        crowd.begin_reopen(farewell.client, Ear::Messages.into())?;
+        crowd.begin_reopen(disconnect.client, ReadMode::Messages.into())?;
     }
     Ok(ended)
 }

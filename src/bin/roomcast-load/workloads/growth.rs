@@ -1,6 +1,6 @@
-//! How CPU time a delivery grows with the size of the room.
+//! CPU time per delivery as the room grows.
 
-use super::fan_out::{self, Step};
+use super::one_room::{self, Step};
 use crate::bench::Bench;
 use crate::conversation::{Group, Pace};
 use crate::error::LoadError;
@@ -12,10 +12,10 @@ pub(super) fn sizes(quick: bool) -> &'static [usize] {
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     for members in sizes(bench.flags.quick) {
         let (running, mut crowd) = bench.start("")?;
-        let publishers = fan_out::one_room(&mut crowd, *members)?;
+        let publishers = one_room::open(&mut crowd, *members)?;
         let group = Group { publishers, members: *members, pace: Pace::Closed { window: 1 } };
         let step = Step { name: format!("{members} members"), group, settings: &[] };
-        fan_out::converse(bench, &mut crowd, running.pid, &step)?;
+        one_room::run_step(bench, &mut crowd, running.pid, &step)?;
     }
     Ok(())
 }

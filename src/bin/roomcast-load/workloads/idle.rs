@@ -1,10 +1,9 @@
-//! Connections that say nothing: what they cost to open, to keep, and after a message each.
+//! Silent connections: what they cost to open, to keep, and after a message each.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
-use crate::client::{ClientIndex, Ear};
+use crate::client::{ClientIndex, ReadMode};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::machine::{self, Cpu, Memory};
@@ -14,16 +13,16 @@ use crate::record::Record;
 const ROOMS: usize = 1000;
 const MESSAGE_BYTES: usize = 4096;
 
-/// Connections that are opened, or speak, at the same time.
+/// Connections that are opened, or publish, at the same time.
 const AT_A_TIME: usize = 16;
 
-/// How often all are closed and opened again.
+/// How often all are opened.
 const ROUNDS: usize = 4;
 
-/// What each connection has said would otherwise be kept for an hour, and who has gone, for five seconds.
+/// Otherwise the server would keep each message for an hour, and each user who has left for five seconds.
 const FLAGS: &str = "--history-messages 0 --presence-grace 250ms";
 
-/// Connections to be, and the server's process, if it is known.
+/// How many connections there are to be, and the server's process, if it is known.
 #[derive(Clone, Copy)]
 struct Idle {
     count: usize,
@@ -33,7 +32,7 @@ struct Idle {
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let default = if bench.flags.quick { 2000 } else { 10_000 };
     let count = bench.flags.conns.unwrap_or(default) as usize;
-    // Long enough for everybody to be pinged once, unless somebody is in a hurry.
+    // By default long enough for the server to ping every connection once.
     let resting = bench.flags.duration.unwrap_or(Duration::from_secs(if bench.flags.quick { 2 } else { 35 }));
     let step = format!("{count} connections");
     bench.announce(&step);
@@ -45,12 +44,12 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     }
     let (running, mut crowd) = bench.start(FLAGS)?;
     let idle = Idle { count, pid: running.pid };
-    // What the first connection ever brings into memory, code above all, is not what a connection costs.
+    // The very first connection brings code into memory, which is not the cost of a connection.
     Idle { count: 1, ..idle }.open(&mut crowd)?;
-    Idle { count: 1, ..idle }.say_one_each(&mut crowd)?;
+    Idle { count: 1, ..idle }.publish_one_each(&mut crowd)?;
     crowd.clear()?;
     let files = idle.pid.and_then(machine::open_files);
-    let (before, kernel_before) = (idle.resident(), kernel_bytes());
+    let (before, kernel_before) = (idle.resident(), machine::kernel_memory());
     let keep_bytes_each = |record: &mut Record, name: &str| {
         if let Some((before, now)) = before.zip(idle.resident()) {
             record.set(name, (now - before) / count as f64);
@@ -58,11 +57,11 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     };
     idle.open(&mut crowd)?;
     keep_bytes_each(&mut record, "bytes_per_connection");
-    if let Some((before, now)) = kernel_before.zip(kernel_bytes()) {
-        record.set("kernel_bytes_both_ends", (now - before) / count as f64);
+    if let Some((before, now)) = kernel_before.zip(machine::kernel_memory()) {
+        record.set("kernel_bytes_both_ends", (now as f64 - before as f64) / count as f64);
     }
     idle.rest(&mut crowd, &mut record, resting)?;
-    idle.say_one_each(&mut crowd)?;
+    idle.publish_one_each(&mut crowd)?;
     keep_bytes_each(&mut record, "bytes_after_4_kib_each");
     for round in 2..=if bench.flags.quick { 2 } else { ROUNDS } {
         idle.close(&mut crowd, files)?;
@@ -77,7 +76,7 @@ impl Idle {
         Some(Memory::of(self.pid?)?.resident as f64)
     }
 
-    /// Opens all, then has them join, and keeps what either costs.
+    /// Opens all, then has them join, and records the cost of both.
     fn time_opening(&self, crowd: &mut Crowd, record: &mut Record) -> Result<(), LoadError> {
         let cpu = || self.pid.and_then(Cpu::of);
         let each = |before: Option<Cpu>| {
@@ -85,62 +84,62 @@ impl Idle {
             Some(used.total().as_secs_f64() * 1e6 / self.count as f64)
         };
         let (began, before) = (Instant::now(), cpu());
-        let clients = crowd.open(self.count, Ear::Counts)?;
+        let clients = crowd.open(self.count, ReadMode::Count)?;
         record.set("handshakes_per_s", self.count as f64 / began.elapsed().as_secs_f64());
         record.set("cpu_per_handshake_us", each(before).unwrap_or(f64::NAN));
-        crowd.settle(Duration::from_millis(200))?;
+        crowd.wait_until_quiet(Duration::from_millis(200))?;
         let before = cpu();
         crowd.join(&clients, |nth| (nth % ROOMS) as u32)?;
         record.set("cpu_per_join_us", each(before).unwrap_or(f64::NAN));
         Ok(())
     }
 
-    /// Opens all, few at a time, each of which joins when it is open: no backlog is measured.
+    /// Opens all and has them join, few at a time, so that no backlog is measured.
     fn open(&self, crowd: &mut Crowd) -> Result<(), LoadError> {
         for first in (0..self.count).step_by(AT_A_TIME) {
-            let clients = crowd.open(AT_A_TIME.min(self.count - first), Ear::Counts)?;
+            let clients = crowd.open(AT_A_TIME.min(self.count - first), ReadMode::Count)?;
             for (client, nth) in clients.into_iter().zip(first..) {
                 let join = crowd.join_bytes((nth % ROOMS) as u32);
-                crowd.say(client, &join)?;
+                crowd.send(client, &join)?;
             }
-            crowd.settle(Duration::from_millis(4))?;
+            crowd.wait_until_quiet(Duration::from_millis(4))?;
         }
-        // Until nobody who went before is waited for any more.
-        crowd.settle(Duration::from_secs(1))
+        // Until the grace of earlier users has ended.
+        crowd.wait_until_quiet(Duration::from_secs(1))
     }
 
-    /// Does nothing for a while but answer pings.
+    /// Only answers pings for some time.
     fn rest(&self, crowd: &mut Crowd, record: &mut Record, time: Duration) -> Result<(), LoadError> {
         let (began, before) = (Instant::now(), self.pid.and_then(Cpu::of));
         while began.elapsed() < time {
             crowd.turn(Some(began + time))?;
         }
-        crowd.expect_nobody_gone()?;
+        crowd.check_all_connected()?;
         if let Some((before, after)) = before.zip(self.pid.and_then(Cpu::of)) {
             record.set("idle_cpu", after.since(before).total().as_secs_f64() / began.elapsed().as_secs_f64());
         }
         Ok(())
     }
 
-    /// Has each say something, few at a time: it is not the traffic that is measured but what it leaves behind.
-    fn say_one_each(&self, crowd: &mut Crowd) -> Result<(), LoadError> {
+    /// Each publishes a message, few at a time: the memory is measured that this leaves behind, not the traffic.
+    fn publish_one_each(&self, crowd: &mut Crowd) -> Result<(), LoadError> {
         for first in (0..self.count).step_by(AT_A_TIME) {
             let mut heard = crowd.counts().markers;
             for client in first..self.count.min(first + AT_A_TIME) {
                 heard += (self.count - client % ROOMS).div_ceil(ROOMS) as u64;
                 let marker = Marker { publisher: client as u32, ..Marker::default() };
                 let message = crowd.chat_bytes((client % ROOMS) as u32, &marker.text(MESSAGE_BYTES));
-                crowd.say(client as ClientIndex, &message)?;
+                crowd.send(client as ClientIndex, &message)?;
             }
             let deadline = Instant::now() + Duration::from_secs(1);
             while crowd.counts().markers < heard && Instant::now() < deadline {
                 crowd.turn(Some(deadline))?;
             }
         }
-        crowd.settle(Duration::from_millis(500))
+        crowd.wait_until_quiet(Duration::from_millis(500))
     }
 
-    /// Ends all connections and waits until the server has noticed.
+    /// Resets all connections and waits until the server has closed them.
     fn close(&self, crowd: &mut Crowd, files: Option<usize>) -> Result<(), LoadError> {
         crowd.clear()?;
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -149,11 +148,4 @@ impl Idle {
         }
         Ok(())
     }
-}
-
-/// Memory of the kernel's own structures on the whole machine: sockets of both ends among them.
-fn kernel_bytes() -> Option<f64> {
-    let info = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("Slab:"))?;
-    Some(line.split_ascii_whitespace().next()?.parse::<f64>().ok()? * 1024.0)
 }

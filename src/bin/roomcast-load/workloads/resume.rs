@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::fan_out::PUBLISHERS;
+use super::one_room::PUBLISHERS;
 use crate::bench::Bench;
-use crate::client::{ClientIndex, Ear, HeardMarker};
+use crate::client::{ClientIndex, ReadMode, ReceivedMarker};
 use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::marker::Marker;
@@ -14,7 +14,7 @@ use crate::wire;
 
 const MESSAGES_PER_SECOND: u32 = 100;
 
-/// Roomcast's position of a member, as far as it is needed.
+/// The fields of Roomcast's `joined` that tell a member's position.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct Joined {
     epoch: String,
@@ -22,7 +22,7 @@ struct Joined {
     recovered: Option<bool>,
 }
 
-/// What a member has.
+/// What a member has received.
 #[derive(Clone, Debug, Default)]
 struct Member {
     epoch: String,
@@ -30,13 +30,13 @@ struct Member {
     /// How often it has received each message, by serial number.
     received: Vec<u8>,
     is_joined: bool,
-    was_told_of_hole: bool,
+    was_told_of_gap: bool,
 }
 
 struct Flow {
     publishers: Vec<ClientIndex>,
     members: Vec<Member>,
-    said: u32,
+    published: u32,
     began: Instant,
 }
 
@@ -45,15 +45,15 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let (_running, mut crowd) = bench.start("")?;
     let step = format!("{count} come back");
     bench.announce(&step);
-    let members = crowd.open(count, Ear::Messages)?;
-    let publishers = crowd.open(PUBLISHERS, Ear::Counts)?;
+    let members = crowd.open(count, ReadMode::Messages)?;
+    let publishers = crowd.open(PUBLISHERS, ReadMode::Count)?;
     let all = [&members[..], &publishers].concat();
     crowd.join(&all, |_| 0)?;
-    let mut flow = Flow { publishers, members: vec![Member::default(); count], said: 0, began: Instant::now() };
-    flow.listen(&mut crowd);
+    let mut flow = Flow { publishers, members: vec![Member::default(); count], published: 0, began: Instant::now() };
+    flow.receive(&mut crowd);
     if flow.members.iter().any(|member| member.epoch.is_empty()) {
         return bench.record(&step, |record| {
-            record.remark("this server tells no position to come back to");
+            record.remark("this server gives members no position to resume from");
         });
     }
     flow.go_on_for(&mut crowd, Duration::from_secs(1))?;
@@ -61,25 +61,25 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         crowd.cut(*client)?;
     }
     let cut = Instant::now();
-    // For a moment nobody is there and messages are said.
+    // Messages are published while no member is connected.
     flow.go_on_for(&mut crowd, Duration::from_millis(500))?;
     let returning = Instant::now();
     flow.come_back(&mut crowd, &members)?;
-    let level_after = returning.elapsed();
+    let caught_up_after = returning.elapsed();
     flow.go_on_for(&mut crowd, Duration::from_millis(500))?;
-    crowd.settle(Duration::from_millis(300))?;
-    flow.listen(&mut crowd);
+    crowd.wait_until_quiet(Duration::from_millis(300))?;
+    flow.receive(&mut crowd);
     let copies = |wanted: fn(u8) -> bool| {
-        let of = |member: &Member| (0..flow.said as usize).filter(|serial| wanted(member.copies(*serial))).count();
+        let of = |member: &Member| (0..flow.published as usize).filter(|serial| wanted(member.copies(*serial))).count();
         flow.members.iter().map(of).sum::<usize>() as f64
     };
     bench.record(&step, |record| {
-        record.set("level_after_s", level_after.as_secs_f64());
+        record.set("level_after_s", caught_up_after.as_secs_f64());
         record.set("away_s", (returning - cut).as_secs_f64());
-        record.set("said", f64::from(flow.said));
+        record.set("said", f64::from(flow.published));
         record.set("lost", copies(|copies| copies == 0));
         record.set("doubled", copies(|copies| copies > 1));
-        record.set("holes_told", flow.members.iter().filter(|member| member.was_told_of_hole).count() as f64);
+        record.set("holes_told", flow.members.iter().filter(|member| member.was_told_of_gap).count() as f64);
     })
 }
 
@@ -98,26 +98,26 @@ impl Flow {
         Ok(())
     }
 
-    /// Says what is due, waits for something to happen, and takes note of it.
+    /// Publishes what is due, waits for events, and handles what is received.
     fn go_on(&mut self, crowd: &mut Crowd, end: Instant) -> Result<(), LoadError> {
-        let mut due = self.began + Duration::from_secs(1) * self.said / MESSAGES_PER_SECOND;
+        let mut due = self.began + Duration::from_secs(1) * self.published / MESSAGES_PER_SECOND;
         while due <= Instant::now() {
-            let publisher = self.publishers[self.said as usize % self.publishers.len()];
-            let marker = Marker { publisher, serial: self.said, due_micros: 0 };
+            let publisher = self.publishers[self.published as usize % self.publishers.len()];
+            let marker = Marker { publisher, serial: self.published, due_micros: 0 };
             let message = crowd.chat_bytes(0, &marker.text(64));
-            crowd.say(publisher, &message)?;
-            self.said += 1;
-            due = self.began + Duration::from_secs(1) * self.said / MESSAGES_PER_SECOND;
+            crowd.send(publisher, &message)?;
+            self.published += 1;
+            due = self.began + Duration::from_secs(1) * self.published / MESSAGES_PER_SECOND;
         }
         crowd.turn(Some(due.min(end)))?;
-        self.listen(crowd);
+        self.receive(crowd);
         Ok(())
     }
 
-    fn listen(&mut self, crowd: &mut Crowd) {
+    fn receive(&mut self, crowd: &mut Crowd) {
         let mut markers = Vec::new();
         crowd.take_markers(&mut markers);
-        for HeardMarker { client, marker, .. } in markers {
+        for ReceivedMarker { client, marker, .. } in markers {
             let Some(member) = self.members.get_mut(client as usize) else { continue };
             let serial = marker.serial as usize;
             if member.received.len() <= serial {
@@ -131,27 +131,27 @@ impl Flow {
                 let seq = message.rsplit_once(r#""seq":"#).and_then(|(_, seq)| seq.trim_end_matches('}').parse().ok());
                 member.seq = seq.unwrap_or(member.seq);
             } else if let Ok(joined) = serde_json::from_str::<Joined>(&message) {
-                member.was_told_of_hole |= joined.recovered == Some(false);
+                member.was_told_of_gap |= joined.recovered == Some(false);
                 (member.epoch, member.seq, member.is_joined) = (joined.epoch, joined.seq, true);
             }
         }
     }
 
-    /// All at once; until all are level again.
+    /// Connects all members at once, and waits until all have joined again.
     fn come_back(&mut self, crowd: &mut Crowd, members: &[ClientIndex]) -> Result<(), LoadError> {
-        crowd.take_farewells();
+        crowd.take_disconnects();
         for client in members {
-            crowd.begin_reopen(*client, Ear::Messages.into())?;
+            crowd.begin_reopen(*client, ReadMode::Messages.into())?;
             self.members[*client as usize].is_joined = false;
         }
         let mut asked = vec![false; members.len()];
         let give_up = Instant::now() + Duration::from_secs(30);
         while !self.members.iter().all(|member| member.is_joined) {
             if Instant::now() > give_up {
-                return Err(LoadError::Silence("everybody to be level again".to_owned()));
+                return Err(LoadError::Timeout("all members to have joined again".to_owned()));
             }
             self.go_on(crowd, give_up)?;
-            crowd.expect_nobody_gone()?;
+            crowd.check_all_connected()?;
             for client in members {
                 if !asked[*client as usize] && crowd.is_open(*client) {
                     asked[*client as usize] = true;
@@ -159,7 +159,7 @@ impl Flow {
                     let room = crowd.room_name(0);
                     let join =
                         format!(r#"{{"type":"join","room":"{room}","since":{{"epoch":"{epoch}","seq":{seq}}}}}"#);
-                    crowd.say(*client, &wire::text(&join))?;
+                    crowd.send(*client, &wire::text(&join))?;
                 }
             }
         }

@@ -1,14 +1,14 @@
-//! Members that read nothing, and members that read too little: what becomes of them, and what the healthy ones feel.
+//! Members that read nothing or too little: what happens to them, and how they affect the healthy ones.
 
 use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, describe};
-use crate::client::{ClientIndex, Ear};
+use crate::client::{ClientIndex, ReadMode};
 use crate::conversation::{Conversation, Findings, Group, Pace, SlowReaders};
 use crate::crowd::{Crowd, Opening};
+use crate::delivery_check::check_delivery;
 use crate::error::LoadError;
 use crate::machine::{self, Memory};
-use crate::rehearsal::rehearse;
 
 const MEMBERS: usize = 500;
 const SLOW: usize = 50;
@@ -17,10 +17,10 @@ const MESSAGES_PER_SECOND: f64 = 200.0;
 const TEXT_BYTES: usize = 1024;
 const SLOW_BYTES_PER_SECOND: usize = 64 * 1024;
 
-/// Short, so that the end of the silent is seen; and enough history for the slow to read on.
+/// A short timeout, so that the step sees how members that read nothing end; and enough history for slow ones to catch up.
 const FLAGS: &str = "--stall-timeout 3s --history-messages 20000";
 
-/// What the system keeps for a slow reader; healthy ones have its defaults.
+/// Of slow members; healthy ones have the default of the system.
 const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
 
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
@@ -28,24 +28,24 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     slow(bench)
 }
 
-/// A room of healthy members, which hear markers, and of others with small buffers.
+/// Opens a room with healthy members, which read markers, and others with small buffers.
 fn room(crowd: &mut Crowd) -> Result<(Group, Vec<ClientIndex>), LoadError> {
-    let healthy = crowd.open(MEMBERS - SLOW, Ear::Markers)?;
-    let opening = Opening { ear: Ear::Messages, receive_buffer_bytes: Some(RECEIVE_BUFFER_BYTES) };
+    let healthy = crowd.open(MEMBERS - SLOW, ReadMode::Markers)?;
+    let opening = Opening { read_mode: ReadMode::Messages, receive_buffer_bytes: Some(RECEIVE_BUFFER_BYTES) };
     let others = crowd.open(SLOW, opening)?;
     let all = [&healthy[..], &others].concat();
     crowd.join(&all, |_| 0)?;
     let publishers: Vec<_> = healthy.iter().take(PUBLISHERS).map(|client| (*client, 0)).collect();
-    rehearse(crowd, &publishers, MEMBERS)?;
+    check_delivery(crowd, &publishers, MEMBERS)?;
     Ok((Group { publishers, members: MEMBERS, pace: Pace::Open { per_second: MESSAGES_PER_SECOND } }, others))
 }
 
-/// As usual, but about more, and watching whom the server closes.
+/// As usual, but with longer texts, and following how many files the server has open.
 fn conversation(bench: &Bench<'_>, group: &Group, pid: Option<u32>) -> Conversation {
-    Conversation { text_bytes: TEXT_BYTES, watches_files: true, ..bench.conversation(vec![group.clone()], pid) }
+    Conversation { text_bytes: TEXT_BYTES, counts_files: true, ..bench.conversation(vec![group.clone()], pid) }
 }
 
-/// Fifty that suddenly read nothing.
+/// Fifty members suddenly read nothing.
 fn silent(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let (running, mut crowd) = bench.start(FLAGS)?;
     bench.announce("silent");
@@ -53,10 +53,10 @@ fn silent(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let before = conversation(bench, &group, running.pid).run(&mut crowd)?;
     let memory_before = running.pid.and_then(Memory::of);
     if let Some(pid) = running.pid {
-        machine::forget_peak(pid)?;
+        machine::reset_peak(pid)?;
     }
-    others.iter().for_each(|client| crowd.set_ear(*client, Ear::Deaf));
-    // The sockets are full after about a second; the stall is noticed three later, and they are cut five after that.
+    others.iter().for_each(|client| crowd.set_read_mode(*client, ReadMode::Nothing));
+    // The sockets are full after about a second. Three seconds later the stall is noticed; five later they are closed.
     let group = Group { members: MEMBERS - SLOW, ..group };
     let duration = Duration::from_secs(if bench.flags.quick { 11 } else { 16 });
     let conversation = conversation(bench, &group, running.pid);
@@ -78,13 +78,13 @@ fn silent(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     })
 }
 
-/// Fifty that read on, but less than is said.
+/// Fifty members read on, but less than is published.
 fn slow(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let (running, mut crowd) = bench.start(FLAGS)?;
     bench.announce("slow");
     let (group, others) = room(&mut crowd)?;
     let before = conversation(bench, &group, running.pid).run(&mut crowd)?;
-    others.iter().for_each(|client| crowd.set_ear(*client, Ear::Slow));
+    others.iter().for_each(|client| crowd.set_read_mode(*client, ReadMode::OnDemand));
     let markers_before: Vec<u64> = others.iter().map(|client| crowd.markers_of(*client)).collect();
     let slow = SlowReaders { clients: others.clone(), bytes_per_second: SLOW_BYTES_PER_SECOND };
     let duration = Duration::from_secs(if bench.flags.quick { 2 } else { 10 });
@@ -96,10 +96,10 @@ fn slow(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         let missed = others
             .iter()
             .zip(&markers_before)
-            .map(|(client, before)| during.said.saturating_sub(crowd.markers_of(*client) - before));
-        record.set("slow_closed", others.iter().filter(|client| crowd.is_gone(**client)).count() as f64);
+            .map(|(client, before)| during.totals.published.saturating_sub(crowd.markers_of(*client) - before));
+        record.set("slow_closed", others.iter().filter(|client| crowd.is_closed(**client)).count() as f64);
         record.set("slow_missed", missed.sum::<u64>() as f64);
-        record.set("holes_told", during.holes_told as f64);
+        record.set("holes_told", during.totals.gap_notices as f64);
     })
 }
 

@@ -1,4 +1,4 @@
-//! The subscriber's path: what a node spends on messages that come to it as fast as Redis hands them on.
+//! The subscriber's path: what a node spends on messages that come as fast as Redis passes them on.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
@@ -6,31 +6,32 @@ use std::time::{Duration, Instant};
 
 use redis::cmd;
 
-use super::{Cluster, Spent};
-use crate::client::Ear;
+use super::cpu_seconds::CpuSeconds;
+use super::nodes::Cluster;
+use crate::client::ReadMode;
+use crate::delivery_check::check_delivery;
 use crate::error::LoadError;
-use crate::rehearsal::rehearse;
 
 const PER_SECOND: f64 = 100_000.0;
 
-/// Messages of a write, at most: what is late comes together, but not without bound.
+/// Maximum messages per write. Late messages are written together, but not without bound.
 const WRITE_MAX: u64 = 4096;
 
 /// How often something is published.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// How long nothing comes until what is missing is lost.
+/// After this time without any message the missing ones count as lost. It is longer than a pause of the machine.
 const QUIET: Duration = Duration::from_millis(1500);
 
-/// Publishes on a room's channel what looks as if a node had said it.
-struct Source {
+/// Publishes messages on a room's channel as a node does.
+struct NodeImpostor {
     redis: TcpStream,
     channel: String,
     epoch: String,
     /// The number before the first.
     number: u64,
     body: String,
-    said: u64,
+    published: u64,
 }
 
 pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
@@ -38,61 +39,60 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     cluster.bench.announce(step);
     let node = cluster.node()?;
     let mut crowd = cluster.crowd(&node)?;
-    let clients = crowd.open(1, Ear::Counts)?;
+    let clients = crowd.open(1, ReadMode::Count)?;
     crowd.join(&clients, |_| 0)?;
-    rehearse(&mut crowd, &[(clients[0], 0)], 1)?;
-    let mut source = Source::new(cluster, cluster.overhear(&mut crowd, clients[0], 0)?)?;
-    crowd.set_ear(clients[0], Ear::Counts);
-    let heard_before = crowd.counts().markers;
-    let before = Spent::until_now(cluster, &node);
+    check_delivery(&mut crowd, &[(clients[0], 0)], 1)?;
+    let mut impostor = NodeImpostor::new(cluster, cluster.capture_payload(&mut crowd, clients[0], 0)?)?;
+    crowd.set_read_mode(clients[0], ReadMode::Count);
+    let received_before = crowd.counts().markers;
+    let before = CpuSeconds::until_now(cluster, &node);
     let began = Instant::now();
     while began.elapsed() < cluster.bench.duration() {
-        source.publish_until((began.elapsed().as_secs_f64() * PER_SECOND) as u64)?;
+        impostor.publish_until((began.elapsed().as_secs_f64() * PER_SECOND) as u64)?;
         crowd.turn(Some(Instant::now() + INTERVAL))?;
     }
     let seconds = began.elapsed().as_secs_f64();
-    let heard = (crowd.counts().markers - heard_before) as f64;
-    let spent = Spent::until_now(cluster, &node).since(before);
-    // Nobody is called lossy for a pause of the machine.
-    let mut last_heard = (crowd.counts().markers, Instant::now());
-    while crowd.counts().markers < heard_before + source.said && last_heard.1.elapsed() < QUIET {
-        crowd.turn(Some(last_heard.1 + QUIET))?;
-        if crowd.counts().markers != last_heard.0 {
-            last_heard = (crowd.counts().markers, Instant::now());
+    let received = (crowd.counts().markers - received_before) as f64;
+    let spent = CpuSeconds::until_now(cluster, &node).since(before);
+    let mut last_received = (crowd.counts().markers, Instant::now());
+    while crowd.counts().markers < received_before + impostor.published && last_received.1.elapsed() < QUIET {
+        crowd.turn(Some(last_received.1 + QUIET))?;
+        if crowd.counts().markers != last_received.0 {
+            last_received = (crowd.counts().markers, Instant::now());
         }
     }
-    let lost = (heard_before + source.said).saturating_sub(crowd.counts().markers);
+    let lost = (received_before + impostor.published).saturating_sub(crowd.counts().markers);
     cluster.bench.record(step, |record| {
-        record.set("messages_per_s", heard / seconds).set("lost", lost as f64);
+        record.set("messages_per_s", received / seconds).set("lost", lost as f64);
         spent.set_busy(record);
-        spent.set_per_message(record, heard);
+        spent.set_per_message(record, received);
         if lost > 0 {
-            record.remark(format!("{lost} of {} published messages were not heard", source.said));
+            record.remark(format!("{lost} of {} published messages were not received", impostor.published));
         }
     })
 }
 
-impl Source {
-    /// Goes on from a payload that a node has published.
+impl NodeImpostor {
+    /// Continues after a payload that a node has published.
     fn new(cluster: &Cluster<'_, '_>, (channel, payload): (String, String)) -> Result<Self, LoadError> {
-        let strange = || LoadError::Silence(format!("epoch, number and body in a payload; it was {payload:?}"));
+        let strange = || LoadError::Timeout(format!("epoch, number and body in a payload, but it was {payload:?}"));
         let (epoch, rest) = payload.split_once(' ').ok_or_else(strange)?;
         let (number, body) = rest.split_once(' ').ok_or_else(strange)?;
         let number = number.parse().map_err(|_| strange())?;
         let mut redis = TcpStream::connect((Ipv4Addr::LOCALHOST, cluster.redis.port))?;
-        // Answers would only have to be read.
+        // Nobody reads the answers.
         redis.write_all(&cmd("CLIENT").arg("REPLY").arg("OFF").get_packed_command())?;
-        Ok(Self { redis, channel, epoch: epoch.to_owned(), number, body: body.to_owned(), said: 0 })
+        Ok(Self { redis, channel, epoch: epoch.to_owned(), number, body: body.to_owned(), published: 0 })
     }
 
-    /// Publishes what is due, so many in all, in one write.
+    /// Publishes in one write until `due` messages are published in all.
     fn publish_until(&mut self, due: u64) -> Result<(), LoadError> {
-        let Self { channel, epoch, number, body, said, .. } = self;
-        let due = due.min(*said + WRITE_MAX);
+        let Self { channel, epoch, number, body, published, .. } = self;
+        let due = due.min(*published + WRITE_MAX);
         let mut bytes = Vec::new();
-        while *said < due {
-            *said += 1;
-            let payload = format!("{epoch} {} {body}", *number + *said);
+        while *published < due {
+            *published += 1;
+            let payload = format!("{epoch} {} {body}", *number + *published);
             cmd("PUBLISH").arg(&*channel).arg(payload).write_packed_command(&mut bytes);
         }
         Ok(self.redis.write_all(&bytes)?)

@@ -1,4 +1,4 @@
-//! A bus in this process, without a node around it: from publishing to the loop that is told.
+//! A bus in this process, without a node around it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,14 +8,14 @@ use roomcast::bus::{Bus, RedisBus, RedisConfig};
 use roomcast::bus::{BusEvent, BusRequest, Publication, ReadFrom, Ticket};
 use roomcast::{Config, Now, RoomName, UserId};
 
-use super::latency::PATIENCE;
-use super::{Cluster, PREFIX};
+use super::nodes::{Cluster, PREFIX};
 use crate::error::LoadError;
 
-/// What no node's bus draws its names from.
+/// No node has it, so that the names of buses differ.
 const SEED: u64 = 0x0b05;
 
-/// See the [module](self).
+const PATIENCE: Duration = Duration::from_secs(10);
+
 pub(super) struct OwnBus {
     poll: Poll,
     events: Events,
@@ -26,7 +26,7 @@ pub(super) struct OwnBus {
 }
 
 impl OwnBus {
-    /// A bus whose room stands.
+    /// Connects, and opens the room.
     pub(super) fn start(cluster: &Cluster<'_, '_>, room: RoomName) -> Result<Self, LoadError> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), Token(0))?);
@@ -40,7 +40,7 @@ impl OwnBus {
         let ticket = own.next_ticket();
         own.bus.submit(BusRequest::Open(own.room.clone()));
         own.bus.submit(BusRequest::Read { ticket, room: own.room.clone(), from: ReadFrom::Newest(0), bytes_max: 0 });
-        own.hear("the room's history", |event| matches!(event, BusEvent::Page { .. }))?;
+        own.wait_for("the room's history", |event| matches!(event, BusEvent::Page { .. }))?;
         Ok(own)
     }
 
@@ -51,7 +51,7 @@ impl OwnBus {
         let publication = Publication { room, user, id: None, body: bytes };
         self.bus.submit(BusRequest::Publish { ticket, publication });
         let is_it = |event: &BusEvent| matches!(event, BusEvent::Delivered { message, .. } if message.body == body);
-        self.hear("a message", is_it)
+        self.wait_for("a message", is_it)
     }
 
     fn now(&self) -> Now {
@@ -63,20 +63,20 @@ impl OwnBus {
         Ticket(self.last_ticket)
     }
 
-    fn hear(&mut self, what: &str, is_it: impl Fn(&BusEvent) -> bool) -> Result<(), LoadError> {
+    fn wait_for(&mut self, what: &str, is_it: impl Fn(&BusEvent) -> bool) -> Result<(), LoadError> {
         self.until(what, |own| {
-            let is_heard = std::iter::from_fn(|| own.bus.poll_event()).any(|event| is_it(&event));
+            let has_come = std::iter::from_fn(|| own.bus.poll_event()).any(|event| is_it(&event));
             own.bus.end_turn();
-            is_heard
+            has_come
         })
     }
 
-    /// Turns until something is so.
+    /// Runs turns of the bus until a condition holds.
     fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) -> Result<(), LoadError> {
         let deadline = Instant::now() + PATIENCE;
         while !is_so(self) {
             if Instant::now() > deadline {
-                return Err(LoadError::Silence(what.to_owned()));
+                return Err(LoadError::Timeout(what.to_owned()));
             }
             let timeout = self.bus.timeout(self.now()).unwrap_or(PATIENCE).min(Duration::from_millis(20));
             self.poll.poll(&mut self.events, Some(timeout))?;

@@ -1,31 +1,33 @@
-//! A subscription is cut: how long until the link stands again, until all rooms are subscribed, and until all were compared with
-//! what Redis has.
+//! A cut subscription: how long it takes until the first room is subscribed again, until all are, and until the node has
+//! compared all with the history in Redis.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use redis::{Connection, cmd};
 
-use super::{ALONE, Cluster, metric};
-use crate::client::Ear;
+use super::nodes::{ALONE, Cluster};
+use crate::client::ReadMode;
 use crate::error::LoadError;
+use crate::metrics;
 use crate::record::{self, Record};
 use crate::redis_server::{RedisServer, ask};
 use crate::target::Running;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Channels in one command of the bare subscriber, as many as the bus has in one.
+/// Channels per command of the bare subscriber, as many as the bus has.
 const CHANNELS_PER_COMMAND: usize = 512;
 
-/// Rooms that a node has open on its own: that of its host's commands.
+/// Every node has the room of commands for all nodes open.
 const OWN_ROOMS: usize = 1;
 
-/// When what was reached after a cut, in microseconds since the step before it.
+/// Microseconds that each stage after a cut took.
 struct Times {
     link: u64,
     subscribed: u64,
     compared: u64,
-    /// What Redis itself says that it took for comparing.
+    /// The time that Redis itself spent on the comparison.
     scripts: u64,
 }
 
@@ -34,7 +36,7 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     cluster.bench.announce("a cut subscription");
     let node = cluster.node()?;
     let mut crowd = cluster.crowd(&node)?;
-    let clients = crowd.open(1, Ear::Counts)?;
+    let clients = crowd.open(1, ReadMode::Count)?;
     crowd.join(&vec![clients[0]; rooms], |nth| nth as u32)?;
     let rooms = rooms + OWN_ROOMS;
     let mut connection = cluster.redis.connection()?;
@@ -81,12 +83,12 @@ fn script_micros(connection: &mut Connection) -> Result<u64, LoadError> {
     Ok(micros.unwrap_or(0))
 }
 
-/// Asks again and again; each costs Redis some microseconds.
+/// Asks again and again. Each question costs Redis some microseconds.
 fn wait_until(what: &str, mut is_so: impl FnMut() -> Result<bool, LoadError>) -> Result<Instant, LoadError> {
     let deadline = Instant::now() + PATIENCE;
     while !is_so()? {
         if Instant::now() > deadline {
-            return Err(LoadError::Silence(what.to_owned()));
+            return Err(LoadError::Timeout(what.to_owned()));
         }
     }
     Ok(Instant::now())
@@ -112,7 +114,7 @@ fn cut(connection: &mut Connection, node: &Running, rooms: usize) -> Result<Time
     })
 }
 
-/// As many channels, asked for in the same way, by nobody who does anything else.
+/// Subscribes to as many channels in the same way, without a node; returns the microseconds.
 fn subscribe_bare(cluster: &Cluster<'_, '_>, rooms: usize) -> Result<u64, LoadError> {
     let mut connection = cluster.redis.connection()?;
     let names: Vec<String> = (0..rooms).map(|room| format!("bare:{{room-{room:06}}}")).collect();
@@ -126,4 +128,11 @@ fn subscribe_bare(cluster: &Cluster<'_, '_>, rooms: usize) -> Result<u64, LoadEr
         connection.recv_response()?;
     }
     Ok(began.elapsed().as_micros() as u64)
+}
+
+/// A figure of a node's `/metrics`.
+fn metric(address: SocketAddr, name: &str) -> Result<f64, LoadError> {
+    let answer = metrics::read(address)?;
+    let figure = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    figure.ok_or_else(|| LoadError::Timeout(format!("{name} in /metrics")))
 }
