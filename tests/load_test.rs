@@ -244,10 +244,12 @@ fn without_a_redis_the_cluster_is_left_out_and_that_is_said() {
     }
 }
 
-/// A chat in other words than Roomcast's: a thread for each connection, which tells everybody in a room what it hears.
-fn other_chat() -> SocketAddr {
+/// A chat with another protocol than Roomcast's: a thread for each connection, which passes on the first messages that it
+/// reads to all members of their room.
+fn other_chat(messages_max: usize) -> SocketAddr {
     type Rooms = Arc<Mutex<HashMap<String, Vec<TcpStream>>>>;
-    fn serve(stream: &TcpStream, rooms: &Rooms) -> Option<()> {
+    fn serve(stream: &TcpStream, rooms: &Rooms, messages_max: usize) -> Option<()> {
+        let mut passed_on = 0;
         let mut socket = tungstenite::accept(stream.try_clone().ok()?).ok()?;
         loop {
             let message = socket.read().ok()?;
@@ -256,7 +258,9 @@ fn other_chat() -> SocketAddr {
             let members = rooms.entry(message["channel"].as_str()?.to_owned()).or_default();
             match message["words"].as_str() {
                 None => members.push(stream.try_clone().ok()?),
+                Some(_) if passed_on == messages_max => {}
                 Some(words) => {
+                    passed_on += 1;
                     let text = format!("somebody says {words}");
                     let mut bytes = Vec::new();
                     frame::append_header(&mut bytes, Payload::Text, text.len());
@@ -272,18 +276,20 @@ fn other_chat() -> SocketAddr {
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let rooms = Arc::clone(&rooms);
-            std::thread::spawn(move || serve(&stream, &rooms));
+            std::thread::spawn(move || serve(&stream, &rooms, messages_max));
         }
     });
     address
 }
 
+/// How to speak to [`other_chat`].
+const OTHER_TEMPLATES: [&str; 4] =
+    ["--join-template", r#"{"channel":"{room}"}"#, "--chat-template", r#"{"channel":"{room}","words":"{text}"}"#];
+
 #[test]
-fn a_server_with_other_words_is_measured_by_templates() {
-    let url = format!("ws://{}/any/path?of=it", other_chat());
-    let join = ["--join-template", r#"{"channel":"{room}"}"#];
-    let chat = ["--chat-template", r#"{"channel":"{room}","words":"{text}"}"#];
-    let flags = [&TINY[..], &["--workload", "fan-out", "--url", &url], &join, &chat].concat();
+fn a_server_with_another_protocol_is_measured_by_templates() {
+    let url = format!("ws://{}/any/path?of=it", other_chat(usize::MAX));
+    let flags = [&TINY[..], &["--workload", "fan-out", "--url", &url], &OTHER_TEMPLATES].concat();
     let (records, finished) = records(&flags);
     assert_eq!(records.len(), 3);
     records.iter().for_each(check_conversation);
@@ -291,17 +297,46 @@ fn a_server_with_other_words_is_measured_by_templates() {
 }
 
 #[test]
-fn words_that_a_server_does_not_understand_are_found_out_before_anything_counts() {
+fn a_step_that_delivers_nothing_fails_the_run() {
+    // Each publisher sends one message before anything is measured.
+    let url = format!("ws://{}/", other_chat(1));
+    let flags = ["--workload", "fan-out", "--url", &url];
+    let finished = load(&[&TINY[..], &flags, &OTHER_TEMPLATES].concat());
+    finished.check_refused(&["fan-out, window 1 of", "nothing was delivered", "3 of 3 measurements failed"]);
+    assert!(finished.out.contains("nothing was delivered"), "the row says so, too:\n{}", finished.out);
+}
+
+#[test]
+fn a_running_server_is_measured_beside_others() {
+    let server = Server::spawn(&["--message-rate", "0"]);
+    let url = format!("ws://{}/ws", server.address());
+    let (records, _) = records(&[&TINY[..], &["--workload", "rooms", "--url", &url, "--serve", "floor"]].concat());
+    assert_eq!(names(&records, "target"), [server.address().to_string().as_str(), "floor"]);
+    records.iter().for_each(check_conversation);
+}
+
+#[test]
+fn a_failure_is_told_of_once_and_without_an_empty_table() {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
+    let url = format!("ws://{address}/ws");
+    let finished = load(&["--quick", "--workload", "fan-out", "--url", &url]);
+    finished.check_refused(&["cannot connect"]);
+    let printed = finished.out.clone() + &finished.err;
+    assert_eq!(printed.matches("cannot connect").count(), 1, "{printed}");
+    assert!(finished.out.is_empty(), "{}", finished.out);
+}
+
+#[test]
+fn templates_that_a_server_does_not_understand_fail_before_anything_is_measured() {
     let server = Server::spawn(&[]);
     let url = format!("ws://{}/ws", server.address());
     let chat = ["--chat-template", r#"{"type":"speak","words":"{text}"}"#];
     let finished = load(&[&TINY[..], &["--workload", "fan-out", "--url", &url], &chat].concat());
-    finished.check_refused(&["0 of 200 deliveries", "--chat-template", "unknown_type"]);
-    assert!(finished.out.contains("failed"), "the table has it, too:\n{}", finished.out);
+    finished.check_refused(&["0 of 200 deliveries", "--chat-template", "unknown_type", "1 of 1 measurements failed"]);
 }
 
 #[test]
-fn a_template_without_its_places_is_refused() {
+fn a_template_without_its_placeholders_is_refused() {
     load(&["--chat-template", "{}"]).check_refused(&["--chat-template", "{text}"]);
     load(&["--join-template", r#"{"room":"lobby"}"#]).check_refused(&["--join-template", "{room}"]);
 }

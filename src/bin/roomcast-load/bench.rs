@@ -93,7 +93,7 @@ impl Results {
 /// The time so far, and the estimate of the whole once a step has ended.
 fn time(elapsed: Duration, steps_done: u64, estimate: Duration) -> String {
     let elapsed = HumanDuration(elapsed);
-    if steps_done == u64::MAX { format!("{elapsed:#}") } else { format!("{elapsed:#} of about {:#}", HumanDuration(estimate)) }
+    if steps_done == 0 { format!("{elapsed:#}") } else { format!("{elapsed:#} of about {:#}", HumanDuration(estimate)) }
 }
 
 impl Bench<'_> {
@@ -158,7 +158,7 @@ impl Bench<'_> {
 /// Sets the figures that every conversation has.
 pub(crate) fn describe(record: &mut Record, findings: &Findings) {
     let deliveries = findings.counts.markers as f64;
-    record.set("deliveries_per_s", deliveries / findings.seconds);
+    record.set_rate("deliveries_per_s", deliveries / findings.seconds);
     record.set("messages_per_read", deliveries / findings.counts.reads as f64);
     record.set("bytes_per_message", findings.counts.bytes as f64 / deliveries);
     record.set("load_busy", findings.load.total().as_secs_f64() / findings.seconds);
@@ -183,5 +183,16 @@ pub(crate) fn describe(record: &mut Record, findings: &Findings) {
     }
     if let Some(disconnect) = findings.disconnects.first() {
         record.remark(format!("{} connections ended: {}", findings.disconnects.len(), disconnect.why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_time_is_estimated_only_when_a_step_has_ended() {
+        assert_eq!(time(Duration::from_secs(3), 0, Duration::ZERO), "3s");
+        assert_eq!(time(Duration::from_secs(3), 1, Duration::from_secs(12)), "3s of about 12s");
     }
 }

@@ -69,7 +69,7 @@ impl Column<'_> {
         let can_be_best = |record: &&&Record| {
             // In an open loop every server delivers what is offered.
             let is_comparable = !(self.better == Better::Higher && record.is_open_loop());
-            record.target != FLOOR && is_comparable
+            record.target != FLOOR && is_comparable && record.is_complete()
         };
         let figures: Vec<f64> = of_step.iter().filter(can_be_best).filter_map(|record| self.figure(record)).collect();
         if figures.len() < 2 {

@@ -26,8 +26,8 @@ pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
 
-    /// A running server to measure, such as ws://127.0.0.1:8080/ws.
-    #[arg(long, value_name = "URL", conflicts_with = "serve")]
+    /// A running server to measure, such as ws://127.0.0.1:8080/ws; --serve adds others beside it.
+    #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 
     /// The process of the server at --url, if it is on this machine: for its CPU time and memory.

@@ -43,6 +43,14 @@ impl Record {
         self
     }
 
+    /// Sets how much was delivered or done in a second. A step in which nothing was has failed.
+    pub(crate) fn set_rate(&mut self, name: &str, value: f64) -> &mut Self {
+        if value == 0.0 {
+            self.failure = Some("nothing was delivered".to_owned());
+        }
+        self.set(name, value)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<f64> {
         self.values.get(name).copied()
     }
@@ -50,6 +58,11 @@ impl Record {
     /// Whether messages were published by schedule, whatever the server did; `offered_per_s` is set only then.
     pub(crate) fn is_open_loop(&self) -> bool {
         self.values.contains_key("offered_per_s")
+    }
+
+    /// Whether nothing failed and no delivery was lost. A server that delivers less than others is no faster for it.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.failure.is_none() && self.get("lost").is_none_or(|lost| lost == 0.0)
     }
 
     pub(crate) fn remark(&mut self, remark: impl Into<String>) -> &mut Self {

@@ -70,7 +70,7 @@ fn table(workload: &str, records: &[&Record]) -> Table {
         let of_step: Vec<&Record> = records.iter().copied().filter(|record| record.step == step).collect();
         let best: Vec<_> = columns.iter().map(|column| column.best(&of_step)).collect();
         for (nth, record) in of_step.iter().enumerate() {
-            let is_server = record.target != FLOOR;
+            let is_server = record.target != FLOOR && record.is_complete();
             let cell = |(column, best): (&Column<'_>, &Option<f64>)| {
                 let Some(value) = column.figure(record) else { return Cell::default() };
                 Cell { text: column.text(value), is_best: is_server && *best == Some(value) }
@@ -158,6 +158,22 @@ mod tests {
         let best: Vec<_> = (0..3).map(|row| cell(table, row, ["deliveries", "/s"]).is_best).collect();
         assert_eq!(best, [false, true, false]);
         assert!(!cell(table, 0, ["server", "core %"]).is_best);
+    }
+
+    #[test]
+    fn a_server_that_lost_deliveries_is_not_the_best() {
+        let values = |p99, lost| [("p99_ms", p99), ("lost", lost)];
+        let all = [
+            record("a", "lossy", &values(1.0, 999.0)),
+            record("a", "x", &values(2.0, 0.0)),
+            record("a", "y", &values(3.0, 0.0)),
+        ];
+        let [table] = &tables(&all)[..] else { panic!("there is one workload") };
+        let best: Vec<_> = (0..3).map(|row| cell(table, row, ["p99", "ms"]).is_best).collect();
+        assert_eq!(best, [false, true, false]);
+        // With one complete server left there is nothing to compare.
+        let [table] = &tables(&all[..2])[..] else { panic!("there is one workload") };
+        assert!(table.rows.iter().flat_map(|row| &row.cells).all(|cell| !cell.is_best));
     }
 
     #[test]

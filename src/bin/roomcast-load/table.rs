@@ -11,9 +11,11 @@ const WIDTH: u16 = 108;
 
 const GAP: u16 = 2;
 
-/// All tables, one below the other.
+/// All tables, one below the other. A step without any figure because it failed has no row: it was told of when it failed.
 pub(crate) fn render(medians: &[Record]) -> String {
-    summary::tables(medians).iter().map(render_one).collect()
+    let has_figures = |record: &&Record| record.failure.is_none() || !record.values.is_empty();
+    let shown: Vec<Record> = medians.iter().filter(has_figures).cloned().collect();
+    summary::tables(&shown).iter().map(render_one).collect()
 }
 
 fn render_one(table: &Table) -> String {

@@ -52,10 +52,8 @@ impl Target {
             let command = format!("{} --listen {{address}} --message-rate 0 {{flags}}", server_beside()?);
             serve = vec![format!("{ROOMCAST}={command}"), FLOOR.to_owned()];
         }
-        if let Some(url) = &flags.url {
-            return Ok(vec![Self::at_url(url, flags.server_pid, templates)?]);
-        }
-        serve.iter().map(|serve| Self::to_start(serve, templates.clone())).collect()
+        let running = flags.url.iter().map(|url| Self::at_url(url, flags.server_pid, templates.clone()));
+        running.chain(serve.iter().map(|serve| Self::to_start(serve, templates.clone()))).collect()
     }
 
     fn at_url(url: &str, pid: Option<u32>, mut templates: Templates) -> Result<Self, LoadError> {

@@ -49,7 +49,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let load = Cpu::of(me).unwrap_or_default().since(load).total();
     bench.record("50 at a time", |record| {
         let cycles = latency.len() as f64;
-        record.set("cycles_per_s", cycles / seconds);
+        record.set_rate("cycles_per_s", cycles / seconds);
         record.set("load_busy", load.as_secs_f64() / seconds);
         record.set_latency("cycle_", &latency);
         if let Some(server) = server {

@@ -63,7 +63,7 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     }
     let lost = (received_before + impostor.published).saturating_sub(crowd.counts().markers);
     cluster.bench.record(step, |record| {
-        record.set("messages_per_s", received / seconds).set("lost", lost as f64);
+        record.set_rate("messages_per_s", received / seconds).set("lost", lost as f64);
         spent.set_busy(record);
         spent.set_per_message(record, received);
         if lost > 0 {

@@ -122,7 +122,7 @@ impl PublishStep {
         let rate = node.accepted / node.seconds;
         let alone_micros = alone_spent.redis * 1e6 / alone.requests();
         cluster.bench.record(&name, |record| {
-            record.set("messages_per_s", rate).set("of_alone", rate / alone.rate()).set("lost", node.lost);
+            record.set_rate("messages_per_s", rate).set("of_alone", rate / alone.rate()).set("lost", node.lost);
             node.spent.set_busy(record);
             node.spent.set_per_message(record, node.published);
             // Independent of other processes that take time on the core of Redis.
