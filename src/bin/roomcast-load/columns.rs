@@ -183,13 +183,13 @@ const CLUSTER: &[Column<'static>] = &[
     plain(["p50", "ms"], "p50_ms"),
     plain(["p99", "ms"], "p99_ms"),
     plain(["", "×alone"], "of_alone"),
-    plain(["µs: main", "thread"], "loop_us_per_message"),
-    plain(["com-", "mands"], "commander_us_per_message"),
-    plain(["sub-", "scriber"], "listener_us_per_message"),
+    plain(["CPU µs:", "main"], "loop_us_per_message"),
+    plain(["", "commands"], "commander_us_per_message"),
+    plain(["", "listener"], "listener_us_per_message"),
     plain(["", "Redis"], "redis_us_per_message"),
     percent(["core %:", "main"], "loop_busy"),
-    percent(["com-", "mands"], "commander_busy"),
-    percent(["sub-", "scriber"], "listener_busy"),
+    percent(["", "commands"], "commander_busy"),
+    percent(["", "listener"], "listener_busy"),
     percent(["", "Redis"], "redis_busy"),
 ];
 

@@ -259,8 +259,8 @@ impl Crowd {
         let client = &mut self.clients[index as usize];
         let mut left = bytes_max;
         while left > 0 {
-            let most = Tail::BYTES_MAX + left.min(READ_BYTES);
-            let Some(bytes) = client.read(&mut self.buffer[..most])? else { break };
+            let end = Tail::BYTES_MAX + left.min(READ_BYTES);
+            let Some(bytes) = client.read(&mut self.buffer[..end])? else { break };
             left -= bytes;
             let was_opening = client.phase != Phase::Open;
             let count = client.receive(index, &mut self.buffer, bytes, second, &mut self.received)?;
@@ -269,7 +269,7 @@ impl Crowd {
             self.received.counts.bytes += bytes as u64;
             self.received.counts.reads += 1;
             // A short read has emptied the socket. When the stream ends, one more read finds the end.
-            if most < self.buffer.len() && left == 0 || bytes < READ_BYTES && !ends && bytes_max == usize::MAX {
+            if end < self.buffer.len() && left == 0 || bytes < READ_BYTES && !ends && bytes_max == usize::MAX {
                 break;
             }
         }

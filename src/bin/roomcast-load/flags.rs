@@ -85,7 +85,7 @@ pub(crate) struct Flags {
     pub(crate) report: Option<PathBuf>,
 }
 
-/// The other program in this file.
+/// What this program can be instead of the load test.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Role {
     /// The bare sender, which the load test starts itself.

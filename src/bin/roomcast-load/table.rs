@@ -11,7 +11,7 @@ const WIDTH: u16 = 108;
 
 const GAP: u16 = 2;
 
-/// All tables, one below the other. A step without any figure because it failed has no row: it was told of when it failed.
+/// All tables, one below the other. A step that failed without any figure has no row: its error was printed at once.
 pub(crate) fn render(medians: &[Record]) -> String {
     let has_figures = |record: &&Record| record.failure.is_none() || !record.values.is_empty();
     let shown: Vec<Record> = medians.iter().filter(has_figures).cloned().collect();

@@ -124,15 +124,15 @@ impl Idle {
     /// Each publishes a message, few at a time: the memory is measured that this leaves behind, not the traffic.
     fn publish_one_each(&self, crowd: &mut Crowd) -> Result<(), LoadError> {
         for first in (0..self.count).step_by(AT_A_TIME) {
-            let mut heard = crowd.counts().markers;
+            let mut expected = crowd.counts().markers;
             for client in first..self.count.min(first + AT_A_TIME) {
-                heard += (self.count - client % ROOMS).div_ceil(ROOMS) as u64;
+                expected += (self.count - client % ROOMS).div_ceil(ROOMS) as u64;
                 let marker = Marker { publisher: client as u32, ..Marker::default() };
                 let message = crowd.chat_bytes((client % ROOMS) as u32, &marker.text(MESSAGE_BYTES));
                 crowd.send(client as ClientIndex, &message)?;
             }
             let deadline = Instant::now() + Duration::from_secs(1);
-            while crowd.counts().markers < heard && Instant::now() < deadline {
+            while crowd.counts().markers < expected && Instant::now() < deadline {
                 crowd.turn(Some(deadline))?;
             }
         }

@@ -67,9 +67,9 @@ fn silent(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         record.remarks.clear();
         set_p99_before(record, &before);
         let seconds = |at: &Instant| (*at - during.began).as_secs_f64();
-        let most = during.files.iter().map(|(_, files)| *files).max().unwrap_or(0);
-        let closed: Vec<_> = during.files.iter().filter(|(_, files)| *files < most).collect();
-        record.set("slow_closed", closed.last().map_or(0.0, |(_, files)| (most - files) as f64));
+        let files_max = during.files.iter().map(|(_, files)| *files).max().unwrap_or(0);
+        let closed: Vec<_> = during.files.iter().filter(|(_, files)| *files < files_max).collect();
+        record.set("slow_closed", closed.last().map_or(0.0, |(_, files)| (files_max - files) as f64));
         record.set("first_closed_after_s", closed.first().map_or(f64::NAN, |(at, _)| seconds(at)));
         record.set("last_closed_after_s", closed.last().map_or(f64::NAN, |(at, _)| seconds(at)));
         if let Some((before, after)) = memory_before.zip(memory) {

@@ -41,7 +41,7 @@ impl Alone {
     pub(super) fn new(redis: &RedisServer, body: &str, rooms: u32) -> Result<Self, LoadError> {
         let mut script = PublishScript::new(&Config::default(), PREFIX);
         let sha: String = ask(&mut redis.connection()?, &["SCRIPT", "LOAD", &script.source()])?;
-        let mut words = |room: u32| {
+        let mut command = |room: u32| {
             let publication = Publication {
                 room: RoomName::new(&format!("alone-{rooms}-{room}"))?,
                 user: UserId::new("alone")?,
@@ -50,7 +50,7 @@ impl Alone {
             };
             Ok::<_, LoadError>(script.call(&sha, publication))
         };
-        let rooms: Vec<_> = (0..rooms).map(&mut words).collect::<Result<_, _>>()?;
+        let rooms: Vec<_> = (0..rooms).map(&mut command).collect::<Result<_, _>>()?;
         let benchmark = which::which("redis-benchmark").ok().filter(|_| rooms.len() == 1);
         Ok(Self { port: redis.port, benchmark, rooms, requests: 0.0, seconds: 0.0 })
     }
@@ -98,8 +98,8 @@ impl Alone {
     }
 
     fn run_pipeline(&self, under_way: u32, count: u32) -> Result<Duration, LoadError> {
-        let pack = |words: &Vec<String>| {
-            let packed = cmd(&words[0]).arg(&words[1..]).get_packed_command();
+        let pack = |command: &Vec<String>| {
+            let packed = cmd(&command[0]).arg(&command[1..]).get_packed_command();
             let place = memchr::memmem::find(&packed, PLACE.as_bytes());
             Some((packed, place?))
         };

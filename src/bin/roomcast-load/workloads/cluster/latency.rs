@@ -122,8 +122,8 @@ impl Participants {
         let bytes = match route {
             Route::Bare => cmd("PUBLISH").arg(ROOM).arg(&text).get_packed_command(),
             Route::Script => {
-                let words = script.call(serial, &text)?;
-                cmd(&words[0]).arg(&words[1..]).get_packed_command()
+                let command = script.call(serial, &text)?;
+                cmd(&command[0]).arg(&command[1..]).get_packed_command()
             }
             Route::Bus => Vec::new(),
             Route::Back | Route::Across | Route::Local => node.wire.chat(ROOM, &text),

@@ -43,8 +43,8 @@ impl Script {
 
     /// The channel of its room: the prefix of the room's keys.
     pub(super) fn channel(&mut self) -> Result<String, LoadError> {
-        let words = self.call(0, "")?;
-        let channel = words.iter().find_map(|word| word.strip_suffix(":meta"));
-        channel.map(str::to_owned).ok_or_else(|| LoadError::Timeout(format!("a key in {words:?}")))
+        let command = self.call(0, "")?;
+        let channel = command.iter().find_map(|word| word.strip_suffix(":meta"));
+        channel.map(str::to_owned).ok_or_else(|| LoadError::Timeout(format!("a key in {command:?}")))
     }
 }
