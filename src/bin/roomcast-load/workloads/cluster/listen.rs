@@ -24,7 +24,7 @@ const INTERVAL: Duration = Duration::from_millis(1);
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// Publishes messages on a room's channel as a node does.
-struct NodeImpostor {
+struct BarePublisher {
     redis: TcpStream,
     channel: String,
     epoch: String,
@@ -42,37 +42,37 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     let clients = crowd.open(1, ReadMode::Count)?;
     crowd.join(&clients, |_| 0)?;
     check_delivery(&mut crowd, &[(clients[0], 0)], 1)?;
-    let mut impostor = NodeImpostor::new(cluster, cluster.capture_payload(&mut crowd, clients[0], 0)?)?;
+    let mut publisher = BarePublisher::new(cluster, cluster.capture_payload(&mut crowd, clients[0], 0)?)?;
     crowd.set_read_mode(clients[0], ReadMode::Count);
     let received_before = crowd.counts().markers;
     let before = CpuSeconds::until_now(cluster, &node);
     let began = Instant::now();
     while began.elapsed() < cluster.bench.duration() {
-        impostor.publish_until((began.elapsed().as_secs_f64() * PER_SECOND) as u64)?;
+        publisher.publish_until((began.elapsed().as_secs_f64() * PER_SECOND) as u64)?;
         crowd.turn(Some(Instant::now() + INTERVAL))?;
     }
     let seconds = began.elapsed().as_secs_f64();
     let received = (crowd.counts().markers - received_before) as f64;
     let spent = CpuSeconds::until_now(cluster, &node).since(before);
     let mut last_received = (crowd.counts().markers, Instant::now());
-    while crowd.counts().markers < received_before + impostor.published && last_received.1.elapsed() < QUIET {
+    while crowd.counts().markers < received_before + publisher.published && last_received.1.elapsed() < QUIET {
         crowd.turn(Some(last_received.1 + QUIET))?;
         if crowd.counts().markers != last_received.0 {
             last_received = (crowd.counts().markers, Instant::now());
         }
     }
-    let lost = (received_before + impostor.published).saturating_sub(crowd.counts().markers);
+    let lost = (received_before + publisher.published).saturating_sub(crowd.counts().markers);
     cluster.bench.record(step, |record| {
         record.set_rate("messages_per_s", received / seconds).set("lost", lost as f64);
         spent.set_busy(record);
         spent.set_per_message(record, received);
         if lost > 0 {
-            record.remark(format!("{lost} of {} published messages were not received", impostor.published));
+            record.remark(format!("{lost} of {} published messages were not received", publisher.published));
         }
     })
 }
 
-impl NodeImpostor {
+impl BarePublisher {
     /// Continues after a payload that a node has published.
     fn new(cluster: &Cluster<'_, '_>, (channel, payload): (String, String)) -> Result<Self, LoadError> {
         let strange = || LoadError::Timeout(format!("epoch, number and body in a payload, but it was {payload:?}"));
