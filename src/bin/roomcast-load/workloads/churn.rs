@@ -13,7 +13,7 @@ use crate::record;
 /// Cycles at the same time.
 const SLOTS: u32 = 50;
 
-/// So there is another member in the room.
+/// Two, so that each client has another member beside it.
 const SLOTS_OF_A_ROOM: u32 = 2;
 
 /// One of the clients that go through cycles at the same time.
