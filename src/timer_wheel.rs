@@ -1,5 +1,6 @@
 //! A coarse timer wheel whose entries are checked again when they come due.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::time::Now;
@@ -16,30 +17,43 @@ const SLOTS: u32 = 64;
 /// What a block of entries takes, with what an allocator adds.
 const BLOCK_BYTES: usize = 512 - 8;
 
-/// A moment on the wheel: ticks of [`TICK`] since the clock's beginning. Tick 0 is never due.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tick(u32);
+/// A moment on the wheel: ticks of [`TICK`], counted from 1 at the clock's beginning. The option of one takes four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(NonZeroU32);
 
 impl Tick {
+    /// The tick in which the clock begins.
+    pub(crate) const FIRST: Self = Self(NonZeroU32::MIN);
+
     /// The tick that `now` lies in.
     pub(crate) fn of(now: Now) -> Self {
-        Self((now.uptime.as_millis() / TICK.as_millis()) as u32 + 1)
+        Self::FIRST.later((now.uptime.as_millis() / TICK.as_millis()) as u32)
     }
 
     /// The tick as a number; below 2^31 it lies within seventeen years.
-    pub(crate) fn number(self) -> u32 {
+    pub(crate) fn number(self) -> NonZeroU32 {
         self.0
     }
 
     /// The tick with this number.
-    pub(crate) fn numbered(number: u32) -> Self {
+    pub(crate) fn numbered(number: NonZeroU32) -> Self {
         Self(number)
     }
 
     /// The first tick at which `wait` has passed since any moment of this one: never early, at most two ticks late.
     pub(crate) fn after(self, wait: Duration) -> Self {
         let ticks = wait.as_millis().div_ceil(TICK.as_millis()) as u32;
-        Self(self.0.saturating_add(ticks).saturating_add(1))
+        self.later(ticks).later(1)
+    }
+
+    /// So many ticks later.
+    fn later(self, ticks: u32) -> Self {
+        Self(self.0.saturating_add(ticks))
+    }
+
+    /// The slot of the wheel in which its entries lie.
+    fn slot(self) -> usize {
+        (self.0.get() % SLOTS) as usize
     }
 }
 
@@ -60,14 +74,14 @@ pub(crate) struct Wheel<T> {
 impl<T> Wheel<T> {
     /// An empty wheel.
     pub(crate) fn new() -> Self {
-        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), current: Tick(1) }
+        Self { slots: (0..SLOTS).map(|_| Vec::new()).collect(), current: Tick::FIRST }
     }
 
     /// Has `entry` looked at in tick `at`, or earlier when that is further away than the wheel reaches (16 s), or in
     /// the next tick when it is past. Says which tick it became.
     pub(crate) fn insert(&mut self, at: Tick, entry: T) -> Tick {
-        let at = Tick(at.0.clamp(self.current.0 + 1, self.current.0 + SLOTS - 1));
-        let slot = &mut self.slots[(at.0 % SLOTS) as usize];
+        let at = at.clamp(self.current.later(1), self.current.later(SLOTS - 1));
+        let slot = &mut self.slots[at.slot()];
         match slot.last_mut() {
             Some(block) if block.len() < block.capacity() => block.push(entry),
             _ => {
@@ -83,7 +97,7 @@ impl<T> Wheel<T> {
     pub(crate) fn pop(&mut self, now: Tick) -> Option<(Tick, T)> {
         loop {
             let current = self.current;
-            let slot = &mut self.slots[(current.0 % SLOTS) as usize];
+            let slot = &mut self.slots[current.slot()];
             while let Some(block) = slot.last_mut() {
                 if let Some(entry) = block.pop() {
                     return Some((current, entry));
@@ -96,15 +110,15 @@ impl<T> Wheel<T> {
             // An emptied slot gives back what a burst made it grow to: there are many, and it is allocated once a turn
             // of the wheel at most.
             *slot = Vec::new();
-            self.current.0 += 1;
+            self.current = current.later(1);
         }
     }
 
     /// How long until [`Wheel::pop`] has something, or `None` when the wheel is empty.
     pub(crate) fn timeout(&self, now: Now) -> Option<Duration> {
         let is_empty = |slot: &Vec<Vec<T>>| slot.iter().all(Vec::is_empty);
-        let ahead = (0..SLOTS).find(|ahead| !is_empty(&self.slots[((self.current.0 + ahead) % SLOTS) as usize]))?;
-        let due = TICK * (self.current.0 + ahead - 1);
+        let mut ahead = (0..SLOTS).map(|ticks| self.current.later(ticks));
+        let due = TICK * (ahead.find(|tick| !is_empty(&self.slots[tick.slot()]))?.0.get() - 1);
         Some(due.saturating_sub(now.uptime))
     }
 }

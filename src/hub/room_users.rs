@@ -1,6 +1,7 @@
 //! The users that are present in a room, in an order that depends on arrivals and departures, never on a hash.
 
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
 
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
@@ -49,17 +50,16 @@ impl Present {
         let here = match presence.here {
             Here::Nobody => 0,
             Here::Connected(connections) => connections & NUMBER_MAX,
-            Here::Grace(until) => until.number().min(NUMBER_MAX) | GRACE,
+            Here::Grace(until) => until.number().get().min(NUMBER_MAX) | GRACE,
         };
         Self { user, state: if presence.is_elsewhere { here | ELSEWHERE } else { here } }
     }
 
     fn presence(self) -> Presence {
-        let number = self.state & NUMBER_MAX;
-        let here = match self.state & GRACE {
-            0 if number == 0 => Here::Nobody,
-            0 => Here::Connected(number),
-            _ => Here::Grace(Tick::numbered(number)),
+        let here = match NonZeroU32::new(self.state & NUMBER_MAX) {
+            None => Here::Nobody,
+            Some(tick) if self.state & GRACE != 0 => Here::Grace(Tick::numbered(tick)),
+            Some(connections) => Here::Connected(connections.get()),
         };
         Presence { here, is_elsewhere: self.state & ELSEWHERE != 0 }
     }
@@ -159,6 +159,10 @@ mod tests {
     use super::*;
     use crate::hub::users::tests::key;
 
+    fn tick(number: u32) -> Tick {
+        NonZeroU32::new(number).map_or(Tick::FIRST, Tick::numbered)
+    }
+
     /// What it has to be like: a list that is searched from the front.
     fn check(room_users: &RoomUsers, model: &[(UserKey, Presence)]) {
         assert_eq!(room_users.iter().collect::<Vec<_>>(), model);
@@ -177,7 +181,7 @@ mod tests {
             let connected = Presence { here: Here::Connected(i + 1), is_elsewhere: i % 3 == 0 };
             room_users.set(key(i * 7), connected);
             model.push((key(i * 7), connected));
-            let grace = Presence { here: Here::Grace(Tick::numbered(i)), is_elsewhere: i % 5 == 0 };
+            let grace = Presence { here: Here::Grace(tick(i + 1)), is_elsewhere: i % 5 == 0 };
             let user = key(i / 2 * 7);
             room_users.set(user, grace);
             model[i as usize / 2].1 = grace;
@@ -198,7 +202,7 @@ mod tests {
         assert!(room_users.is_nobody_here());
         room_users.set(key(1), Presence { here: Here::Nobody, is_elsewhere: true });
         assert!(room_users.is_nobody_here());
-        for here in [Here::Connected(1), Here::Grace(Tick::numbered(0))] {
+        for here in [Here::Connected(1), Here::Grace(Tick::FIRST)] {
             room_users.set(key(2), Presence { here, is_elsewhere: false });
             assert!(!room_users.is_nobody_here());
         }

@@ -57,18 +57,16 @@ impl<R> Net<R> {
         }
     }
 
-    pub(super) fn insert(&mut self, transport: Transport) {
+    pub(super) fn insert(&mut self, mut transport: Transport) {
         self.newest = self.newest.next();
         self.stats.accepted += 1;
-        let slot = self.connections.insert(Connection::new(transport, self.newest, self.tick));
-        let token = self.token(Slot(slot as u32));
-        let connection = &mut self.connections[slot];
-        if let Err(error) = connection.transport.register(&self.registry, token) {
+        let slot = Slot(self.connections.vacant_key() as u32);
+        if let Err(error) = transport.register(&self.registry, self.token(slot)) {
             log::warn!("cannot poll a new connection: {error}");
-            self.connections.remove(slot);
             return;
         }
-        self.schedule(Slot(slot as u32), self.tick.after(self.timing.handshake_timeout));
+        let timer_at = self.wheel.insert(self.tick.after(self.timing.handshake_timeout), slot);
+        self.connections.insert(Connection::new(transport, self.newest, self.tick, timer_at));
     }
 
     /// Connects a peer that says `input`, a request and frames, and nothing more. One at a time: a turn has to read it before

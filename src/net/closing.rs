@@ -157,11 +157,12 @@ impl<R> Net<R> {
                 if self.tick >= due {
                     return self.end_overdue(slot, handler);
                 }
-                due
+                Some(due)
             }
         };
-        // It may have begun to close, which has scheduled it anew.
-        if self.connections[slot.index()].timer_at <= self.tick {
+        if let Some(next) = next
+            && self.connections[slot.index()].timer_at <= self.tick
+        {
             self.schedule(slot, next);
         }
     }
@@ -205,45 +206,45 @@ impl<R> Net<R> {
         self.answer(slot, &response, handler);
     }
 
-    /// The heartbeat, and the end of a connection that takes nothing; says when to look again.
-    fn check_open_timers(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) -> Tick {
+    /// The heartbeat, and the end of a connection that takes nothing; says when to look again while it is open.
+    fn check_open_timers(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) -> Option<Tick> {
         let connection = &self.connections[slot.index()];
-        if connection.blocked == Tick::default() {
-            return self.check_heartbeat(slot, handler);
-        }
-        let due = connection.blocked.after(self.timing.stall_timeout);
+        let Some(blocked) = connection.blocked else { return self.check_heartbeat(slot, handler) };
+        let due = blocked.after(self.timing.stall_timeout);
         if self.tick >= due {
             handler.on_stalled(connection.id(slot));
         }
-        self.check_heartbeat(slot, handler).min(due)
+        self.check_heartbeat(slot, handler).map(|next| next.min(due))
     }
 
-    /// Pings a silent connection, and closes it if it stays silent; says when to look again.
-    fn check_heartbeat(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) -> Tick {
+    /// Pings a silent connection, and closes it if it stays silent; says when to look again while it is open.
+    fn check_heartbeat(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) -> Option<Tick> {
         let connection = &mut self.connections[slot.index()];
-        let Phase::Open { pinged, .. } = &mut connection.phase else { return Tick::default() };
+        let Phase::Open { pinged, .. } = &mut connection.phase else { return None };
         // Any byte is an answer.
-        if *pinged != Tick::default() && connection.since < *pinged {
+        if let Some(pinged) = pinged.filter(|pinged| connection.since < *pinged) {
             let due = pinged.after(self.timing.pong_timeout);
-            if self.tick >= due && connection.is(Flag::Queued) {
+            if self.tick < due {
+                return Some(due);
+            }
+            if connection.is(Flag::Queued) {
                 // Its answer may have come; the turn's reads did not get so far.
-                return self.tick.after(Duration::ZERO);
+                return Some(self.tick.after(Duration::ZERO));
             }
-            if self.tick >= due {
-                self.stats.heartbeat_timeouts += 1;
-                let id = connection.id(slot);
-                self.close(id, CloseReason::NO_PONG, handler);
-            }
-            return due;
+            self.stats.heartbeat_timeouts += 1;
+            let id = connection.id(slot);
+            // That schedules it anew.
+            self.close(id, CloseReason::NO_PONG, handler);
+            return None;
         }
         let due = connection.since.after(self.timing.ping_interval);
         if self.tick < due {
-            *pinged = Tick::default();
-            return due;
+            *pinged = None;
+            return Some(due);
         }
-        *pinged = self.tick;
+        *pinged = Some(self.tick);
         self.append_bytes(slot, &PING);
-        self.tick.after(self.timing.pong_timeout)
+        Some(self.tick.after(self.timing.pong_timeout))
     }
 }
 

@@ -18,8 +18,8 @@ pub(super) struct Connection<R> {
     pub(super) write_buffer: Option<Box<WriteBuffer>>,
     /// Of an open connection, when the last byte came; of any other, when its phase began.
     pub(super) since: Tick,
-    /// Since when it is owed bytes and takes none; the zero tick if it takes them.
-    pub(super) blocked: Tick,
+    /// Since when it is owed bytes and takes none.
+    pub(super) blocked: Option<Tick>,
     /// Where its entry stands on the wheel; entries found elsewhere are out of date.
     pub(super) timer_at: Tick,
     flags: u8,
@@ -43,15 +43,15 @@ pub(super) enum Flag {
 }
 
 impl<R> Connection<R> {
-    pub(super) fn new(transport: Transport, serial: ConnectionSerial, now: Tick) -> Self {
+    pub(super) fn new(transport: Transport, serial: ConnectionSerial, now: Tick, timer_at: Tick) -> Self {
         Self {
             transport,
             serial,
             phase: Phase::Head(None),
             write_buffer: None,
             since: now,
-            blocked: Tick::default(),
-            timer_at: Tick::default(),
+            blocked: None,
+            timer_at,
             // A new socket takes bytes; an event tells when it has some.
             flags: Flag::Writable as u8,
         }
@@ -82,7 +82,7 @@ impl<R> Connection<R> {
 
     /// It was upgraded; the heartbeat begins.
     pub(super) fn open(&mut self, now: Tick) {
-        self.phase = Phase::Open { reader: None, pinged: Tick::default() };
+        self.phase = Phase::Open { reader: None, pinged: None };
         self.since = now;
     }
 

@@ -120,7 +120,7 @@ impl<R> Net<R> {
             connections: Slab::with_capacity(long_list::<Connection<R>>()),
             newest: ConnectionSerial::default(),
             open: 0,
-            tick: Tick::default(),
+            tick: Tick::FIRST,
             buffer: vec![0; READ_BYTES_MAX].into_boxed_slice(),
             lent: Some(Box::new(Reader::new(&limits))),
             spare_buffers: Vec::new(),

@@ -25,9 +25,9 @@ pub(super) enum Phase<R> {
     /// A request was answered, another may follow. What has come of that is read when the answer is written.
     #[allow(clippy::box_collection, reason = "as above")]
     KeepAlive(Option<Box<Vec<u8>>>),
-    /// It is a WebSocket. It has a parser only in the middle of something. It was pinged in the tick `pinged`, the zero
-    /// tick if nothing is to be answered.
-    Open { reader: Option<Box<Reader>>, pinged: Tick },
+    /// It is a WebSocket. It has a parser only in the middle of something. It was pinged in the tick `pinged`, if that is
+    /// not answered yet.
+    Open { reader: Option<Box<Reader>>, pinged: Option<Tick> },
     /// It ends when its write buffer is empty.
     Flushing,
     /// It ends when its write buffer is empty and the peer has sent Close, or hung up.

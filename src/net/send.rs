@@ -2,7 +2,6 @@
 
 use crate::frame::boundary_after;
 use crate::id::{ConnectionId, Slot};
-use crate::timer_wheel::Tick;
 
 use super::connection::Flag;
 use super::handler::Handler;
@@ -31,7 +30,7 @@ impl<R> Net<R> {
         }
         match connection.transport.write(frames) {
             Ok(bytes) if bytes == frames.len() => {
-                connection.blocked = Tick::default();
+                connection.blocked = None;
                 bytes
             }
             Ok(bytes) => self.keep_partial_frame(slot, frames, bytes),
@@ -52,7 +51,7 @@ impl<R> Net<R> {
         let boundary = boundary_after(frames, bytes);
         let connection = &mut self.connections[slot.index()];
         connection.set(Flag::Refused);
-        connection.blocked = Tick::default();
+        connection.blocked = None;
         self.note_full(slot);
         if bytes < boundary {
             let rest = &frames[bytes..boundary];
@@ -77,8 +76,8 @@ impl<R> Net<R> {
     /// A connection is owed bytes and takes none: from now on the stall timeout runs.
     fn note_blocked(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot.index()];
-        if connection.blocked == Tick::default() {
-            connection.blocked = self.tick;
+        if connection.blocked.is_none() {
+            connection.blocked = Some(self.tick);
             let due = self.tick.after(self.timing.stall_timeout);
             if connection.is_open() && due < connection.timer_at {
                 self.schedule(slot, due);
@@ -162,7 +161,7 @@ impl<R> Net<R> {
                     if !buffer.is_empty() {
                         connection.write_buffer = Some(buffer);
                         if progress {
-                            connection.blocked = Tick::default();
+                            connection.blocked = None;
                         }
                         self.note_full(slot);
                         return self.read_on_if_allowed(slot);
@@ -173,7 +172,7 @@ impl<R> Net<R> {
             self.keep_buffer(buffer);
         }
         let connection = &mut self.connections[slot.index()];
-        connection.blocked = Tick::default();
+        connection.blocked = None;
         connection.clear(Flag::Refused);
         match &connection.phase {
             Phase::Open { .. } => {
