@@ -50,7 +50,7 @@ impl Hub {
         let frame = FrameSize { seq: Some(seq), bytes: protocol::chat_frame_bytes(&body, seq) };
         self.append(now, index, frame, |out| protocol::append_chat(out, &body, seq));
         // Not before: a member that the append made fall back has yet to read this message from history.
-        if let Some(Position::At { delivered, .. }) = self.rooms.get_mut(index).map(|room| &mut room.position) {
+        if let Position::At { delivered, .. } = &mut self.rooms[index].position {
             *delivered = seq;
         }
         self.out.notices.push(|| Notice::Chat { room: name.clone(), seq, json: chat_json(&body, seq) });
@@ -99,8 +99,8 @@ impl Hub {
             return;
         }
         if !self.rooms.has_space(index, frame.bytes) {
-            self.force_log_space(now, index, frame.bytes);
-            if !self.rooms.get(index).is_some_and(Room::has_readers) {
+            self.force_log_space(index, frame.bytes);
+            if !self.rooms[index].has_readers() {
                 return;
             }
         }
@@ -118,7 +118,10 @@ impl Hub {
 
     /// Frees space for something that must be delivered: if need be, members that the running round has not reached yet
     /// fall back as well.
-    fn force_log_space(&mut self, now: Now, index: RoomIndex, bytes: usize) {
+    ///
+    /// Members that leave are left for the round that follows: if one of them went now, it could be the last, and the room
+    /// would end while something is announced in it.
+    fn force_log_space(&mut self, index: RoomIndex, bytes: usize) {
         if self.free_log_space(index, bytes) {
             return;
         }
@@ -135,7 +138,6 @@ impl Hub {
             }
         }
         self.rooms.trim_log(index);
-        self.finish_leaving(now, index);
     }
 }
 

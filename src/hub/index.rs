@@ -1,6 +1,18 @@
 //! The numbers by which the hub's tables speak of each other, each of its own type.
 
-/// A room's place in the table of rooms.
+/// A room's place in the table of rooms. The table is indexed with it and does not ask whether the room is there, because
+/// an index is never older than its room's end:
+///
+/// - The table hands it out: [`Rooms::named`], [`Rooms::find`] and [`Rooms::open`](super::rooms::Rooms::open).
+/// - It is kept in three places that forget it before it ends. A connection keeps those of its rooms, and a room with members
+///   does not end. The scheduler's lists and the list of holders drop a room that ends.
+/// - It ends with its room in `Hub::forget_if_unused`. That happens where the last thing that held the room goes: a member that
+///   was removed, a promise that was released, a grace that is over. These functions use the index no more afterwards, and
+///   neither do their callers. To append to a log, to announce a user or to make members fall back ends no room.
+/// - What outlives a call or calls one of these functions in a loop keeps a [`RoomRef`].
+///
+/// [`Rooms::named`]: super::rooms::Rooms::named
+/// [`Rooms::find`]: super::rooms::Rooms::find
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RoomIndex(pub(super) u32);
 

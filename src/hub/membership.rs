@@ -143,8 +143,10 @@ impl Hub {
 
     /// Lets members go that asked to leave and are not owed anything any more.
     pub(super) fn finish_leaving(&mut self, now: Now, index: RoomIndex) {
-        loop {
-            let Some(room) = self.rooms.get_mut(index) else { return };
+        let reference = self.rooms.reference(index);
+        // The last of them ends the room.
+        while let Some(index) = self.rooms.find(reference) {
+            let room = &mut self.rooms[index];
             let next = room.members.next_to_leave(index, room.fanout.tail(), &self.connections);
             let Some(leaving) = next else { return };
             let name = room.name.clone();
@@ -209,3 +211,6 @@ impl Hub {
         Some(former)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -185,7 +185,9 @@ impl Hub {
         let Some(index) = self.rooms.find(room) else { return };
         self.rooms[index].fanout.release(bytes);
         self.finish_leaving(now, index);
-        self.forget_if_unused(index);
+        if let Some(index) = self.rooms.find(room) {
+            self.forget_if_unused(index);
+        }
     }
 
     fn tell_outcome(&mut self, connection: ConnectionId, name: &RoomName, id: Option<&str>, outcome: &Outcome) {

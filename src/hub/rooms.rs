@@ -104,12 +104,8 @@ impl Rooms {
         (found.generation == room.generation).then_some(room.index)
     }
 
-    pub(super) fn get(&self, index: RoomIndex) -> Option<&Room> {
+    fn get(&self, index: RoomIndex) -> Option<&Room> {
         self.rooms.get(index.0 as usize)
-    }
-
-    pub(super) fn get_mut(&mut self, index: RoomIndex) -> Option<&mut Room> {
-        self.rooms.get_mut(index.0 as usize)
     }
 
     /// A new room with a name that no room has.
@@ -239,6 +235,7 @@ impl Rooms {
     }
 }
 
+/// Panics if the room has ended, which the rules of [`RoomIndex`] exclude.
 impl Index<RoomIndex> for Rooms {
     type Output = Room;
 

@@ -1,0 +1,86 @@
+//! Members that leave, on one node with a bus that the test plays.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::bus::message::{BusEvent, Numbered, Page, PresenceChange};
+use crate::hub::{OpenPolicy, Output};
+use crate::id::UserId;
+use crate::protocol::PresenceStatus;
+use crate::settings::Config;
+
+fn room() -> RoomName {
+    RoomName::new("a").unwrap()
+}
+
+struct Node {
+    hub: Hub,
+    now: Now,
+}
+
+impl Node {
+    fn new(config: &Config) -> Self {
+        config.check().unwrap();
+        let now = Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
+        Self { hub: Hub::new(config, Box::new(OpenPolicy)), now }
+    }
+
+    /// A member of the room, which has no history.
+    fn join(&mut self, slot: u32, user: &str) -> ConnectionId {
+        let id = ConnectionId::new(slot, slot + 1);
+        self.hub.connect(id, &UserId::new(user).unwrap(), None);
+        self.hub.handle_text(self.now, id, r#"{"type":"join","room":"a"}"#);
+        while let Some(request) = self.hub.poll_bus_request() {
+            if let BusRequest::Read { ticket, .. } = request {
+                let page = Page { epoch: Epoch::new("e"), top: 0, messages: Vec::new(), complete: true };
+                self.hub.handle_bus_event(self.now, BusEvent::Page { ticket, page: Ok(page) });
+            }
+        }
+        self.output();
+        id
+    }
+
+    /// What came since the last time, of all connections.
+    fn output(&mut self) -> String {
+        let (mut said, now) = (String::new(), self.now);
+        self.hub.poll_sends(now, 1000, &mut || now, &mut |_, frames| {
+            said += &String::from_utf8_lossy(frames);
+            frames.len()
+        });
+        self.hub.poll_output(|output| {
+            if let Output::Frames(_, frames) = output {
+                said += &String::from_utf8_lossy(frames);
+            }
+        });
+        said
+    }
+
+    /// A user with a long name comes or goes on another node.
+    fn elsewhere(&mut self, number: usize, status: PresenceStatus) {
+        let user = UserId::new(&format!("{number:0>128}")).unwrap();
+        let change = PresenceChange { user, name: None, status };
+        self.hub.handle_bus_event(self.now, BusEvent::Presence { room: room(), change });
+    }
+}
+
+#[test]
+fn the_last_members_leave_together_while_a_list_of_users_does_not_fit() {
+    let mut config = Config::default();
+    config.net.message_bytes_max = 1024;
+    (config.hub.data_bytes_max, config.hub.log_bytes_max) = (1024, 16 * 1024);
+    let mut node = Node::new(&config);
+    let members = [node.join(0, "ann"), node.join(1, "bob")];
+    // So many that they are counted, then as few as may be before they are listed again.
+    (0..200).for_each(|number| node.elsewhere(number, PresenceStatus::Online));
+    (148..200).for_each(|number| node.elsewhere(number, PresenceStatus::Offline));
+    node.output();
+    let message = Numbered { seq: 1, body: Bytes::from_static(b"{\"type\":\"chat\",\"text\":\"x\"") };
+    node.hub.handle_bus_event(node.now, BusEvent::Delivered { room: room(), message });
+    for id in members {
+        node.hub.handle_text(node.now, id, r#"{"type":"leave","room":"a"}"#);
+    }
+    assert_eq!(node.output().matches(r#""type":"left""#).count(), 2);
+    assert_eq!(node.hub.stats().rooms, 0);
+}
