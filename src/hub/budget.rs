@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::time::Now;
 
+/// The most sends of one room in a row.
+const SLICE_SENDS_MAX: u32 = 64;
+
 /// Sends between two looks at the clock. A look costs about a hundredth of one send.
-pub(super) const STRIDE_SENDS: u32 = 8;
+const STRIDE_SENDS: u32 = 8;
 
 /// What is left to send.
 #[derive(Clone, Copy, Debug, Default)]
@@ -60,5 +63,35 @@ impl<'c, C: FnMut() -> Now> Stopwatch<'c, C> {
         self.unwatched = 0;
         let before = self.looked_at.replace(now);
         before.map_or(Duration::ZERO, |before| now.uptime.saturating_sub(before.uptime))
+    }
+}
+
+/// What one slice of a room's round may use of what is left in the call.
+pub(super) struct SliceBudget<'b, 'c, C> {
+    left: &'b mut Budget,
+    /// What has to be left for others.
+    kept: Budget,
+    sends: u32,
+    watch: &'b mut Stopwatch<'c, C>,
+}
+
+impl<'b, 'c, C: FnMut() -> Now> SliceBudget<'b, 'c, C> {
+    pub(super) fn new(left: &'b mut Budget, kept: Budget, watch: &'b mut Stopwatch<'c, C>) -> Self {
+        Self { left, kept, sends: SLICE_SENDS_MAX, watch }
+    }
+
+    /// How much may be sent until the clock is looked at again, if anything may.
+    #[inline]
+    pub(super) fn stride(&self) -> Option<u32> {
+        let may_send = self.sends > 0 && self.left.exceeds(self.kept);
+        may_send.then(|| self.sends.min(self.left.sends - self.kept.sends).min(STRIDE_SENDS))
+    }
+
+    #[inline]
+    pub(super) fn spend(&mut self, sends: u32) {
+        // A stride that found nobody to serve takes time, too.
+        let sends = sends.max(1);
+        self.sends -= sends.min(self.sends);
+        self.left.spend(sends, self.watch.count(sends));
     }
 }

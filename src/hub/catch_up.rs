@@ -8,8 +8,9 @@ use crate::protocol::ServerMessage;
 use crate::time::Now;
 
 use super::Hub;
+use super::connection::Connections;
 use super::error_reply::ErrorReply;
-use super::index::{CatchUpIndex, Place, RoomIndex};
+use super::index::{CatchUpIndex, Place, RoomIndex, RoomRef};
 use super::members::Parting;
 use super::notice::Notice;
 use super::pending::Asked;
@@ -36,18 +37,20 @@ struct Joined<'a> {
     message_id: Option<&'a str>,
 }
 
-impl Hub {
+impl Reader {
     /// A connection that catches up in a room.
-    fn reader(&self, room: RoomIndex, connection: ConnectionId) -> Option<Reader> {
-        match self.connections.get(connection)?.place_in(room)? {
-            Place::CatchingUp(at) => Some(Reader { room, at, connection }),
+    fn find(connections: &Connections, room: RoomIndex, connection: ConnectionId) -> Option<Self> {
+        match connections.get(connection)?.place_in(room)? {
+            Place::CatchingUp(at) => Some(Self { room, at, connection }),
             Place::Live(_) => None,
         }
     }
+}
 
+impl Hub {
     /// Lets a member that catches up take its next step: go live, ask for a page, or wait for its output.
     pub(super) fn continue_catch_up(&mut self, now: Now, index: RoomIndex, id: ConnectionId) {
-        let Some(reader) = self.reader(index, id) else { return };
+        let Some(reader) = Reader::find(&self.connections, index, id) else { return };
         let Room { position, members, fanout, .. } = &mut self.rooms[index];
         let Some(member) = members.catch_up_mut(reader.at) else { return };
         let mut pin = None;
@@ -87,16 +90,11 @@ impl Hub {
         self.out.request(BusRequest::Read { ticket, room, from, bytes_max });
     }
 
-    /// The member waits for this step in a room that it catches up in.
-    pub(super) fn awaits(&self, index: RoomIndex, id: ConnectionId, step: CatchUpStep) -> bool {
-        let reader = self.reader(index, id);
-        let member = reader.and_then(|reader| self.rooms[index].members.catch_up(reader.at));
-        member.is_some_and(|member| member.step == step)
-    }
-
     /// The time has come for a member that was to ask again.
-    pub(super) fn retry_catch_up(&mut self, now: Now, index: RoomIndex, id: ConnectionId) {
-        if self.awaits(index, id, CatchUpStep::Retry) {
+    pub(super) fn retry_catch_up(&mut self, now: Now, room: RoomRef, id: ConnectionId) {
+        let reader = self.rooms.find(room).and_then(|index| Reader::find(&self.connections, index, id));
+        let Some(Reader { room: index, at, .. }) = reader else { return };
+        if self.rooms[index].members.step(Place::CatchingUp(at)) == Some(CatchUpStep::Retry) {
             self.continue_catch_up(now, index, id);
         }
     }
@@ -113,7 +111,8 @@ impl Hub {
             // Another of its rooms may have waited for this page.
             self.scheduler.note_resumed(id);
         }
-        let Some(reader) = self.rooms.find(room).and_then(|index| self.reader(index, id)) else { return };
+        let reader = self.rooms.find(room).and_then(|index| Reader::find(&self.connections, index, id));
+        let Some(reader) = reader else { return };
         let Some(member) = self.rooms[reader.room].members.catch_up(reader.at) else { return };
         let pin = match member.step {
             CatchUpStep::Page { ticket: awaited, pin } if awaited == ticket => pin,
@@ -212,7 +211,7 @@ impl Hub {
         let former = self.remove_member(now, id.slot, index, Parting::Left);
         let message_id = former.and_then(|member| member.join_id());
         let reply = ErrorReply::new(refusal.code(), refusal.message);
-        self.error(id, reply.about(Some(name.as_str()), message_id.as_deref()));
+        self.out.error(&mut self.connections, id, reply.about(Some(name.as_str()), message_id.as_deref()));
     }
 
     fn retry_page(&mut self, now: Now, reader: Reader) {

@@ -1,5 +1,7 @@
 //! What the hub knows of a connection: its user, its rooms, and how much it has sent lately.
 
+use smallvec::SmallVec;
+
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::memory::long_list;
 use crate::time::Now;
@@ -222,6 +224,11 @@ impl Connections {
     pub(super) fn id(&self, slot: Slot) -> Option<ConnectionId> {
         let connection = self.slots.get(slot.index())?.as_ref()?;
         Some(ConnectionId { slot, serial: connection.serial })
+    }
+
+    /// The rooms of a connection, kept apart because serving one may change its memberships. None if it is gone.
+    pub(super) fn rooms_of(&self, id: ConnectionId) -> SmallVec<[RoomIndex; 8]> {
+        self.get(id).into_iter().flat_map(|connection| connection.rooms().map(|(room, _)| room)).collect()
     }
 
     /// Where the connection in a slot stands in a room that it is in.

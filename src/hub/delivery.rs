@@ -105,15 +105,8 @@ impl Hub {
             }
         }
         self.rooms.append(index, frame, write);
-        self.stats.appended_bytes += frame.bytes as u64;
         self.scheduler.enqueue(now, &mut self.rooms, index);
         self.scheduler.limit_delays(&mut self.rooms, index);
-    }
-
-    /// Frees what blocked members hold, by letting them fall back to history. Says whether so many bytes fit now.
-    pub(super) fn free_log_space(&mut self, index: RoomIndex, bytes: usize) -> bool {
-        self.stats.fallbacks += self.rooms.free_log_space(index, bytes, &mut self.connections).members;
-        self.rooms.has_space(index, bytes)
     }
 
     /// Frees space for something that must be delivered: if need be, members that the running round has not reached yet
@@ -122,7 +115,7 @@ impl Hub {
     /// Members that leave are left for the round that follows: if one of them went now, it could be the last, and the room
     /// would end while something is announced in it.
     fn force_log_space(&mut self, index: RoomIndex, bytes: usize) {
-        if self.free_log_space(index, bytes) {
+        if self.rooms.free_log_space(index, bytes, &mut self.connections) {
             return;
         }
         let room = &mut self.rooms[index];
@@ -133,7 +126,6 @@ impl Hub {
             if self.rooms[index].members.live(at).is_some_and(|member| member.cursor() != tail)
                 && let Some(id) = self.rooms.fall_back(index, at, &mut self.connections)
             {
-                self.stats.fallbacks += 1;
                 self.scheduler.note_drained(id);
             }
         }

@@ -1,21 +1,12 @@
 //! The broadcast path: frames go from the rooms' logs to the sockets, in slices and rounds.
 
-use smallvec::SmallVec;
-
 use crate::id::{ConnectionId, Slot};
 use crate::time::Now;
 
 use super::Hub;
-use super::budget::{Budget, STRIDE_SENDS, Stopwatch};
-use super::fanout::Sent;
-use super::index::{LiveIndex, Place, RoomIndex};
-use super::members::LiveMember;
+use super::budget::{Budget, SliceBudget, Stopwatch};
+use super::index::Place;
 use super::reader::CatchUpStep;
-use super::room::Room;
-use super::schedule::Queue;
-
-/// The most sends of one room in a row.
-const SLICE_SENDS_MAX: u32 = 64;
 
 impl Hub {
     /// All of a connection's own output has been taken by its socket, which takes more.
@@ -24,7 +15,7 @@ impl Hub {
         connection.clear_queued();
         let waits = connection.rooms().any(|(room, place)| match place {
             Place::CatchingUp(_) => true,
-            Place::Live(at) => self.rooms[room].members.live(at).is_some_and(LiveMember::is_blocked),
+            Place::Live(_) => self.rooms[room].members.blocked_at(place).is_some(),
         });
         if waits {
             self.scheduler.note_drained(id);
@@ -61,85 +52,31 @@ impl Hub {
         let kept_for_rounds = left.half();
         while left.exceeds(Budget::default()) {
             let Some((index, kept)) = self.scheduler.next_room(left, kept_for_rounds) else { break };
-            self.begin_slice(now, index);
-            self.serve_slice(index, &mut left, kept, &mut watch, send);
-            self.end_slice(now, index);
+            self.scheduler.begin_slice(now, &mut self.rooms, index);
+            self.rooms.serve_slice(index, &mut SliceBudget::new(&mut left, kept, &mut watch), send);
+            self.scheduler.end_slice(now, &mut self.rooms, index);
             self.finish_leaving(now, index);
-        }
-    }
-
-    /// Begins a room's round, unless it is in the middle of one.
-    fn begin_slice(&mut self, now: Now, index: RoomIndex) {
-        let room = &mut self.rooms[index];
-        if room.fanout.begin_round(&room.members) {
-            self.scheduler.note_round(now, &mut self.rooms, index);
-        }
-    }
-
-    /// Serves the next members of a room's round.
-    fn serve_slice(
-        &mut self,
-        index: RoomIndex,
-        left: &mut Budget,
-        kept: Budget,
-        watch: &mut Stopwatch<'_, impl FnMut() -> Now>,
-        send: &mut impl FnMut(Slot, &[u8]) -> usize,
-    ) {
-        let (mut slice, mut total) = (SLICE_SENDS_MAX, Sent::default());
-        let Room { fanout, members, .. } = &mut self.rooms[index];
-        while !total.is_over && slice > 0 && left.exceeds(kept) {
-            let sends_max = slice.min(left.sends - kept.sends).min(STRIDE_SENDS);
-            let sent = fanout.serve(members, sends_max, send);
-            total.add(sent);
-            // A stride that found nobody to serve takes time, too.
-            let sends = sent.sends.max(1);
-            slice -= sends.min(slice);
-            left.spend(sends, watch.count(sends));
-        }
-        self.note_sent(index, total);
-    }
-
-    fn note_sent(&mut self, index: RoomIndex, sent: Sent) {
-        self.stats.sends += u64::from(sent.sends);
-        self.stats.sent_bytes += sent.bytes as u64;
-        if sent.has_blocked {
-            self.rooms.note_holder(index);
-        }
-    }
-
-    /// A slice is over: the room's turn comes again if its round is not, or if more has been appended since it began.
-    fn end_slice(&mut self, now: Now, index: RoomIndex) {
-        let room = &mut self.rooms[index];
-        if room.fanout.is_in_round() {
-            return self.scheduler.continue_later(index);
-        }
-        room.schedule.queue = Queue::None;
-        let has_more = room.fanout.end_round();
-        self.rooms.trim_log(index);
-        if has_more {
-            self.scheduler.enqueue(now, &mut self.rooms, index);
         }
     }
 
     /// A connection that had refused bytes takes them again: its rooms go on where they stopped.
     fn serve_drained(&mut self, now: Now, id: ConnectionId, send: &mut impl FnMut(Slot, &[u8]) -> usize) -> u32 {
         let mut sends = 0;
-        for index in self.rooms_of(id) {
+        for index in self.connections.rooms_of(id) {
             // Serving one room may have taken the connection out of it, never out of another.
-            match self.connections.place(id.slot, index) {
+            let Some(place) = self.connections.place(id.slot, index) else { continue };
+            if let Some(at) = self.rooms[index].members.blocked_at(place) {
+                sends += 1;
+                let took_all = self.rooms.serve_blocked(index, at, send);
+                self.finish_leaving(now, index);
+                if !took_all {
+                    // The socket is full again: its other rooms wait, too.
+                    break;
+                }
+            } else if self.rooms[index].members.step(place) == Some(CatchUpStep::Output) {
                 // Not here: if it went live, its `joined` would wait in the outbox while this call already sends it
                 // what the room's log has.
-                Some(Place::CatchingUp(_)) if self.awaits(index, id, CatchUpStep::Output) => {
-                    self.scheduler.note_resumed(id);
-                }
-                Some(Place::Live(at)) if self.rooms[index].members.live(at).is_some_and(LiveMember::is_blocked) => {
-                    sends += 1;
-                    if !self.serve_blocked(now, index, at, send) {
-                        // The socket is full again: its other rooms wait, too.
-                        break;
-                    }
-                }
-                _ => {}
+                self.scheduler.note_resumed(id);
             }
         }
         sends
@@ -149,33 +86,12 @@ impl Hub {
     pub(super) fn resume_catch_ups(&mut self, now: Now) {
         for _ in 0..self.scheduler.resumed_count() {
             let Some(id) = self.scheduler.next_resumed() else { break };
-            for index in self.rooms_of(id) {
-                if self.awaits(index, id, CatchUpStep::Output) {
+            for index in self.connections.rooms_of(id) {
+                let place = self.connections.place(id.slot, index);
+                if place.and_then(|place| self.rooms[index].members.step(place)) == Some(CatchUpStep::Output) {
                     self.continue_catch_up(now, index, id);
                 }
             }
         }
-    }
-
-    /// The rooms of a connection, kept apart because serving one may change its memberships. None if it is gone.
-    fn rooms_of(&self, id: ConnectionId) -> SmallVec<[RoomIndex; 8]> {
-        let connection = self.connections.get(id).into_iter();
-        connection.flat_map(|connection| connection.rooms().map(|(room, _)| room)).collect()
-    }
-
-    /// Sends a blocked member what it is owed. Says whether it took all.
-    fn serve_blocked(
-        &mut self,
-        now: Now,
-        index: RoomIndex,
-        at: LiveIndex,
-        send: &mut impl FnMut(Slot, &[u8]) -> usize,
-    ) -> bool {
-        let Room { fanout, members, .. } = &mut self.rooms[index];
-        let sent = fanout.serve_blocked(members, at, send);
-        self.note_sent(index, sent);
-        self.rooms.trim_log(index);
-        self.finish_leaving(now, index);
-        sent.is_over
     }
 }

@@ -154,6 +154,14 @@ impl Members {
         self.blocked.iter().filter_map(|at| self.live(*at))
     }
 
+    /// The place of a live member whose socket refused bytes.
+    pub(super) fn blocked_at(&self, place: Place) -> Option<LiveIndex> {
+        match place {
+            Place::CatchingUp(_) => None,
+            Place::Live(at) => self.live(at).is_some_and(LiveMember::is_blocked).then_some(at),
+        }
+    }
+
     /// The blocked member that was blocked last.
     pub(super) fn last_blocked(&self) -> Option<LiveIndex> {
         self.blocked.last().copied()
@@ -181,6 +189,14 @@ impl Members {
 
     pub(super) fn catch_up_mut(&mut self, at: CatchUpIndex) -> Option<&mut CatchUp> {
         self.catching_up.get_mut(at.0 as usize)
+    }
+
+    /// What a member that catches up waits for.
+    pub(super) fn step(&self, place: Place) -> Option<CatchUpStep> {
+        match place {
+            Place::CatchingUp(at) => self.catch_up(at).map(|member| member.step),
+            Place::Live(_) => None,
+        }
     }
 
     pub(super) fn catching_up_mut(&mut self) -> impl Iterator<Item = &mut CatchUp> {

@@ -6,7 +6,7 @@ use crate::protocol::{ErrorCode, JoinRequest, LeaveRequest, ServerMessage};
 use crate::time::Now;
 
 use super::error_reply::{ErrorReply, Refused};
-use super::index::{Place, RoomIndex};
+use super::index::RoomIndex;
 use super::members::{AfterLeave, FormerMember, Parting, Rejoin};
 use super::notice::Notice;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
@@ -29,29 +29,11 @@ impl Hub {
             history: join.history,
         };
         match self.rooms.named(name.as_str()).filter(|room| connection.place_in(*room).is_some()) {
-            Some(index) => self.join_after_leave(index, id, request),
+            Some(index) => self.rooms[index].join_after_leave(id.slot, request),
             None => {
                 let index = self.enter_room(id, name, request)?;
                 self.continue_catch_up(now, index, id);
                 Ok(())
-            }
-        }
-    }
-
-    /// A member joins its own room again. That waits for a `leave` that is not answered yet, and is refused without one.
-    fn join_after_leave(&mut self, index: RoomIndex, id: ConnectionId, request: Rejoin) -> Result<(), Refused> {
-        let room = &mut self.rooms[index];
-        match room.members.after_leave(id.slot) {
-            Some(AfterLeave::Nothing) => {
-                room.members.set_after_leave(id.slot, AfterLeave::Join(request));
-                Ok(())
-            }
-            // One request waits behind a leave, not a chain of them.
-            Some(AfterLeave::Leave(_)) => {
-                Err((ErrorCode::RoomBusy, format!("still leaving room {}; try again later", room.name)))
-            }
-            Some(AfterLeave::Join(_)) | None => {
-                Err((ErrorCode::AlreadyJoined, format!("already in room {}; leave it first to join again", room.name)))
             }
         }
     }
@@ -74,7 +56,11 @@ impl Hub {
         }
         let index = match self.rooms.named(name.as_str()) {
             Some(index) => index,
-            None => self.open_room(name)?,
+            None => {
+                let index = self.rooms.open(name)?;
+                self.out.request(BusRequest::Open(name.clone()));
+                index
+            }
         };
         let Rejoin { id: message_id, since, history } = request;
         let member = CatchUp {
@@ -90,15 +76,6 @@ impl Hub {
         Ok(index)
     }
 
-    fn open_room(&mut self, name: &RoomName) -> Result<RoomIndex, Refused> {
-        if self.rooms.len() >= self.limits.rooms_max as usize {
-            let message = format!("there are {} rooms; no new one can be opened", self.limits.rooms_max);
-            return Err((ErrorCode::ServerBusy, message));
-        }
-        self.out.request(BusRequest::Open(name.clone()));
-        Ok(self.rooms.open(name))
-    }
-
     /// Ends a room that nothing holds any more.
     pub(super) fn forget_if_unused(&mut self, index: RoomIndex) {
         let Some(room) = self.rooms.take_unused(index) else { return };
@@ -108,22 +85,14 @@ impl Hub {
     }
 
     pub(super) fn handle_leave(&mut self, now: Now, id: ConnectionId, leave: &LeaveRequest<'_>) -> Result<(), Refused> {
-        let index = self.joined_room(id, &leave.room)?;
+        let index = self.rooms.joined(&self.connections, id, &leave.room)?;
         let room = &mut self.rooms[index];
         if room.members.is_leaving(id.slot) {
             // It takes back a join that has not begun.
             room.members.set_after_leave(id.slot, AfterLeave::Leave(leave.id.as_deref().map(Into::into)));
             return Ok(());
         }
-        let is_owed = match self.connections.place(id.slot, index) {
-            // Messages on their way to the bus, perhaps its own, are awaited, too: a copy is better than an `ack`.
-            Some(Place::Live(at)) => {
-                let is_behind = room.members.live(at).is_some_and(|member| member.cursor() != room.fanout.tail());
-                is_behind || room.fanout.reserved_bytes() > 0
-            }
-            Some(Place::CatchingUp(at)) => room.members.catch_up(at).is_some_and(CatchUp::has_joined),
-            None => false,
-        };
+        let is_owed = self.connections.place(id.slot, index).is_some_and(|place| room.owes(place));
         if is_owed {
             room.members.start_leaving(id.slot, leave.id.as_deref());
         } else {
@@ -172,22 +141,15 @@ impl Hub {
                     Ok(_) => self.scheduler.note_resumed(id),
                     Err((code, message)) => {
                         let reply = ErrorReply::new(code, &message);
-                        self.error(id, reply.about(Some(name.as_str()), message_id.as_deref()));
+                        self.out.error(
+                            &mut self.connections,
+                            id,
+                            reply.about(Some(name.as_str()), message_id.as_deref()),
+                        );
                     }
                 }
             }
         }
-    }
-
-    /// The room with this name, if the connection is in it and has not asked to leave, or has joined again since.
-    pub(super) fn joined_room(&self, id: ConnectionId, name: &str) -> Result<RoomIndex, Refused> {
-        let is_member = |index: &RoomIndex| {
-            let place = self.connections.get(id).and_then(|connection| connection.place_in(*index));
-            let after_leave = self.rooms[*index].members.after_leave(id.slot);
-            place.is_some() && after_leave.is_none_or(|then| matches!(then, AfterLeave::Join(_)))
-        };
-        let index = self.rooms.named(name).filter(is_member);
-        index.ok_or_else(|| (ErrorCode::NotJoined, format!("not in room {name}; join it first")))
     }
 
     /// Takes a connection out of a room. Says which member it was.

@@ -72,7 +72,7 @@ use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::pending::Pending;
 use self::rate_limit::Verdict;
-use self::rooms::Rooms;
+use self::rooms::{LogCounts, Rooms};
 use self::scheduler::Scheduler;
 use self::timers::Timers;
 use self::users::Users;
@@ -183,12 +183,16 @@ impl Hub {
             Ok(message) => {
                 if let Err((code, reason)) = self.handle_message(now, id, &message) {
                     let (room, message_id) = message.about();
-                    self.error(id, ErrorReply::new(code, &reason).about(room, message_id));
+                    self.out.error(&mut self.connections, id, ErrorReply::new(code, &reason).about(room, message_id));
                 }
             }
             Err(invalid) => {
                 let (room, message_id) = invalid.about();
-                self.error(id, ErrorReply::new(invalid.code, &invalid.message).about(room, message_id));
+                self.out.error(
+                    &mut self.connections,
+                    id,
+                    ErrorReply::new(invalid.code, &invalid.message).about(room, message_id),
+                );
             }
         }
     }
@@ -218,7 +222,7 @@ impl Hub {
             Err(invalid) => invalid.about(),
         };
         let reply = ErrorReply::new(ErrorCode::RateLimited, &reason).about(room, message_id);
-        self.error(id, ErrorReply { retry_after_ms: Some(retry_after_ms), ..reply });
+        self.out.error(&mut self.connections, id, ErrorReply { retry_after_ms: Some(retry_after_ms), ..reply });
     }
 
     /// Closes a connection: whatever it was owed and is not in its own output is dropped.
@@ -295,21 +299,21 @@ impl Hub {
 
     /// Counts, as of now.
     pub fn stats(&self) -> HubStats {
+        let LogCounts { appended_bytes, sends, sent_bytes, fallbacks } = self.rooms.counts();
         HubStats {
             connections: self.connections.len(),
             users: self.users.len(),
             rooms: self.rooms.len(),
             log_bytes: self.rooms.log_bytes(),
+            sends,
+            sent_bytes,
+            appended_bytes,
+            fallbacks,
+            errors: self.out.errors,
             rounds_delayed: self.scheduler.rounds_delayed,
             rounds_hastened: self.scheduler.rounds_hastened,
             ..self.stats
         }
-    }
-
-    fn error(&mut self, id: ConnectionId, reply: ErrorReply<'_>) {
-        self.stats.errors += 1;
-        log::debug!("connection {id}: {} {}", reply.code.as_str(), reply.message);
-        self.out.say(&mut self.connections, id, &reply.server_message());
     }
 }
 

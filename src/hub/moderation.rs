@@ -151,7 +151,7 @@ impl Hub {
             AfterLeave::Leave(id) => (None, Some(id)),
         };
         let reply = ErrorReply::new(ErrorCode::Removed, "taken out of the room by the application");
-        self.error(id, reply.about(Some(name.as_str()), join_id.as_deref()));
+        self.out.error(&mut self.connections, id, reply.about(Some(name.as_str()), join_id.as_deref()));
         let left = ServerMessage::Left { room: name.as_str(), id: leave_id.as_deref() };
         self.out.say(&mut self.connections, id, &left);
         if let Some(leave_id) = second_leave {

@@ -7,6 +7,7 @@ use crate::id::ConnectionId;
 use crate::protocol::ServerMessage;
 
 use super::connection::Connections;
+use super::error_reply::ErrorReply;
 use super::notice::Notices;
 use super::outbox::Outbox;
 
@@ -18,11 +19,13 @@ pub(super) struct Outgoing {
     pub(super) notices: Notices,
     /// Whether the bus is told which users come and go here.
     pub(super) shares_presence: bool,
+    /// Error messages to connections.
+    pub(super) errors: u64,
 }
 
 impl Outgoing {
     pub(super) fn new(notices: Notices) -> Self {
-        Self { outbox: Outbox::default(), requests: VecDeque::new(), notices, shares_presence: false }
+        Self { outbox: Outbox::default(), requests: VecDeque::new(), notices, shares_presence: false, errors: 0 }
     }
 
     /// Says something to a connection, if it is still there.
@@ -30,6 +33,13 @@ impl Outgoing {
         if let Some(connection) = connections.get_mut(id) {
             self.outbox.message(id, connection, message);
         }
+    }
+
+    /// Tells a connection that something was not done.
+    pub(super) fn error(&mut self, connections: &mut Connections, id: ConnectionId, reply: ErrorReply<'_>) {
+        self.errors += 1;
+        log::debug!("connection {id}: {} {}", reply.code.as_str(), reply.message);
+        self.say(connections, id, &reply.server_message());
     }
 
     pub(super) fn request(&mut self, request: BusRequest) {

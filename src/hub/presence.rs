@@ -108,11 +108,7 @@ impl Hub {
                     self.count_members(now, index);
                 }
             }
-            Timer::CatchUp { room, connection } => {
-                if let Some(index) = self.rooms.find(room) {
-                    self.retry_catch_up(now, index, connection);
-                }
-            }
+            Timer::CatchUp { room, connection } => self.retry_catch_up(now, room, connection),
         }
     }
 

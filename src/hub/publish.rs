@@ -10,7 +10,7 @@ use crate::protocol::{self, Chat, ChatRequest, ErrorCode, ServerMessage};
 use crate::time::Now;
 
 use super::error_reply::{ErrorReply, Refused};
-use super::index::{Place, RoomIndex, RoomRef};
+use super::index::{RoomIndex, RoomRef};
 use super::notice::Notice;
 use super::pending::{Asked, Requester};
 use super::{Caller, Hub, shutting_down, truncate_chars};
@@ -41,11 +41,11 @@ impl HostPublication {
 
 impl Hub {
     pub(super) fn handle_chat(&mut self, now: Now, id: ConnectionId, chat: &ChatRequest<'_>) -> Result<(), Refused> {
-        let index = self.joined_room(id, &chat.room)?;
+        let index = self.rooms.joined(&self.connections, id, &chat.room)?;
         if self.is_draining {
             return Err(shutting_down());
         }
-        self.check_data(chat.data)?;
+        check_data(chat.data, self.limits.data_bytes_max)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let user = connection.user;
         let (name, user_id) = (self.rooms[index].name.clone(), self.users.id(user).clone());
@@ -69,14 +69,6 @@ impl Hub {
         Ok(())
     }
 
-    fn check_data(&self, data: Option<&RawValue>) -> Result<(), Refused> {
-        let (found, max) = (data.map_or(0, |data| data.get().len()), self.limits.data_bytes_max);
-        if found > max {
-            return Err((ErrorCode::TooLarge, format!("data of {found} bytes exceeds {max}")));
-        }
-        Ok(())
-    }
-
     /// Promises a publication the space that it will need in its room's log.
     fn reserve(&mut self, index: RoomIndex, body: &[u8]) -> Result<(RoomRef, usize), Refused> {
         if let Some(waiting) = self.pending.publications_if_full() {
@@ -84,7 +76,7 @@ impl Hub {
         }
         let bytes = protocol::chat_frame_bytes_max(body);
         let promised = self.rooms[index].fanout.reserved_bytes();
-        if !self.free_log_space(index, promised + bytes) {
+        if !self.rooms.free_log_space(index, promised + bytes, &mut self.connections) {
             return Err((ErrorCode::RoomBusy, "the room delivers as fast as it can; try again later".to_owned()));
         }
         self.rooms[index].fanout.reserve(bytes);
@@ -145,7 +137,7 @@ impl Hub {
             let max = protocol::ID_BYTES_MAX;
             return Err((ErrorCode::BadMessage, format!("id of {} bytes; 1 to {max} are allowed", id.len())));
         }
-        self.check_data(publication.data.as_deref())?;
+        check_data(publication.data.as_deref(), self.limits.data_bytes_max)?;
         let body = protocol::chat_body(&Chat {
             room: publication.room.as_str(),
             user_id: publication.user.as_str(),
@@ -192,12 +184,20 @@ impl Hub {
 
     fn tell_outcome(&mut self, connection: ConnectionId, name: &RoomName, id: Option<&str>, outcome: &Outcome) {
         let (seq, duplicate) = match *outcome {
-            Outcome::Accepted(seq) if self.is_sure_to_see(connection, name, seq) => return,
-            Outcome::Accepted(seq) | Outcome::AcceptedUnseen(seq) => (seq, false),
+            Outcome::Accepted(seq) => {
+                // If the sender's copy is in the log that it reads already, it is sure to see that. Otherwise it may leave, or
+                // its join may fail, before the copy comes; then the acknowledgement is all that it gets.
+                let room = self.rooms.read_by(&self.connections, connection, name.as_str());
+                if room.is_some_and(|room| room.holds(seq)) {
+                    return;
+                }
+                (seq, false)
+            }
+            Outcome::AcceptedUnseen(seq) => (seq, false),
             Outcome::Duplicate(seq) => (seq, true),
             Outcome::Refused(refusal) => {
                 let reply = ErrorReply::new(refusal.code(), refusal.message);
-                return self.error(connection, reply.about(Some(name.as_str()), id));
+                return self.out.error(&mut self.connections, connection, reply.about(Some(name.as_str()), id));
             }
         };
         // The sender will not see the copy.
@@ -206,15 +206,12 @@ impl Hub {
             self.out.say(&mut self.connections, connection, &ack);
         }
     }
+}
 
-    /// Whether a sender's copy is in the log that it reads already. Otherwise it may leave, or its join may fail,
-    /// before the copy comes; then the acknowledgement is all that it gets.
-    fn is_sure_to_see(&self, id: ConnectionId, name: &RoomName, seq: u64) -> bool {
-        let index = self.rooms.named(name.as_str());
-        let Some((index, connection)) = index.zip(self.connections.get(id)) else { return false };
-        let room = &self.rooms[index];
-        // A number that is not in the log may be one of an epoch that the bus has yet to tell of.
-        let is_in_log = room.position.delivered().is_some_and(|delivered| room.fanout.holds(seq, delivered));
-        is_in_log && matches!(connection.place_in(index), Some(Place::Live(_)))
+fn check_data(data: Option<&RawValue>, max: usize) -> Result<(), Refused> {
+    let found = data.map_or(0, |data| data.get().len());
+    if found > max {
+        return Err((ErrorCode::TooLarge, format!("data of {found} bytes exceeds {max}")));
     }
+    Ok(())
 }

@@ -1,9 +1,13 @@
 //! A room: its log, its members, and its users.
 
-use crate::id::{Epoch, RoomName};
+use crate::id::{Epoch, RoomName, Slot};
+use crate::protocol::ErrorCode;
 
+use super::error_reply::Refused;
 use super::fanout::Fanout;
-use super::members::Members;
+use super::index::Place;
+use super::members::{AfterLeave, Members, Rejoin};
+use super::reader::CatchUp;
 use super::room_users::RoomUsers;
 use super::schedule::Schedule;
 
@@ -74,6 +78,41 @@ impl Room {
     /// Whether nothing here speaks of the room any more.
     pub(super) fn is_unused(&self) -> bool {
         self.members.is_empty() && self.fanout.reserved_bytes() == 0 && self.users.is_nobody_here()
+    }
+
+    /// A member joins again. That waits for a `leave` that is not answered yet, and is refused without one.
+    pub(super) fn join_after_leave(&mut self, slot: Slot, request: Rejoin) -> Result<(), Refused> {
+        match self.members.after_leave(slot) {
+            Some(AfterLeave::Nothing) => {
+                self.members.set_after_leave(slot, AfterLeave::Join(request));
+                Ok(())
+            }
+            // One request waits behind a leave, not a chain of them.
+            Some(AfterLeave::Leave(_)) => {
+                Err((ErrorCode::RoomBusy, format!("still leaving room {}; try again later", self.name)))
+            }
+            Some(AfterLeave::Join(_)) | None => {
+                Err((ErrorCode::AlreadyJoined, format!("already in room {}; leave it first to join again", self.name)))
+            }
+        }
+    }
+
+    /// Whether a member is owed something before its `leave` is answered.
+    pub(super) fn owes(&self, place: Place) -> bool {
+        match place {
+            // Messages on their way to the bus, perhaps its own, are awaited, too: a copy is better than an `ack`.
+            Place::Live(at) => {
+                let is_behind = self.members.live(at).is_some_and(|member| member.cursor() != self.fanout.tail());
+                is_behind || self.fanout.reserved_bytes() > 0
+            }
+            Place::CatchingUp(at) => self.members.catch_up(at).is_some_and(CatchUp::has_joined),
+        }
+    }
+
+    /// Whether the log holds the message `seq`. A number that it does not hold may be one of an epoch that the bus has yet to
+    /// tell of.
+    pub(super) fn holds(&self, seq: u64) -> bool {
+        self.position.delivered().is_some_and(|delivered| self.fanout.holds(seq, delivered))
     }
 
     /// Whether anybody will read what is appended now.

@@ -5,15 +5,20 @@ use std::ops::{Index, IndexMut};
 use slab::Slab;
 
 use crate::bus::message::ReadFrom;
-use crate::id::{ConnectionId, RoomName};
+use crate::id::{ConnectionId, RoomName, Slot};
 use crate::memory::long_list;
 use crate::name_index::NameIndex;
+use crate::protocol::ErrorCode;
 use crate::room_log::{LogBuffer, Offset};
 use crate::settings::HubLimits;
+use crate::time::Now;
 
+use super::budget::SliceBudget;
 use super::connection::Connections;
-use super::fanout::FrameSize;
-use super::index::{LiveIndex, RoomIndex, RoomRef};
+use super::error_reply::Refused;
+use super::fanout::{FrameSize, Sent};
+use super::index::{LiveIndex, Place, RoomIndex, RoomRef};
+use super::members::AfterLeave;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use super::room::Room;
 
@@ -25,12 +30,23 @@ const BUFFER_KEPT_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Rooms {
     rooms: Slab<Room>,
+    rooms_max: usize,
     names: NameIndex,
     generations: u32,
     logs: Logs,
     /// Rooms whose logs may hold bytes for blocked members or pins, each once. Others need not be looked at when all
     /// logs together are full.
     holders: Vec<RoomIndex>,
+    counts: LogCounts,
+}
+
+/// What has come into logs and out of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LogCounts {
+    pub(super) appended_bytes: u64,
+    pub(super) sends: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) fallbacks: u64,
 }
 
 /// What the logs of all rooms hold, and may hold.
@@ -46,11 +62,11 @@ struct Logs {
 
 /// What it took to free space in the logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Freed {
+struct Freed {
     /// Rooms that were looked at.
     rooms: u64,
     /// Members that fell back to history.
-    pub(super) members: u64,
+    members: u64,
 }
 
 impl Freed {
@@ -78,7 +94,15 @@ impl Rooms {
             buffers: Vec::new(),
         };
         let rooms = Slab::with_capacity(long_list::<Room>());
-        Self { rooms, names: NameIndex::default(), generations: 0, logs, holders: Vec::new() }
+        Self {
+            rooms,
+            rooms_max: limits.rooms_max as usize,
+            names: NameIndex::default(),
+            generations: 0,
+            logs,
+            holders: Vec::new(),
+            counts: LogCounts::default(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -88,6 +112,10 @@ impl Rooms {
     /// Bytes in all logs.
     pub(super) fn log_bytes(&self) -> usize {
         self.logs.bytes
+    }
+
+    pub(super) fn counts(&self) -> LogCounts {
+        self.counts
     }
 
     pub(super) fn named(&self, name: &str) -> Option<RoomIndex> {
@@ -108,13 +136,35 @@ impl Rooms {
         self.rooms.get(index.0 as usize)
     }
 
+    /// The room with this name, if the connection is in it and has not asked to leave, or has joined again since.
+    pub(super) fn joined(&self, connections: &Connections, id: ConnectionId, name: &str) -> Result<RoomIndex, Refused> {
+        let is_member = |index: &RoomIndex| {
+            let place = connections.get(id).and_then(|connection| connection.place_in(*index));
+            let after_leave = self[*index].members.after_leave(id.slot);
+            place.is_some() && after_leave.is_none_or(|then| matches!(then, AfterLeave::Join(_)))
+        };
+        let index = self.named(name).filter(is_member);
+        index.ok_or_else(|| (ErrorCode::NotJoined, format!("not in room {name}; join it first")))
+    }
+
+    /// The room with this name, if the connection reads its log.
+    pub(super) fn read_by(&self, connections: &Connections, id: ConnectionId, name: &str) -> Option<&Room> {
+        let index = self.named(name)?;
+        let place = connections.get(id)?.place_in(index)?;
+        matches!(place, Place::Live(_)).then(|| &self[index])
+    }
+
     /// A new room with a name that no room has.
-    pub(super) fn open(&mut self, name: &RoomName) -> RoomIndex {
+    pub(super) fn open(&mut self, name: &RoomName) -> Result<RoomIndex, Refused> {
+        if self.len() >= self.rooms_max {
+            let message = format!("there are {} rooms; no new one can be opened", self.rooms_max);
+            return Err((ErrorCode::ServerBusy, message));
+        }
         self.generations = self.generations.wrapping_add(1);
         let index = self.rooms.insert(Room::new(name.clone(), self.generations)) as u32;
         let rooms = &self.rooms;
         self.names.insert(name.as_str(), index, |index| rooms[index as usize].name.as_str());
-        RoomIndex(index)
+        Ok(RoomIndex(index))
     }
 
     /// Takes out a room that nothing holds any more.
@@ -131,9 +181,52 @@ impl Rooms {
 
     /// Appends a frame to a room's log.
     pub(super) fn append(&mut self, index: RoomIndex, frame: FrameSize, write: impl FnOnce(&mut Vec<u8>)) {
-        let Self { rooms, logs, .. } = self;
+        let Self { rooms, logs, counts, .. } = self;
         rooms[index.0 as usize].fanout.append(frame, || logs.buffers.pop(), write);
         logs.bytes += frame.bytes;
+        counts.appended_bytes += frame.bytes as u64;
+    }
+
+    /// Serves the next members of a room's round, as far as the budget goes.
+    #[inline]
+    pub(super) fn serve_slice(
+        &mut self,
+        index: RoomIndex,
+        budget: &mut SliceBudget<'_, '_, impl FnMut() -> Now>,
+        send: &mut impl FnMut(Slot, &[u8]) -> usize,
+    ) {
+        let mut total = Sent::default();
+        let Room { fanout, members, .. } = &mut self[index];
+        while !total.is_over
+            && let Some(sends_max) = budget.stride()
+        {
+            let sent = fanout.serve(members, sends_max, send);
+            total.add(sent);
+            budget.spend(sent.sends);
+        }
+        self.note_sent(index, total);
+    }
+
+    /// Sends a blocked member what the log holds for it. Says whether it took all.
+    pub(super) fn serve_blocked(
+        &mut self,
+        index: RoomIndex,
+        at: LiveIndex,
+        send: &mut impl FnMut(Slot, &[u8]) -> usize,
+    ) -> bool {
+        let Room { fanout, members, .. } = &mut self[index];
+        let sent = fanout.serve_blocked(members, at, send);
+        self.note_sent(index, sent);
+        self.trim_log(index);
+        sent.is_over
+    }
+
+    fn note_sent(&mut self, index: RoomIndex, sent: Sent) {
+        self.counts.sends += u64::from(sent.sends);
+        self.counts.sent_bytes += sent.bytes as u64;
+        if sent.has_blocked {
+            self.note_holder(index);
+        }
     }
 
     /// Whether a room's log may grow by so much.
@@ -179,11 +272,15 @@ impl Rooms {
         }
     }
 
-    /// Frees what blocked members and pins hold, by letting these members read history.
-    ///
-    /// If all logs together are full, this is done in every room where there may be any. Each of them was noted once
+    /// Frees what blocked members and pins hold, by letting these members read history. Says whether so many bytes fit now.
+    pub(super) fn free_log_space(&mut self, index: RoomIndex, bytes: usize, connections: &mut Connections) -> bool {
+        self.drop_holds(index, bytes, connections);
+        self.has_space(index, bytes)
+    }
+
+    /// If there is no space, the blocked members and pins of the room give up what they hold. If all logs together are full, this is done in every room where there may be any. Each of them was noted once
     /// since the last time, so the work is paid for by the members that were blocked or pinned.
-    pub(super) fn free_log_space(&mut self, index: RoomIndex, bytes: usize, connections: &mut Connections) -> Freed {
+    fn drop_holds(&mut self, index: RoomIndex, bytes: usize, connections: &mut Connections) -> Freed {
         let mut freed = Freed::default();
         if self.has_space(index, bytes) {
             return freed;
@@ -231,7 +328,9 @@ impl Rooms {
             let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
             CatchUp { connection, reason, epoch, from, gap, shown, step }
         };
-        members.fall_back(index, at, connections, catch_up)
+        let id = members.fall_back(index, at, connections, catch_up)?;
+        self.counts.fallbacks += 1;
+        Some(id)
     }
 }
 
@@ -258,11 +357,11 @@ mod tests {
     use crate::hub::connection::Connection;
     use crate::hub::index::CatchUpIndex;
     use crate::hub::users::tests::key;
-    use crate::id::{ConnectionSerial, Slot};
+    use crate::id::ConnectionSerial;
 
     /// A room with one live member in the slot with the room's number.
     fn room(rooms: &mut Rooms, connections: &mut Connections, number: u32) -> RoomIndex {
-        let index = rooms.open(&RoomName::new(&format!("room-{number}")).unwrap());
+        let index = rooms.open(&RoomName::new(&format!("room-{number}")).unwrap()).unwrap();
         let connection = ConnectionId::new(number, number);
         connections.insert(connection, Connection::new(ConnectionSerial(number), key(number)));
         let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
@@ -296,14 +395,14 @@ mod tests {
         assert!(fanout.serve_blocked(members, LiveIndex(0), &mut |_, owed| owed.len()).is_over);
         rooms.trim_log(all[4000]);
         assert_eq!(rooms.log_bytes(), 9000);
-        assert_eq!(rooms.free_log_space(all[0], 1000, &mut connections), Freed::default(), "there is space");
+        assert_eq!(rooms.drop_holds(all[0], 1000, &mut connections), Freed::default(), "there is space");
         // The room itself, and the ten that were noted.
-        let freed = rooms.free_log_space(all[0], 8000, &mut connections);
+        let freed = rooms.drop_holds(all[0], 8000, &mut connections);
         assert_eq!((freed, rooms.log_bytes()), (Freed { rooms: 11, members: 9 }, 0));
         // They are not looked at again.
         block(&mut rooms, all[1]);
         (0..16).for_each(|_| rooms.append(all[1], FrameSize { seq: None, bytes: 1000 }, |out| out.extend([0; 1000])));
-        assert_eq!(rooms.free_log_space(all[0], 1000, &mut connections), Freed { rooms: 2, members: 1 });
+        assert_eq!(rooms.drop_holds(all[0], 1000, &mut connections), Freed { rooms: 2, members: 1 });
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::time::Now;
 
 use super::budget::Budget;
 use super::index::RoomIndex;
+use super::room::Room;
 use super::rooms::Rooms;
 use super::schedule::{Deadline, Queue};
 
@@ -97,16 +98,26 @@ impl Scheduler {
         self.give_turn(rooms, index);
     }
 
-    /// A room's round begins.
-    pub(super) fn note_round(&self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
-        if !self.batch_delay.is_zero() {
-            rooms[index].schedule.next_round_at = Some(Deadline::after(now, self.batch_delay));
+    /// A room has its turn: its round begins, unless it is in the middle of one.
+    pub(super) fn begin_slice(&self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
+        let Room { fanout, members, schedule, .. } = &mut rooms[index];
+        if fanout.begin_round(members) && !self.batch_delay.is_zero() {
+            schedule.next_round_at = Some(Deadline::after(now, self.batch_delay));
         }
     }
 
-    /// A room's slice is over and its round is not.
-    pub(super) fn continue_later(&mut self, index: RoomIndex) {
-        self.rounds.push_back(index);
+    /// A slice is over: the room's turn comes again if its round is not, or if more has been appended since it began.
+    pub(super) fn end_slice(&mut self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
+        let Room { fanout, schedule, .. } = &mut rooms[index];
+        if fanout.is_in_round() {
+            return self.rounds.push_back(index);
+        }
+        schedule.queue = Queue::None;
+        let has_more = fanout.end_round();
+        rooms.trim_log(index);
+        if has_more {
+            self.enqueue(now, rooms, index);
+        }
     }
 
     /// Rooms whose batch delay is over get their turn.

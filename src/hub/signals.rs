@@ -16,7 +16,7 @@ impl Hub {
         id: ConnectionId,
         typing: &TypingRequest<'_>,
     ) -> Result<(), Refused> {
-        let index = self.joined_room(id, &typing.room)?;
+        let index = self.rooms.joined(&self.connections, id, &typing.room)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let signal = Signal {
             room: self.rooms[index].name.clone(),
