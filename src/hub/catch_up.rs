@@ -14,8 +14,7 @@ use super::index::{CatchUpIndex, Place, RoomIndex, RoomRef};
 use super::members::Parting;
 use super::notice::Notice;
 use super::pending::Asked;
-use super::presence::list_users;
-use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Pin, Shown};
+use super::reader::{CatchUp, CatchUpReason, CatchUpStep, NextStep, Pin, Shown};
 use super::room::{Position, Room};
 use super::timers::Timer;
 
@@ -118,74 +117,50 @@ impl Hub {
             CatchUpStep::Page { ticket: awaited, pin } if awaited == ticket => pin,
             _ => return,
         };
-        match page {
-            Ok(page) => self.read_page(now, reader, pin, &page),
-            Err(refusal) => self.fail_page(now, reader, refusal),
+        let next = match page {
+            Ok(page) => self.read_page(reader, pin, &page),
+            Err(refusal) if !member.has_joined() => return self.refuse_join(now, reader, refusal),
+            Err(_) => NextStep::AskLater,
+        };
+        match next {
+            NextStep::GoLive(pin) => self.go_live(now, reader, pin),
+            NextStep::Ask => self.continue_catch_up(now, reader.room, id),
+            NextStep::AskLater => {
+                if let Some(member) = self.rooms[reader.room].members.catch_up_mut(reader.at) {
+                    member.step = CatchUpStep::Retry;
+                    self.timers.start(now, RETRY, Timer::CatchUp { room, connection: id });
+                }
+            }
         }
     }
 
-    fn read_page(&mut self, now: Now, reader: Reader, pin: Option<Pin>, page: &Page) {
+    /// Sends a member what it wants of a page.
+    fn read_page(&mut self, reader: Reader, pin: Option<Pin>, page: &Page) -> NextStep {
         let Reader { room: index, at, connection: id } = reader;
         let Room { position, members, fanout, .. } = &mut self.rooms[index];
         if let Position::Unknown = position {
             *position = Position::At { epoch: page.epoch.clone(), delivered: page.top };
         }
-        let Position::At { epoch, delivered } = position else { return };
+        let (Position::At { epoch, delivered }, Some(member)) = (position, members.catch_up_mut(at)) else {
+            return NextStep::AskLater;
+        };
         if page.epoch != *epoch {
             // A change of epoch is under way and will be told.
-            return self.retry_page(now, reader);
+            return NextStep::AskLater;
         }
         let pin = pin.unwrap_or(Pin { offset: fanout.tail(), seq: *delivered });
-        let Some(member) = members.catch_up_mut(at) else { return };
-        let asked = member.from;
-        if member.is_level(epoch, pin.seq) {
-            self.tell_void(reader);
-            return self.go_live(now, reader, pin);
+        let next = member.check_page(page, epoch, pin);
+        self.tell_void(reader);
+        if let Some(next) = next {
+            return next;
         }
-        if matches!(member.from, ReadFrom::After(seq) if seq > pin.seq.max(page.top)) {
-            member.meet_gap();
-        }
-        if member.from != asked {
-            // The page answers a question that makes no sense in this epoch.
-            return self.continue_catch_up(now, index, id);
-        }
-        if matches!(asked, ReadFrom::After(seq) if seq > pin.seq) {
-            // It was told on another node what has yet to be delivered here.
-            return self.retry_page(now, reader);
-        }
-        if member.misses_something(page) {
-            let is_first = !member.gap;
-            member.meet_gap();
-            if is_first && !member.has_joined() {
-                return self.continue_catch_up(now, index, id);
+        if let Some(connection) = self.connections.get_mut(id) {
+            for message in page.messages.iter().take_while(|message| message.seq <= pin.seq) {
+                self.out.outbox.chat(id, connection, &message.body, message.seq);
             }
-            // The second time it goes on with what there is: history might be cut off faster than it reads.
-            member.from = asked;
-            self.tell_void(reader);
         }
-        let Some(member) = self.rooms[index].members.catch_up_mut(at) else { return };
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let mut reached = match member.from {
-            ReadFrom::After(seq) => seq,
-            ReadFrom::Newest(_) => 0,
-        };
-        for message in page.messages.iter().take_while(|message| message.seq <= pin.seq) {
-            member.shown = Shown::Pages;
-            self.out.outbox.chat(id, connection, &message.body, message.seq);
-            reached = message.seq;
-        }
-        if page.complete {
-            reached = reached.max(page.top.min(pin.seq));
-        }
-        if reached >= pin.seq {
-            return self.go_live(now, reader, pin);
-        }
-        let is_stuck = page.complete && member.from == ReadFrom::After(reached);
-        member.from = ReadFrom::After(reached);
-        if is_stuck {
-            return self.retry_page(now, reader);
-        }
-        self.continue_catch_up(now, index, id);
+        let member = self.rooms[index].members.catch_up_mut(at);
+        member.map_or(NextStep::AskLater, |member| member.advance(page, pin))
     }
 
     /// Tells a member that joins that what it has been sent so far counts no more: what follows does not continue it.
@@ -202,24 +177,14 @@ impl Hub {
         self.write_joined(reader.room, reader.connection, &joined);
     }
 
-    fn fail_page(&mut self, now: Now, reader: Reader, refusal: BusRefusal) {
-        let Reader { room: index, at, connection: id } = reader;
-        if self.rooms[index].members.catch_up(at).is_some_and(CatchUp::has_joined) {
-            return self.retry_page(now, reader);
-        }
+    /// The bus gives no history to a member that joins.
+    fn refuse_join(&mut self, now: Now, reader: Reader, refusal: BusRefusal) {
+        let Reader { room: index, connection: id, .. } = reader;
         let name = self.rooms[index].name.clone();
         let former = self.remove_member(now, id.slot, index, Parting::Left);
         let message_id = former.and_then(|member| member.join_id());
         let reply = ErrorReply::new(refusal.code(), refusal.message);
         self.out.error(&mut self.connections, id, reply.about(Some(name.as_str()), message_id.as_deref()));
-    }
-
-    fn retry_page(&mut self, now: Now, reader: Reader) {
-        if let Some(member) = self.rooms[reader.room].members.catch_up_mut(reader.at) {
-            member.step = CatchUpStep::Retry;
-        }
-        let (room, connection) = (self.rooms.reference(reader.room), reader.connection);
-        self.timers.start(now, RETRY, Timer::CatchUp { room, connection });
     }
 
     /// A member has everything up to `pin`: in one step it is told where it is and reads the log from there.
@@ -260,7 +225,7 @@ impl Hub {
 
     fn write_joined(&mut self, index: RoomIndex, to: ConnectionId, told: &Joined<'_>) {
         let room = &self.rooms[index];
-        let listed = list_users(room, &self.users);
+        let listed = room.users.list(&self.users);
         let joined = ServerMessage::Joined {
             room: room.name.as_str(),
             epoch: room.position.epoch_text(),

@@ -12,7 +12,6 @@ use super::fanout::FrameSize;
 use super::index::{LiveIndex, RoomIndex};
 use super::moderation::Moderator;
 use super::notice::Notice;
-use super::presence::list_users;
 use super::room::{Position, Room};
 use super::users::Users;
 
@@ -68,7 +67,7 @@ impl Hub {
         room.fanout.begin_epoch(has_readers);
         room.members.catching_up_mut().for_each(|member| member.lose_epoch());
         self.append_event(now, index, |out, room, users| {
-            let listed = list_users(room, users);
+            let listed = room.users.list(users);
             let message = ServerMessage::Joined {
                 room: room.name.as_str(),
                 epoch: room.position.epoch_text(),

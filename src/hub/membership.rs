@@ -80,7 +80,7 @@ impl Hub {
     pub(super) fn forget_if_unused(&mut self, index: RoomIndex) {
         let Some(room) = self.rooms.take_unused(index) else { return };
         self.scheduler.forget(index, room.schedule.queue);
-        room.users.iter().for_each(|(user, _)| self.users.release(user));
+        room.users.keys().for_each(|user| self.users.release(user));
         self.out.request(BusRequest::Close(room.name));
     }
 

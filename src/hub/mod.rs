@@ -74,7 +74,7 @@ use self::pending::Pending;
 use self::rate_limit::Verdict;
 use self::rooms::{LogCounts, Rooms};
 use self::scheduler::Scheduler;
-use self::timers::Timers;
+use self::timers::{Timer, Timers};
 use self::users::Users;
 use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
@@ -115,7 +115,7 @@ impl Hub {
             users: Users::default(),
             rooms: Rooms::new(&config.hub),
             scheduler: Scheduler::new(config.timing.batch_delay),
-            timers: Timers::default(),
+            timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max),
             moderator: Moderator::default(),
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
@@ -289,6 +289,19 @@ impl Hub {
         for _ in 0..LOOKS_PER_TURN {
             let Some(timer) = self.timers.pop(now) else { break };
             self.handle_timer(now, timer);
+        }
+    }
+
+    fn handle_timer(&mut self, now: Now, timer: Timer) {
+        match timer {
+            Timer::Grace { room, user } => self.end_grace_if_over(now, room, user),
+            Timer::Members { room } => {
+                if let Some(index) = self.rooms.find(room) {
+                    self.rooms[index].users.end_count();
+                    self.list_or_count_users(now, index);
+                }
+            }
+            Timer::CatchUp { room, connection } => self.retry_catch_up(now, room, connection),
         }
     }
 

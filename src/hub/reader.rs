@@ -62,6 +62,17 @@ pub(super) struct Pin {
     pub(super) seq: u64,
 }
 
+/// What comes next for a member that catches up and has been given a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NextStep {
+    /// It has everything up to there.
+    GoLive(Pin),
+    /// It asks for another page.
+    Ask,
+    /// It asks again when time has passed.
+    AskLater,
+}
+
 impl CatchUp {
     /// The part of history that was asked for is gone: from now on it is as if `since` had been absent.
     pub(super) fn meet_gap(&mut self) {
@@ -91,8 +102,58 @@ impl CatchUp {
         matches!(self.from, ReadFrom::Newest(0)) || self.from == ReadFrom::After(delivered)
     }
 
+    /// Compares a page with what the member wants up to `pin`. Says what comes next, if that is not to send the page's messages.
+    pub(super) fn check_page(&mut self, page: &Page, epoch: &Epoch, pin: Pin) -> Option<NextStep> {
+        let asked = self.from;
+        if self.is_level(epoch, pin.seq) {
+            return Some(NextStep::GoLive(pin));
+        }
+        if matches!(self.from, ReadFrom::After(seq) if seq > pin.seq.max(page.top)) {
+            self.meet_gap();
+        }
+        if self.from != asked {
+            // The page answers a question that makes no sense in this epoch.
+            return Some(NextStep::Ask);
+        }
+        if matches!(asked, ReadFrom::After(seq) if seq > pin.seq) {
+            // It was told on another node what has yet to be delivered here.
+            return Some(NextStep::AskLater);
+        }
+        if self.misses_something(page) {
+            let is_first = !self.gap;
+            self.meet_gap();
+            if is_first && !self.has_joined() {
+                return Some(NextStep::Ask);
+            }
+            // The second time it goes on with what there is: history might be cut off faster than it reads.
+            self.from = asked;
+        }
+        None
+    }
+
+    /// The member has been sent the messages of a page up to `pin`.
+    pub(super) fn advance(&mut self, page: &Page, pin: Pin) -> NextStep {
+        let mut reached = match self.from {
+            ReadFrom::After(seq) => seq,
+            ReadFrom::Newest(_) => 0,
+        };
+        if let Some(last) = page.messages.iter().take_while(|message| message.seq <= pin.seq).last() {
+            self.shown = Shown::Pages;
+            reached = last.seq;
+        }
+        if page.complete {
+            reached = reached.max(page.top.min(pin.seq));
+        }
+        if reached >= pin.seq {
+            return NextStep::GoLive(pin);
+        }
+        let is_stuck = page.complete && self.from == ReadFrom::After(reached);
+        self.from = ReadFrom::After(reached);
+        if is_stuck { NextStep::AskLater } else { NextStep::Ask }
+    }
+
     /// Whether messages that this member wants are missing at the beginning of a page.
-    pub(super) fn misses_something(&self, page: &Page) -> bool {
+    fn misses_something(&self, page: &Page) -> bool {
         let ReadFrom::After(seq) = self.from else { return false };
         match page.messages.first() {
             Some(first) => first.seq > seq + 1,

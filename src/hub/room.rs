@@ -53,10 +53,6 @@ pub(super) struct Room {
     /// Whether it is among the rooms whose logs may hold bytes for blocked members or pins.
     pub(super) is_holder: bool,
     pub(super) users: RoomUsers,
-    /// Whether it has so many users that they are counted instead of named.
-    pub(super) counts_only: bool,
-    /// Whether a `members` message is scheduled.
-    pub(super) count_scheduled: bool,
 }
 
 impl Room {
@@ -70,8 +66,6 @@ impl Room {
             schedule: Schedule::default(),
             is_holder: false,
             users: RoomUsers::default(),
-            counts_only: false,
-            count_scheduled: false,
         }
     }
 

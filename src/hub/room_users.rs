@@ -1,4 +1,6 @@
-//! The users that are present in a room, in an order that depends on arrivals and departures, never on a hash.
+//! The users that are present in a room, what others learn when that changes, and whether they are named or counted.
+//!
+//! The order of users depends on arrivals and departures, never on a hash.
 
 use std::hash::BuildHasher;
 use std::num::NonZeroU32;
@@ -6,10 +8,12 @@ use std::num::NonZeroU32;
 use hashbrown::HashTable;
 use rustc_hash::FxBuildHasher;
 
+use crate::protocol::{PresenceStatus, UserView};
+use crate::settings::HubLimits;
 use crate::timer_wheel::Tick;
 
 use super::members::push_tightly;
-use super::users::UserKey;
+use super::users::{UserKey, Users};
 
 /// How a user is present: here, elsewhere, or both. A user that is neither is not in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,10 +72,35 @@ impl Present {
 /// Up to so many users are looked for one by one, which takes less time than hashing and no memory.
 const SEARCHED_MAX: usize = 32;
 
+/// What others learn when the presence of a user changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub(super) struct PresenceNews {
+    /// For the other nodes: whether the user is on this one.
+    pub(super) for_nodes: Option<PresenceStatus>,
+    /// For the members: whether the user is in the room, on whatever node.
+    pub(super) for_members: Option<PresenceStatus>,
+}
+
+/// How members learn that a user has come or gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announcement {
+    /// By the user's name.
+    User,
+    /// By a list of all users: there are few enough again.
+    List,
+    /// By a count, soon, for whatever happens until then.
+    Count,
+}
+
 /// The users of a room.
 #[derive(Debug, Default)]
 pub(super) struct RoomUsers {
     users: Vec<Present>,
+    /// Whether there are so many that they are counted instead of named.
+    are_counted: bool,
+    /// Whether a count is under way to the members.
+    count_is_due: bool,
     /// Where each user stands in `users`; there only in rooms with more than [`SEARCHED_MAX`].
     places: Option<Box<HashTable<u32>>>,
 }
@@ -86,8 +115,112 @@ impl RoomUsers {
         self.users.iter().all(|present| present.presence().here == Here::Nobody)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (UserKey, Presence)> {
-        self.users.iter().map(|present| (present.user, present.presence()))
+    pub(super) fn keys(&self) -> impl Iterator<Item = UserKey> {
+        self.users.iter().map(|present| present.user)
+    }
+
+    /// Whether there are so many that they are counted instead of named.
+    pub(super) fn are_counted(&self) -> bool {
+        self.are_counted
+    }
+
+    /// All users, unless they are counted.
+    pub(super) fn list<'a>(&self, users: &'a Users) -> Option<Vec<UserView<'a>>> {
+        (!self.are_counted).then(|| self.users.iter().map(|present| users.view(present.user)).collect())
+    }
+
+    /// How members learn of the user who has just come or gone.
+    pub(super) fn announcement(&mut self, limits: &HubLimits) -> Announcement {
+        if self.are_counted && self.len() < limits.users_listed_again() {
+            self.are_counted = false;
+            return Announcement::List;
+        }
+        if self.len() > limits.users_listed_max as usize {
+            self.are_counted = true;
+        }
+        if self.are_counted { Announcement::Count } else { Announcement::User }
+    }
+
+    /// A count is to be sent soon. Says whether that was not so before.
+    pub(super) fn begin_count(&mut self) -> bool {
+        !std::mem::replace(&mut self.count_is_due, true)
+    }
+
+    /// The count that was due is sent now.
+    pub(super) fn end_count(&mut self) {
+        self.count_is_due = false;
+    }
+
+    /// One more connection of a user is live here.
+    pub(super) fn connect(&mut self, user: UserKey) -> PresenceNews {
+        let before = self.get(user);
+        let Presence { here, is_elsewhere } = before.unwrap_or(Presence { here: Here::Nobody, is_elsewhere: false });
+        let connections = if let Here::Connected(connections) = here { connections } else { 0 };
+        self.set(user, Presence { here: Here::Connected(connections + 1), is_elsewhere });
+        PresenceNews {
+            for_nodes: (here == Here::Nobody).then_some(PresenceStatus::Online),
+            for_members: before.is_none().then_some(PresenceStatus::Online),
+        }
+    }
+
+    /// One connection less of a user is here. The last one stays counted until [`RoomUsers::await_back`] or
+    /// [`RoomUsers::leave_node`]; says whether it is that one.
+    pub(super) fn disconnect(&mut self, user: UserKey) -> bool {
+        let Some(Presence { here: Here::Connected(connections), is_elsewhere }) = self.get(user) else { return false };
+        if connections > 1 {
+            self.set(user, Presence { here: Here::Connected(connections - 1), is_elsewhere });
+        }
+        connections <= 1
+    }
+
+    /// The last connection of a user was lost; it is present until then.
+    pub(super) fn await_back(&mut self, user: UserKey, until: Tick) {
+        if let Some(presence) = self.get(user) {
+            self.set(user, Presence { here: Here::Grace(until), ..presence });
+        }
+    }
+
+    /// Until when a user without a connection is awaited back.
+    pub(super) fn grace(&self, user: UserKey) -> Option<Tick> {
+        match self.get(user)?.here {
+            Here::Grace(until) => Some(until),
+            Here::Nobody | Here::Connected(_) => None,
+        }
+    }
+
+    /// A user has no connection here any more, and is not awaited back.
+    pub(super) fn leave_node(&mut self, user: UserKey) -> PresenceNews {
+        let Some(Presence { here, is_elsewhere }) = self.get(user) else { return PresenceNews::default() };
+        let for_nodes = (here != Here::Nobody).then_some(PresenceStatus::Offline);
+        if is_elsewhere {
+            self.set(user, Presence { here: Here::Nobody, is_elsewhere });
+            return PresenceNews { for_nodes, for_members: None };
+        }
+        self.remove(user);
+        PresenceNews { for_nodes, for_members: Some(PresenceStatus::Offline) }
+    }
+
+    /// A user has come to the room on another node.
+    pub(super) fn come_elsewhere(&mut self, user: UserKey) -> PresenceNews {
+        let before = self.get(user);
+        let here = before.map_or(Here::Nobody, |before| before.here);
+        self.set(user, Presence { here, is_elsewhere: true });
+        PresenceNews { for_nodes: None, for_members: before.is_none().then_some(PresenceStatus::Online) }
+    }
+
+    /// A user is in the room on no other node any more.
+    pub(super) fn leave_elsewhere(&mut self, user: UserKey) -> PresenceNews {
+        match self.get(user) {
+            Some(Presence { here: Here::Nobody, .. }) => {
+                self.remove(user);
+                PresenceNews { for_nodes: None, for_members: Some(PresenceStatus::Offline) }
+            }
+            Some(Presence { here, .. }) => {
+                self.set(user, Presence { here, is_elsewhere: false });
+                PresenceNews::default()
+            }
+            None => PresenceNews::default(),
+        }
     }
 
     pub(super) fn get(&self, user: UserKey) -> Option<Presence> {
@@ -95,7 +228,7 @@ impl RoomUsers {
     }
 
     /// Sets how a user is present; a new one comes last.
-    pub(super) fn set(&mut self, user: UserKey, presence: Presence) {
+    fn set(&mut self, user: UserKey, presence: Presence) {
         let present = Present::new(user, presence);
         if let Some(place) = self.place(user) {
             self.users[place] = present;
@@ -116,7 +249,7 @@ impl RoomUsers {
     }
 
     /// A user is not present any more; the last one takes its place.
-    pub(super) fn remove(&mut self, user: UserKey) {
+    fn remove(&mut self, user: UserKey) {
         let Some(place) = self.place(user) else { return };
         self.users.swap_remove(place);
         if let Some(places) = &mut self.places {
@@ -165,7 +298,7 @@ mod tests {
 
     /// What it has to be like: a list that is searched from the front.
     fn check(room_users: &RoomUsers, model: &[(UserKey, Presence)]) {
-        assert_eq!(room_users.iter().collect::<Vec<_>>(), model);
+        assert!(room_users.keys().eq(model.iter().map(|(user, _)| *user)));
         assert_eq!(room_users.len(), model.len());
         for (user, presence) in model {
             assert_eq!(room_users.get(*user), Some(*presence));
@@ -208,9 +341,67 @@ mod tests {
         }
     }
 
+    /// What somebody knows who is told all news: whether a user is there. Nothing is told that is known.
+    fn learn(known: &mut bool, news: Option<PresenceStatus>) {
+        if let Some(status) = news {
+            assert_ne!(*known, status == PresenceStatus::Online, "{news:?}");
+            *known = status == PresenceStatus::Online;
+        }
+    }
+
+    #[test]
+    fn whatever_happens_to_a_user_nodes_and_members_know_whether_it_is_there() {
+        const STEPS: u32 = 7;
+        for sequence in 0..5_u32.pow(STEPS) {
+            let (mut room_users, user) = (RoomUsers::default(), key(7));
+            let (mut connections, mut is_awaited, mut is_elsewhere) = (0, false, false);
+            let (mut nodes, mut members) = (false, false);
+            for step in 0..STEPS {
+                let news = match sequence / 5_u32.pow(step) % 5 {
+                    0 => {
+                        (connections, is_awaited) = (connections + 1, false);
+                        room_users.connect(user)
+                    }
+                    kind @ (1 | 2) if connections > 0 => {
+                        connections -= 1;
+                        assert_eq!(room_users.disconnect(user), connections == 0);
+                        if connections > 0 {
+                            PresenceNews::default()
+                        } else if kind == 1 {
+                            room_users.leave_node(user)
+                        } else {
+                            is_awaited = true;
+                            room_users.await_back(user, tick(step + 1));
+                            PresenceNews::default()
+                        }
+                    }
+                    1 if is_awaited => {
+                        is_awaited = false;
+                        room_users.leave_node(user)
+                    }
+                    3 => {
+                        is_elsewhere = true;
+                        room_users.come_elsewhere(user)
+                    }
+                    4 => {
+                        is_elsewhere = false;
+                        room_users.leave_elsewhere(user)
+                    }
+                    _ => continue,
+                };
+                learn(&mut nodes, news.for_nodes);
+                learn(&mut members, news.for_members);
+                let is_here = connections > 0 || is_awaited;
+                assert_eq!((nodes, members), (is_here, is_here || is_elsewhere), "{sequence}");
+                assert_eq!(room_users.get(user).is_some(), members);
+                assert_eq!((room_users.grace(user).is_some(), room_users.is_nobody_here()), (is_awaited, !is_here));
+            }
+        }
+    }
+
     #[test]
     fn presence_is_small() {
         assert_eq!(std::mem::size_of::<Present>(), 8);
-        assert_eq!(std::mem::size_of::<RoomUsers>(), 32);
+        assert_eq!(std::mem::size_of::<RoomUsers>(), 40);
     }
 }

@@ -6,7 +6,8 @@ use crate::id::ConnectionId;
 use crate::time::Now;
 use crate::timer_wheel::{Tick, Wheel};
 
-use super::index::RoomRef;
+use super::index::{RoomIndex, RoomRef};
+use super::rooms::Rooms;
 use super::users::UserKey;
 
 /// Something that the hub has to look at again.
@@ -21,10 +22,25 @@ pub(super) enum Timer {
 }
 
 /// Timers by the tick at which they are due.
-#[derive(Debug, Default)]
-pub(super) struct Timers(Wheel<Timer>);
+#[derive(Debug)]
+pub(super) struct Timers {
+    wheel: Wheel<Timer>,
+    members_interval: Duration,
+}
 
 impl Timers {
+    pub(super) fn new(members_interval: Duration) -> Self {
+        Self { wheel: Wheel::new(), members_interval }
+    }
+
+    /// Sees to it that a room counts its members soon, once however much happens until then.
+    pub(super) fn start_count(&mut self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
+        let room = rooms.reference(index);
+        if rooms[index].users.begin_count() {
+            self.start(now, self.members_interval, Timer::Members { room });
+        }
+    }
+
     /// Has a timer looked at when `wait` is over. Says at which tick that is.
     pub(super) fn start(&mut self, now: Now, wait: Duration, timer: Timer) -> Tick {
         let at = Tick::of(now).after(wait);
@@ -34,16 +50,16 @@ impl Timers {
 
     /// Has a timer looked at in a tick, or earlier if that is further away than the wheel reaches.
     pub(super) fn start_at(&mut self, at: Tick, timer: Timer) {
-        self.0.insert(at, timer);
+        self.wheel.insert(at, timer);
     }
 
     /// The next timer that is due.
     pub(super) fn pop(&mut self, now: Now) -> Option<Timer> {
-        self.0.pop(Tick::of(now)).map(|(_, timer)| timer)
+        self.wheel.pop(Tick::of(now)).map(|(_, timer)| timer)
     }
 
     /// How long until [`Timers::pop`] has something.
     pub(super) fn timeout(&self, now: Now) -> Option<Duration> {
-        self.0.timeout(now)
+        self.wheel.timeout(now)
     }
 }
