@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::bus::message::{BusRefusal, BusRequest, Page, ReadFrom, Ticket};
+use crate::bus::message::{BusRefusal, Page, ReadFrom, Ticket};
 use crate::id::ConnectionId;
 use crate::protocol::ServerMessage;
 use crate::time::Now;
@@ -13,7 +13,7 @@ use super::error_reply::ErrorReply;
 use super::index::{CatchUpIndex, Place, RoomIndex, RoomRef};
 use super::members::Parting;
 use super::notice::Notice;
-use super::pending::Asked;
+use super::pending::{Asked, AskedPage};
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, NextStep, Pin, Shown};
 use super::room::{Position, Room};
 use super::timers::Timer;
@@ -68,11 +68,12 @@ impl Hub {
 
     fn ask_for_page(&mut self, reader: Reader, from: ReadFrom, pin: Option<Pin>) {
         let Some(connection) = self.connections.get_mut(reader.connection) else { return };
-        let page_bytes_max = self.net_limits.page_bytes_max();
+        let page_bytes_max = self.settings.net.page_bytes_max();
         let bytes_max = if from == ReadFrom::Newest(0) { 0 } else { page_bytes_max };
         let Reader { room: index, at, connection: id } = reader;
         let room = self.rooms.reference(index);
-        let Some(member) = self.rooms[index].members.catch_up_mut(at) else { return };
+        let Room { name, members, .. } = &mut self.rooms[index];
+        let Some(member) = members.catch_up_mut(at) else { return };
         if bytes_max > 0 && (connection.awaits_page() || connection.queued_bytes() > page_bytes_max) {
             member.step = CatchUpStep::Output;
             return;
@@ -80,13 +81,11 @@ impl Hub {
         if bytes_max > 0 {
             connection.await_page();
         }
-        let ticket = self.pending.ask(Asked::Page { connection: id, room, bytes_max });
+        let ticket = self.pending.read(AskedPage { connection: id, room, bytes_max }, name.clone(), from);
         member.step = CatchUpStep::Page { ticket, pin };
         if pin.is_some() {
             self.rooms.note_holder(index);
         }
-        let room = self.rooms[index].name.clone();
-        self.out.request(BusRequest::Read { ticket, room, from, bytes_max });
     }
 
     /// The time has come for a member that was to ask again.
@@ -100,7 +99,7 @@ impl Hub {
 
     pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, BusRefusal>) {
         let (id, room, bytes_max) = match self.pending.take(ticket) {
-            Some(Asked::Page { connection, room, bytes_max }) => (connection, room, bytes_max),
+            Some(Asked::Page(AskedPage { connection, room, bytes_max })) => (connection, room, bytes_max),
             Some(Asked::Publication(_)) | None => return,
         };
         if bytes_max > 0

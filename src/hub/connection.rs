@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::memory::long_list;
+use crate::settings::HubLimits;
 use crate::time::Now;
 
 use super::index::{CatchUpIndex, LiveIndex, Place, RoomIndex};
@@ -143,8 +144,7 @@ impl Connection {
         self.queued &= !AWAITS_PAGE;
     }
 
-    /// Takes a token for a message from a bucket of `burst`, filled with `rate` a second; 0 is no limit.
-    pub(super) fn take_token(&mut self, now: Now, rate: u32, burst: u32) -> Verdict {
+    fn take_token(&mut self, now: Now, rate: u32, burst: u32) -> Verdict {
         self.bucket.take(&mut self.refusals, now, rate, burst)
     }
 
@@ -176,11 +176,24 @@ pub(super) struct Connections {
     count: usize,
     /// Where [`Connections::walk`] goes on.
     walked: usize,
+    counts: MessageCounts,
+}
+
+/// What connections have sent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct MessageCounts {
+    pub(super) received: u64,
+    pub(super) rate_limited: u64,
 }
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { slots: Vec::with_capacity(long_list::<Connection>()), count: 0, walked: 0 }
+        Self {
+            slots: Vec::with_capacity(long_list::<Connection>()),
+            count: 0,
+            walked: 0,
+            counts: MessageCounts::default(),
+        }
     }
 }
 
@@ -213,6 +226,18 @@ impl Connections {
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         let connection = self.slots.get_mut(id.slot.index())?.as_mut()?;
         (connection.serial == id.serial).then_some(connection)
+    }
+
+    pub(super) fn counts(&self) -> MessageCounts {
+        self.counts
+    }
+
+    /// A connection has sent a message. Says whether the limits on messages let it pass; none if it is gone.
+    pub(super) fn note_message(&mut self, now: Now, id: ConnectionId, limits: &HubLimits) -> Option<Verdict> {
+        let verdict = self.get_mut(id)?.take_token(now, limits.message_rate, limits.message_burst);
+        self.counts.received += 1;
+        self.counts.rate_limited += u64::from(matches!(verdict, Verdict::Drop | Verdict::Tell { .. }));
+        Some(verdict)
     }
 
     /// The connection in a slot.

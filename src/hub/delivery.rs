@@ -45,13 +45,10 @@ impl Hub {
             let epoch = epoch.clone();
             self.handle_epoch_changed(now, name, epoch, seq - 1);
         }
-        self.stats.messages_delivered += 1;
         let frame = FrameSize { seq: Some(seq), bytes: protocol::chat_frame_bytes(&body, seq) };
         self.append(now, index, frame, |out| protocol::append_chat(out, &body, seq));
         // Not before: a member that the append made fall back has yet to read this message from history.
-        if let Position::At { delivered, .. } = &mut self.rooms[index].position {
-            *delivered = seq;
-        }
+        self.rooms.note_delivered(index, seq);
         self.out.notices.push(|| Notice::Chat { room: name.clone(), seq, json: chat_json(&body, seq) });
     }
 

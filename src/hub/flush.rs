@@ -37,7 +37,7 @@ impl Hub {
         send: &mut impl FnMut(Slot, &[u8]) -> usize,
     ) {
         let mut watch = Stopwatch::new(clock);
-        let mut left = Budget { sends: sends_max, time: self.limits.send_time_per_turn };
+        let mut left = Budget { sends: sends_max, time: self.settings.hub.send_time_per_turn };
         let kept_for_rooms = if self.scheduler.has_rooms() { left.half() } else { Budget::default() };
         // Each drained connection is looked at once a call, so that one that drains all the time cannot hold this up.
         for _ in 0..self.scheduler.drained_count() {

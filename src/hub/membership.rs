@@ -10,14 +10,12 @@ use super::index::RoomIndex;
 use super::members::{AfterLeave, FormerMember, Parting, Rejoin};
 use super::notice::Notice;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
-use super::{Caller, Hub, shutting_down};
+use super::{Caller, Hub};
 
 impl Hub {
     pub(super) fn handle_join(&mut self, now: Now, id: ConnectionId, join: &JoinRequest<'_>) -> Result<(), Refused> {
-        if self.is_draining {
-            return Err(shutting_down());
-        }
-        let (name, history_max) = (&join.room, self.history.messages_max);
+        self.pending.check_running()?;
+        let (name, history_max) = (&join.room, self.settings.history.messages_max);
         if join.history > history_max {
             let message = format!("history is {}; 0 to {history_max} are allowed", join.history);
             return Err((ErrorCode::BadMessage, message));
@@ -40,10 +38,8 @@ impl Hub {
 
     /// Puts a connection among the members that catch up.
     fn enter_room(&mut self, id: ConnectionId, name: &RoomName, request: Rejoin) -> Result<RoomIndex, Refused> {
-        if self.is_draining {
-            return Err(shutting_down());
-        }
-        let rooms_max = self.limits.rooms_per_connection_max;
+        self.pending.check_running()?;
+        let rooms_max = self.settings.hub.rooms_per_connection_max;
         if let Some(connection) = self.connections.get(id) {
             if connection.rooms().len() >= rooms_max as usize {
                 return Err((
@@ -58,7 +54,7 @@ impl Hub {
             Some(index) => index,
             None => {
                 let index = self.rooms.open(name)?;
-                self.out.request(BusRequest::Open(name.clone()));
+                self.pending.request(BusRequest::Open(name.clone()));
                 index
             }
         };
@@ -81,7 +77,7 @@ impl Hub {
         let Some(room) = self.rooms.take_unused(index) else { return };
         self.scheduler.forget(index, room.schedule.queue);
         room.users.keys().for_each(|user| self.users.release(user));
-        self.out.request(BusRequest::Close(room.name));
+        self.pending.request(BusRequest::Close(room.name));
     }
 
     pub(super) fn handle_leave(&mut self, now: Now, id: ConnectionId, leave: &LeaveRequest<'_>) -> Result<(), Refused> {

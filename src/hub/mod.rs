@@ -64,7 +64,7 @@ pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;
 pub use self::stats::HubStats;
 
-use self::connection::{Connection, Connections};
+use self::connection::{Connection, Connections, MessageCounts};
 use self::error_reply::ErrorReply;
 use self::members::Parting;
 use self::moderation::Moderator;
@@ -85,10 +85,7 @@ use crate::timer_wheel::LOOKS_PER_TURN;
 
 /// Rooms, members and users. The module has the contract of its loop.
 pub struct Hub {
-    limits: HubLimits,
-    net_limits: NetLimits,
-    history: HistoryLimits,
-    timing: Timing,
+    settings: Settings,
     policy: Box<dyn Policy>,
     connections: Connections,
     users: Users,
@@ -98,18 +95,26 @@ pub struct Hub {
     pending: Pending,
     moderator: Moderator,
     out: Outgoing,
-    is_draining: bool,
-    stats: HubStats,
+}
+
+/// The settings that concern the hub.
+struct Settings {
+    hub: HubLimits,
+    net: NetLimits,
+    history: HistoryLimits,
+    timing: Timing,
 }
 
 impl Hub {
     /// A hub without connections. `config` has been checked.
     pub fn new(config: &Config, policy: Box<dyn Policy>) -> Self {
         Self {
-            limits: config.hub.clone(),
-            net_limits: config.net.clone(),
-            history: config.history.clone(),
-            timing: config.timing.clone(),
+            settings: Settings {
+                hub: config.hub.clone(),
+                net: config.net.clone(),
+                history: config.history.clone(),
+                timing: config.timing.clone(),
+            },
             policy,
             connections: Connections::default(),
             users: Users::default(),
@@ -119,8 +124,6 @@ impl Hub {
             pending: Pending::new(config.hub.publications_pending_max),
             moderator: Moderator::default(),
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
-            is_draining: false,
-            stats: HubStats::default(),
         }
     }
 
@@ -136,16 +139,16 @@ impl Hub {
         let mut connection = Connection::new(id.serial, key);
         let welcome = ServerMessage::Welcome {
             user: self.users.view(key),
-            ping_interval: self.timing.ping_interval.as_millis() as u64,
+            ping_interval: self.settings.timing.ping_interval.as_millis() as u64,
             limits: WelcomeLimits {
-                message_bytes: self.net_limits.message_bytes_max,
-                data_bytes: self.limits.data_bytes_max,
-                rooms_per_connection: self.limits.rooms_per_connection_max,
-                message_rate: self.limits.message_rate,
-                message_burst: self.limits.message_burst,
-                history_messages: self.history.messages_max,
-                history_age_ms: self.history.age_max.as_millis() as u64,
-                dedupe_window_ms: self.history.dedupe_window.as_millis() as u64,
+                message_bytes: self.settings.net.message_bytes_max,
+                data_bytes: self.settings.hub.data_bytes_max,
+                rooms_per_connection: self.settings.hub.rooms_per_connection_max,
+                message_rate: self.settings.hub.message_rate,
+                message_burst: self.settings.hub.message_burst,
+                history_messages: self.settings.history.messages_max,
+                history_age_ms: self.settings.history.age_max.as_millis() as u64,
+                dedupe_window_ms: self.settings.history.dedupe_window.as_millis() as u64,
             },
         };
         self.out.outbox.message(id, &mut connection, &welcome);
@@ -168,16 +171,11 @@ impl Hub {
 
     /// A connection has sent a text message.
     pub fn handle_text(&mut self, now: Now, id: ConnectionId, text: &str) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        self.stats.messages_received += 1;
-        match connection.take_token(now, self.limits.message_rate, self.limits.message_burst) {
-            Verdict::Pass => {}
-            Verdict::Flood => return self.close(now, id, CloseReason::FLOODING),
-            Verdict::Drop => return self.stats.rate_limited += 1,
-            Verdict::Tell { retry_after_ms } => {
-                self.stats.rate_limited += 1;
-                return self.refuse_by_rate(id, text, retry_after_ms);
-            }
+        match self.connections.note_message(now, id, &self.settings.hub) {
+            Some(Verdict::Pass) => {}
+            Some(Verdict::Flood) => return self.close(now, id, CloseReason::FLOODING),
+            Some(Verdict::Tell { retry_after_ms }) => return self.refuse_by_rate(id, text, retry_after_ms),
+            Some(Verdict::Drop) | None => return,
         }
         match ClientMessage::parse(text) {
             Ok(message) => {
@@ -214,7 +212,7 @@ impl Hub {
     fn refuse_by_rate(&mut self, id: ConnectionId, text: &str, retry_after_ms: u64) {
         let reason = format!(
             "more than {} messages a second after a burst of {}",
-            self.limits.message_rate, self.limits.message_burst
+            self.settings.hub.message_rate, self.settings.hub.message_burst
         );
         let parsed = ClientMessage::parse(text);
         let (room, message_id) = match &parsed {
@@ -243,32 +241,30 @@ impl Hub {
     pub fn handle_stalled(&mut self, now: Now, id: ConnectionId) {
         let Some(connection) = self.connections.get(id) else { return };
         let before = self.users.note_stall(now, connection.user);
-        self.stats.stalled += 1;
         let reason = if before >= 2 { CloseReason::STALLED_OFTEN } else { CloseReason::STALLED };
         self.close(now, id, reason);
     }
 
     /// From now on publications and joins are refused, and no room waits for its batch delay.
     pub fn start_draining(&mut self) {
-        self.is_draining = true;
+        self.pending.start_draining();
         self.scheduler.start_draining(&mut self.rooms);
     }
 
     /// Whether all that was said is answered by the bus and has been handed to the sockets, as far as they took it.
     pub fn is_flushed(&self) -> bool {
-        let is_answered = !self.pending.has_publications() && self.out.requests.is_empty();
-        is_answered && self.scheduler.is_level() && self.out.outbox.is_empty()
+        self.pending.is_settled() && self.scheduler.is_level() && self.out.outbox.is_empty()
     }
 
     /// Whether there is something to poll right now.
     pub fn has_work(&self) -> bool {
-        let has_output = !self.out.outbox.is_empty() || !self.out.requests.is_empty();
+        let has_output = !self.out.outbox.is_empty() || self.pending.has_requests();
         has_output || self.scheduler.has_work() || self.moderator.has_work()
     }
 
     /// The next thing the bus is asked.
     pub fn poll_bus_request(&mut self) -> Option<BusRequest> {
-        self.out.requests.pop_front()
+        self.pending.poll_request()
     }
 
     /// The next thing the host is told.
@@ -312,12 +308,15 @@ impl Hub {
 
     /// Counts, as of now.
     pub fn stats(&self) -> HubStats {
-        let LogCounts { appended_bytes, sends, sent_bytes, fallbacks } = self.rooms.counts();
+        let MessageCounts { received, rate_limited } = self.connections.counts();
+        let LogCounts { messages, appended_bytes, sends, sent_bytes, fallbacks } = self.rooms.counts();
         HubStats {
             connections: self.connections.len(),
             users: self.users.len(),
             rooms: self.rooms.len(),
             log_bytes: self.rooms.log_bytes(),
+            messages_received: received,
+            messages_delivered: messages,
             sends,
             sent_bytes,
             appended_bytes,
@@ -325,13 +324,11 @@ impl Hub {
             errors: self.out.errors,
             rounds_delayed: self.scheduler.rounds_delayed,
             rounds_hastened: self.scheduler.rounds_hastened,
-            ..self.stats
+            stalled: self.users.stalled(),
+            moderated: self.moderator.moderated,
+            rate_limited,
         }
     }
-}
-
-fn shutting_down() -> Refused {
-    (ErrorCode::ShuttingDown, "the server is shutting down".to_owned())
 }
 
 fn truncate_chars(text: &str, max: usize) -> &str {

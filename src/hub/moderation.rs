@@ -6,7 +6,7 @@
 mod command;
 mod moderator;
 
-use crate::bus::message::{BusRequest, Numbered, Ticket};
+use crate::bus::message::{Numbered, Ticket};
 use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, Slot, UserId};
 use crate::protocol::{ErrorCode, ServerMessage};
@@ -18,8 +18,7 @@ use self::moderator::Task;
 use super::Hub;
 use super::error_reply::{ErrorReply, Refused};
 use super::members::{AfterLeave, Parting};
-use super::pending::{Asked, Requester};
-use super::room_users::{Here, Presence};
+use super::pending::Requester;
 
 /// Slots that a turn searches for a user's connections.
 const SLOTS_PER_TURN: usize = 64 * 1024;
@@ -56,11 +55,9 @@ impl Hub {
     }
 
     fn moderate(&mut self, now: Now, requester: Requester, moderation: &Moderation) -> Result<Ticket, Refused> {
-        self.check_can_publish()?;
+        self.pending.check_can_publish()?;
         moderation.check().map_err(|message| (ErrorCode::BadMessage, message))?;
-        let ticket = self.pending.ask(Asked::Publication(requester));
-        self.out.request(BusRequest::Control { ticket, body: moderation.body(now) });
-        Ok(ticket)
+        Ok(self.pending.control(requester, moderation.body(now)))
     }
 
     /// The bus can be reached, or cannot. After a cut commands come late, and concern the connections that were there at their
@@ -91,7 +88,8 @@ impl Hub {
     /// Carries out what was delivered, as far as a turn's budget goes.
     pub(super) fn carry_out_commands(&mut self, now: Now) {
         self.moderator.arrivals.keep_time(now);
-        let budget = &mut CommandBudget { slots: SLOTS_PER_TURN, connections: self.limits.closes_per_turn as usize };
+        let budget =
+            &mut CommandBudget { slots: SLOTS_PER_TURN, connections: self.settings.hub.closes_per_turn as usize };
         while let Some(mut task) = self.moderator.tasks.pop_front() {
             if !self.carry_on(now, &mut task, budget) {
                 return self.moderator.tasks.push_front(task);
@@ -125,7 +123,7 @@ impl Hub {
                 task.done += 1;
             }
         }
-        self.stats.moderated += task.done as u64;
+        self.moderator.moderated += task.done as u64;
         match &task.moderation {
             Moderation::Disconnect { user, reason } => {
                 log::debug!("moderation: {} connections of {user} are closed with {}", task.done, reason.code);
@@ -164,8 +162,7 @@ impl Hub {
     /// A user that was taken out is not awaited back.
     fn end_grace(&mut self, now: Now, room: &RoomName, user: &UserId) {
         let Some((index, user)) = self.rooms.named(room.as_str()).zip(self.users.find(user.as_str())) else { return };
-        let presence = self.rooms[index].users.get(user);
-        if let Some(Presence { here: Here::Grace(_), .. }) = presence {
+        if self.rooms[index].users.grace(user).is_some() {
             self.end_presence_here(now, index, user);
             self.forget_if_unused(index);
         }

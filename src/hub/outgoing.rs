@@ -1,8 +1,5 @@
-//! Everything that the hub wants of others, until it is polled: output of connections, requests to the bus, notices.
+//! What the hub says to connections and to the host, until it is polled.
 
-use std::collections::VecDeque;
-
-use crate::bus::message::BusRequest;
 use crate::id::ConnectionId;
 use crate::protocol::ServerMessage;
 
@@ -15,17 +12,14 @@ use super::outbox::Outbox;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) outbox: Outbox,
-    pub(super) requests: VecDeque<BusRequest>,
     pub(super) notices: Notices,
-    /// Whether the bus is told which users come and go here.
-    pub(super) shares_presence: bool,
     /// Error messages to connections.
     pub(super) errors: u64,
 }
 
 impl Outgoing {
     pub(super) fn new(notices: Notices) -> Self {
-        Self { outbox: Outbox::default(), requests: VecDeque::new(), notices, shares_presence: false, errors: 0 }
+        Self { outbox: Outbox::default(), notices, errors: 0 }
     }
 
     /// Says something to a connection, if it is still there.
@@ -40,16 +34,5 @@ impl Outgoing {
         self.errors += 1;
         log::debug!("connection {id}: {} {}", reply.code.as_str(), reply.message);
         self.say(connections, id, &reply.server_message());
-    }
-
-    pub(super) fn request(&mut self, request: BusRequest) {
-        self.requests.push_back(request);
-    }
-
-    /// Tells the bus, if it shares presence.
-    pub(super) fn share(&mut self, make: impl FnOnce() -> BusRequest) {
-        if self.shares_presence {
-            self.requests.push_back(make());
-        }
     }
 }

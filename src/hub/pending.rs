@@ -1,10 +1,15 @@
-//! Requests that the bus has not answered, and where each answer goes.
+//! What the bus is asked: requests that it has not been given, and those that it has not answered, with where each answer
+//! goes.
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::bus::message::{Outcome, Ticket};
-use crate::id::{ConnectionId, RoomName};
+use bytes::Bytes;
 
+use crate::bus::message::{BusRequest, Outcome, Publication, ReadFrom, Ticket};
+use crate::id::{ConnectionId, RoomName};
+use crate::protocol::ErrorCode;
+
+use super::error_reply::Refused;
 use super::index::RoomRef;
 
 /// The source of a publication or a command, which is told what became of it.
@@ -31,27 +36,73 @@ pub(super) enum Asked {
     /// That a message is published, or a control message passed on.
     Publication(Requester),
     /// A page for a member that catches up.
-    Page { connection: ConnectionId, room: RoomRef, bytes_max: usize },
+    Page(AskedPage),
+}
+
+/// A page of history for a member that catches up.
+#[derive(Debug)]
+pub(super) struct AskedPage {
+    pub(super) connection: ConnectionId,
+    pub(super) room: RoomRef,
+    pub(super) bytes_max: usize,
 }
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Pending {
+    /// Requests that the bus has not been given.
+    requests: VecDeque<BusRequest>,
+    /// Requests that it has not answered.
     asked: HashMap<Ticket, Asked>,
     newest: u64,
     publications: usize,
     publications_max: usize,
     /// Answers for the HTTP API. They count among the publications, which bounds them.
     api_answers: VecDeque<(Ticket, Outcome)>,
+    /// Whether the bus is told which users come and go here, and which signals they give.
+    shares_presence: bool,
+    is_draining: bool,
 }
 
 impl Pending {
     pub(super) fn new(publications_max: usize) -> Self {
-        Self { asked: HashMap::new(), newest: 0, publications: 0, publications_max, api_answers: VecDeque::new() }
+        Self {
+            requests: VecDeque::new(),
+            asked: HashMap::new(),
+            newest: 0,
+            publications: 0,
+            publications_max,
+            api_answers: VecDeque::new(),
+            shares_presence: false,
+            is_draining: false,
+        }
     }
 
-    pub(super) fn has_publications(&self) -> bool {
-        self.publications > 0
+    /// Whether all publications are answered and the bus has been given everything.
+    pub(super) fn is_settled(&self) -> bool {
+        self.publications == 0 && self.requests.is_empty()
+    }
+
+    /// Whether there is a request to be given to the bus.
+    pub(super) fn has_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    pub(super) fn poll_request(&mut self) -> Option<BusRequest> {
+        self.requests.pop_front()
+    }
+
+    /// From now on joins and publications are refused.
+    pub(super) fn start_draining(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Refuses what would ask more of the bus in a shutdown.
+    pub(super) fn check_running(&self) -> Result<(), Refused> {
+        match self.is_draining {
+            true => Err((ErrorCode::ShuttingDown, "the server is shutting down".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// How many publications wait, if no more may.
@@ -59,8 +110,53 @@ impl Pending {
         (self.publications >= self.publications_max).then_some(self.publications)
     }
 
+    /// Whether a publication of the host would be taken now.
+    pub(super) fn check_can_publish(&self) -> Result<(), Refused> {
+        self.check_running()?;
+        match self.publications_if_full() {
+            Some(waiting) => Err((ErrorCode::ServerBusy, format!("{waiting} publications wait already"))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn request(&mut self, request: BusRequest) {
+        self.requests.push_back(request);
+    }
+
+    /// From now on the bus is told which users come and go here, and which signals they give.
+    pub(super) fn share_presence(&mut self) {
+        self.shares_presence = true;
+    }
+
+    /// Tells the bus, if it shares presence.
+    pub(super) fn share(&mut self, make: impl FnOnce() -> BusRequest) {
+        if self.shares_presence {
+            self.requests.push_back(make());
+        }
+    }
+
+    pub(super) fn publish(&mut self, requester: Requester, publication: Publication) -> Ticket {
+        let ticket = self.ask(Asked::Publication(requester));
+        self.request(BusRequest::Publish { ticket, publication });
+        ticket
+    }
+
+    /// Passes a command on to all nodes.
+    pub(super) fn control(&mut self, requester: Requester, body: Bytes) -> Ticket {
+        let ticket = self.ask(Asked::Publication(requester));
+        self.request(BusRequest::Control { ticket, body });
+        ticket
+    }
+
+    pub(super) fn read(&mut self, page: AskedPage, room: RoomName, from: ReadFrom) -> Ticket {
+        let bytes_max = page.bytes_max;
+        let ticket = self.ask(Asked::Page(page));
+        self.request(BusRequest::Read { ticket, room, from, bytes_max });
+        ticket
+    }
+
     /// A new ticket, under which something is asked.
-    pub(super) fn ask(&mut self, asked: Asked) -> Ticket {
+    fn ask(&mut self, asked: Asked) -> Ticket {
         self.publications += usize::from(matches!(asked, Asked::Publication(_)));
         self.newest += 1;
         let ticket = Ticket(self.newest);

@@ -25,7 +25,7 @@ const MEMBERS_BYTES_MAX: usize = 8 * 1024;
 impl Hub {
     /// From now on the bus is told which users come and go here.
     pub fn share_presence(&mut self) {
-        self.out.shares_presence = true;
+        self.pending.share_presence();
     }
 
     /// One more connection of a user is live in a room.
@@ -36,7 +36,7 @@ impl Hub {
 
     /// One connection less of a user is in a room.
     pub(super) fn remove_presence(&mut self, now: Now, index: RoomIndex, user: UserKey, parting: Parting) {
-        let grace = self.timing.presence_grace;
+        let grace = self.settings.timing.presence_grace;
         if !self.rooms[index].users.disconnect(user) {
             return;
         }
@@ -91,7 +91,7 @@ impl Hub {
     fn tell_presence(&mut self, now: Now, index: RoomIndex, user: UserKey, news: PresenceNews) {
         if let Some(status) = news.for_nodes {
             let (room, users) = (&self.rooms[index].name, &self.users);
-            self.out.share(|| {
+            self.pending.share(|| {
                 let name = users.view(user).name.map(Into::into);
                 let change = PresenceChange { user: users.id(user).clone(), name, status };
                 BusRequest::Presence { room: room.clone(), change }
@@ -109,7 +109,7 @@ impl Hub {
     }
 
     fn announce(&mut self, now: Now, index: RoomIndex, user: UserKey, status: PresenceStatus) {
-        match self.rooms[index].users.announcement(&self.limits) {
+        match self.rooms[index].users.announcement(&self.settings.hub) {
             Announcement::List => self.list_or_count_users(now, index),
             Announcement::User if self.rooms.has_space(index, EVENT_BYTES_MAX) => {
                 self.append_event(now, index, |out, room, users| {

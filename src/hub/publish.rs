@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::bus::message::{BusRequest, Outcome, Publication, Ticket};
+use crate::bus::message::{Outcome, Publication, Ticket};
 use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::protocol::{self, Chat, ChatRequest, ErrorCode, ServerMessage};
@@ -13,7 +13,7 @@ use super::error_reply::{ErrorReply, Refused};
 use super::index::{RoomIndex, RoomRef};
 use super::notice::Notice;
 use super::pending::{Asked, Requester};
-use super::{Caller, Hub, shutting_down, truncate_chars};
+use super::{Caller, Hub, Settings, truncate_chars};
 
 /// A chat message of the embedding host; it needs neither connection nor membership.
 #[derive(Clone, Debug)]
@@ -37,15 +37,44 @@ impl HostPublication {
     pub fn new(room: RoomName, user: UserId, text: impl Into<String>) -> Self {
         Self { room, user, name: None, text: text.into(), data: None, id: None }
     }
+
+    /// The publication as the bus is given it, if it is within its bounds.
+    fn checked(&self, now: Now, settings: &Settings) -> Result<Publication, Refused> {
+        if self.text.is_empty() {
+            return Err((ErrorCode::BadMessage, "text is empty; at least one byte is needed".to_owned()));
+        }
+        if let Some(id) = self.id.as_deref().filter(|id| !(1..=protocol::ID_BYTES_MAX).contains(&id.len())) {
+            let max = protocol::ID_BYTES_MAX;
+            return Err((ErrorCode::BadMessage, format!("id of {} bytes; 1 to {max} are allowed", id.len())));
+        }
+        check_data(self.data.as_deref(), settings.hub.data_bytes_max)?;
+        let body = protocol::chat_body(&Chat {
+            room: self.room.as_str(),
+            user_id: self.user.as_str(),
+            name: self.name.as_deref().map(|name| truncate_chars(name, 64)),
+            text: &self.text,
+            data: self.data.as_deref(),
+            id: self.id.as_deref(),
+            ts: now.unix_ms,
+        });
+        let max = settings.net.message_bytes_max;
+        if body.len() > max {
+            return Err((ErrorCode::TooLarge, format!("message of {} bytes exceeds {max}", body.len())));
+        }
+        Ok(Publication {
+            room: self.room.clone(),
+            user: self.user.clone(),
+            id: self.id.as_deref().map(Into::into),
+            body: Bytes::from(body),
+        })
+    }
 }
 
 impl Hub {
     pub(super) fn handle_chat(&mut self, now: Now, id: ConnectionId, chat: &ChatRequest<'_>) -> Result<(), Refused> {
         let index = self.rooms.joined(&self.connections, id, &chat.room)?;
-        if self.is_draining {
-            return Err(shutting_down());
-        }
-        check_data(chat.data, self.limits.data_bytes_max)?;
+        self.pending.check_running()?;
+        check_data(chat.data, self.settings.hub.data_bytes_max)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let user = connection.user;
         let (name, user_id) = (self.rooms[index].name.clone(), self.users.id(user).clone());
@@ -65,7 +94,7 @@ impl Hub {
         let message_id: Option<Box<str>> = chat.id.as_deref().map(Into::into);
         let requester = Requester::Member { connection: id, room: name.clone(), id: message_id.clone(), reserved };
         let publication = Publication { room: name, user: user_id, id: message_id, body: Bytes::from(body) };
-        self.publish(requester, publication);
+        self.pending.publish(requester, publication);
         Ok(())
     }
 
@@ -82,12 +111,6 @@ impl Hub {
         self.rooms[index].fanout.reserve(bytes);
         self.scheduler.limit_delays(&mut self.rooms, index);
         Ok((self.rooms.reference(index), bytes))
-    }
-
-    fn publish(&mut self, requester: Requester, publication: Publication) -> Ticket {
-        let ticket = self.pending.ask(Asked::Publication(requester));
-        self.out.request(BusRequest::Publish { ticket, publication });
-        ticket
     }
 
     /// Publishes for the host; what became of it is told by [`Notice::Published`].
@@ -112,52 +135,15 @@ impl Hub {
         self.pending.poll_api_answer()
     }
 
-    /// Whether a publication of the host would be taken now.
-    pub(super) fn check_can_publish(&self) -> Result<(), Refused> {
-        if self.is_draining {
-            return Err(shutting_down());
-        }
-        match self.pending.publications_if_full() {
-            Some(waiting) => Err((ErrorCode::ServerBusy, format!("{waiting} publications wait already"))),
-            None => Ok(()),
-        }
-    }
-
     fn publish_checked(
         &mut self,
         now: Now,
         requester: Requester,
         publication: &HostPublication,
     ) -> Result<Ticket, Refused> {
-        self.check_can_publish()?;
-        if publication.text.is_empty() {
-            return Err((ErrorCode::BadMessage, "text is empty; at least one byte is needed".to_owned()));
-        }
-        if let Some(id) = publication.id.as_deref().filter(|id| !(1..=protocol::ID_BYTES_MAX).contains(&id.len())) {
-            let max = protocol::ID_BYTES_MAX;
-            return Err((ErrorCode::BadMessage, format!("id of {} bytes; 1 to {max} are allowed", id.len())));
-        }
-        check_data(publication.data.as_deref(), self.limits.data_bytes_max)?;
-        let body = protocol::chat_body(&Chat {
-            room: publication.room.as_str(),
-            user_id: publication.user.as_str(),
-            name: publication.name.as_deref().map(|name| truncate_chars(name, 64)),
-            text: &publication.text,
-            data: publication.data.as_deref(),
-            id: publication.id.as_deref(),
-            ts: now.unix_ms,
-        });
-        let max = self.net_limits.message_bytes_max;
-        if body.len() > max {
-            return Err((ErrorCode::TooLarge, format!("message of {} bytes exceeds {max}", body.len())));
-        }
-        let publication = Publication {
-            room: publication.room.clone(),
-            user: publication.user.clone(),
-            id: publication.id.as_deref().map(Into::into),
-            body: Bytes::from(body),
-        };
-        Ok(self.publish(requester, publication))
+        self.pending.check_can_publish()?;
+        let publication = publication.checked(now, &self.settings)?;
+        Ok(self.pending.publish(requester, publication))
     }
 
     pub(super) fn handle_published(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {

@@ -20,7 +20,7 @@ use super::fanout::{FrameSize, Sent};
 use super::index::{LiveIndex, Place, RoomIndex, RoomRef};
 use super::members::AfterLeave;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
-use super::room::Room;
+use super::room::{Position, Room};
 
 /// How many empty buffers are kept for logs to come, and how large one may be to be kept.
 const BUFFERS_KEPT_MAX: usize = 4;
@@ -43,6 +43,7 @@ pub(super) struct Rooms {
 /// What has come into logs and out of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LogCounts {
+    pub(super) messages: u64,
     pub(super) appended_bytes: u64,
     pub(super) sends: u64,
     pub(super) sent_bytes: u64,
@@ -185,6 +186,14 @@ impl Rooms {
         rooms[index.0 as usize].fanout.append(frame, || logs.buffers.pop(), write);
         logs.bytes += frame.bytes;
         counts.appended_bytes += frame.bytes as u64;
+    }
+
+    /// A message was delivered to a room.
+    pub(super) fn note_delivered(&mut self, index: RoomIndex, seq: u64) {
+        self.counts.messages += 1;
+        if let Position::At { delivered, .. } = &mut self[index].position {
+            *delivered = seq;
+        }
     }
 
     /// Serves the next members of a room's round, as far as the budget goes.

@@ -25,7 +25,7 @@ impl Hub {
             body: typing.status.as_str().into(),
         };
         if self.append_signal(now, index, &signal) {
-            self.out.share(|| BusRequest::Signal(signal));
+            self.pending.share(|| BusRequest::Signal(signal));
         }
         Ok(())
     }
@@ -40,7 +40,7 @@ impl Hub {
     /// Shows a signal to the members, unless their log needs the space for messages. Says whether it was shown.
     fn append_signal(&mut self, now: Now, index: RoomIndex, signal: &Signal) -> bool {
         let room = &self.rooms[index];
-        if room.users.are_counted() || room.fanout.log_bytes() > self.limits.log_bytes_max / 4 {
+        if room.users.are_counted() || room.fanout.log_bytes() > self.settings.hub.log_bytes_max / 4 {
             return false;
         }
         let Some(message) = server_message(signal) else { return false };

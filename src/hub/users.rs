@@ -29,18 +29,24 @@ pub(super) struct Users {
     /// Display names of users that have one.
     names: FxHashMap<UserKey, Box<str>>,
     stalls: Stalls,
+    stalled: u64,
 }
 
 impl Default for Users {
     fn default() -> Self {
         let users = Slab::with_capacity(long_list::<User>());
-        Self { users, keys: NameIndex::default(), names: FxHashMap::default(), stalls: Stalls::default() }
+        Self { users, keys: NameIndex::default(), names: FxHashMap::default(), stalls: Stalls::default(), stalled: 0 }
     }
 }
 
 impl Users {
     pub(super) fn len(&self) -> usize {
         self.users.len()
+    }
+
+    /// How often a connection has stalled.
+    pub(super) fn stalled(&self) -> u64 {
+        self.stalled
     }
 
     /// The number of a user, new or not; the caller holds it from now on. The latest display name counts.
@@ -88,6 +94,7 @@ impl Users {
     /// A user's connection stalls. Says how often that has happened lately, before now.
     pub(super) fn note_stall(&mut self, now: Now, key: UserKey) -> usize {
         let user = self.id(key).clone();
+        self.stalled += 1;
         self.stalls.note(now, user)
     }
 

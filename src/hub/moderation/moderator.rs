@@ -22,6 +22,8 @@ pub(in crate::hub) struct Moderator {
     pub(super) tasks: VecDeque<Task>,
     link: Link,
     pub(in crate::hub) arrivals: Arrivals,
+    /// Connections for which a command was carried out.
+    pub(in crate::hub) moderated: u64,
 }
 
 /// Whether commands may come late.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::bus::message::{BusEvent, Outcome, Page};
+use crate::bus::message::{BusEvent, BusRequest, Outcome, Page};
 use crate::hub::{Notice, OpenPolicy, Output};
 use crate::id::Epoch;
 use crate::protocol::CloseReason;
