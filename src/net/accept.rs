@@ -16,9 +16,7 @@ use super::{ACCEPT_AGAIN, Net};
 impl<R> Net<R> {
     /// Whether a connection may be waiting that there is room for.
     pub(super) fn can_accept(&self) -> bool {
-        self.accept_paused_until.is_none()
-            && self.has_place()
-            && self.listeners.iter().any(|listener| listener.is_ready)
+        self.has_place() && self.listeners.may_have_waiting()
     }
 
     fn has_place(&self) -> bool {
@@ -31,8 +29,8 @@ impl<R> Net<R> {
         let mut left = self.limits.accepts_per_turn;
         // Round robin, so that a flood on one address does not shut out another.
         while left > 0 && self.can_accept() {
-            for index in 0..self.listeners.len() {
-                if self.listeners[index].is_ready && self.can_accept() && left > 0 {
+            for index in 0..self.listeners.polled.len() {
+                if self.listeners.polled[index].is_ready && self.can_accept() && left > 0 {
                     left -= 1;
                     self.accept_one(index);
                 }
@@ -41,17 +39,17 @@ impl<R> Net<R> {
     }
 
     fn accept_one(&mut self, index: usize) {
-        match self.listeners[index].accept() {
+        match self.listeners.polled[index].accept() {
             Ok(transport) => self.insert(transport),
             Err(error) => match accept_trouble(&error) {
-                AcceptTrouble::NoneWaits => self.listeners[index].is_ready = false,
+                AcceptTrouble::NoneWaits => self.listeners.polled[index].is_ready = false,
                 AcceptTrouble::One => log::debug!("a connection was lost before it was accepted: {error}"),
                 AcceptTrouble::Exhausted => {
                     let pause = self.timing.accept_pause;
                     log::warn!("cannot accept connections: {error}; trying again in {pause:?}");
                     self.stats.accept_pauses += 1;
-                    let until = self.wheel.insert(self.tick.after(pause), ACCEPT_AGAIN);
-                    self.accept_paused_until = Some(until);
+                    self.timers.wheel.insert(self.timers.tick.after(pause), ACCEPT_AGAIN);
+                    self.listeners.are_paused = true;
                 }
             },
         }
@@ -61,12 +59,12 @@ impl<R> Net<R> {
         self.newest = self.newest.next();
         self.stats.accepted += 1;
         let slot = Slot(self.connections.vacant_key() as u32);
-        if let Err(error) = transport.register(&self.registry, self.token(slot)) {
+        if let Err(error) = transport.register(&self.polling.registry, self.polling.token(slot)) {
             log::warn!("cannot poll a new connection: {error}");
             return;
         }
-        let timer_at = self.wheel.insert(self.tick.after(self.timing.handshake_timeout), slot);
-        self.connections.insert(Connection::new(transport, self.newest, self.tick, timer_at));
+        let timer_at = self.timers.wheel.insert(self.timers.tick.after(self.timing.handshake_timeout), slot);
+        self.connections.insert(Connection::new(transport, self.newest, self.timers.tick, timer_at));
     }
 
     /// Connects a peer that says `input`, a request and frames, and nothing more. One at a time: a turn has to read it before

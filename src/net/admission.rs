@@ -28,9 +28,9 @@ impl<R> Net<R> {
         }
         let connection = &mut self.connections[slot.index()];
         connection.phase = Phase::AwaitingAdmission(Box::new(parked));
-        connection.since = self.tick;
+        connection.since = self.timers.tick;
         self.parked.insert(ticket, connection.id(slot));
-        self.schedule_by(slot, self.tick.after(self.timing.admission_timeout));
+        self.schedule_by(slot, self.timers.tick.after(self.timing.admission_timeout));
     }
 
     /// Decides about a handshake that was [put off](super::HeadDecision::Later): it is upgraded, or answered with a refusal.

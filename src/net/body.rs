@@ -70,7 +70,7 @@ impl<R> Net<R> {
         }
         // Its time begins anew: the head took what it took.
         let connection = &mut self.connections[slot.index()];
-        connection.since = self.tick;
+        connection.since = self.timers.tick;
         connection.phase = Phase::Body(Box::new(partial));
         self.take_body(slot, bytes, handler);
     }
@@ -103,8 +103,8 @@ impl<R> Net<R> {
             BodyDecision::Later => {
                 let connection = &mut self.connections[slot.index()];
                 connection.phase = Phase::AwaitingResponse(Box::new(pending));
-                connection.since = self.tick;
-                self.schedule_by(slot, self.tick.after(self.timing.answer_timeout));
+                connection.since = self.timers.tick;
+                self.schedule_by(slot, self.timers.tick.after(self.timing.answer_timeout));
             }
         }
     }
@@ -135,10 +135,10 @@ impl<R> Net<R> {
         let rest = pending.rest;
         let connection = &mut self.connections[slot.index()];
         connection.phase = Phase::KeepAlive((!rest.is_empty()).then(|| Box::new(rest)));
-        connection.since = self.tick;
+        connection.since = self.timers.tick;
         // The next request is read when this is written: a peer that takes no answers is asked for no further questions.
         self.append_bytes(slot, &response.to_kept_bytes());
-        self.schedule_by(slot, self.tick.after(self.timing.handshake_timeout));
+        self.schedule_by(slot, self.timers.tick.after(self.timing.handshake_timeout));
     }
 
     /// Goes on with a request that had come behind another one; says whether there is one.

@@ -1,6 +1,5 @@
 //! How connections end: politely where the peer lets us, in bounded time always; and what silence means.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -22,9 +21,6 @@ const FREED_PER_TURN: usize = 256;
 
 /// How many slots a drain looks at in a turn.
 const SLOTS_DRAINED_PER_TURN: usize = 4096;
-
-/// So many slots a list may have room for while it is empty.
-const QUEUED_KEPT_MAX: usize = 4096;
 
 impl<R> Net<R> {
     /// Closes an open connection: Close follows what waits in its write buffer, and no data frame follows Close.
@@ -61,8 +57,8 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         // What the peer says from now on does not matter, but that it says something may (a Close, its end).
         let before = std::mem::replace(&mut connection.phase, phase);
-        connection.since = self.tick;
-        self.schedule(slot, self.tick.after(self.timing.close_timeout));
+        connection.since = self.timers.tick;
+        self.schedule(slot, self.timers.tick.after(self.timing.close_timeout));
         self.queue_flush(slot);
         self.queue_if_readable(slot);
         self.leave_phase(slot, before, handler);
@@ -72,7 +68,7 @@ impl<R> Net<R> {
     fn leave_phase(&mut self, slot: Slot, phase: Phase<R>, handler: &mut impl Handler<Route = R>) {
         match phase {
             Phase::Open { .. } => {
-                self.open -= 1;
+                self.stats.open -= 1;
                 handler.on_closed(self.connections[slot.index()].id(slot));
             }
             Phase::AwaitingAdmission(parked) => self.abandon(&parked, handler),
@@ -87,7 +83,7 @@ impl<R> Net<R> {
         let before = std::mem::replace(&mut connection.phase, Phase::Closed);
         if !matches!(before, Phase::Closed) {
             self.leave_phase(slot, before, handler);
-            self.gone.push(slot);
+            self.queues.gone.push(slot);
         }
     }
 
@@ -123,27 +119,19 @@ impl<R> Net<R> {
 
     /// Frees connections that have ended.
     pub fn free(&mut self) {
-        let kept = self.gone.len().saturating_sub(FREED_PER_TURN);
-        for slot in self.gone.drain(kept..) {
+        let kept = self.queues.gone.len().saturating_sub(FREED_PER_TURN);
+        for slot in self.queues.gone.drain(kept..) {
             // Closing the socket takes it out of the poll.
             let connection = self.connections.remove(slot.index());
             debug_assert!(matches!(connection.phase, Phase::Closed));
             if connection.is(Flag::Queued) {
-                self.ready.retain(|ready| *ready != slot);
+                self.queues.ready.retain(|ready| *ready != slot);
             }
             if connection.is(Flag::Dirty) {
-                self.dirty.retain(|dirty| *dirty != slot);
+                self.queues.dirty.retain(|dirty| *dirty != slot);
             }
         }
-        // A crowd that came or went at once has made them long.
-        if self.ready.is_empty() && self.ready.capacity() > QUEUED_KEPT_MAX {
-            self.ready = VecDeque::new();
-        }
-        for list in [&mut self.dirty, &mut self.gone] {
-            if list.is_empty() && list.capacity() > QUEUED_KEPT_MAX {
-                *list = Vec::new();
-            }
-        }
+        self.queues.shrink();
     }
 
     /// Looks at a connection because it may have been silent, or have taken nothing, for too long.
@@ -154,14 +142,14 @@ impl<R> Net<R> {
             Phase::Open { .. } => self.check_open_timers(slot, handler),
             phase => {
                 let due = connection.since.after(self.phase_timeout(phase));
-                if self.tick >= due {
+                if self.timers.tick >= due {
                     return self.end_overdue(slot, handler);
                 }
                 Some(due)
             }
         };
         if let Some(next) = next
-            && self.connections[slot.index()].timer_at <= self.tick
+            && self.connections[slot.index()].timer_at <= self.timers.tick
         {
             self.schedule(slot, next);
         }
@@ -211,7 +199,7 @@ impl<R> Net<R> {
         let connection = &self.connections[slot.index()];
         let Some(blocked) = connection.blocked else { return self.check_heartbeat(slot, handler) };
         let due = blocked.after(self.timing.stall_timeout);
-        if self.tick >= due {
+        if self.timers.tick >= due {
             handler.on_stalled(connection.id(slot));
         }
         self.check_heartbeat(slot, handler).map(|next| next.min(due))
@@ -224,12 +212,12 @@ impl<R> Net<R> {
         // Any byte is an answer.
         if let Some(pinged) = pinged.filter(|pinged| connection.since < *pinged) {
             let due = pinged.after(self.timing.pong_timeout);
-            if self.tick < due {
+            if self.timers.tick < due {
                 return Some(due);
             }
             if connection.is(Flag::Queued) {
                 // Its answer may have come; the turn's reads did not get so far.
-                return Some(self.tick.after(Duration::ZERO));
+                return Some(self.timers.tick.after(Duration::ZERO));
             }
             self.stats.heartbeat_timeouts += 1;
             let id = connection.id(slot);
@@ -238,13 +226,13 @@ impl<R> Net<R> {
             return None;
         }
         let due = connection.since.after(self.timing.ping_interval);
-        if self.tick < due {
+        if self.timers.tick < due {
             *pinged = None;
             return Some(due);
         }
-        *pinged = Some(self.tick);
+        *pinged = Some(self.timers.tick);
         self.append_bytes(slot, &PING);
-        Some(self.tick.after(self.timing.pong_timeout))
+        Some(self.timers.tick.after(self.timing.pong_timeout))
     }
 }
 
@@ -299,9 +287,9 @@ mod tests {
         }
         assert!(!net.has_work());
         net.stop_listening();
-        assert!(net.has_work() && net.gone.is_empty());
+        assert!(net.has_work() && net.queues.gone.is_empty());
         net.handle_deadlines(&mut Unasked);
-        assert_eq!(net.gone.len(), SLOTS_DRAINED_PER_TURN);
+        assert_eq!(net.queues.gone.len(), SLOTS_DRAINED_PER_TURN);
         while net.has_work() {
             net.handle_deadlines(&mut Unasked);
             net.free();

@@ -112,6 +112,21 @@ enum PolledSocket {
     Unix(UnixListener),
 }
 
+/// The sockets that connections are accepted from.
+#[derive(Debug, Default)]
+pub(super) struct Listeners {
+    pub(super) polled: Vec<PolledListener>,
+    /// Whether accepting pauses, because the system was out of something.
+    pub(super) are_paused: bool,
+}
+
+impl Listeners {
+    /// Whether a connection may be waiting that can be accepted now.
+    pub(super) fn may_have_waiting(&self) -> bool {
+        !self.are_paused && self.polled.iter().any(|listener| listener.is_ready)
+    }
+}
+
 impl PolledListener {
     pub(super) fn new(listener: Listener, registry: &Registry, token: Token) -> io::Result<Self> {
         let address = listener.address()?;

@@ -8,6 +8,7 @@
 mod accept;
 mod admission;
 mod body;
+mod buffers;
 mod closing;
 mod connection;
 mod handler;
@@ -16,6 +17,8 @@ mod listener;
 #[cfg(feature = "in-memory")]
 pub(crate) mod memory;
 mod phase;
+mod polling;
+mod queues;
 mod reader;
 mod receive;
 mod send;
@@ -23,7 +26,7 @@ mod stats;
 mod transport;
 mod write_buffer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -35,12 +38,15 @@ use slab::Slab;
 pub use self::handler::{AdmissionTicket, BodyDecision, BodyRules, Capacity, Handler, HeadDecision, Verdict};
 pub use self::http::{Handshake, Response, method_not_allowed};
 pub use self::listener::{ListenAddress, Listener};
+pub use self::polling::LISTENERS_MAX;
 pub use self::stats::NetStats;
 pub use self::write_buffer::WriteBuffer;
 
+use self::buffers::Buffers;
 use self::connection::{Connection, Flag};
-use self::listener::PolledListener;
-use self::reader::Reader;
+use self::listener::{Listeners, PolledListener};
+use self::polling::{Polled, Polling};
+use self::queues::Queues;
 use crate::error::Error;
 use crate::id::ConnectionId;
 pub use crate::id::{ConnectionSerial, Slot};
@@ -48,12 +54,6 @@ use crate::memory::long_list;
 use crate::settings::{Config, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
-
-/// How many listeners one server may have; their tokens come first in its range.
-pub const LISTENERS_MAX: usize = 16;
-
-/// How many bytes one read takes at most. All connections share the buffer.
-const READ_BYTES_MAX: usize = 64 * 1024;
 
 /// How far a net has come in ending what is not a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,32 +66,23 @@ enum Drain {
     Drained,
 }
 
+/// The time of the turn, and which connections are looked at when.
+struct Timers {
+    tick: Tick,
+    wheel: Wheel<Slot>,
+}
+
 /// See the [module](self). `R` is the [route](Handler::Route) of its handler.
 pub struct Net<R> {
     limits: NetLimits,
     timing: Timing,
-    registry: Registry,
-    tokens: Range<usize>,
-    listeners: Vec<PolledListener>,
+    polling: Polling,
+    listeners: Listeners,
     connections: Slab<Connection<R>>,
     newest: ConnectionSerial,
-    open: usize,
-    tick: Tick,
-    /// What every read reads into.
-    buffer: Box<[u8]>,
-    /// The parser that is lent to whichever connection is being read.
-    lent: Option<Box<Reader>>,
-    /// Empty write buffers, to be used again.
-    #[allow(clippy::vec_box, reason = "connections hold boxes, which go back and forth")]
-    spare_buffers: Vec<Box<WriteBuffer>>,
-    /// Slots with something to read, each once, in the order in which they are read.
-    ready: VecDeque<Slot>,
-    /// Slots whose write buffer is to be written, or whose sockets were found to take bytes again.
-    dirty: Vec<Slot>,
-    /// Slots whose connections are gone.
-    gone: Vec<Slot>,
-    wheel: Wheel<Slot>,
-    accept_paused_until: Option<Tick>,
+    timers: Timers,
+    buffers: Buffers,
+    queues: Queues,
     /// The handshakes that wait for a decision.
     parked: HashMap<AdmissionTicket, ConnectionId>,
     drain: Drain,
@@ -114,21 +105,13 @@ impl<R> Net<R> {
         }
         Ok(Self {
             timing: config.timing.clone(),
-            registry,
-            tokens,
-            listeners: Vec::new(),
+            polling: Polling::new(registry, tokens),
+            listeners: Listeners::default(),
             connections: Slab::with_capacity(long_list::<Connection<R>>()),
             newest: ConnectionSerial::default(),
-            open: 0,
-            tick: Tick::FIRST,
-            buffer: vec![0; READ_BYTES_MAX].into_boxed_slice(),
-            lent: Some(Box::new(Reader::new(&limits))),
-            spare_buffers: Vec::new(),
-            ready: VecDeque::new(),
-            dirty: Vec::new(),
-            gone: Vec::new(),
-            wheel: Wheel::new(),
-            accept_paused_until: None,
+            timers: Timers { tick: Tick::FIRST, wheel: Wheel::new() },
+            buffers: Buffers::new(&limits),
+            queues: Queues::default(),
             parked: HashMap::new(),
             drain: Drain::Running,
             stats: NetStats::default(),
@@ -141,20 +124,20 @@ impl<R> Net<R> {
     /// # Errors
     /// [`Error::TooManyListeners`], or what the system says.
     pub fn listen(&mut self, listener: Listener) -> Result<ListenAddress, Error> {
-        if self.listeners.len() >= LISTENERS_MAX {
+        if self.listeners.polled.len() >= LISTENERS_MAX {
             return Err(Error::TooManyListeners(LISTENERS_MAX));
         }
-        let token = Token(self.tokens.start + self.listeners.len());
-        let listener = PolledListener::new(listener, &self.registry, token)?;
+        let token = self.polling.listener_token(self.listeners.polled.len());
+        let listener = PolledListener::new(listener, &self.polling.registry, token)?;
         let address = listener.address().clone();
-        self.listeners.push(listener);
+        self.listeners.polled.push(listener);
         Ok(address)
     }
 
     /// Accepts nothing more, and ends what is not a WebSocket in the next turns: requests that are not complete are cut, handshakes
     /// that wait for a decision are answered 503, and requests that wait for an answer are the last on their connection.
     pub fn stop_listening(&mut self) {
-        self.listeners.clear();
+        self.listeners.polled.clear();
         if self.drain == Drain::Running {
             self.drain = Drain::Draining { next_slot: 0 };
         }
@@ -162,21 +145,22 @@ impl<R> Net<R> {
 
     /// Whether an event with this token is ours.
     pub fn owns(&self, token: Token) -> bool {
-        self.tokens.contains(&token.0)
+        self.polling.owns(token)
     }
 
     /// Notes an event. Nothing is read or written yet.
     pub fn handle_event(&mut self, event: &Event) {
-        let index = event.token().0 - self.tokens.start;
-        if index < LISTENERS_MAX {
-            if let Some(listener) = self.listeners.get_mut(index) {
-                listener.is_ready = true;
+        let slot = match self.polling.polled(event.token()) {
+            Polled::Connection(slot) => slot,
+            Polled::Listener(index) => {
+                if let Some(listener) = self.listeners.polled.get_mut(index) {
+                    listener.is_ready = true;
+                }
+                return;
             }
-            return;
-        }
-        let slot = index - LISTENERS_MAX;
+        };
         // An event may come late, for a connection that is freed already.
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot.index()) else { return };
         let is_end = event.is_read_closed() || event.is_error();
         if event.is_readable() || is_end {
             connection.set(Flag::Readable);
@@ -187,36 +171,35 @@ impl<R> Net<R> {
             if connection.is_waiting() && (event.is_write_closed() || event.is_error()) {
                 connection.set(Flag::Broken);
             }
-            self.queue_read(Slot(slot as u32));
+            self.queue_read(slot);
         }
         if event.is_writable() || event.is_write_closed() || event.is_error() {
-            self.note_writable(Slot(slot as u32));
+            self.note_writable(slot);
         }
     }
 
     /// Begins a turn: everything until the next call happens at `now`.
     pub fn begin_turn(&mut self, now: Now) {
-        self.tick = Tick::of(now);
+        self.timers.tick = Tick::of(now);
     }
 
     /// Whether the next poll must not wait.
     pub fn has_work(&self) -> bool {
-        let has_slots = !self.ready.is_empty() || !self.dirty.is_empty() || !self.gone.is_empty();
-        has_slots || self.can_accept() || matches!(self.drain, Drain::Draining { .. })
+        !self.queues.is_empty() || self.can_accept() || matches!(self.drain, Drain::Draining { .. })
     }
 
     /// How long until [`Net::handle_deadlines`] has something to do.
     pub fn timeout(&self, now: Now) -> Option<Duration> {
-        self.wheel.timeout(now)
+        self.timers.wheel.timeout(now)
     }
 
     /// Does what is due, and goes on with a drain.
     pub fn handle_deadlines(&mut self, handler: &mut impl Handler<Route = R>) {
         self.advance_drain(handler);
         for _ in 0..LOOKS_PER_TURN {
-            let Some((tick, slot)) = self.wheel.pop(self.tick) else { break };
+            let Some((tick, slot)) = self.timers.wheel.pop(self.timers.tick) else { break };
             if slot == ACCEPT_AGAIN {
-                self.accept_paused_until = None;
+                self.listeners.are_paused = false;
                 continue;
             }
             let is_current = |connection: &Connection<R>| connection.timer_at == tick;
@@ -228,12 +211,7 @@ impl<R> Net<R> {
 
     /// Counts, as of now.
     pub fn stats(&self) -> NetStats {
-        NetStats {
-            sockets: self.connections.len(),
-            open: self.open,
-            admissions_pending: self.parked.len(),
-            ..self.stats
-        }
+        NetStats { sockets: self.connections.len(), admissions_pending: self.parked.len(), ..self.stats }
     }
 
     fn is_draining(&self) -> bool {
@@ -242,20 +220,15 @@ impl<R> Net<R> {
 
     /// Whether another WebSocket is allowed. A parked handshake has its place already, so that it can be admitted.
     fn capacity(&self) -> Capacity {
-        let taken = self.open + self.parked.len();
+        let taken = self.stats.open + self.parked.len();
         if taken >= self.limits.connections_max as usize { Capacity::Full } else { Capacity::Available }
-    }
-
-    /// The token of the connection in a slot.
-    fn token(&self, slot: Slot) -> Token {
-        Token(self.tokens.start + LISTENERS_MAX + slot.index())
     }
 
     fn queue_read(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Queued) {
             connection.set(Flag::Queued);
-            self.ready.push_back(slot);
+            self.queues.ready.push_back(slot);
         }
     }
 
@@ -263,13 +236,13 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Dirty) {
             connection.set(Flag::Dirty);
-            self.dirty.push(slot);
+            self.queues.dirty.push(slot);
         }
     }
 
     /// Has a connection looked at in tick `at`.
     fn schedule(&mut self, slot: Slot, at: Tick) {
-        let at = self.wheel.insert(at, slot);
+        let at = self.timers.wheel.insert(at, slot);
         self.connections[slot.index()].timer_at = at;
     }
 

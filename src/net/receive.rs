@@ -29,7 +29,7 @@ impl<R> Net<R> {
     /// Reads connections that have something, up to the turn's budget.
     pub fn read(&mut self, handler: &mut impl Handler<Route = R>) {
         for _ in 0..self.limits.reads_per_turn {
-            let Some(slot) = self.ready.pop_front() else { break };
+            let Some(slot) = self.queues.ready.pop_front() else { break };
             if let Some(connection) = self.connections.get_mut(slot.index()) {
                 connection.clear(Flag::Queued);
                 self.read_one(slot, handler);
@@ -58,7 +58,7 @@ impl<R> Net<R> {
             return self.queue_if_readable(slot);
         }
         // The buffer is lent to this connection for as long as its bytes are looked at.
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::take(&mut self.buffers.input);
         match connection.transport.read(&mut buffer) {
             Ok(0) => self.handle_end(slot, handler),
             Ok(bytes) => {
@@ -68,7 +68,7 @@ impl<R> Net<R> {
                     connection.clear(Flag::Readable);
                 }
                 if connection.is_open() {
-                    connection.since = self.tick;
+                    connection.since = self.timers.tick;
                 }
                 self.stats.received_bytes += bytes as u64;
                 self.take_bytes(slot, &buffer[..bytes], handler);
@@ -81,7 +81,7 @@ impl<R> Net<R> {
                 Trouble::Broken => self.end(slot, handler),
             },
         }
-        self.buffer = buffer;
+        self.buffers.input = buffer;
     }
 
     pub(super) fn queue_if_readable(&mut self, slot: Slot) {
@@ -95,7 +95,7 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         if let Phase::KeepAlive(_) = connection.phase {
             connection.phase = Phase::Head(None);
-            connection.since = self.tick;
+            connection.since = self.timers.tick;
         }
         match &mut connection.phase {
             Phase::Head(kept) => {
@@ -113,9 +113,7 @@ impl<R> Net<R> {
                 *kept = Some(head);
             }
             Phase::Open { reader, .. } => {
-                let lent = &mut self.lent;
-                let new = || Box::new(Reader::new(&self.limits));
-                reader.get_or_insert_with(|| lent.take().unwrap_or_else(new)).announce(bytes);
+                reader.get_or_insert_with(|| self.buffers.lend_reader(&self.limits)).announce(bytes);
                 self.read_frames(slot, bytes, handler);
             }
             Phase::AwaitingClose(tracker) => {
@@ -190,14 +188,14 @@ impl<R> Net<R> {
         admission: H::Admission,
         handler: &mut H,
     ) {
-        self.open += 1;
+        self.stats.open += 1;
         self.stats.upgraded += 1;
         let connection = &mut self.connections[slot.index()];
-        connection.open(self.tick);
+        connection.open(self.timers.tick);
         let id = connection.id(slot);
         self.append_bytes(slot, &handshake.to_bytes());
         // Mostly the entry for the head comes up early enough to look at the heartbeat, too.
-        self.schedule_by(slot, self.tick.after(self.timing.ping_interval));
+        self.schedule_by(slot, self.timers.tick.after(self.timing.ping_interval));
         handler.on_open(id, admission);
     }
 
@@ -227,8 +225,7 @@ impl<R> Net<R> {
         let Phase::Open { reader, .. } = &mut connection.phase else { return };
         let Some(mut reader) = reader.take() else { return };
         let id = connection.id(slot);
-        let mut answers =
-            connection.write_buffer.take().unwrap_or_else(|| self.spare_buffers.pop().unwrap_or_default());
+        let mut answers = connection.write_buffer.take().unwrap_or_else(|| self.buffers.lend_write_buffer());
         let mut left = self.limits.messages_per_read;
         let mut input = bytes;
         let end = loop {
@@ -266,18 +263,17 @@ impl<R> Net<R> {
     }
 
     /// Leaves the parser with the connection if that is in the middle of something, and takes it back otherwise.
-    fn put_reader(&mut self, slot: Slot, mut reader: Box<Reader>) {
+    fn put_reader(&mut self, slot: Slot, reader: Box<Reader>) {
         if !reader.is_free() {
             self.connections[slot.index()].keep_reader(reader);
-        } else if reader.is_lendable() && self.lent.is_none() {
-            reader.renew();
-            self.lent = Some(reader);
+        } else {
+            self.buffers.keep_reader(reader);
         }
     }
 
     fn put_buffer(&mut self, slot: Slot, answers: Box<WriteBuffer>) {
         if answers.is_empty() {
-            self.keep_buffer(answers);
+            self.buffers.keep_write_buffer(answers);
             return;
         }
         self.connections[slot.index()].write_buffer = Some(answers);

@@ -10,10 +10,6 @@ use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
 use super::{Net, Trouble, trouble};
 
-/// How many empty write buffers are kept to be used again, and how large one may be to be kept.
-const SPARE_BUFFERS_MAX: usize = 16;
-const SPARE_BUFFER_BYTES_MAX: usize = 4 * 1024;
-
 impl<R> Net<R> {
     /// Offers whole frames to an open connection; says how many bytes of whole frames it has taken.
     ///
@@ -63,10 +59,10 @@ impl<R> Net<R> {
 
     /// The socket takes no more for now; an event will tell when it does.
     fn note_full(&mut self, slot: Slot) {
-        let token = self.token(slot);
+        let token = self.polling.token(slot);
         let connection = &mut self.connections[slot.index()];
         connection.clear(Flag::Writable);
-        if let Err(error) = connection.transport.watch_writable(&self.registry, token) {
+        if let Err(error) = connection.transport.watch_writable(&self.polling.registry, token) {
             log::warn!("cannot poll a connection that takes no bytes: {error}");
             return self.note_broken(slot);
         }
@@ -77,8 +73,8 @@ impl<R> Net<R> {
     fn note_blocked(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot.index()];
         if connection.blocked.is_none() {
-            connection.blocked = Some(self.tick);
-            let due = self.tick.after(self.timing.stall_timeout);
+            connection.blocked = Some(self.timers.tick);
+            let due = self.timers.tick.after(self.timing.stall_timeout);
             if connection.is_open() && due < connection.timer_at {
                 self.schedule(slot, due);
             }
@@ -109,23 +105,16 @@ impl<R> Net<R> {
 
     pub(super) fn append_bytes(&mut self, slot: Slot, bytes: &[u8]) {
         let connection = &mut self.connections[slot.index()];
-        let spare_buffers = &mut self.spare_buffers;
-        connection.write_buffer.get_or_insert_with(|| spare_buffers.pop().unwrap_or_default()).append(bytes);
+        connection.write_buffer.get_or_insert_with(|| self.buffers.lend_write_buffer()).append(bytes);
         self.queue_flush(slot);
-    }
-
-    pub(super) fn keep_buffer(&mut self, buffer: Box<WriteBuffer>) {
-        if self.spare_buffers.len() < SPARE_BUFFERS_MAX && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX {
-            self.spare_buffers.push(buffer);
-        }
     }
 
     /// An event said that the socket takes bytes.
     pub(super) fn note_writable(&mut self, slot: Slot) {
-        let token = self.token(slot);
+        let token = self.polling.token(slot);
         let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Writable)
-            && let Err(error) = connection.transport.unwatch_writable(&self.registry, token)
+            && let Err(error) = connection.transport.unwatch_writable(&self.polling.registry, token)
         {
             // Harmless: the loop is woken more often than it needs to be.
             log::debug!("connection {}: {error}", connection.id(slot));
@@ -138,7 +127,7 @@ impl<R> Net<R> {
 
     /// Writes the write buffers, as far as the sockets take them, and tells which connections would take more.
     pub fn flush(&mut self, handler: &mut impl Handler<Route = R>) {
-        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut dirty = std::mem::take(&mut self.queues.dirty);
         for slot in dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot.index()) {
                 connection.clear(Flag::Dirty);
@@ -146,8 +135,8 @@ impl<R> Net<R> {
             }
         }
         // The list is used again; connections that became dirty meanwhile are in the new one.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
+        dirty.append(&mut self.queues.dirty);
+        self.queues.dirty = dirty;
     }
 
     fn flush_one(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
@@ -169,7 +158,7 @@ impl<R> Net<R> {
                 }
                 Err(()) => return self.end(slot, handler),
             }
-            self.keep_buffer(buffer);
+            self.buffers.keep_write_buffer(buffer);
         }
         let connection = &mut self.connections[slot.index()];
         connection.blocked = None;
