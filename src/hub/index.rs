@@ -1,7 +1,7 @@
 //! The numbers by which the hub's tables speak of each other, each of its own type.
 
 /// A room's place in the table of rooms. The table is indexed with it and does not ask whether the room is there, because
-/// an index is never older than its room's end:
+/// no index outlives its room:
 ///
 /// - The table hands it out: [`Rooms::named`], [`Rooms::find`] and [`Rooms::open`](super::rooms::Rooms::open).
 /// - It is kept in three places that forget it before it ends. A connection keeps those of its rooms, and a room with members

@@ -11,12 +11,15 @@
 //! - `Users` (`users.rs`): by number and by name, counted by what holds them.
 //! - `Rooms` (`rooms.rs`): by index and by name, and what their logs hold together. A room has a `Fanout`
 //!   (`fanout.rs`: log, round, promised bytes), `Members` (`members.rs`: live, blocked, catching up, leaving),
-//!   a `Schedule` and `RoomUsers`. A member that catches up is a `CatchUp` (`reader.rs`).
+//!   a `Schedule` and `RoomUsers` (`room_users.rs`: who is present, and who learns that it changes). A member that
+//!   catches up is a `CatchUp` (`reader.rs`).
 //! - `Scheduler` (`scheduler.rs`): whose turn it is, and the batch delay.
 //! - `Timers` (`timers.rs`): what is looked at again, and when.
-//! - `Pending` (`pending.rs`): requests that the bus has not answered, and where each answer goes.
+//! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
-//! - `Outgoing` (`outgoing.rs`): what is polled.
+//! - `Outgoing` (`outgoing.rs`): what connections and the host are told.
+//!
+//! A method is the hub's if it needs three of these parts or more. What needs one or two is a method of the part.
 //!
 //! `index.rs` has the types of the numbers by which these parts speak of each other. A member's place in its room's lists
 //! and its connection's memory of that place change only in `Members`, together. The other files are what happens when

@@ -99,7 +99,7 @@ pub(super) struct RoomUsers {
     users: Vec<Present>,
     /// Whether there are so many that they are counted instead of named.
     are_counted: bool,
-    /// Whether a count is under way to the members.
+    /// Whether members are to be sent a count soon.
     count_is_due: bool,
     /// Where each user stands in `users`; there only in rooms with more than [`SEARCHED_MAX`].
     places: Option<Box<HashTable<u32>>>,

@@ -287,8 +287,9 @@ impl Rooms {
         self.has_space(index, bytes)
     }
 
-    /// If there is no space, the blocked members and pins of the room give up what they hold. If all logs together are full, this is done in every room where there may be any. Each of them was noted once
-    /// since the last time, so the work is paid for by the members that were blocked or pinned.
+    /// If there is no space, the blocked members and pins of the room give up what they hold. If all logs together are
+    /// full, those of every room do where there may be any. Each of these rooms was noted once since the last time, so the
+    /// work is paid for by the members that were blocked or pinned.
     fn drop_holds(&mut self, index: RoomIndex, bytes: usize, connections: &mut Connections) -> Freed {
         let mut freed = Freed::default();
         if self.has_space(index, bytes) {
