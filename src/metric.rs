@@ -22,6 +22,37 @@ pub enum MetricKind {
     Counter,
 }
 
+/// What is counted, as a number.
+pub(crate) trait MetricValue {
+    fn value(self) -> f64;
+}
+
+impl MetricValue for u64 {
+    fn value(self) -> f64 {
+        self as f64
+    }
+}
+
+impl MetricValue for usize {
+    fn value(self) -> f64 {
+        self as f64
+    }
+}
+
+/// 1 or 0.
+impl MetricValue for bool {
+    fn value(self) -> f64 {
+        f64::from(u8::from(self))
+    }
+}
+
+/// In seconds.
+impl MetricValue for std::time::Duration {
+    fn value(self) -> f64 {
+        self.as_secs_f64()
+    }
+}
+
 /// Declares a struct of counts. A line reads `field: type = Kind("name of the metric");`, and its doc comment is the help of the
 /// metric as well.
 macro_rules! counts {
@@ -49,7 +80,7 @@ macro_rules! counts {
                     name: $name,
                     help: concat!($($doc,)*).trim_start(),
                     kind: MetricKind::$kind,
-                    value: self.$field as f64,
+                    value: $crate::metric::MetricValue::value(self.$field),
                 }),*]
             }
         }

@@ -7,6 +7,8 @@ mod local;
 pub(crate) mod message;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "redis")]
+pub(crate) mod worker;
 
 use std::time::Duration;
 

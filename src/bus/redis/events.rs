@@ -1,38 +1,47 @@
 //! What the threads hand to the loop: events of the subscription and responses, put into order
 //! for the hub.
 
-mod presence;
-
-use super::commands::call::{ScriptCall, ScriptResult};
-use super::commands::request::Response;
+use super::commands::request::{Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest};
 use super::ordering::history::{HistoryQuery, HistorySlice, OrderingStep, RoomPosition};
 use super::ordering::reassembler::Reassembler;
-use super::room::{AwaitedCopy, PendingPublication, WaitingRead};
-use super::stats::{add, add_time};
+use super::presence::PresenceAction;
+use super::presence::delta::PresenceAnswer;
+use super::room::AwaitedCopy;
 use super::subscribe::event::SubscriberEvent;
-use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, PendingRequest, QUERIES_MAX, RedisBus, WATCH_INTERVAL};
+use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, QUERIES_MAX, RedisBus, WATCH_INTERVAL};
 use crate::bus::message::{BusEvent, BusRefusal, Outcome, Page};
 use crate::id::{Epoch, RoomName};
 use crate::timer_wheel::Tick;
 
 impl RedisBus {
     /// Takes a batch from a thread. Returns whether there was one. The subscription goes first,
-    /// so that copies are there before the responses that would wait for them.
+    /// so that copies are there before the responses that would wait for them. Each thread has a
+    /// budget of its own, so that a busy subscription does not delay responses.
     pub(crate) fn take_batch(&mut self) -> bool {
-        if self.event_batches_left > 0
-            && let Some(batch) = self.threads.events.pop()
-        {
-            self.event_batches_left -= 1;
+        if let Some(batch) = self.subscriber.take_batch() {
             batch.into_iter().for_each(|event| self.take_event(event));
             return true;
         }
-        // Responses have a budget of their own, so that a busy subscription does not delay them.
-        if self.response_batches_left == 0 {
+        let Some(batch) = self.commands.take_batch() else { return false };
+        batch.into_iter().for_each(|response| self.take_response(response));
+        true
+    }
+
+    /// Carries out the next action of presence. Returns whether there was one.
+    pub(crate) fn take_action(&mut self) -> bool {
+        if self.departure != Departure::None {
+            // Another heartbeat would take back that this node has left.
             return false;
         }
-        let Some(batch) = self.threads.responses.pop() else { return false };
-        self.response_batches_left -= 1;
-        batch.into_iter().for_each(|response| self.take_response(response));
+        let Some(action) = self.presence.poll() else { return false };
+        match action {
+            PresenceAction::Ask { room, opening, request } => {
+                self.send(Request::Presence(RoomRequest { room, opening, request }));
+            }
+            PresenceAction::Heartbeat(heartbeat) => self.send(Request::Heartbeat(heartbeat)),
+            PresenceAction::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
+            PresenceAction::Loaded(room) => self.release_reads(&room),
+        }
         true
     }
 
@@ -41,7 +50,7 @@ impl RedisBus {
             SubscriberEvent::Message(name, message) => {
                 self.with_reassembler(&name, |reassembler, steps| reassembler.take(message, steps));
             }
-            SubscriberEvent::Presence(name, share) => self.presence.observe(self.now.uptime, &name, share),
+            SubscriberEvent::Presence(name, delta) => self.presence.observe(self.now.uptime, &name, delta),
             SubscriberEvent::Signal(signal) => self.events.push_back(BusEvent::Signal(signal)),
             SubscriberEvent::Gap(name) => {
                 self.presence.query_soon(self.now.uptime, &name);
@@ -67,32 +76,30 @@ impl RedisBus {
     pub(crate) fn release_reads(&mut self, name: &RoomName) {
         let is_loaded = self.presence.is_loaded(name);
         let Some(room) = self.rooms.get_mut(name).filter(|room| is_loaded && room.may_be_read()) else { return };
-        let opening = room.opening;
         for read in std::mem::take(&mut room.reads) {
-            self.send_read(name, opening, &read);
+            self.send_read(read);
         }
     }
 
     fn take_response(&mut self, response: Response) {
-        let Response { id, result } = response;
-        match self.pending.remove(&id) {
-            Some(PendingRequest::Publish(pending)) => self.take_published(pending, result),
-            Some(PendingRequest::Read { room, opening, read, reached }) => match result {
-                Ok(ScriptResult::Read(slice))
-                    if is_behind(&slice, reached.as_ref()) || self.is_doubtful(&room, &slice) =>
-                {
-                    self.postpone_read(read, (&room, opening), slice);
-                }
-                Ok(ScriptResult::Read(slice)) => self.take_page(&read, (&room, opening), slice),
-                Ok(_) => unreachable!("a read is answered like a read"),
-                Err(refusal) => self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(refusal) }),
-            },
-            Some(PendingRequest::Query { room, opening }) => self.take_answer(&room, opening, result),
-            Some(PendingRequest::Presence { room, opening }) => self.take_presence(&room, opening, result),
-            Some(PendingRequest::Heartbeat) => self.take_heartbeat(result),
-            Some(PendingRequest::Leave) => self.departure = Departure::Known,
-            Some(PendingRequest::Signal) => {}
-            None => unreachable!("every order is answered once"),
+        self.requests -= 1;
+        match response {
+            Response::Published(pending, result) => self.take_published(pending, result),
+            Response::Page(read, Ok(slice)) if is_behind(&slice, &read) || self.is_doubtful(&read.room, &slice) => {
+                self.postpone_read(read, slice);
+            }
+            Response::Page(read, Ok(slice)) => self.take_page(&read, slice),
+            Response::Page(read, Err(refusal)) => {
+                self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(refusal) });
+            }
+            Response::Query(RoomRequest { room, opening, .. }, result) => self.take_answer(&room, opening, result),
+            Response::Presence(RoomRequest { room, opening, .. }, result) => {
+                let answer = result.unwrap_or(PresenceAnswer::Refused);
+                self.presence.answer(self.now.uptime, (&room, opening), answer);
+            }
+            Response::Heartbeat(result) => self.presence.answer_heartbeat(self.now.uptime, result.ok()),
+            Response::Left => self.departure = Departure::Known,
+            Response::Signal => {}
         }
     }
 
@@ -100,53 +107,48 @@ impl RedisBus {
     /// Then the number belongs to the epoch that the hub knows, and a member who sees the copy
     /// needs no `ack` beside it. The copy is recognised by epoch, number and run of Redis, since
     /// a Redis that lost messages assigns the same numbers again within the epoch.
-    fn take_published(&mut self, pending: PendingPublication, result: Result<ScriptResult, BusRefusal>) {
-        let ticket = pending.ticket;
+    fn take_published(&mut self, pending: PendingPublication, result: Result<Numbering, BusRefusal>) {
+        self.publications -= 1;
         let outcome = match result {
             // Without an id, only its own first attempt can be the original.
-            Ok(ScriptResult::Published { seq, duplicate: true, .. }) if pending.publication.id.is_some() => {
-                Outcome::Duplicate(seq)
+            Ok(numbering) if numbering.is_duplicate && pending.publication.id.is_some() => {
+                Outcome::Duplicate(numbering.seq)
             }
-            Ok(ScriptResult::Published { run_id, epoch, seq, duplicate }) => {
-                let name = pending.publication.room.clone();
-                let room = self.rooms.get_mut(&name).filter(|room| room.is_open());
-                if let Some(room) = room
-                    && let Some(known_epoch) = room.reassembler.epoch().cloned()
-                {
-                    let since = self.now.uptime;
-                    let is_strange = epoch != known_epoch;
-                    room.awaited_copies.push_back(AwaitedCopy {
-                        run_id,
-                        epoch: epoch.clone(),
-                        known_epoch,
-                        seq,
-                        pending,
-                        since,
-                    });
-                    self.with_reassembler(&name, |reassembler, steps| {
-                        if !duplicate {
-                            // Earlier messages may be missing; this one is about to arrive.
-                            let top = seq.saturating_sub(1);
-                            reassembler.observe(RoomPosition { run_id, epoch, top, fingerprint: None }, steps);
-                            if reassembler.run_id() != Some(run_id) {
-                                reassembler.check_run();
-                            }
-                        } else if is_strange {
-                            // Its number does not show the position of the new epoch.
-                            reassembler.check_position();
-                        }
-                    });
-                    if self.rooms.get(&name).is_some_and(|room| !room.awaited_copies.is_empty()) {
-                        self.watch_room(&name);
-                    }
-                    return;
+            Ok(numbering) => {
+                let room = self.rooms.get(&pending.publication.room).filter(|room| room.is_open());
+                if let Some(known_epoch) = room.and_then(|room| room.reassembler.epoch().cloned()) {
+                    return self.await_copy(pending, numbering, known_epoch);
                 }
-                Outcome::AcceptedUnseen(seq)
+                Outcome::AcceptedUnseen(numbering.seq)
             }
-            Ok(_) => unreachable!("a publication is answered like a publication"),
             Err(refusal) => Outcome::Refused(refusal),
         };
-        self.events.push_back(BusEvent::Published { ticket, outcome });
+        self.events.push_back(BusEvent::Published { ticket: pending.ticket, outcome });
+    }
+
+    fn await_copy(&mut self, pending: PendingPublication, numbering: Numbering, known_epoch: Epoch) {
+        let name = pending.publication.room.clone();
+        let Numbering { run_id, epoch, seq, is_duplicate } = numbering.clone();
+        let (is_foreign, since) = (epoch != known_epoch, self.now.uptime);
+        if let Some(room) = self.rooms.get_mut(&name) {
+            room.awaited_copies.push_back(AwaitedCopy { numbering, known_epoch, pending, since });
+        }
+        self.with_reassembler(&name, |reassembler, steps| {
+            if !is_duplicate {
+                // Earlier messages may be missing; this one is about to arrive.
+                let top = seq.saturating_sub(1);
+                reassembler.observe(RoomPosition { run_id, epoch, top, fingerprint: None }, steps);
+                if reassembler.run_id() != Some(run_id) {
+                    reassembler.check_run();
+                }
+            } else if is_foreign {
+                // Its number does not show the position of the new epoch.
+                reassembler.check_position();
+            }
+        });
+        if self.rooms.get(&name).is_some_and(|room| !room.awaited_copies.is_empty()) {
+            self.watch_room(&name);
+        }
     }
 
     /// Whether a page may not be shown yet: nobody has confirmed its epoch in the present run of
@@ -159,21 +161,21 @@ impl RedisBus {
     /// Redis has lost messages since the read was sent, or may have. To read again at once would
     /// show the same. The query that is sent instead confirms or ends the epoch, and the read is
     /// repeated after a while.
-    fn postpone_read(&mut self, read: WaitingRead, (name, opening): (&RoomName, u32), slice: HistorySlice) {
-        let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else {
-            return self.take_page(&read, (name, opening), slice);
+    fn postpone_read(&mut self, read: PendingRead, slice: HistorySlice) {
+        let name = read.room.clone();
+        let Some(room) = self.rooms.get_mut(&name).filter(|room| read.opening == Some(room.opening)) else {
+            return self.take_page(&read, slice);
         };
         room.reads.push(read);
-        self.with_reassembler(name, |reassembler, _| reassembler.check_position());
-        self.watch_room(name);
+        self.with_reassembler(&name, |reassembler, _| reassembler.check_position());
+        self.watch_room(&name);
     }
 
-    fn take_page(&mut self, read: &WaitingRead, (name, opening): (&RoomName, u32), slice: HistorySlice) {
-        let WaitingRead { ticket, bytes_max, .. } = *read;
+    fn take_page(&mut self, read: &PendingRead, slice: HistorySlice) {
+        let PendingRead { ticket, room: ref name, bytes_max, opening, .. } = *read;
         let position = slice.position.clone();
         let mut page = cut(slice, bytes_max);
-        let room = self.rooms.get(name).filter(|room| room.opening == opening);
-        let Some(room) = room else {
+        let Some(room) = self.rooms.get(name).filter(|room| opening == Some(room.opening)) else {
             // The hub has closed the room, or never opened it.
             return self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
         };
@@ -192,11 +194,11 @@ impl RedisBus {
         self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
     }
 
-    fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<ScriptResult, BusRefusal>) {
+    fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<HistorySlice, BusRefusal>) {
         self.queries -= 1;
         if self.rooms.get(name).is_some_and(|room| room.opening == opening) {
             match result {
-                Ok(ScriptResult::Read(slice)) => {
+                Ok(slice) => {
                     self.with_reassembler(name, |reassembler, steps| reassembler.answer(slice, steps));
                     let reassembler = self.rooms.get(name).map(|room| &room.reassembler);
                     if reassembler.is_some_and(Reassembler::awaits) {
@@ -205,7 +207,7 @@ impl RedisBus {
                         self.release_reads(name);
                     }
                 }
-                Ok(_) | Err(_) => {
+                Err(_) => {
                     if let Some(room) = self.rooms.get_mut(name) {
                         room.reassembler.fail();
                         room.is_resting = true;
@@ -251,12 +253,12 @@ impl RedisBus {
         let Some(room) = self.rooms.get_mut(name) else { return };
         let now = self.now.uptime;
         while room.awaited_copies.front().is_some_and(|copy| now >= copy.since + COPY_WAIT_MAX) {
-            let Some(AwaitedCopy { seq, pending, .. }) = room.awaited_copies.pop_front() else { break };
+            let Some(AwaitedCopy { numbering, pending, .. }) = room.awaited_copies.pop_front() else { break };
             // The copy was lost, and other messages may have been. In a quiet room nothing else
             // would look for them.
             room.reassembler.check_position();
-            self.events
-                .push_back(BusEvent::Published { ticket: pending.ticket, outcome: Outcome::AcceptedUnseen(seq) });
+            let outcome = Outcome::AcceptedUnseen(numbering.seq);
+            self.events.push_back(BusEvent::Published { ticket: pending.ticket, outcome });
         }
         let hold = self.hold;
         for read in room.reads.extract_if(.., |read| now >= read.since + hold) {
@@ -279,11 +281,11 @@ impl RedisBus {
             let room = name.clone();
             let event = match step {
                 OrderingStep::Deliver(message) => {
-                    add(&self.counters.delivered_total, 1);
+                    self.counters.delivered_total.add(1);
                     BusEvent::Delivered { room, message }
                 }
                 OrderingStep::EpochChanged { epoch, top } => {
-                    add(&self.counters.epochs_total, 1);
+                    self.counters.epochs_total.add(1);
                     log::debug!("room {room} begins epoch {epoch:?} at {top}: what was before it is not continued");
                     if self.epochs_unlogged == 0 {
                         self.wheel.insert(Tick::of(self.now).after(LOG_INTERVAL), Deadline::Log);
@@ -316,7 +318,7 @@ impl RedisBus {
         let mut again = Vec::new();
         while let Some(copy) = room.awaited_copies.front() {
             let epoch = room.reassembler.epoch();
-            if epoch != Some(&copy.epoch) {
+            if epoch != Some(&copy.numbering.epoch) {
                 if epoch == Some(&copy.known_epoch) {
                     // Repeating it now would only get the same answer. A query is under way.
                     break;
@@ -325,16 +327,18 @@ impl RedisBus {
                 again.extend(room.awaited_copies.pop_front().map(|copy| copy.pending));
                 continue;
             }
-            if copy.seq > room.reassembler.delivered() || room.reassembler.run_id() != Some(copy.run_id) {
+            let Numbering { seq, run_id, .. } = copy.numbering;
+            if seq > room.reassembler.delivered() || room.reassembler.run_id() != Some(run_id) {
                 break;
             }
-            let Some(AwaitedCopy { seq, pending, .. }) = room.awaited_copies.pop_front() else { break };
+            let Some(AwaitedCopy { pending, .. }) = room.awaited_copies.pop_front() else { break };
             // Nobody sees a message that a new epoch has skipped, so its sender has to be told.
             let outcome =
                 if seq <= room.reassembler.skipped() { Outcome::Duplicate(seq) } else { Outcome::Accepted(seq) };
-            add(&self.counters.echoes_total, 1);
             let time = self.now.uptime.saturating_sub(pending.at);
-            add_time(&self.counters.echo_micros_total, &self.counters.echo_micros_max, time);
+            self.counters.own_deliveries_total.add(1);
+            self.counters.own_delivery_time_total.add(time);
+            self.counters.own_delivery_time_max.raise(time);
             self.events.push_back(BusEvent::Published { ticket: pending.ticket, outcome });
         }
         again.into_iter().for_each(|pending| self.send_publication(pending));
@@ -356,20 +360,21 @@ impl RedisBus {
         let opening = room.opening;
         match &query {
             HistoryQuery::Position | HistoryQuery::Confirm(..) => {}
-            HistoryQuery::Since(_) => add(&self.counters.fills_total, 1),
+            HistoryQuery::Since(_) => self.counters.fills_total.add(1),
             HistoryQuery::Renew(epoch) => {
                 log::debug!("room {name}: history does not continue what was delivered; epoch {epoch:?} has to end");
             }
         }
         self.queries += 1;
-        let call = ScriptCall::Query { room: name.clone(), query };
-        self.send(call, PendingRequest::Query { room: name.clone(), opening });
+        self.send(Request::Query(RoomRequest { room: name.clone(), opening, request: query }));
     }
 }
 
 /// Whether Redis has less than was known of the same epoch when the read was sent.
-fn is_behind(slice: &HistorySlice, reached: Option<&(Epoch, u64)>) -> bool {
-    reached.is_some_and(|(epoch, delivered)| *epoch == slice.position.epoch && slice.position.top < *delivered)
+fn is_behind(slice: &HistorySlice, read: &PendingRead) -> bool {
+    read.reached
+        .as_ref()
+        .is_some_and(|(epoch, delivered)| *epoch == slice.position.epoch && slice.position.top < *delivered)
 }
 
 /// Limits a page to `bytes_max`, but for its first message.

@@ -19,10 +19,9 @@
 //! the room's reassembler delivers it, or queries what is missing before it. The sender's node
 //! answers the publication once its own copy was delivered.
 //!
-//! `batch_sender.rs` and `threads.rs` are the queues between the loop and the threads, `room.rs`
-//! is what the loop keeps of a room, `stats.rs` the counters.
+//! The threads and their queues are [workers](crate::bus::worker). `room.rs` is what the loop keeps
+//! of a room, `stats.rs` the counters.
 
-mod batch_sender;
 mod cluster;
 mod commands;
 mod config;
@@ -40,28 +39,26 @@ mod url;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use mio::Waker;
 
-use self::commands::call::{ScriptCall, Unconfirmed};
 pub use self::commands::publish_script::PublishScript;
-use self::commands::request::Request;
+use self::commands::request::{PendingPublication, PendingRead, Request};
 pub use self::config::{RedisConfig, RedisTiming};
 use self::ordering::history::OrderingStep;
-use self::presence::Presence;
 use self::presence::nodes::{NodeId, Nodes};
-use self::room::{PendingPublication, Room, WaitingRead};
+use self::presence::{Presence, PresenceCounts};
+use self::room::Room;
 use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
 use self::subscribe::subscriptions::SubscriptionChange;
-use self::threads::{Threads, leave};
+use self::threads::{Commands, Subscriber};
 use self::url::RedisUrl;
 use super::{Bus, BusStatus, ControlRoom, Metric, ShutdownProgress};
 use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome};
 use crate::error::Error;
-use crate::id::{Epoch, RoomName, Unique};
+use crate::id::{RoomName, Unique};
 use crate::settings::Config;
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
@@ -84,34 +81,6 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Queries under way at once.
 const QUERIES_MAX: usize = 1024;
-
-/// Batches taken from each thread in a turn of the loop. The rest waits for the next turn.
-const BATCHES_PER_TURN: usize = 8;
-
-/// A request that is not answered yet.
-#[derive(Debug)]
-enum PendingRequest {
-    Publish(PendingPublication),
-    /// `reached` is what was known of the room when the read was sent.
-    Read {
-        room: RoomName,
-        opening: u32,
-        read: WaitingRead,
-        reached: Option<(Epoch, u64)>,
-    },
-    Query {
-        room: RoomName,
-        opening: u32,
-    },
-    Presence {
-        room: RoomName,
-        opening: u32,
-    },
-    Heartbeat,
-    /// That this node ends.
-    Leave,
-    Signal,
-}
 
 /// An entry of the timer. `opening` tells a room from an earlier one of the same name.
 #[derive(Clone, Debug)]
@@ -164,13 +133,17 @@ pub struct RedisBus {
     pending_max: usize,
     rooms: HashMap<RoomName, Room>,
     openings: u32,
-    pending: HashMap<u64, PendingRequest>,
-    last_id: u64,
+    /// The number of the last publication.
+    serial: u64,
+    /// Requests that are not answered yet: all, and of these the publications and the queries.
+    requests: usize,
+    publications: usize,
     queries: usize,
     /// Rooms that wait for their turn to send a query.
     queue: VecDeque<RoomName>,
     presence: Presence,
-    threads: Threads,
+    commands: Commands,
+    subscriber: Subscriber,
     counters: Arc<Counters>,
     wheel: Wheel<Deadline>,
     control: ControlRoom,
@@ -180,8 +153,6 @@ pub struct RedisBus {
     epochs_unlogged: u64,
     now: Now,
     departure: Departure,
-    event_batches_left: usize,
-    response_batches_left: usize,
 }
 
 impl fmt::Debug for RedisBus {
@@ -206,17 +177,20 @@ impl RedisBus {
         log::info!("redis at {url}: this is node {node}, prefix {}", redis.prefix);
         let counters = Arc::new(Counters::default());
         let nodes = Nodes::new(NodeId::new(&node), redis.timing.lease, config.timing.presence_grace);
+        let (commands, subscriber) = threads::start(config, redis, (url, node, seed), waker, &counters)?;
         Ok(Self {
             hold: redis.timing.hold,
             pending_max: 2 * config.hub.publications_pending_max,
             rooms: HashMap::new(),
             openings: 0,
-            pending: HashMap::new(),
-            last_id: 0,
+            serial: 0,
+            requests: 0,
+            publications: 0,
             queries: 0,
             queue: VecDeque::new(),
             presence: Presence::new(nodes),
-            threads: Threads::start(config, redis, (url, node, seed), waker, &counters)?,
+            commands,
+            subscriber,
             counters,
             wheel: Wheel::new(),
             control: ControlRoom::default(),
@@ -225,8 +199,6 @@ impl RedisBus {
             epochs_unlogged: 0,
             now: Now::default(),
             departure: Departure::None,
-            event_batches_left: BATCHES_PER_TURN,
-            response_batches_left: BATCHES_PER_TURN,
         })
     }
 
@@ -236,40 +208,40 @@ impl RedisBus {
     }
 
     fn is_ready(&self) -> bool {
-        self.counters.publishing_up.load(Relaxed) && self.counters.subscribing_up.load(Relaxed)
+        self.counters.publishing_up.get() && self.counters.subscribing_up.get()
     }
 
-    fn send(&mut self, call: ScriptCall, pending: PendingRequest) {
-        self.last_id += 1;
-        self.pending.insert(self.last_id, pending);
-        self.threads.requests.push(Request { id: self.last_id, call });
+    fn count_presence(&self) {
+        let PresenceCounts { nodes_alive, users_elsewhere, updates_sent, deltas_received, repairs } =
+            self.presence.counts();
+        self.counters.nodes_alive.set(nodes_alive);
+        self.counters.users_elsewhere.set(users_elsewhere);
+        self.counters.presence_updates_sent_total.set(updates_sent);
+        self.counters.presence_updates_received_total.set(deltas_received);
+        self.counters.repairs_total.set(repairs);
+    }
+
+    fn send(&mut self, request: Request) {
+        self.requests += 1;
+        self.commands.push(request);
     }
 
     /// Whether as many publications and reads are under way as are allowed. Requests of the bus
     /// itself have bounds of their own.
     fn is_full(&self) -> bool {
         let own = self.queries + self.presence.under_way();
-        self.pending.len().saturating_sub(own) >= self.pending_max
-    }
-
-    /// Whether a turn has left batches for the next one. Later batches wake the loop.
-    fn has_more(&self) -> bool {
-        let Threads { events, responses, .. } = &self.threads;
-        self.event_batches_left == 0 && !events.is_empty() || self.response_batches_left == 0 && !responses.is_empty()
+        self.requests.saturating_sub(own) >= self.pending_max
     }
 
     fn send_publication(&mut self, pending: PendingPublication) {
-        let call = ScriptCall::Publish { publication: pending.publication.clone(), serial: pending.serial };
-        self.send(call, PendingRequest::Publish(pending));
+        self.publications += 1;
+        self.send(Request::Publish(pending));
     }
 
-    fn send_read(&mut self, room: &RoomName, opening: u32, read: &WaitingRead) {
-        let reached = self.rooms.get(room).and_then(|room| room.reassembler.reached());
-        // After a delivery, comparing is up to the reassembler.
-        let is_first = self.rooms.contains_key(room) && reached.is_none();
-        let unconfirmed = if is_first { Unconfirmed::Renew } else { Unconfirmed::Tell };
-        let call = ScriptCall::Read { room: room.clone(), from: read.from, bytes_max: read.bytes_max, unconfirmed };
-        self.send(call, PendingRequest::Read { room: room.clone(), opening, read: *read, reached });
+    fn send_read(&mut self, read: PendingRead) {
+        let room = self.rooms.get(&read.room);
+        let (opening, reached) = (room.map(|room| room.opening), room.and_then(|room| room.reassembler.reached()));
+        self.send(Request::Read(PendingRead { opening, reached, ..read }));
     }
 
     fn handle_deadline(&mut self, now: Now, tick: Tick, deadline: Deadline) {
@@ -308,9 +280,9 @@ impl RedisBus {
     fn forget(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.remove(name) else { return };
         self.presence.forget(name);
-        self.threads.changes.push(SubscriptionChange::Unsubscribe(name.clone()));
+        self.subscriber.push(SubscriptionChange::Unsubscribe(name.clone()));
         for copy in room.awaited_copies {
-            let (ticket, outcome) = (copy.pending.ticket, Outcome::AcceptedUnseen(copy.seq));
+            let (ticket, outcome) = (copy.pending.ticket, Outcome::AcceptedUnseen(copy.numbering.seq));
             self.events.push_back(BusEvent::Published { ticket, outcome });
         }
         for read in room.reads {
@@ -325,13 +297,13 @@ impl RedisBus {
 impl Bus for RedisBus {
     fn begin_turn(&mut self, now: Now) {
         self.now = now;
-        (self.event_batches_left, self.response_batches_left) = (BATCHES_PER_TURN, BATCHES_PER_TURN);
-        self.threads.begin_turn();
+        self.subscriber.begin_turn();
+        self.commands.begin_turn();
         for _ in 0..LOOKS_PER_TURN {
             let Some((tick, deadline)) = self.wheel.pop(Tick::of(now)) else { break };
             self.handle_deadline(now, tick, deadline);
         }
-        self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.load(Relaxed));
+        self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.get());
         self.submit_control();
     }
 
@@ -366,7 +338,7 @@ impl Bus for RedisBus {
                 continue;
             }
             // Requests go to Redis before events are taken, so that it works meanwhile.
-            self.threads.requests.flush();
+            self.commands.flush();
             if !self.take_batch() {
                 break;
             }
@@ -375,30 +347,27 @@ impl Bus for RedisBus {
     }
 
     fn end_turn(&mut self) {
-        self.counters.requests_pending.store(self.pending.len() as u64, Relaxed);
+        self.counters.requests_pending.set(self.requests);
         self.count_presence();
-        self.threads.flush();
+        self.commands.flush();
+        self.subscriber.flush();
     }
 
     fn timeout(&self, now: Now) -> Option<Duration> {
-        if self.has_more() {
-            return Some(Duration::ZERO);
-        }
-        let retry = self.threads.are_held_up().then_some(batch_sender::RETRY);
-        let due = [self.wheel.timeout(now), self.presence.timeout(now.uptime), self.control.timeout(now), retry];
-        due.into_iter().flatten().min()
+        let threads = [self.commands.timeout(), self.subscriber.timeout()];
+        let timers = [self.wheel.timeout(now), self.presence.timeout(now.uptime), self.control.timeout(now)];
+        threads.into_iter().chain(timers).flatten().min()
     }
 
     fn shutdown(&mut self, _now: Now) -> ShutdownProgress {
         if self.departure == Departure::None {
             self.departure = Departure::Announced;
-            self.send(leave(), PendingRequest::Leave);
-            self.threads.flush();
+            self.send(Request::Leave);
+            self.commands.flush();
         }
-        let is_publishing = || self.pending.values().any(|pending| matches!(pending, PendingRequest::Publish(_)));
         // Without a link there is nobody who could be told; the lease ends some day.
-        let is_up = self.counters.publishing_up.load(Relaxed);
-        if is_up && (self.departure != Departure::Known || is_publishing()) {
+        let is_up = self.counters.publishing_up.get();
+        if is_up && (self.departure != Departure::Known || self.publications > 0) {
             return ShutdownProgress::Pending;
         }
         ShutdownProgress::Done
@@ -413,6 +382,13 @@ impl Bus for RedisBus {
     }
 }
 
+impl Drop for RedisBus {
+    /// The threads end by themselves. The last that a node says is that it leaves.
+    fn drop(&mut self) {
+        self.commands.push(Request::Leave);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -421,14 +397,14 @@ mod tests {
     use super::*;
     use crate::bus::message::{Publication, ReadFrom, Ticket};
     use crate::bus::redis::commands::request::Response;
+    use crate::bus::worker::{BATCHES_PER_TURN, QueueBounds, Queues, WorkerThread, worker};
     use crate::id::UserId;
-    use crate::inbox::{Inbox, InboxSender, inbox};
 
-    /// A bus whose threads are replaced by the test.
+    /// A bus whose command thread is replaced by the test.
     struct Bench {
         bus: RedisBus,
-        requests: Inbox<Vec<Request>>,
-        responses: InboxSender<Vec<Response>>,
+        queues: Queues<Request, Response>,
+        _thread: WorkerThread,
         _poll: Poll,
     }
 
@@ -438,13 +414,13 @@ mod tests {
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
             let redis = RedisConfig::new("redis://127.0.0.1:1");
             let mut bus = RedisBus::new(&Config::default(), &redis, Arc::clone(&waker), 7).unwrap();
-            let (requests, orders_inbox) = inbox(8, Arc::clone(&waker));
-            let (responses, replies_inbox) = inbox(BATCHES_PER_TURN + 1, waker);
-            (bus.threads.requests, bus.threads.responses) = (batch_sender::BatchSender::new(requests), replies_inbox);
-            let mut bench = Self { bus, requests: orders_inbox, responses, _poll: poll };
+            let bounds = QueueBounds { requests: 8, responses: BATCHES_PER_TURN + 1 };
+            let (commands, thread, queues) = worker(bounds, waker).unwrap();
+            bus.commands = commands;
+            let mut bench = Self { bus, queues, _thread: thread, _poll: poll };
             // The first heartbeat.
             bench.turn();
-            while bench.requests.pop().is_some() {}
+            while bench.queues.requests.pop().is_some() {}
             bench
         }
 
@@ -453,21 +429,28 @@ mod tests {
             while self.bus.poll_event().is_some() {}
             self.bus.end_turn();
         }
+
+        fn answer(&mut self, response: Response) {
+            self.queues.responses.push(response);
+            self.queues.responses.flush();
+            assert!(self.queues.responses.is_empty());
+        }
     }
 
     #[test]
     fn what_a_turn_has_left_wants_another_and_what_comes_behind_it_does_not() {
         let mut bench = Bench::new();
+        bench.bus.requests += BATCHES_PER_TURN + 2;
         for _ in 0..=BATCHES_PER_TURN {
-            bench.responses.push(Vec::new()).unwrap();
+            bench.answer(Response::Signal);
         }
         bench.turn();
         assert_eq!(bench.bus.timeout(Now::default()), Some(Duration::ZERO));
         bench.turn();
-        bench.responses.push(Vec::new()).unwrap();
+        bench.answer(Response::Signal);
         assert_ne!(bench.bus.timeout(Now::default()), Some(Duration::ZERO));
         bench.turn();
-        assert!(bench.bus.threads.responses.is_empty(), "the next turn takes it");
+        assert!(bench.bus.commands.take_batch().is_none(), "the next turn takes it");
     }
 
     #[test]
@@ -476,13 +459,14 @@ mod tests {
         let room = RoomName::new("lobby").unwrap();
         bench.bus.read(Ticket(1), &room, ReadFrom::Newest(1), 1);
         bench.turn();
-        let read = bench.requests.pop().and_then(|mut requests| requests.pop()).expect("the read");
-        bench.responses.push(vec![Response { id: read.id, result: Err(BusRefusal::unavailable("no")) }]).unwrap();
+        let asked = bench.queues.requests.pop().and_then(|mut requests| requests.pop());
+        let Some(Request::Read(read)) = asked else { panic!("no read") };
+        bench.answer(Response::Page(read, Err(BusRefusal::unavailable("no"))));
         let publication =
             Publication { room, user: UserId::new("ann").unwrap(), id: None, body: Bytes::from_static(b"{") };
         bench.bus.begin_turn(Now::default());
         bench.bus.publish(Ticket(2), publication);
         assert!(matches!(bench.bus.poll_event(), Some(BusEvent::Page { .. })));
-        assert!(bench.requests.pop().is_some(), "not only at the end of the turn");
+        assert!(bench.queues.requests.pop().is_some(), "not only at the end of the turn");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::commands::call::ScriptCall;
-use super::room::{PendingPublication, Room, WaitingRead};
+use super::commands::request::{PendingPublication, PendingRead, Request};
+use super::room::Room;
 use super::subscribe::subscriptions::SubscriptionChange;
-use super::{CLOSE_GRACE, Deadline, PendingRequest, RedisBus, TOUCH_INTERVAL};
+use super::{CLOSE_GRACE, Deadline, RedisBus, TOUCH_INTERVAL};
 use crate::bus::Bus;
 use crate::bus::message::{BusEvent, BusRefusal, Outcome, Publication, ReadFrom, Signal, Ticket};
 use crate::id::RoomName;
@@ -29,7 +29,7 @@ impl RedisBus {
         self.openings = self.openings.wrapping_add(1);
         let opening = self.openings;
         let room = Room::new(opening);
-        self.threads.changes.push(SubscriptionChange::Subscribe(name.clone(), opening));
+        self.subscriber.push(SubscriptionChange::Subscribe(name.clone(), opening));
         self.rooms.insert(name.clone(), room);
         self.presence.open(now.uptime, name, opening);
         // Comparisons are spread over time, so that rooms that were opened together are not
@@ -53,12 +53,9 @@ impl RedisBus {
             let outcome = Outcome::Refused(BusRefusal::busy("too many messages wait for redis; try again later"));
             return self.events.push_back(BusEvent::Published { ticket, outcome });
         }
-        self.send_publication(PendingPublication {
-            ticket,
-            publication,
-            serial: self.last_id + 1,
-            at: self.now.uptime,
-        });
+        self.serial += 1;
+        let (serial, at) = (self.serial, self.now.uptime);
+        self.send_publication(PendingPublication { ticket, publication, serial, at });
     }
 
     pub(super) fn read(&mut self, ticket: Ticket, name: &RoomName, from: ReadFrom, bytes_max: usize) {
@@ -66,26 +63,23 @@ impl RedisBus {
             let page = Err(BusRefusal::busy("too many requests wait for redis; try again later"));
             return self.events.push_back(BusEvent::Page { ticket, page });
         }
-        let read = WaitingRead { ticket, from, bytes_max, since: self.now.uptime };
+        let (room, since) = (name.clone(), self.now.uptime);
+        let read = PendingRead { ticket, room, from, bytes_max, since, opening: None, reached: None };
         let is_loaded = self.presence.is_loaded(name);
         match self.rooms.get_mut(name) {
             Some(room) if !room.may_be_read() || !is_loaded => {
                 room.reads.push(read);
                 self.watch_room(name);
             }
-            Some(Room { opening, .. }) => {
-                let opening = *opening;
-                self.send_read(name, opening, &read);
-            }
-            // The room is not open, so its position need not be remembered.
-            None => self.send_read(name, 0, &read),
+            // In a room that is not open, nothing can be missed.
+            _ => self.send_read(read),
         }
     }
 
     pub(super) fn pass_signal(&mut self, signal: Signal) {
         // A signal that cannot be sent at once would be out of date later.
-        if self.is_ready() && self.pending.len() < self.pending_max / 4 {
-            self.send(ScriptCall::Signal(signal), PendingRequest::Signal);
+        if self.is_ready() && self.requests < self.pending_max / 4 {
+            self.send(Request::Signal(signal));
         }
     }
 }

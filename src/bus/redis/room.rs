@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::connection::run_id::RunId;
+use super::commands::request::{Numbering, PendingPublication, PendingRead};
 use super::ordering::reassembler::Reassembler;
-use crate::bus::message::{Publication, ReadFrom, Ticket};
 use crate::id::Epoch;
 
 #[derive(Debug)]
@@ -21,7 +20,7 @@ pub(crate) struct Room {
     /// Reads that wait for the subscription, since messages between a page and the subscription
     /// would be missed; for the present users of other nodes, since a reader of a page is told
     /// who is present; or until it is known whether Redis has lost messages.
-    pub(crate) reads: Vec<WaitingRead>,
+    pub(crate) reads: Vec<PendingRead>,
     /// Publications of this node that Redis has numbered and that have yet to come back, in
     /// order.
     pub(crate) awaited_copies: VecDeque<AwaitedCopy>,
@@ -60,33 +59,13 @@ impl Room {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct WaitingRead {
-    pub(crate) ticket: Ticket,
-    pub(crate) from: ReadFrom,
-    pub(crate) bytes_max: usize,
-    pub(crate) since: Duration,
-}
-
+/// A publication that Redis has numbered, and that has yet to come back.
 #[derive(Debug)]
 pub(crate) struct AwaitedCopy {
-    pub(crate) run_id: RunId,
-    pub(crate) epoch: Epoch,
+    pub(crate) numbering: Numbering,
     /// The epoch of the room when the answer came. While it is unchanged, the epoch of the copy
     /// has yet to be announced.
     pub(crate) known_epoch: Epoch,
-    pub(crate) seq: u64,
     pub(crate) pending: PendingPublication,
     pub(crate) since: Duration,
-}
-
-/// A publication that may have to be sent again.
-#[derive(Clone, Debug)]
-pub(crate) struct PendingPublication {
-    pub(crate) ticket: Ticket,
-    pub(crate) publication: Publication,
-    /// Identifies it to Redis if the sender gave it no id.
-    pub(crate) serial: u64,
-    /// When it was submitted.
-    pub(crate) at: Duration,
 }

@@ -1,7 +1,6 @@
 //! The thread that sends requests to Redis: calls of scripts, pipelined over one link to each
 //! master.
 
-pub(crate) mod call;
 pub(crate) mod names;
 pub(crate) mod packer;
 pub(crate) mod paused_slots;

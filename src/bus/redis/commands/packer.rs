@@ -1,19 +1,22 @@
-//! Encodes calls of scripts.
+//! Encodes requests as calls of scripts.
 
 mod presence;
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use redis::Cmd;
 
-use super::call::{ScriptCall, Server, Unconfirmed};
 use super::names::KeyNames;
+use super::request::{PendingPublication, PendingRead, Request, RoomRequest};
 use super::script::{ChannelKind, Script};
 use super::signal::write_signal;
 use crate::bus::message::{ReadFrom, Signal};
 use crate::bus::redis::cluster::slot_map::slot_of_key;
+use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::ordering::history::HistoryQuery;
+use crate::bus::redis::presence::nodes::Heartbeat;
+use crate::id::RoomName;
 use crate::settings::Config;
 
 /// How much longer the keys of a room live than history and ids. A room in use is touched every
@@ -27,7 +30,15 @@ const OWN_ID_AGE: Duration = Duration::from_secs(2 * 60);
 /// The size limit of an answer to a query for missing messages.
 const FILL_BYTES_MAX: usize = 256 * 1024;
 
-/// Encodes calls of scripts as Redis commands.
+/// What is known about the server that a call is sent to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server {
+    pub(crate) run_id: RunId,
+    /// Whether other nodes have had time to confirm epochs in this run.
+    pub(crate) is_settled: bool,
+}
+
+/// See the [module](self).
 pub(crate) struct Packer {
     names: KeyNames,
     channels: ChannelKind,
@@ -63,9 +74,9 @@ impl Packer {
         }
     }
 
-    /// The cluster slot of the keys of a call.
-    pub(crate) fn slot(&mut self, call: &ScriptCall) -> u16 {
-        call.write_routing_key(&self.names, &mut self.text);
+    /// The cluster slot of the keys of a request.
+    pub(crate) fn slot(&mut self, request: &Request) -> u16 {
+        request.write_routing_key(&self.names, &mut self.text);
         slot_of_key(&self.text)
     }
 
@@ -79,79 +90,96 @@ impl Packer {
         sha.clone_into(&mut self.shas[script as usize]);
     }
 
-    /// Appends a call. Each attempt has a candidate epoch of its own: an earlier attempt may have
-    /// begun the room, and Redis may have lost it since.
-    pub(crate) fn pack(&mut self, call: &ScriptCall, server: Server, out: &mut Vec<u8>) {
-        if let ScriptCall::Presence(presence) = call {
-            return self.pack_presence(presence, call.script() as usize, out);
-        }
-        if let ScriptCall::Signal(signal) = call {
-            return self.pack_signal(signal, out);
-        }
-        let Some(room) = call.room() else { return };
-        self.attempts += 1;
-        let keys = if call.script() == Script::Publish { 3 } else { 2 };
+    /// Appends a call of the script of a request.
+    pub(crate) fn pack(&mut self, request: &Request, server: Server, out: &mut Vec<u8>) {
         self.command.clear();
-        self.command.arg("EVALSHA").arg(&self.shas[call.script() as usize]).arg(keys);
-        for key in ["meta", "log"] {
-            self.names.write_key(&mut self.text, room, key);
-            self.command.arg(&self.text);
-        }
-        if let ScriptCall::Publish { publication, serial, .. } = call {
-            self.names.write_key(&mut self.text, room, "id:");
-            // No user name begins with `!`, and none contains a space, so no two ids share a key.
-            let _ = match &publication.id {
-                Some(id) => write!(self.text, "{} {id}", publication.user),
-                None => write!(self.text, "!{} {serial}", self.node),
-            };
-            self.command.arg(&self.text);
-        }
-        self.text.clear();
-        let _ = write!(self.text, "{}{:x}", self.node, self.attempts);
-        self.command.arg(&self.text);
-        self.text.clear();
-        let _ = write!(self.text, "{}", server.run_id);
-        match call {
-            ScriptCall::Publish { publication, .. } => {
-                let id_life = match publication.id {
-                    Some(_) => self.id_life,
-                    None => OWN_ID_AGE.as_millis() as u64,
-                };
-                self.command.arg(&*publication.body).arg(self.messages_max).arg(self.life).arg(id_life).arg(&self.text);
-            }
-            ScriptCall::Read { from, bytes_max, unconfirmed, .. } => {
-                let (first, most) = match from {
-                    ReadFrom::After(seq) => (i64::try_from(*seq).unwrap_or(i64::MAX).saturating_add(1), *bytes_max),
-                    ReadFrom::Newest(0) => (1, 0),
-                    ReadFrom::Newest(count) => (-i64::from(*count), *bytes_max),
-                };
-                let renews = *unconfirmed == Unconfirmed::Renew && server.is_settled;
-                self.command.arg(&self.text).arg(self.life).arg(first).arg(most);
-                self.command.arg(self.history_age_millis).arg(u8::from(renews));
-            }
-            ScriptCall::Query { query, .. } => self.pack_query(query),
-            ScriptCall::Presence(_) | ScriptCall::Signal(_) => {}
+        self.command.arg("EVALSHA").arg(&self.shas[request.script() as usize]);
+        match request {
+            Request::Publish(pending) => self.pack_publication(pending, server.run_id),
+            Request::Read(read) => self.pack_read(read, server),
+            Request::Query(RoomRequest { room, request: query, .. }) => self.pack_query(room, query, server.run_id),
+            Request::Presence(RoomRequest { room, request, .. }) => self.pack_presence(room, request),
+            Request::Heartbeat(heartbeat) => self.pack_heartbeat(heartbeat),
+            Request::Leave => self.pack_heartbeat(&Heartbeat::leave()),
+            Request::Signal(signal) => self.pack_signal(signal),
         }
         self.command.write_packed_command(out);
     }
 
-    fn pack_signal(&mut self, signal: &Signal, out: &mut Vec<u8>) {
-        self.names.write_key(&mut self.text, &signal.room, "nodes");
-        self.command.clear();
-        self.command.arg("EVALSHA").arg(&self.shas[Script::Signal as usize]).arg(1).arg(&self.text);
-        write_signal(&mut self.text, &self.node, signal);
-        self.command.arg(&self.text).write_packed_command(out);
+    fn pack_publication(&mut self, pending: &PendingPublication, run_id: RunId) {
+        let PendingPublication { publication, serial, .. } = pending;
+        self.command.arg(3);
+        self.arg_key(&publication.room, "meta");
+        self.arg_key(&publication.room, "log");
+        self.names.write_key(&mut self.text, &publication.room, "id:");
+        // No user name begins with `!`, and none contains a space, so no two ids share a key.
+        let (_, id_life) = match &publication.id {
+            Some(id) => (write!(self.text, "{} {id}", publication.user), self.id_life),
+            None => (write!(self.text, "!{} {serial}", self.node), OWN_ID_AGE.as_millis() as u64),
+        };
+        self.command.arg(&self.text);
+        self.arg_candidate();
+        self.command.arg(&*publication.body).arg(self.messages_max).arg(self.life).arg(id_life);
+        self.arg_text(format_args!("{run_id}"));
     }
 
-    /// Appends the arguments that follow the candidate epoch. `text` holds the run.
-    fn pack_query(&mut self, query: &HistoryQuery) {
-        self.command.arg(&self.text).arg(self.life);
+    fn pack_read(&mut self, read: &PendingRead, server: Server) {
+        let (first, most) = match read.from {
+            ReadFrom::After(seq) => (i64::try_from(seq).unwrap_or(i64::MAX).saturating_add(1), read.bytes_max),
+            ReadFrom::Newest(0) => (1, 0),
+            ReadFrom::Newest(count) => (-i64::from(count), read.bytes_max),
+        };
+        self.arg_room(&read.room, server.run_id);
+        let renews = read.may_renew() && server.is_settled;
+        self.command.arg(first).arg(most).arg(self.history_age_millis).arg(u8::from(renews));
+    }
+
+    fn pack_query(&mut self, room: &RoomName, query: &HistoryQuery, run_id: RunId) {
+        self.arg_room(room, run_id);
         match query {
             HistoryQuery::Position => self.command.arg(1).arg(0).arg("").arg(0),
             HistoryQuery::Since(first) => self.command.arg(*first).arg(FILL_BYTES_MAX).arg("").arg(0),
             HistoryQuery::Renew(epoch) => self.command.arg(epoch.as_str()),
             HistoryQuery::Confirm(epoch, run_id) => self.command.arg(epoch.as_str()).arg(run_id.to_string()),
         };
+    }
+
+    fn pack_signal(&mut self, signal: &Signal) {
+        self.command.arg(1);
+        self.arg_key(&signal.room, "nodes");
+        write_signal(&mut self.text, &self.node, signal);
+        self.command.arg(&self.text);
+    }
+
+    /// Appends what the scripts have in common that read a room: its keys, a candidate epoch, the run, and the life of the keys.
+    fn arg_room(&mut self, room: &RoomName, run_id: RunId) {
+        self.command.arg(2);
+        self.arg_key(room, "meta");
+        self.arg_key(room, "log");
+        self.arg_candidate();
+        self.arg_text(format_args!("{run_id}"));
+        self.command.arg(self.life);
+    }
+
+    fn arg_key(&mut self, room: &RoomName, key: &str) {
+        self.names.write_key(&mut self.text, room, key);
+        self.command.arg(&self.text);
+    }
+
+    /// Appends a candidate epoch. Each attempt has its own: an earlier attempt may have begun the room, and Redis may have lost it
+    /// since.
+    fn arg_candidate(&mut self) {
+        self.attempts += 1;
+        self.text.clear();
+        let _ = write!(self.text, "{}{:x}", self.node, self.attempts);
+        self.command.arg(&self.text);
+    }
+
+    /// Appends a text without allocating.
+    fn arg_text(&mut self, text: fmt::Arguments<'_>) {
+        self.text.clear();
+        let _ = self.text.write_fmt(text);
+        self.command.arg(&self.text);
     }
 }
 
@@ -160,13 +188,12 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::bus::message::Publication;
-    use crate::bus::redis::commands::call::{ScriptResult, read_channel_message, read_result};
+    use crate::bus::message::{Publication, Ticket};
+    use crate::bus::redis::commands::request::{Response, read_channel_message};
     use crate::bus::redis::connection::resp;
     use crate::bus::redis::connection::resp::Value;
-    use crate::bus::redis::connection::run_id::RunId;
     use crate::bus::redis::ordering::history::fingerprint_of;
-    use crate::id::{RoomName, UserId};
+    use crate::id::UserId;
 
     fn packed(id: Option<&str>) -> String {
         let mut packer =
@@ -180,7 +207,8 @@ mod tests {
         };
         let mut out = Vec::new();
         let server = Server { run_id: RunId::new(7), is_settled: true };
-        packer.pack(&ScriptCall::Publish { publication, serial: 9 }, server, &mut out);
+        let pending = PendingPublication { ticket: Ticket(1), publication, serial: 9, at: Duration::ZERO };
+        packer.pack(&Request::Publish(pending), server, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -211,11 +239,13 @@ mod tests {
         let reply = b"*7\r\n$1\r\ne\r\n$1\r\n9\r\n:1\r\n:0\r\n$2\r\nhi\r\n$1\r\n9\r\n$2\r\nhi\r\n".as_slice();
         let (value, _) = resp::parse(reply).unwrap().unwrap();
         let room = RoomName::new("lobby").unwrap();
-        let call = ScriptCall::Query { room, query: HistoryQuery::Since(9) };
-        let run_id = RunId::new(7);
-        let Some(ScriptResult::Read(slice)) = read_result(&call, run_id, value) else { panic!("not read") };
+        let query = RoomRequest { room, opening: 1, request: HistoryQuery::Since(9) };
+        let (request, run_id) = (Request::Query(query), RunId::new(7));
+        let answered = request.clone().answered(run_id, value);
+        let Ok(Response::Query(query, Ok(slice))) = answered else { panic!("not read") };
+        assert_eq!(query.opening, 1);
         assert_eq!((slice.position.top, slice.complete, slice.messages.len()), (9, true, 1));
         assert_eq!((slice.is_confirmed, slice.position.fingerprint), (false, Some(fingerprint_of(b"hi"))));
-        assert_eq!(read_result(&call, run_id, Value::Nil).map(|_| ()), None);
+        assert!(matches!(request.answered(run_id, Value::Nil), Err(Request::Query(_))), "to be asked again");
     }
 }

@@ -159,8 +159,7 @@ mod tests {
     use crate::bus::redis::cluster::discovery::Cluster;
     use crate::bus::redis::cluster::pool::LinkFactory;
     use crate::bus::redis::cluster::topology::Topology;
-    use crate::bus::redis::commands::call::ScriptCall;
-    use crate::bus::redis::commands::request::Request;
+    use crate::bus::redis::commands::request::{Request, RoomRequest};
     use crate::bus::redis::ordering::history::HistoryQuery;
     use crate::id::RoomName;
 
@@ -197,8 +196,9 @@ mod tests {
         }
 
         fn call(&self, id: u64) -> QueuedRequest {
-            let call = ScriptCall::Query { room: RoomName::new("lobby").unwrap(), query: HistoryQuery::Position };
-            QueuedRequest::new(Request { id, call }, SLOT, self.now, Duration::ZERO)
+            let room = RoomName::new("lobby").unwrap();
+            let query = RoomRequest { room, opening: 1, request: HistoryQuery::Position };
+            QueuedRequest::new(Request::Query(query), id, SLOT, self.now, Duration::ZERO)
         }
 
         fn redirected(&mut self, id: u64, redirect: &Redirect) {
@@ -217,7 +217,7 @@ mod tests {
             assert_eq!(self.paused.slots.get(&SLOT).map(|paused| paused.requests.len()), before);
             [0, 1].map(|key| {
                 let calls = self.pool.all[key].work.extract(|_| true);
-                calls.iter().map(|queued| (queued.request.id, queued.is_asking)).collect()
+                calls.iter().map(|queued| (queued.number, queued.is_asking)).collect()
             })
         }
     }

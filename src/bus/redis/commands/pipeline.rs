@@ -5,12 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::call::{ScriptCall, ScriptResult, Server, read_result};
-use super::packer::Packer;
-use super::request::{Request, Response};
+use super::packer::{Packer, Server};
+use super::request::{Numbering, Request, Response};
 use super::script::Script;
 use crate::bus::message::BusRefusal;
-use crate::bus::redis::batch_sender::BatchSender;
 use crate::bus::redis::cluster::redirect::Redirect;
 use crate::bus::redis::connection::endpoint::HostPort;
 use crate::bus::redis::connection::error::LinkError;
@@ -18,7 +16,7 @@ use crate::bus::redis::connection::link::Link;
 use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::stats::Counters;
-use crate::bus::redis::stats::{add, add_time};
+use crate::bus::worker::BatchSender;
 
 /// Requests in flight. Beyond it, requests wait.
 const SENT_MAX: usize = 8192;
@@ -34,8 +32,11 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 const LATE: BusRefusal = BusRefusal::unavailable("redis has not answered in time; try again later");
 
 /// A request between its arrival and its answer.
+#[derive(Clone)]
 pub(crate) struct QueuedRequest {
     pub(crate) request: Request,
+    /// Increases with each request.
+    pub(crate) number: u64,
     /// The cluster slot of its keys.
     pub(crate) slot: u16,
     pub(crate) since: Instant,
@@ -48,17 +49,17 @@ pub(crate) struct QueuedRequest {
 }
 
 impl QueuedRequest {
-    pub(crate) fn new(request: Request, slot: u16, now: Instant, hold: Duration) -> Self {
-        let expires_at = match request.call {
-            ScriptCall::Query { .. } | ScriptCall::Presence(_) => None,
-            ScriptCall::Publish { .. } | ScriptCall::Read { .. } | ScriptCall::Signal(_) => Some(now + hold),
+    pub(crate) fn new(request: Request, number: u64, slot: u16, now: Instant, hold: Duration) -> Self {
+        let expires_at = match request {
+            Request::Publish(_) | Request::Read(_) | Request::Signal(_) => Some(now + hold),
+            Request::Query(_) | Request::Presence(_) | Request::Heartbeat(_) | Request::Leave => None,
         };
-        Self { request, slot, since: now, expires_at, is_abandoned: false, is_asking: false }
+        Self { request, number, slot, since: now, expires_at, is_abandoned: false, is_asking: false }
     }
 
     /// Whether it is too late to send it.
     fn is_stale(&self, now: Instant) -> bool {
-        matches!(self.request.call, ScriptCall::Signal(_)) && now >= self.since + SIGNAL_AGE_MAX
+        matches!(self.request, Request::Signal(_)) && now >= self.since + SIGNAL_AGE_MAX
     }
 
     fn is_late(&self, now: Instant) -> bool {
@@ -66,9 +67,9 @@ impl QueuedRequest {
     }
 }
 
-/// Inserts a request by its id. Ids increase with each request, so this restores the order.
+/// Inserts a request by its number, which restores the order in which requests came.
 pub(crate) fn insert_in_order(queue: &mut VecDeque<QueuedRequest>, queued: QueuedRequest) {
-    let at = queue.partition_point(|other| other.request.id < queued.request.id);
+    let at = queue.partition_point(|other| other.number < queued.number);
     queue.insert(at, queued);
 }
 
@@ -76,7 +77,7 @@ enum InFlight {
     Load(Script),
     /// Allows the next request at a node that is importing its slot.
     Asking,
-    ScriptCall(QueuedRequest),
+    Request(QueuedRequest),
 }
 
 /// What to do about an error reply.
@@ -123,7 +124,7 @@ impl PipelineContext {
         Self { packer, hold, responses, counters, logged_at: None, redirected: Vec::new() }
     }
 
-    fn refuse(&mut self, now: Instant, queued: &QueuedRequest, text: &[u8]) {
+    fn refuse(&mut self, now: Instant, queued: QueuedRequest, text: &[u8]) {
         if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(1)) {
             self.logged_at = Some(now);
             log::error!("redis refuses: {}", String::from_utf8_lossy(text));
@@ -136,12 +137,12 @@ impl PipelineContext {
         self.abandon(queued, refusal);
     }
 
-    fn abandon(&mut self, queued: &QueuedRequest, refusal: BusRefusal) {
+    fn abandon(&mut self, queued: QueuedRequest, refusal: BusRefusal) {
         if !queued.is_abandoned {
-            if queued.expires_at.is_some() && !matches!(queued.request.call, ScriptCall::Signal(_)) {
-                add(&self.counters.refused_total, 1);
+            if matches!(queued.request, Request::Publish(_) | Request::Read(_)) {
+                self.counters.refused_total.add(1);
             }
-            self.responses.push(Response { id: queued.request.id, result: Err(refusal) });
+            self.responses.push(queued.request.refused(refusal));
         }
     }
 
@@ -154,7 +155,7 @@ impl PipelineContext {
         }
         let (late, rest): (VecDeque<_>, VecDeque<_>) = queue.drain(..).partition(|queued| queued.is_late(now));
         *queue = rest;
-        late.iter().for_each(|queued| self.abandon(queued, LATE));
+        late.into_iter().for_each(|queued| self.abandon(queued, LATE));
     }
 }
 
@@ -195,7 +196,7 @@ impl Pipeline {
     /// The slots of all unanswered requests, and whether the request went to an importing node.
     pub(crate) fn slots(&self) -> impl Iterator<Item = (u16, bool)> {
         let in_flight = self.in_flight.iter().filter_map(|in_flight| match in_flight {
-            InFlight::ScriptCall(queued) => Some(queued),
+            InFlight::Request(queued) => Some(queued),
             InFlight::Load(_) | InFlight::Asking => None,
         });
         self.queued.iter().chain(&self.unscripted).chain(in_flight).map(|queued| (queued.slot, queued.is_asking))
@@ -218,7 +219,7 @@ impl Pipeline {
     /// The link is lost. Unanswered requests go back into the queue, in order.
     pub(crate) fn take_back(&mut self) {
         let in_flight = self.in_flight.drain(..).filter_map(|in_flight| match in_flight {
-            InFlight::ScriptCall(queued) if !queued.is_abandoned => Some(queued),
+            InFlight::Request(queued) if !queued.is_abandoned => Some(queued),
             _ => None,
         });
         for queued in self.unscripted.drain(..).chain(in_flight) {
@@ -243,7 +244,7 @@ impl Pipeline {
         while self.loads == 0 && self.unscripted.is_empty() && self.in_flight.len() < SENT_MAX && link.can_send() {
             let Some(queued) = self.queued.pop_front() else { break };
             if queued.is_stale(now) {
-                context.abandon(&queued, LATE);
+                context.abandon(queued, LATE);
                 continue;
             }
             if queued.is_asking {
@@ -251,8 +252,8 @@ impl Pipeline {
                 self.in_flight.push_back(InFlight::Asking);
             }
             let server = Server { run_id: self.run_id, is_settled };
-            context.packer.pack(&queued.request.call, server, &mut link.out);
-            self.in_flight.push_back(InFlight::ScriptCall(queued));
+            context.packer.pack(&queued.request, server, &mut link.out);
+            self.in_flight.push_back(InFlight::Request(queued));
         }
     }
 
@@ -272,22 +273,27 @@ impl Pipeline {
                 context.packer.loaded(script, value.text().unwrap_or_default());
                 return Ok(());
             }
-            (Some(InFlight::ScriptCall(queued)), _) => queued,
+            (Some(InFlight::Request(queued)), _) => queued,
         };
         if let Value::Error(text) = value {
             return self.take_error((now, from), context, queued, text);
         }
-        let Some(result) = read_result(&queued.request.call, self.run_id, value) else {
-            self.in_flight.push_front(InFlight::ScriptCall(queued));
-            return Err(LinkError::lost("redis sends a reply of the wrong kind"));
+        let QueuedRequest { request, since, is_abandoned, .. } = queued;
+        let response = match request.answered(self.run_id, value) {
+            Ok(response) => response,
+            Err(request) => {
+                self.in_flight.push_front(InFlight::Request(QueuedRequest { request, ..queued }));
+                return Err(LinkError::lost("redis sends a reply of the wrong kind"));
+            }
         };
-        if let ScriptResult::Published { duplicate: false, .. } = result {
-            let Counters { published_total, publish_micros_total, publish_micros_max, .. } = &*context.counters;
-            add(published_total, 1);
-            add_time(publish_micros_total, publish_micros_max, now.saturating_duration_since(queued.since));
+        if let Response::Published(_, Ok(Numbering { is_duplicate: false, .. })) = response {
+            let time = now.saturating_duration_since(since);
+            context.counters.published_total.add(1);
+            context.counters.publish_time_total.add(time);
+            context.counters.publish_time_max.raise(time);
         }
-        if !queued.is_abandoned {
-            context.responses.push(Response { id: queued.request.id, result: Ok(result) });
+        if !is_abandoned {
+            context.responses.push(response);
         }
         Ok(())
     }
@@ -300,9 +306,9 @@ impl Pipeline {
         text: &[u8],
     ) -> Result<(), LinkError> {
         match error_action(text, from) {
-            ErrorAction::Refuse => context.refuse(now, &queued, text),
+            ErrorAction::Refuse => context.refuse(now, queued, text),
             ErrorAction::Reconnect => {
-                self.in_flight.push_front(InFlight::ScriptCall(queued));
+                self.in_flight.push_front(InFlight::Request(queued));
                 return Err(LinkError::reply(text));
             }
             // The loop has its answer already.
@@ -316,9 +322,9 @@ impl Pipeline {
     /// Abandons requests that have waited too long.
     pub(crate) fn expire(&mut self, now: Instant, context: &mut PipelineContext) {
         for in_flight in &mut self.in_flight {
-            let InFlight::ScriptCall(queued) = in_flight else { continue };
+            let InFlight::Request(queued) = in_flight else { continue };
             if queued.is_late(now) {
-                context.abandon(queued, LATE);
+                context.abandon(queued.clone(), LATE);
                 // Its reply is still to come and has to be counted.
                 queued.is_abandoned = true;
             } else if queued.expires_at.is_some_and(|expires_at| expires_at > now) {

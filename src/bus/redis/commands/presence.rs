@@ -1,4 +1,4 @@
-//! The scripts of presence: their calls and answers.
+//! The answers of the scripts of presence, and what they publish.
 //!
 //! Keys of the room `lobby`, all in one slot: `roomcast:{lobby}:nodes` (hash: node → version of
 //! its set) and `roomcast:{lobby}:on:<node>` (hash: user → display name, empty if there is none).
@@ -11,28 +11,14 @@
 use serde_json::json;
 
 use crate::bus::redis::connection::resp::Value;
-use crate::bus::redis::presence::delta::{Name, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
-use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId};
-use crate::id::{RoomName, UserId};
+use crate::bus::redis::presence::delta::{
+    Name, NodeSet, NodeSets, PresenceAnswer, PresenceDelta, PresenceRequest, UserSet, UserState,
+};
+use crate::bus::redis::presence::nodes::{HeartbeatReply, NodeId};
+use crate::id::UserId;
 
 /// Users in one answer. It contains the set of at least one node, however large that is.
 pub(super) const USERS_MAX: usize = 8192;
-
-/// A call of a presence script.
-#[derive(Clone, Debug)]
-pub(crate) enum PresenceCall {
-    Room(RoomName, PresenceRequest),
-    Heartbeat(Heartbeat),
-}
-
-/// The answer of a presence script.
-#[derive(Clone, Debug)]
-pub(crate) enum PresenceResult {
-    /// Whether Redis had the version that the update is based on.
-    Updated(bool),
-    Sets(NodeSets),
-    Heartbeat(HeartbeatReply),
-}
 
 pub(super) fn changes_json(changes: &[(UserId, UserState)]) -> String {
     let pair = |(user, state): &(UserId, UserState)| match state {
@@ -75,27 +61,26 @@ pub(crate) fn read_delta(payload: &[u8], own: &str) -> Option<PresenceDelta> {
     Some(PresenceDelta { node: NodeId::new(node), base, version, changes })
 }
 
-/// Reads the answer to a call.
-pub(crate) fn presence_result(call: &PresenceCall, value: Value<'_>) -> Option<PresenceResult> {
-    match call {
-        PresenceCall::Room(_, PresenceRequest::Update { .. }) => Some(PresenceResult::Updated(value.number()? == 1)),
-        PresenceCall::Room(_, PresenceRequest::Query { .. }) => {
-            let mut items = value.items()?;
-            let (version, count) = (items.next()?.number(), items.next()?.number()? as usize);
-            let others = items.map(record).collect::<Option<_>>()?;
-            // A set without a version does not exist, even if users are left of it.
-            Some(PresenceResult::Sets(NodeSets { local: version.map(|version| (version, count)), others }))
-        }
-        PresenceCall::Heartbeat(_) => {
-            let mut items = value.items()?;
-            let is_remembered = items.next()?.number()? == 1;
-            let mut all = Vec::new();
-            while let Some(node) = items.next() {
-                all.push((NodeId::new(node.text()?), items.next()?.text()?.into()));
-            }
-            Some(PresenceResult::Heartbeat(HeartbeatReply { is_remembered, all }))
-        }
+/// Reads the answer to a request for a room.
+pub(super) fn read_presence(request: &PresenceRequest, value: Value<'_>) -> Option<PresenceAnswer> {
+    if let PresenceRequest::Update { .. } = request {
+        return Some(PresenceAnswer::Updated(value.number()? == 1));
     }
+    let mut items = value.items()?;
+    let (version, count) = (items.next()?.number(), items.next()?.number()? as usize);
+    let others = items.map(record).collect::<Option<_>>()?;
+    // A set without a version does not exist, even if users are left of it.
+    Some(PresenceAnswer::Sets(NodeSets { local: version.map(|version| (version, count)), others }))
+}
+
+pub(super) fn read_heartbeat(value: Value<'_>) -> Option<HeartbeatReply> {
+    let mut items = value.items()?;
+    let is_remembered = items.next()?.number()? == 1;
+    let mut all = Vec::new();
+    while let Some(node) = items.next() {
+        all.push((NodeId::new(node.text()?), items.next()?.text()?.into()));
+    }
+    Some(HeartbeatReply { is_remembered, all })
 }
 
 fn record(value: Value<'_>) -> Option<NodeSet> {

@@ -1,10 +1,12 @@
 //! The publishing script by itself, for tools that measure how fast Redis alone runs it.
 
-use super::call::{ScriptCall, Server};
+use std::time::Duration;
+
 use super::names::KeyNames;
-use super::packer::Packer;
+use super::packer::{Packer, Server};
+use super::request::{PendingPublication, Request};
 use super::script::{ChannelKind, Script};
-use crate::bus::message::Publication;
+use crate::bus::message::{Publication, Ticket};
 use crate::bus::redis::connection::resp;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::settings::Config;
@@ -32,7 +34,8 @@ impl PublishScript {
         self.packer.loaded(Script::Publish, sha);
         let mut packed = Vec::new();
         let server = Server { run_id: RunId::UNKNOWN, is_settled: true };
-        self.packer.pack(&ScriptCall::Publish { publication, serial: 0 }, server, &mut packed);
+        let pending = PendingPublication { ticket: Ticket(0), publication, serial: 0, at: Duration::ZERO };
+        self.packer.pack(&Request::Publish(pending), server, &mut packed);
         // The packer has just written an array of strings.
         let parsed = resp::parse(&packed).ok().flatten();
         let words = parsed.and_then(|(value, _)| value.items()).into_iter().flatten();

@@ -5,78 +5,33 @@
 //! script recognises a publication that was accepted before. A request that cannot be answered
 //! within the hold time fails.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll};
+use mio::Events;
 
 use super::paused_slots::PausedSlots;
 use super::pipeline::{Pipeline, PipelineContext, QueuedRequest};
 use super::request::Request;
-use crate::bus::redis::batch_sender::RETRY;
 use crate::bus::redis::cluster::pool::{ConnectionPool, Master};
 use crate::bus::redis::connection::link::LinkChange;
 use crate::bus::redis::connection::run_id::RunId;
-use crate::bus::redis::stats::add;
+use crate::bus::worker::{RETRY, Task};
 use crate::inbox::Inbox;
 
 /// How often expired requests are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long the last requests of a dropped bus may take.
-const LEAVE_MAX: Duration = Duration::from_millis(200);
-
 /// See the [module](self).
 pub(crate) struct CommandThread {
-    poll: Poll,
     pool: ConnectionPool<Pipeline>,
     paused: PausedSlots,
     requests: Inbox<Vec<Request>>,
+    /// How many requests have come.
+    accepted: u64,
     context: PipelineContext,
 }
 
-impl CommandThread {
-    pub(crate) fn new(
-        poll: Poll,
-        pool: ConnectionPool<Pipeline>,
-        requests: Inbox<Vec<Request>>,
-        context: PipelineContext,
-    ) -> Self {
-        Self { poll, pool, paused: PausedSlots::default(), requests, context }
-    }
-
-    /// Runs until the bus is dropped and its last requests are answered.
-    pub(crate) fn run(mut self) {
-        let mut events = Events::with_capacity(16);
-        let mut expires_at = None;
-        while !self.has_ended(&mut expires_at) {
-            let timeout = self.timeout(Instant::now());
-            let timeout = if expires_at.is_some() { timeout.min(RETRY) } else { timeout };
-            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
-                && error.kind() != std::io::ErrorKind::Interrupted
-            {
-                log::error!("the thread that publishes to redis ends: {error}");
-                break;
-            }
-            self.pool.note(&events);
-            self.turn(Instant::now());
-        }
-        self.context.counters.publishing_up.store(false, Relaxed);
-    }
-
-    /// Whether the bus was dropped, and its last requests are answered or have taken too long.
-    /// Requests that wait for a link that is down are not waited for.
-    fn has_ended(&mut self, expires_at: &mut Option<Instant>) -> bool {
-        if !self.context.counters.stop.load(Relaxed) {
-            return false;
-        }
-        let now = Instant::now();
-        let expires_at = *expires_at.get_or_insert(now + LEAVE_MAX);
-        // A turn takes the requests that are still in the inbox.
-        self.turn(now);
-        now >= expires_at || self.pool.all.iter().all(|(_, master)| !master.link.is_up() || master.work.is_empty())
-    }
-
+impl Task for CommandThread {
     fn timeout(&self, now: Instant) -> Duration {
         let mut timeout = self.pool.timeout(now);
         if !self.paused.is_empty() || self.pool.all.iter().any(|(_, master)| !master.work.is_empty()) {
@@ -88,7 +43,8 @@ impl CommandThread {
         self.paused.timeout(now).map_or(timeout, |at| timeout.min(at))
     }
 
-    fn turn(&mut self, now: Instant) {
+    fn turn(&mut self, now: Instant, events: &Events) {
+        self.pool.note(events);
         self.requests.begin_drain();
         while let Some(batch) = self.requests.pop() {
             batch.into_iter().for_each(|request| self.accept(now, request));
@@ -105,9 +61,25 @@ impl CommandThread {
         context.responses.flush();
     }
 
+    /// Whether the last requests are answered. Those that wait for a link that is down are not waited for.
+    fn is_done(&self) -> bool {
+        self.pool.all.iter().all(|(_, master)| !master.link.is_up() || master.work.is_empty())
+    }
+
+    fn end(&mut self) {
+        self.context.counters.publishing_up.set(false);
+    }
+}
+
+impl CommandThread {
+    pub(crate) fn new(pool: ConnectionPool<Pipeline>, requests: Inbox<Vec<Request>>, context: PipelineContext) -> Self {
+        Self { pool, paused: PausedSlots::default(), requests, accepted: 0, context }
+    }
+
     fn accept(&mut self, now: Instant, request: Request) {
-        let slot = if self.pool.is_cluster() { self.context.packer.slot(&request.call) } else { 0 };
-        let queued = QueuedRequest::new(request, slot, now, self.context.hold);
+        let slot = if self.pool.is_cluster() { self.context.packer.slot(&request) } else { 0 };
+        self.accepted += 1;
+        let queued = QueuedRequest::new(request, self.accepted, slot, now, self.context.hold);
         self.paused.accept(now, queued, &mut self.pool);
     }
 
@@ -122,13 +94,13 @@ impl CommandThread {
                 }
                 Some(LinkChange::Down) => {
                     is_any_down = true;
-                    add(&context.counters.reconnects_total, 1);
+                    context.counters.reconnects_total.add(1);
                     pipeline.take_back();
                 }
                 None => {}
             }
         }
-        context.counters.publishing_up.store(pool.is_any_up(), Relaxed);
+        context.counters.publishing_up.set(pool.is_any_up());
         if is_any_down && pool.is_cluster() {
             paused.pause_misplaced(now, pool);
         }
@@ -152,25 +124,48 @@ mod tests {
     use std::fmt;
     use std::io;
     use std::sync::{Arc, Barrier, mpsc};
-    use std::thread;
 
     use fastrand::Rng;
-    use mio::{Token, Waker};
+    use mio::{Poll, Token, Waker};
 
     use super::*;
-    use crate::bus::message::ReadFrom;
-    use crate::bus::redis::batch_sender::BatchSender;
+    use crate::bus::message::{ReadFrom, Ticket};
     use crate::bus::redis::cluster::pool::LinkFactory;
     use crate::bus::redis::cluster::topology::Topology;
-    use crate::bus::redis::commands::call::{ScriptCall, Unconfirmed};
     use crate::bus::redis::commands::names::KeyNames;
     use crate::bus::redis::commands::packer::Packer;
+    use crate::bus::redis::commands::request::{PendingRead, Response};
     use crate::bus::redis::commands::script::ChannelKind;
     use crate::bus::redis::connection::endpoint::{Endpoint, ResolvedAddress};
     use crate::bus::redis::stats::Counters;
+    use crate::bus::worker::{QueueBounds, Queues, worker};
     use crate::id::RoomName;
-    use crate::inbox::inbox;
     use crate::settings::Config;
+
+    /// The thread, which says when it ends.
+    struct Told {
+        thread: CommandThread,
+        ended: mpsc::Sender<()>,
+    }
+
+    impl Task for Told {
+        fn timeout(&self, now: Instant) -> Duration {
+            self.thread.timeout(now)
+        }
+
+        fn turn(&mut self, now: Instant, events: &Events) {
+            self.thread.turn(now, events);
+        }
+
+        fn is_done(&self) -> bool {
+            self.thread.is_done()
+        }
+
+        fn end(&mut self) {
+            self.thread.end();
+            self.ended.send(()).unwrap();
+        }
+    }
 
     /// An endpoint that is not found before the test is over.
     struct Nowhere(Barrier);
@@ -194,39 +189,35 @@ mod tests {
 
     #[test]
     fn what_is_held_is_answered_in_time_while_a_name_is_looked_up_and_nothing_waits_for_the_look_up() {
-        let poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let mut loop_poll = Poll::new().unwrap();
         let loop_waker = Arc::new(Waker::new(loop_poll.registry(), Token(0)).unwrap());
+        let (mut commands, thread, queues) = worker(QueueBounds { requests: 4, responses: 4 }, loop_waker).unwrap();
         let endpoint = Arc::new(Nowhere(Barrier::new(2)));
         let topology = Topology::One(Arc::clone(&endpoint) as Arc<dyn Endpoint>);
-        let factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
+        let factory =
+            LinkFactory::new(Arc::default(), "testing", (&thread.poll, &thread.waker), Rng::with_seed(7)).unwrap();
         let pool = ConnectionPool::new(topology, factory).unwrap();
-        let (requests, orders_inbox) = inbox(4, Arc::clone(&waker));
-        let (responses, replies_inbox) = inbox(4, loop_waker);
         let counters = Arc::new(Counters::default());
         let packer = Packer::new(&Config::default(), KeyNames::new("roomcast"), ChannelKind::Global, "node".to_owned());
-        let context = PipelineContext::new(
-            packer,
-            Duration::from_millis(200),
-            BatchSender::new(responses),
-            Arc::clone(&counters),
-        );
-        let commander = CommandThread::new(poll, pool, orders_inbox, context);
-        let room = RoomName::new("lobby").unwrap();
-        let unconfirmed = Unconfirmed::Tell;
-        let call = ScriptCall::Read { room, from: ReadFrom::Newest(1), bytes_max: 1, unconfirmed };
-        requests.push(vec![Request { id: 1, call }]).unwrap();
+        let Queues { requests, responses } = queues;
+        let hold = Duration::from_millis(200);
+        let context = PipelineContext::new(packer, hold, responses, Arc::clone(&counters));
         let (ended, end) = mpsc::channel();
-        thread::spawn(move || {
-            commander.run();
-            ended.send(())
-        });
+        thread.spawn("testing", Told { thread: CommandThread::new(pool, requests, context), ended }).unwrap();
+        commands.push(Request::Read(PendingRead {
+            ticket: Ticket(1),
+            room: RoomName::new("lobby").unwrap(),
+            from: ReadFrom::Newest(1),
+            bytes_max: 1,
+            since: Duration::ZERO,
+            opening: None,
+            reached: None,
+        }));
+        commands.flush();
         loop_poll.poll(&mut Events::with_capacity(8), Some(Duration::from_secs(60))).unwrap();
-        let reply = replies_inbox.pop().unwrap().pop().unwrap();
-        assert!(reply.id == 1 && reply.result.is_err());
-        counters.stop.store(true, Relaxed);
-        waker.wake().unwrap();
+        let response = commands.take_batch().unwrap().pop().unwrap();
+        assert!(matches!(response, Response::Page(PendingRead { ticket: Ticket(1), .. }, Err(_))));
+        drop(commands);
         end.recv_timeout(Duration::from_secs(60)).expect("the thread ends");
         endpoint.0.wait();
     }

@@ -57,3 +57,12 @@ pub(crate) struct NodeSets {
     pub(crate) local: Option<(u64, usize)>,
     pub(crate) others: Vec<NodeSet>,
 }
+
+/// The answer to a [`PresenceRequest`].
+#[derive(Debug)]
+pub(crate) enum PresenceAnswer {
+    /// Whether Redis had the version that the update is based on.
+    Updated(bool),
+    Sets(NodeSets),
+    Refused,
+}

@@ -13,7 +13,7 @@ pub(crate) mod room_presence;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use self::delta::{NodeSets, PresenceDelta, PresenceRequest};
+use self::delta::{PresenceAnswer, PresenceDelta, PresenceRequest};
 use self::nodes::{Heartbeat, HeartbeatReply, NodeChange, NodeId, Nodes};
 use self::room_presence::RoomPresence;
 use crate::bus::message::PresenceChange;
@@ -40,15 +40,6 @@ pub(crate) enum PresenceAction {
     Tell(RoomName, PresenceChange),
     /// All that Redis knows of the room was told, or is unavailable for now.
     Loaded(RoomName),
-}
-
-/// The answer to a [`PresenceRequest`].
-#[derive(Debug)]
-pub(crate) enum PresenceAnswer {
-    /// Whether Redis had the version that the update is based on.
-    Updated(bool),
-    Sets(NodeSets),
-    Refused,
 }
 
 /// Counts for the metrics.

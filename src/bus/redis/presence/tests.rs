@@ -10,9 +10,9 @@ use std::time::Duration;
 use self::redis::{Call, Chance, Redis, room, user};
 use super::nodes::tests::do_heartbeat;
 use crate::bus::message::PresenceChange;
-use crate::bus::redis::presence::delta::{PresenceDelta, PresenceRequest, UserSet};
+use crate::bus::redis::presence::delta::{PresenceAnswer, PresenceDelta, PresenceRequest, UserSet};
 use crate::bus::redis::presence::nodes::{Heartbeat, NodeId, Nodes};
-use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
+use crate::bus::redis::presence::{Presence, PresenceAction};
 use crate::id::{RoomName, UserId};
 use crate::protocol::PresenceStatus;
 

@@ -8,13 +8,12 @@ use bytes::Bytes;
 
 use super::event::SubscriberEvent;
 use super::subscriptions::{SubscriptionChange, Subscriptions};
-use crate::bus::redis::batch_sender::{BatchSender, RETRY};
 use crate::bus::redis::cluster::pool::{ConnectionPool, Master};
 use crate::bus::redis::cluster::redirect::Redirect;
 use crate::bus::redis::cluster::slot_map::slot_of_key;
-use crate::bus::redis::commands::call::read_channel_message;
 use crate::bus::redis::commands::names::KeyNames;
 use crate::bus::redis::commands::presence::{is_presence, read_delta};
+use crate::bus::redis::commands::request::read_channel_message;
 use crate::bus::redis::commands::script::ChannelKind;
 use crate::bus::redis::commands::signal::read_signal;
 use crate::bus::redis::connection::endpoint::HostPort;
@@ -23,7 +22,7 @@ use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::connection::run_id::RunId;
 use crate::bus::redis::ordering::history::ChannelMessage;
 use crate::bus::redis::stats::Counters;
-use crate::bus::redis::stats::add;
+use crate::bus::worker::{BatchSender, RETRY};
 use crate::id::{Epoch, RoomName};
 
 /// How long a room waits before it is subscribed again, after its slot has left a master.
@@ -292,7 +291,7 @@ impl ChannelTable {
     /// Tells the loop, unless it is too far behind.
     fn queue_event(&mut self, room: RoomName, bytes: usize, events: impl FnOnce(RoomName) -> Option<SubscriberEvent>) {
         if self.backlog_bytes > BACKLOG_BYTES_MAX {
-            add(&self.counters.dropped_total, 1);
+            self.counters.dropped_total.add(1);
             self.gaps.insert(room);
         } else if let Some(events) = events(room) {
             self.backlog_bytes += bytes;

@@ -6,10 +6,9 @@
 //! check for missing messages. A global channel would go on as if nothing had happened when a
 //! replica takes over that lacks the last messages.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use mio::{Events, Poll};
+use mio::Events;
 
 use super::channels::ChannelTable;
 use super::subscriptions::{SubscriptionChange, Subscriptions};
@@ -18,12 +17,11 @@ use crate::bus::redis::commands::script::ChannelKind;
 use crate::bus::redis::connection::link::LinkChange;
 use crate::bus::redis::connection::resp::Value;
 use crate::bus::redis::connection::run_id::RunId;
-use crate::bus::redis::stats::add;
+use crate::bus::worker::Task;
 use crate::inbox::Inbox;
 
 /// See the [module](self).
 pub(crate) struct SubscriberThread {
-    poll: Poll,
     pool: ConnectionPool<Subscriptions>,
     changes: Inbox<Vec<SubscriptionChange>>,
     channels: ChannelTable,
@@ -31,34 +29,22 @@ pub(crate) struct SubscriberThread {
 
 impl SubscriberThread {
     pub(crate) fn new(
-        poll: Poll,
         pool: ConnectionPool<Subscriptions>,
         changes: Inbox<Vec<SubscriptionChange>>,
         channels: ChannelTable,
     ) -> Self {
-        Self { poll, pool, changes, channels }
+        Self { pool, changes, channels }
+    }
+}
+
+impl Task for SubscriberThread {
+    fn timeout(&self, now: Instant) -> Duration {
+        self.pool.timeout(now).min(self.channels.timeout(now))
     }
 
-    /// Runs until the bus is dropped.
-    pub(crate) fn run(mut self) {
-        let mut events = Events::with_capacity(16);
-        while !self.channels.counters.stop.load(Relaxed) {
-            let now = Instant::now();
-            let timeout = self.pool.timeout(now).min(self.channels.timeout(now));
-            if let Err(error) = self.poll.poll(&mut events, Some(timeout))
-                && error.kind() != std::io::ErrorKind::Interrupted
-            {
-                log::error!("the thread that subscribes to redis ends: {error}");
-                break;
-            }
-            self.pool.note(&events);
-            self.turn(Instant::now());
-        }
-        self.channels.counters.subscribing_up.store(false, Relaxed);
-    }
-
-    fn turn(&mut self, now: Instant) {
-        let Self { pool, changes, channels, .. } = self;
+    fn turn(&mut self, now: Instant, events: &Events) {
+        let Self { pool, changes, channels } = self;
+        pool.note(events);
         changes.begin_drain();
         while let Some(batch) = changes.pop() {
             batch.into_iter().for_each(|change| channels.apply(change, pool));
@@ -70,6 +56,10 @@ impl SubscriberThread {
         channels.retry_lost(now, pool);
         channels.write_commands(pool);
         channels.flush();
+    }
+
+    fn end(&mut self) {
+        self.channels.counters.subscribing_up.set(false);
     }
 }
 
@@ -89,14 +79,14 @@ fn drive(now: Instant, pool: &mut ConnectionPool<Subscriptions>, channels: &mut 
                 is_any_new = true;
             }
             Some(LinkChange::Down) => {
-                add(&channels.counters.reconnects_total, 1);
+                channels.counters.reconnects_total.add(1);
                 *subscriptions = Subscriptions::default();
                 channels.link_lost(key, kind);
             }
             None => {}
         }
     }
-    channels.counters.subscribing_up.store(pool.is_any_up(), Relaxed);
+    channels.counters.subscribing_up.set(pool.is_any_up());
     moved.iter().for_each(|(slot, node)| pool.slot_moved(*slot, node));
     if is_any_new {
         channels.resubscribe(pool);

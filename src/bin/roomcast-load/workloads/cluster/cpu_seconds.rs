@@ -6,8 +6,8 @@ use crate::record::Record;
 use crate::target::Running;
 
 /// The threads of Roomcast's Redis bus.
-const COMMANDER: &str = "redis-commander";
-const LISTENER: &str = "redis-listener";
+const COMMANDER: &str = "redis-commands";
+const LISTENER: &str = "redis-subscribe";
 
 /// CPU seconds that the threads of a node, this process and Redis have used: up to a moment, or between two.
 #[derive(Clone, Copy)]

@@ -5,9 +5,11 @@ use std::time::Duration;
 use super::super::*;
 use super::redis::{room, user};
 use crate::bus::message::PresenceChange;
-use crate::bus::redis::presence::delta::{NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
+use crate::bus::redis::presence::delta::{
+    NodeSet, NodeSets, PresenceAnswer, PresenceDelta, PresenceRequest, UserSet, UserState,
+};
 use crate::bus::redis::presence::nodes::{HeartbeatReply, NodeId, Nodes};
-use crate::bus::redis::presence::{Presence, PresenceAction, PresenceAnswer};
+use crate::bus::redis::presence::{Presence, PresenceAction};
 use crate::id::RoomName;
 use crate::protocol::PresenceStatus;
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
-use crate::bus::redis::presence::PresenceAnswer;
 use crate::bus::redis::presence::delta::{
-    CHANGES_MAX, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState,
+    CHANGES_MAX, NodeSet, NodeSets, PresenceAnswer, PresenceDelta, PresenceRequest, UserSet, UserState,
 };
 use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId};
 use crate::id::{RoomName, UserId};
