@@ -206,6 +206,28 @@ impl<T> BatchSender<T> {
     }
 }
 
+/// One blocking call on a thread of its own, such as looking up a name. If it is dropped, its thread ends when the call returns.
+pub(crate) struct Lookup<T> {
+    answer: Inbox<io::Result<T>>,
+}
+
+impl<T: Send + 'static> Lookup<T> {
+    /// Starts a thread that runs `find`. `waker` is woken when the result is there.
+    pub(crate) fn start(waker: &Arc<Waker>, find: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<Self> {
+        let (sender, answer) = inbox(1, Arc::clone(waker));
+        thread::Builder::new().name("bus-lookup".to_owned()).spawn(move || {
+            // The receiver may be gone.
+            let _ = sender.push(find());
+        })?;
+        Ok(Self { answer })
+    }
+
+    /// The result, once.
+    pub(crate) fn poll(&self) -> Option<io::Result<T>> {
+        self.answer.pop()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;

@@ -111,7 +111,7 @@ const OWN_THREADS: [&str; 5] = [
     "bus/redis/subscribe/thread.rs",
     "bus/worker.rs",
 ];
-const OWN_SOCKETS: [&str; 1] = ["bus/redis/connection/stream.rs"];
+const OWN_SOCKETS: [&str; 2] = ["bus/redis/connection/stream.rs", "bus/redis/connection/wire.rs"];
 /// What blocks on threads of its own, for one answer each.
 const OWN_LOOKUPS: [&str; 2] = ["bus/redis/connection/blocking_query.rs", "bus/redis/connection/endpoint.rs"];
 const OWN_WAKERS: [&str; 3] = ["bus/redis/cluster/pool.rs", "bus/redis/mod.rs", "bus/redis/threads.rs"];

@@ -1,14 +1,13 @@
 //! What the threads hand to the loop: events of the subscription and responses, put into order
 //! for the hub.
 
-use super::commands::request::{Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest};
-use super::ordering::history::{HistoryQuery, HistorySlice, OrderingStep, RoomPosition};
-use super::ordering::reassembler::Reassembler;
+use super::commands::{Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest};
+use super::ordering::{HistoryQuery, HistorySlice, OrderingStep, Reassembler, RoomPosition};
 use super::presence::PresenceAction;
-use super::presence::delta::PresenceAnswer;
+use super::presence::PresenceAnswer;
 use super::room::AwaitedCopy;
-use super::subscribe::event::SubscriberEvent;
-use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, QUERIES_MAX, RedisBus, WATCH_INTERVAL};
+use super::subscribe::SubscriberEvent;
+use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, QUERIES_MAX, RedisBus, RoomDeadline, WATCH_INTERVAL};
 use crate::bus::message::{BusEvent, BusRefusal, Outcome, Page};
 use crate::id::{Epoch, RoomName};
 use crate::timer_wheel::Tick;
@@ -232,8 +231,9 @@ impl RedisBus {
             && !room.is_watched
         {
             room.is_watched = true;
-            let deadline = Deadline::Watch { room: name.clone(), opening: room.opening };
-            self.wheel.insert(Tick::of(self.now).after(WATCH_INTERVAL), deadline);
+            let opening = room.opening;
+            let at = Tick::of(self.now).after(WATCH_INTERVAL);
+            self.insert_deadline(at, name.clone(), opening, RoomDeadline::Watch);
         }
     }
 
@@ -385,9 +385,9 @@ fn cut(slice: HistorySlice, bytes_max: usize) -> Page {
         bytes += message.body.len();
         bytes <= bytes_max
     });
-    let most = fits.count().max(usize::from(bytes_max > 0));
-    if most < messages.len() {
-        messages.truncate(most);
+    let count_max = fits.count().max(usize::from(bytes_max > 0));
+    if count_max < messages.len() {
+        messages.truncate(count_max);
         complete = false;
     }
     Page { epoch, top, messages, complete }

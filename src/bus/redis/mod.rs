@@ -43,16 +43,15 @@ use std::time::Duration;
 
 use mio::Waker;
 
-pub use self::commands::publish_script::PublishScript;
-use self::commands::request::{PendingPublication, PendingRead, Request};
+pub use self::commands::PublishScript;
+use self::commands::{PendingPublication, PendingRead, Request};
 pub use self::config::{RedisConfig, RedisTiming};
-use self::ordering::history::OrderingStep;
-use self::presence::nodes::{NodeId, Nodes};
-use self::presence::{Presence, PresenceCounts};
+use self::ordering::OrderingStep;
+use self::presence::{NodeId, Nodes, Presence, PresenceCounts};
 use self::room::Room;
 use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
-use self::subscribe::subscriptions::SubscriptionChange;
+use self::subscribe::SubscriptionChange;
 use self::threads::{Commands, Subscriber};
 use self::url::RedisUrl;
 use super::{Bus, BusStatus, ControlRoom, Metric, ShutdownProgress};
@@ -82,24 +81,21 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Queries under way at once.
 const QUERIES_MAX: usize = 1024;
 
-/// An entry of the timer. `opening` tells a room from an earlier one of the same name.
-#[derive(Clone, Debug)]
+/// An entry of the timer.
+#[derive(Debug)]
 enum Deadline {
-    Touch {
-        at: Tick,
-        room: RoomName,
-        opening: u32,
-    },
-    Close {
-        room: RoomName,
-        opening: u32,
-    },
-    Watch {
-        room: RoomName,
-        opening: u32,
-    },
+    /// `opening` tells the room from an earlier one of the same name.
+    Room { name: RoomName, opening: u32, due: RoomDeadline },
     /// Logs what has happened to many rooms.
     Log,
+}
+
+/// What is due in a room.
+#[derive(Clone, Copy, Debug)]
+enum RoomDeadline {
+    Touch { at: Tick },
+    Close,
+    Watch,
 }
 
 /// Whether the other nodes have been told that this one ends.
@@ -245,42 +241,38 @@ impl RedisBus {
     }
 
     fn handle_deadline(&mut self, now: Now, tick: Tick, deadline: Deadline) {
-        let (Deadline::Touch { room: name, opening, .. }
-        | Deadline::Close { room: name, opening }
-        | Deadline::Watch { room: name, opening }) = deadline.clone()
-        else {
-            return self.log_epochs();
-        };
+        let Deadline::Room { name, opening, due } = deadline else { return self.log_epochs() };
         let Some(room) = self.rooms.get_mut(&name).filter(|room| room.opening == opening) else { return };
-        match deadline {
-            Deadline::Touch { at, .. } if tick < at => {
-                self.wheel.insert(at, deadline);
-            }
-            Deadline::Touch { .. } => {
-                let at = Tick::of(now).after(TOUCH_INTERVAL);
-                self.wheel.insert(at, Deadline::Touch { at, room: name.clone(), opening });
+        match due {
+            RoomDeadline::Touch { at } if tick < at => self.insert_deadline(at, name, opening, due),
+            RoomDeadline::Touch { .. } => {
                 self.with_reassembler(&name, |reassembler, _| reassembler.check_position());
                 self.presence.query_soon(now.uptime, &name);
+                let at = Tick::of(now).after(TOUCH_INTERVAL);
+                self.insert_deadline(at, name, opening, RoomDeadline::Touch { at });
             }
-            Deadline::Close { .. } => match room.closed_at {
+            RoomDeadline::Close => match room.closed_at {
                 Some(at) if now.uptime < at + CLOSE_GRACE => {}
                 Some(_) if self.presence.may_forget(&name) => self.forget(&name),
                 // The other nodes still count users of this node.
-                Some(_) => drop(self.wheel.insert(tick.after(CLOSE_GRACE), deadline)),
+                Some(_) => self.insert_deadline(tick.after(CLOSE_GRACE), name, opening, due),
                 None => {}
             },
-            Deadline::Log => {}
-            Deadline::Watch { .. } => {
+            RoomDeadline::Watch => {
                 (room.is_watched, room.is_resting) = (false, false);
                 self.check_room(&name);
             }
         }
     }
 
+    fn insert_deadline(&mut self, at: Tick, name: RoomName, opening: u32, due: RoomDeadline) {
+        self.wheel.insert(at, Deadline::Room { name, opening, due });
+    }
+
     fn forget(&mut self, name: &RoomName) {
         let Some(room) = self.rooms.remove(name) else { return };
         self.presence.forget(name);
-        self.subscriber.push(SubscriptionChange::Unsubscribe(name.clone()));
+        self.subscriber.push(SubscriptionChange { room: name.clone(), opening: None });
         for copy in room.awaited_copies {
             let (ticket, outcome) = (copy.pending.ticket, Outcome::AcceptedUnseen(copy.numbering.seq));
             self.events.push_back(BusEvent::Published { ticket, outcome });
@@ -396,7 +388,7 @@ mod tests {
 
     use super::*;
     use crate::bus::message::{Publication, ReadFrom, Ticket};
-    use crate::bus::redis::commands::request::Response;
+    use crate::bus::redis::commands::Response;
     use crate::bus::worker::{BATCHES_PER_TURN, QueueBounds, Queues, WorkerThread, worker};
     use crate::id::UserId;
 

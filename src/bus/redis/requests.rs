@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::commands::request::{PendingPublication, PendingRead, Request};
+use super::commands::{PendingPublication, PendingRead, Request};
 use super::room::Room;
-use super::subscribe::subscriptions::SubscriptionChange;
-use super::{CLOSE_GRACE, Deadline, RedisBus, TOUCH_INTERVAL};
+use super::subscribe::SubscriptionChange;
+use super::{CLOSE_GRACE, RedisBus, RoomDeadline, TOUCH_INTERVAL};
 use crate::bus::Bus;
 use crate::bus::message::{BusEvent, BusRefusal, Outcome, Publication, ReadFrom, Signal, Ticket};
 use crate::id::RoomName;
@@ -29,14 +29,14 @@ impl RedisBus {
         self.openings = self.openings.wrapping_add(1);
         let opening = self.openings;
         let room = Room::new(opening);
-        self.subscriber.push(SubscriptionChange::Subscribe(name.clone(), opening));
+        self.subscriber.push(SubscriptionChange { room: name.clone(), opening: Some(opening) });
         self.rooms.insert(name.clone(), room);
         self.presence.open(now.uptime, name, opening);
         // Comparisons are spread over time, so that rooms that were opened together are not
         // compared together.
         let spread = Duration::from_millis(u64::from(opening.wrapping_mul(0x9e37_79b9)) % 30_000);
         let at = Tick::of(now).after(TOUCH_INTERVAL / 2 + spread);
-        self.wheel.insert(at, Deadline::Touch { at, room: name.clone(), opening });
+        self.insert_deadline(at, name.clone(), opening, RoomDeadline::Touch { at });
     }
 
     pub(super) fn close(&mut self, name: &RoomName) {
@@ -44,8 +44,8 @@ impl RedisBus {
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.closed_at = Some(now.uptime);
         self.presence.close(name);
-        let deadline = Deadline::Close { room: name.clone(), opening: room.opening };
-        self.wheel.insert(Tick::of(now).after(CLOSE_GRACE), deadline);
+        let opening = room.opening;
+        self.insert_deadline(Tick::of(now).after(CLOSE_GRACE), name.clone(), opening, RoomDeadline::Close);
     }
 
     pub(super) fn publish(&mut self, ticket: Ticket, publication: Publication) {

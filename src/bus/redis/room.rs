@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::commands::request::{Numbering, PendingPublication, PendingRead};
-use super::ordering::reassembler::Reassembler;
+use super::commands::{Numbering, PendingPublication, PendingRead};
+use super::ordering::Reassembler;
 use crate::id::Epoch;
 
 #[derive(Debug)]

@@ -10,11 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::cluster::discovery::Cluster;
-use super::cluster::topology::Topology;
-use super::connection::endpoint::{HostPort, UnixPath};
-use super::connection::hello::Login;
-use super::connection::sentinel::Sentinels;
+use super::cluster::{Cluster, Topology};
+use super::connection::{HostPort, Login, Sentinels, UnixPath};
 use crate::error::Error;
 
 /// See the [module](self). It is displayed without the password.
@@ -48,7 +45,7 @@ impl RedisUrl {
         } else {
             Self::parse_one(url, ca)
         };
-        result.map_err(|words| Error::Config(format!("redis: {words}")))
+        result.map_err(|reason| Error::Config(format!("redis: {reason}")))
     }
 
     fn parse_one(url: &str, ca: Option<&Path>) -> Result<Self, String> {

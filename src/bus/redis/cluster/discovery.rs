@@ -6,10 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::slot_map::SlotMap;
-use crate::bus::redis::connection::blocking_query::blocking_query;
-use crate::bus::redis::connection::endpoint::HostPort;
-use crate::bus::redis::connection::hello::Login;
-use crate::bus::redis::connection::resp::Value;
+use crate::bus::redis::connection::{HostPort, Login, Value, blocking_query};
 
 /// See the [module](self). Both threads of the bus share one.
 pub(crate) struct Cluster {
@@ -69,8 +66,8 @@ impl Cluster {
         let mut best = Err(io::Error::other("no node of the cluster is named"));
         for i in 0..nodes.len() {
             match (self.ask(&nodes[(first + i) % nodes.len()]), &best) {
-                (Ok((standing, slot_map)), _) if standing.is_ok && standing.epoch >= self.epoch.load(SeqCst) => {
-                    best = Ok((standing, slot_map));
+                (Ok((info, slot_map)), _) if info.is_ok && info.epoch >= self.epoch.load(SeqCst) => {
+                    best = Ok((info, slot_map));
                     break;
                 }
                 (Ok(found), Ok((known, _))) if found.0 > *known => best = Ok(found),
@@ -78,16 +75,16 @@ impl Cluster {
                 _ => {}
             }
         }
-        let (standing, slot_map) = best?;
-        self.epoch.store(standing.epoch, SeqCst);
+        let (info, slot_map) = best?;
+        self.epoch.store(info.epoch, SeqCst);
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&slot_map.masters);
         Ok(slot_map)
     }
 
     fn ask(&self, node: &HostPort) -> io::Result<(ClusterInfo, SlotMap)> {
-        let standing = blocking_query(node, &self.login, &["CLUSTER", "INFO"], |value| ClusterInfo::read(&value))?;
+        let info = blocking_query(node, &self.login, &["CLUSTER", "INFO"], |value| ClusterInfo::read(&value))?;
         let slot_map = blocking_query(node, &self.login, &["CLUSTER", "SLOTS"], |value| SlotMap::read(value, node))?;
-        Ok((standing, slot_map))
+        Ok((info, slot_map))
     }
 }
 
@@ -108,10 +105,10 @@ mod tests {
 
     /// A node that gives this answer to `CLUSTER INFO` and owns all slots. It lives as long as
     /// the test.
-    fn node(standing: &str) -> HostPort {
+    fn node(info: &str) -> HostPort {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let info = format!("${}\r\n{standing}\r\n", standing.len());
+        let info = format!("${}\r\n{info}\r\n", info.len());
         let slots = "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$0\r\n\r\n:PORT\r\n".replace("PORT", &port.to_string());
         thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {

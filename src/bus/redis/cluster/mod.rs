@@ -1,7 +1,13 @@
 //! The masters of a cluster: which of them has which slots, and one link to each.
 
-pub(crate) mod discovery;
-pub(crate) mod pool;
-pub(crate) mod redirect;
-pub(crate) mod slot_map;
-pub(crate) mod topology;
+mod discovery;
+mod pool;
+mod redirect;
+mod slot_map;
+mod topology;
+
+pub(crate) use self::discovery::Cluster;
+pub(crate) use self::pool::{ConnectionPool, Master};
+pub(crate) use self::redirect::Redirect;
+pub(crate) use self::slot_map::slot_of_key;
+pub(crate) use self::topology::Topology;

@@ -4,15 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
-use mio::{Events, Poll, Registry, Token, Waker};
+use mio::{Events, Token};
 use slab::Slab;
 
 use super::slot_map::{SLOTS, SlotMap};
 use super::topology::Topology;
-use crate::bus::redis::connection::endpoint::{Endpoint, HostPort, Lookup};
-use crate::bus::redis::connection::hello::Login;
-use crate::bus::redis::connection::link::{Link, LinkContext};
+use crate::bus::redis::connection::{HostPort, Link, LinkFactory};
+use crate::bus::worker::Lookup;
 
 /// The least time between two lookups of the slot map.
 const SLOT_MAP_INTERVAL: Duration = Duration::from_millis(500);
@@ -26,33 +24,6 @@ pub(crate) struct Master<T> {
     pub(crate) node: Option<HostPort>,
     pub(crate) link: Link,
     pub(crate) work: T,
-}
-
-/// Makes links that belong to one thread.
-pub(crate) struct LinkFactory {
-    registry: Registry,
-    waker: Arc<Waker>,
-    random: Rng,
-    purpose: &'static str,
-    login: Arc<Login>,
-}
-
-impl LinkFactory {
-    pub(crate) fn new(
-        login: Arc<Login>,
-        purpose: &'static str,
-        (poll, waker): (&Poll, &Arc<Waker>),
-        random: Rng,
-    ) -> io::Result<Self> {
-        let (registry, waker) = (poll.registry().try_clone()?, Arc::clone(waker));
-        Ok(Self { registry, waker, random, purpose, login })
-    }
-
-    fn link(&mut self, endpoint: Arc<dyn Endpoint>, key: usize) -> io::Result<Link> {
-        let (registry, waker) = (self.registry.try_clone()?, Arc::clone(&self.waker));
-        let context = LinkContext { registry, token: Token(FIRST + key), waker, random: self.random.fork() };
-        Ok(Link::new(endpoint, Arc::clone(&self.login), self.purpose, context))
-    }
 }
 
 /// See the [module](self).
@@ -78,7 +49,7 @@ impl<T: Default> ConnectionPool<T> {
         let (mut all, mut owners) = (Slab::new(), Vec::new());
         match &topology {
             Topology::One(endpoint) => {
-                let link = factory.link(Arc::clone(endpoint), 0)?;
+                let link = factory.link(Arc::clone(endpoint), Token(FIRST))?;
                 all.insert(Master { node: None, link, work: T::default() });
             }
             Topology::Cluster(_) => owners.resize(SLOTS, None),
@@ -114,7 +85,7 @@ impl<T: Default> ConnectionPool<T> {
             return Some(key);
         }
         let entry = self.all.vacant_entry();
-        let link = self.factory.link(Arc::new(node.clone()), entry.key());
+        let link = self.factory.link(Arc::new(node.clone()), Token(FIRST + entry.key()));
         // This happens when file descriptors run out. The next redirect or slot map tries again.
         let link = link.map_err(|error| log::error!("no link to redis at {node}: {error}")).ok()?;
         let key = entry.key();
@@ -145,7 +116,7 @@ impl<T: Default> ConnectionPool<T> {
         for event in events {
             let key = event.token().0.checked_sub(FIRST);
             if let Some(master) = key.and_then(|key| self.all.get_mut(key)) {
-                master.link.readiness.note(event);
+                master.link.note(event);
             }
         }
     }
@@ -166,7 +137,7 @@ impl<T: Default> ConnectionPool<T> {
         self.is_wanted |= self.all.iter().any(|(_, master)| !master.link.is_up());
         if self.is_wanted && self.lookup.is_none() && self.next_lookup_at.is_none_or(|at| now >= at) {
             let cluster = Arc::clone(cluster);
-            self.lookup = Lookup::start(&self.factory.waker, move || cluster.find()).ok();
+            self.lookup = Lookup::start(self.factory.waker(), move || cluster.find()).ok();
             self.is_wanted = false;
             self.next_lookup_at = Some(now + SLOT_MAP_INTERVAL);
         }
@@ -178,7 +149,7 @@ impl<T: Default> ConnectionPool<T> {
                 self.is_wanted = true;
                 if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(60)) {
                     self.logged_at = Some(now);
-                    let Self { factory: LinkFactory { purpose, .. }, .. } = self;
+                    let purpose = self.factory.purpose();
                     log::warn!("redis at {cluster}: no slot map for {purpose}: {error}; trying again");
                 }
                 None
@@ -214,6 +185,9 @@ impl<T: Default> ConnectionPool<T> {
 
 #[cfg(test)]
 mod tests {
+    use fastrand::Rng;
+    use mio::{Poll, Waker};
+
     use super::*;
     use crate::bus::redis::cluster::discovery::Cluster;
 

@@ -1,6 +1,6 @@
 //! Errors by which a cluster sends a request elsewhere.
 
-use crate::bus::redis::connection::endpoint::HostPort;
+use crate::bus::redis::connection::HostPort;
 
 /// Where a request has to go instead.
 #[derive(Clone, Debug, PartialEq, Eq)]

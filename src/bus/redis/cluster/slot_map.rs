@@ -2,8 +2,7 @@
 
 use crc16::{State, XMODEM};
 
-use crate::bus::redis::connection::endpoint::HostPort;
-use crate::bus::redis::connection::resp::Value;
+use crate::bus::redis::connection::{HostPort, Value};
 
 /// The number of slots in a cluster.
 pub(crate) const SLOTS: usize = 16384;

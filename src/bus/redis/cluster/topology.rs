@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::discovery::Cluster;
-use crate::bus::redis::connection::endpoint::Endpoint;
+use crate::bus::redis::connection::Endpoint;
 
 /// One server that does everything, or many servers with some slots each.
 #[derive(Clone)]

@@ -1,13 +1,25 @@
 //! The thread that sends requests to Redis: calls of scripts, pipelined over one link to each
 //! master.
 
-pub(crate) mod names;
-pub(crate) mod packer;
-pub(crate) mod paused_slots;
-pub(crate) mod pipeline;
-pub(crate) mod presence;
-pub(crate) mod publish_script;
-pub(crate) mod request;
-pub(crate) mod script;
-pub(crate) mod signal;
-pub(crate) mod thread;
+mod names;
+mod packer;
+mod paused_slots;
+mod pipeline;
+mod presence;
+mod publish_script;
+mod request;
+mod script;
+mod signal;
+mod thread;
+
+pub(crate) use self::names::KeyNames;
+pub(crate) use self::packer::Packer;
+pub(crate) use self::pipeline::PipelineContext;
+pub(crate) use self::presence::{is_presence, read_delta};
+pub use self::publish_script::PublishScript;
+pub(crate) use self::request::{
+    Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest, read_channel_message,
+};
+pub(crate) use self::script::ChannelKind;
+pub(crate) use self::signal::read_signal;
+pub(crate) use self::thread::CommandThread;

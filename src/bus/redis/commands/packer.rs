@@ -12,10 +12,10 @@ use super::request::{PendingPublication, PendingRead, Request, RoomRequest};
 use super::script::{ChannelKind, Script};
 use super::signal::write_signal;
 use crate::bus::message::{ReadFrom, Signal};
-use crate::bus::redis::cluster::slot_map::slot_of_key;
-use crate::bus::redis::connection::run_id::RunId;
-use crate::bus::redis::ordering::history::HistoryQuery;
-use crate::bus::redis::presence::nodes::Heartbeat;
+use crate::bus::redis::cluster::slot_of_key;
+use crate::bus::redis::connection::RunId;
+use crate::bus::redis::ordering::HistoryQuery;
+use crate::bus::redis::presence::Heartbeat;
 use crate::id::RoomName;
 use crate::settings::Config;
 
@@ -45,8 +45,8 @@ pub(crate) struct Packer {
     /// The name of this node. Epochs and ids that begin with it are unique.
     node: String,
     shas: [String; Script::ALL.len()],
-    life: u64,
-    id_life: u64,
+    ttl: u64,
+    id_ttl: u64,
     messages_max: u32,
     history_age_millis: u64,
     attempts: u64,
@@ -56,15 +56,15 @@ pub(crate) struct Packer {
 
 impl Packer {
     pub(crate) fn new(config: &Config, names: KeyNames, channels: ChannelKind, node: String) -> Self {
-        let id_life = config.history.age_max.max(config.history.dedupe_window);
+        let id_ttl = config.history.age_max.max(config.history.dedupe_window);
         Self {
             names,
             channels,
             node,
             shas: Default::default(),
-            life: (id_life + SLACK).as_millis() as u64,
+            ttl: (id_ttl + SLACK).as_millis() as u64,
             // Redis refuses an expiry of 0.
-            id_life: id_life.as_millis().max(1) as u64,
+            id_ttl: id_ttl.as_millis().max(1) as u64,
             // A history of age 0 is no history, whatever its number of messages.
             messages_max: if config.history.age_max.is_zero() { 0 } else { config.history.messages_max },
             history_age_millis: config.history.age_max.as_millis() as u64,
@@ -113,25 +113,25 @@ impl Packer {
         self.arg_key(&publication.room, "log");
         self.names.write_key(&mut self.text, &publication.room, "id:");
         // No user name begins with `!`, and none contains a space, so no two ids share a key.
-        let (_, id_life) = match &publication.id {
-            Some(id) => (write!(self.text, "{} {id}", publication.user), self.id_life),
+        let (_, id_ttl) = match &publication.id {
+            Some(id) => (write!(self.text, "{} {id}", publication.user), self.id_ttl),
             None => (write!(self.text, "!{} {serial}", self.node), OWN_ID_AGE.as_millis() as u64),
         };
         self.command.arg(&self.text);
         self.arg_candidate();
-        self.command.arg(&*publication.body).arg(self.messages_max).arg(self.life).arg(id_life);
+        self.command.arg(&*publication.body).arg(self.messages_max).arg(self.ttl).arg(id_ttl);
         self.arg_text(format_args!("{run_id}"));
     }
 
     fn pack_read(&mut self, read: &PendingRead, server: Server) {
-        let (first, most) = match read.from {
+        let (first, bytes_max) = match read.from {
             ReadFrom::After(seq) => (i64::try_from(seq).unwrap_or(i64::MAX).saturating_add(1), read.bytes_max),
             ReadFrom::Newest(0) => (1, 0),
             ReadFrom::Newest(count) => (-i64::from(count), read.bytes_max),
         };
         self.arg_room(&read.room, server.run_id);
         let renews = read.may_renew() && server.is_settled;
-        self.command.arg(first).arg(most).arg(self.history_age_millis).arg(u8::from(renews));
+        self.command.arg(first).arg(bytes_max).arg(self.history_age_millis).arg(u8::from(renews));
     }
 
     fn pack_query(&mut self, room: &RoomName, query: &HistoryQuery, run_id: RunId) {
@@ -151,14 +151,14 @@ impl Packer {
         self.command.arg(&self.text);
     }
 
-    /// Appends what the scripts have in common that read a room: its keys, a candidate epoch, the run, and the life of the keys.
+    /// Appends what the scripts have in common that read a room: its keys, a candidate epoch, the run, and the ttl of the keys.
     fn arg_room(&mut self, room: &RoomName, run_id: RunId) {
         self.command.arg(2);
         self.arg_key(room, "meta");
         self.arg_key(room, "log");
         self.arg_candidate();
         self.arg_text(format_args!("{run_id}"));
-        self.command.arg(self.life);
+        self.command.arg(self.ttl);
     }
 
     fn arg_key(&mut self, room: &RoomName, key: &str) {
@@ -190,9 +190,9 @@ mod tests {
     use super::*;
     use crate::bus::message::{Publication, Ticket};
     use crate::bus::redis::commands::request::{Response, read_channel_message};
+    use crate::bus::redis::connection::Value;
     use crate::bus::redis::connection::resp;
-    use crate::bus::redis::connection::resp::Value;
-    use crate::bus::redis::ordering::history::fingerprint_of;
+    use crate::bus::redis::ordering::fingerprint_of;
     use crate::id::UserId;
 
     fn packed(id: Option<&str>) -> String {

@@ -10,9 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::pipeline::{Pipeline, PipelineContext, QueuedRequest, insert_in_order};
-use crate::bus::redis::cluster::pool::ConnectionPool;
-use crate::bus::redis::cluster::redirect::Redirect;
-use crate::bus::redis::connection::endpoint::HostPort;
+use crate::bus::redis::cluster::{ConnectionPool, Redirect};
+use crate::bus::redis::connection::HostPort;
 
 /// How long a slot waits before it sends again, unless `ASK` told it where. A slot that has moved
 /// is 20 ms late.
@@ -156,11 +155,10 @@ mod tests {
     use mio::{Poll, Token, Waker};
 
     use super::*;
-    use crate::bus::redis::cluster::discovery::Cluster;
-    use crate::bus::redis::cluster::pool::LinkFactory;
-    use crate::bus::redis::cluster::topology::Topology;
+    use crate::bus::redis::cluster::{Cluster, Topology};
     use crate::bus::redis::commands::request::{Request, RoomRequest};
-    use crate::bus::redis::ordering::history::HistoryQuery;
+    use crate::bus::redis::connection::LinkFactory;
+    use crate::bus::redis::ordering::HistoryQuery;
     use crate::id::RoomName;
 
     const SLOT: u16 = 7;

@@ -9,12 +9,8 @@ use super::packer::{Packer, Server};
 use super::request::{Numbering, Request, Response};
 use super::script::Script;
 use crate::bus::message::BusRefusal;
-use crate::bus::redis::cluster::redirect::Redirect;
-use crate::bus::redis::connection::endpoint::HostPort;
-use crate::bus::redis::connection::error::LinkError;
-use crate::bus::redis::connection::link::Link;
-use crate::bus::redis::connection::resp::Value;
-use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::cluster::Redirect;
+use crate::bus::redis::connection::{HostPort, Link, LinkError, RunId, Value};
 use crate::bus::redis::stats::Counters;
 use crate::bus::worker::BatchSender;
 
@@ -238,9 +234,9 @@ impl Pipeline {
             for queued in self.unscripted.drain(..) {
                 insert_in_order(&mut self.queued, queued);
             }
-            self.load_scripts(context, &mut link.out);
+            self.load_scripts(context, link.out());
         }
-        let is_settled = link.run().is_some_and(|(_, since)| now.saturating_duration_since(since) >= SETTLED_AFTER);
+        let is_settled = link.up_for(now).is_some_and(|time| time >= SETTLED_AFTER);
         while self.loads == 0 && self.unscripted.is_empty() && self.in_flight.len() < SENT_MAX && link.can_send() {
             let Some(queued) = self.queued.pop_front() else { break };
             if queued.is_stale(now) {
@@ -248,11 +244,11 @@ impl Pipeline {
                 continue;
             }
             if queued.is_asking {
-                link.out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+                link.out().extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
                 self.in_flight.push_back(InFlight::Asking);
             }
             let server = Server { run_id: self.run_id, is_settled };
-            context.packer.pack(&queued.request, server, &mut link.out);
+            context.packer.pack(&queued.request, server, link.out());
             self.in_flight.push_back(InFlight::Request(queued));
         }
     }

@@ -1,7 +1,7 @@
 -- The position of a room, as the first items of an answer: epoch, top, whether the messages that
 -- follow reach up to top, whether the epoch is confirmed in this run, and the end of message top
 -- or ''.
-local function stand(candidate, run)
+local function position(candidate, run)
   local meta = redis.call('HMGET', KEYS[1], 'epoch', 'seq', 'run', 'last')
   local epoch, top, known, last = meta[1], meta[2], meta[3], meta[4]
   if not epoch then epoch, top, known = candidate, begin(candidate, run), run end
@@ -19,7 +19,7 @@ local function renew(found, candidate, run)
   redis.call('PUBLISH', string.sub(KEYS[1], 1, -6), candidate .. ' ' .. found[2] .. ' ')
   found[1], found[4] = candidate, 1
 end
-local function live(life)
-  redis.call('PEXPIRE', KEYS[1], life)
-  redis.call('PEXPIRE', KEYS[2], life)
+local function keep(ttl)
+  redis.call('PEXPIRE', KEYS[1], ttl)
+  redis.call('PEXPIRE', KEYS[2], ttl)
 end

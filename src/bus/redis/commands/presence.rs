@@ -10,11 +10,10 @@
 
 use serde_json::json;
 
-use crate::bus::redis::connection::resp::Value;
-use crate::bus::redis::presence::delta::{
-    Name, NodeSet, NodeSets, PresenceAnswer, PresenceDelta, PresenceRequest, UserSet, UserState,
+use crate::bus::redis::connection::Value;
+use crate::bus::redis::presence::{
+    HeartbeatReply, Name, NodeId, NodeSet, NodeSets, PresenceAnswer, PresenceDelta, PresenceRequest, UserSet, UserState,
 };
-use crate::bus::redis::presence::nodes::{HeartbeatReply, NodeId};
 use crate::id::UserId;
 
 /// Users in one answer. It contains the set of at least one node, however large that is.

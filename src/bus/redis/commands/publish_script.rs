@@ -7,8 +7,8 @@ use super::packer::{Packer, Server};
 use super::request::{PendingPublication, Request};
 use super::script::{ChannelKind, Script};
 use crate::bus::message::{Publication, Ticket};
+use crate::bus::redis::connection::RunId;
 use crate::bus::redis::connection::resp;
-use crate::bus::redis::connection::run_id::RunId;
 use crate::settings::Config;
 
 /// The script by which a [`RedisBus`](crate::bus::RedisBus) publishes, with its arguments. It is

@@ -5,9 +5,9 @@
 -- Returns the position, then number and body of each message; at least two messages, if there are
 -- as many. Messages that are too old are removed from the stream, so that each is examined only
 -- once.
-local found, newest = stand(ARGV[1], ARGV[2])
+local found, newest = position(ARGV[1], ARGV[2])
 if found[4] == 0 and ARGV[7] == '1' then renew(found, ARGV[1], ARGV[2]) end
-live(ARGV[3])
+keep(ARGV[3])
 local top, bytes, most, age = found[2], 0, tonumber(ARGV[5]), tonumber(ARGV[6])
 if most == 0 then return found end
 local oldest = age and clock() - age

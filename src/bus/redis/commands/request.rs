@@ -38,11 +38,9 @@ use super::names::KeyNames;
 use super::presence::{read_heartbeat, read_presence};
 use super::script::Script;
 use crate::bus::message::{BusRefusal, Numbered, Publication, ReadFrom, Signal, Ticket};
-use crate::bus::redis::connection::resp::Value;
-use crate::bus::redis::connection::run_id::RunId;
-use crate::bus::redis::ordering::history::{HistoryQuery, HistorySlice, RoomPosition, fingerprint_of};
-use crate::bus::redis::presence::delta::{PresenceAnswer, PresenceRequest};
-use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply};
+use crate::bus::redis::connection::{RunId, Value};
+use crate::bus::redis::ordering::{HistoryQuery, HistorySlice, RoomPosition, fingerprint_of};
+use crate::bus::redis::presence::{Heartbeat, HeartbeatReply, PresenceAnswer, PresenceRequest};
 use crate::id::{Epoch, RoomName};
 
 /// A call of a script. It comes back with its [`Response`], so that the loop keeps no table of what it has asked.

@@ -2,7 +2,7 @@
 
 /// Functions that several scripts share.
 const BEGIN: &str = include_str!("begin.lua");
-const STAND: &str = include_str!("position.lua");
+const POSITION: &str = include_str!("position.lua");
 const CLOCK: &str = include_str!("clock.lua");
 
 /// Who receives a published message.
@@ -42,9 +42,9 @@ impl Script {
     pub(crate) fn source(self, channels: ChannelKind) -> String {
         let source = match self {
             Self::Publish => [BEGIN, CLOCK, include_str!("publish.lua")].concat(),
-            Self::Read => [BEGIN, STAND, CLOCK, include_str!("read.lua")].concat(),
-            Self::Renew => [BEGIN, STAND, include_str!("renew.lua")].concat(),
-            Self::Confirm => [BEGIN, STAND, include_str!("confirm.lua")].concat(),
+            Self::Read => [BEGIN, POSITION, CLOCK, include_str!("read.lua")].concat(),
+            Self::Renew => [BEGIN, POSITION, include_str!("renew.lua")].concat(),
+            Self::Confirm => [BEGIN, POSITION, include_str!("confirm.lua")].concat(),
             Self::UpdatePresence => include_str!("update_presence.lua").to_owned(),
             Self::QueryPresence => include_str!("query_presence.lua").to_owned(),
             Self::Heartbeat => include_str!("heartbeat.lua").to_owned(),

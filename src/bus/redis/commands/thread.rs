@@ -12,9 +12,8 @@ use mio::Events;
 use super::paused_slots::PausedSlots;
 use super::pipeline::{Pipeline, PipelineContext, QueuedRequest};
 use super::request::Request;
-use crate::bus::redis::cluster::pool::{ConnectionPool, Master};
-use crate::bus::redis::connection::link::LinkChange;
-use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::cluster::{ConnectionPool, Master};
+use crate::bus::redis::connection::LinkChange;
 use crate::bus::worker::{RETRY, Task};
 use crate::inbox::Inbox;
 
@@ -88,10 +87,7 @@ impl CommandThread {
         let mut is_any_down = false;
         for (_, Master { link, work: pipeline, node }) in &mut pool.all {
             match link.drive(now, &mut |_, value| pipeline.take((now, node.as_ref()), context, value)) {
-                Some(LinkChange::Up) => {
-                    let run_id = link.run().map_or(RunId::UNKNOWN, |(run_id, _)| run_id);
-                    pipeline.begin(run_id, context, &mut link.out);
-                }
+                Some(LinkChange::Up(run_id)) => pipeline.begin(run_id, context, link.out()),
                 Some(LinkChange::Down) => {
                     is_any_down = true;
                     context.counters.reconnects_total.add(1);
@@ -130,13 +126,12 @@ mod tests {
 
     use super::*;
     use crate::bus::message::{ReadFrom, Ticket};
-    use crate::bus::redis::cluster::pool::LinkFactory;
-    use crate::bus::redis::cluster::topology::Topology;
+    use crate::bus::redis::cluster::Topology;
     use crate::bus::redis::commands::names::KeyNames;
     use crate::bus::redis::commands::packer::Packer;
     use crate::bus::redis::commands::request::{PendingRead, Response};
     use crate::bus::redis::commands::script::ChannelKind;
-    use crate::bus::redis::connection::endpoint::{Endpoint, ResolvedAddress};
+    use crate::bus::redis::connection::{Endpoint, LinkFactory, ResolvedAddress};
     use crate::bus::redis::stats::Counters;
     use crate::bus::worker::{QueueBounds, Queues, worker};
     use crate::id::RoomName;

@@ -1,7 +1,7 @@
 //! One query to one server, on a thread that may block. Sentinels and cluster nodes are asked
 //! this way.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +13,14 @@ use rustls::{ClientConnection, StreamOwned};
 use super::endpoint::HostPort;
 use super::error::LinkError;
 use super::hello::Login;
-use super::resp::Value;
-use crate::bus::redis::connection::resp;
+use super::resp::{self, Value};
+use super::stream::ReadWrite;
 
 /// How long connecting to an address may take, and then each read and write.
 const STEP_MAX: Duration = Duration::from_secs(1);
 
 /// The largest answer. The slot map of a thousand masters is smaller.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-trait Wire: Read + Write {}
-impl<T: Read + Write> Wire for T {}
 
 /// Sends a command and hands the answer to `read`, which returns `None` for an unexpected answer.
 ///
@@ -32,18 +29,17 @@ impl<T: Read + Write> Wire for T {}
 pub(crate) fn blocking_query<T>(
     node: &HostPort,
     login: &Login,
-    words: &[&str],
+    command: &[&str],
     read: impl FnOnce(Value<'_>) -> Option<T>,
 ) -> io::Result<T> {
-    let named = |words: &dyn std::fmt::Display| io::Error::other(format!("{node}: {words}"));
+    let named = |reason: &dyn std::fmt::Display| io::Error::other(format!("{node}: {reason}"));
     let mut wire = connect(node, login).map_err(|error| named(&error))?;
     let (mut out, mut replies_before) = (Vec::new(), 0);
     if let Some(password) = &login.password {
-        let mut command = Cmd::new();
-        command.arg("AUTH").arg(login.username.as_ref()).arg(password).write_packed_command(&mut out);
+        Cmd::new().arg("AUTH").arg(login.username.as_ref()).arg(password).write_packed_command(&mut out);
         replies_before = 1;
     }
-    Cmd::new().arg(words).write_packed_command(&mut out);
+    Cmd::new().arg(command).write_packed_command(&mut out);
     wire.write_all(&out).and_then(|()| wire.flush()).map_err(|error| named(&error))?;
     let mut input = Vec::new();
     let mut buffer = [0; 16 * 1024];
@@ -53,7 +49,7 @@ pub(crate) fn blocking_query<T>(
                 return Err(named(&LinkError::reply(text)));
             }
             if replies_before == 0 {
-                return read(value).ok_or_else(|| named(&format!("a strange answer to {}", words.join(" "))));
+                return read(value).ok_or_else(|| named(&format!("an unexpected answer to {}", command.join(" "))));
             }
             replies_before -= 1;
             input.drain(..used);
@@ -71,7 +67,7 @@ pub(crate) fn blocking_query<T>(
     }
 }
 
-fn connect(node: &HostPort, login: &Login) -> io::Result<Box<dyn Wire>> {
+fn connect(node: &HostPort, login: &Login) -> io::Result<Box<dyn ReadWrite>> {
     let mut result = Err(io::Error::other("the name has no address"));
     for address in (node.host.as_str(), node.port).to_socket_addrs()? {
         result = TcpStream::connect_timeout(&address, STEP_MAX);

@@ -1,16 +1,10 @@
 //! Where a link leads. Resolving a name, or asking sentinels, may block for many seconds, so each
-//! lookup has a thread of its own.
+//! is a [lookup](crate::bus::worker::Lookup).
 
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread;
-
-use mio::Waker;
-
-use crate::inbox::{Inbox, inbox};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HostPort {
@@ -96,27 +90,5 @@ impl Endpoint for UnixPath {
 
     fn resolve(&self) -> io::Result<ResolvedAddress> {
         Ok(ResolvedAddress::Unix(self.0.clone()))
-    }
-}
-
-/// A lookup under way. If it is dropped, its thread ends when the blocking call returns.
-pub(crate) struct Lookup<T> {
-    answer: Inbox<io::Result<T>>,
-}
-
-impl<T: Send + 'static> Lookup<T> {
-    /// Starts a thread that runs `find`. `waker` is woken when the result is there.
-    pub(crate) fn start(waker: &Arc<Waker>, find: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<Self> {
-        let (sender, answer) = inbox(1, Arc::clone(waker));
-        thread::Builder::new().name("redis-lookup".to_owned()).spawn(move || {
-            // The receiver may be gone.
-            let _ = sender.push(find());
-        })?;
-        Ok(Self { answer })
-    }
-
-    /// The result, once.
-    pub(crate) fn poll(&self) -> Option<io::Result<T>> {
-        self.answer.pop()
     }
 }

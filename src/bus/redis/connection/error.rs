@@ -67,63 +67,52 @@ impl From<std::io::Error> for LinkError {
     }
 }
 
-/// What a link error has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FailureKind {
-    ClusterInfo,
-    Attempt,
-}
-
-/// Logs failures, each message once a minute at most.
-#[derive(Default)]
-pub(crate) struct FailureLog {
+/// The failures of one link. They are logged, each message once a minute at most, and decide how
+/// long the link waits.
+pub(crate) struct Failures {
     last: Option<(LinkError, Instant)>,
+    /// Failures in a row.
+    count: u32,
+    random: Rng,
 }
 
-impl FailureLog {
-    pub(crate) fn log(
+impl Failures {
+    pub(crate) fn new(random: Rng) -> Self {
+        Self { last: None, count: 0, random }
+    }
+
+    /// The link is up: the same message would be news.
+    pub(crate) fn forget_message(&mut self) {
+        self.last = None;
+    }
+
+    /// An attempt has failed, or a link that was up for some time. Returns how long to wait before
+    /// the next attempt. Full jitter keeps nodes that lost the same Redis from reconnecting in
+    /// step.
+    pub(crate) fn add(
         &mut self,
         now: Instant,
         (endpoint, purpose): (&dyn Endpoint, &str),
         error: LinkError,
-        kind: FailureKind,
-    ) {
-        let is_repeated = self.last.as_ref().is_some_and(|(last, at)| *last == error && now < *at + LOG_AGAIN_AFTER);
-        if is_repeated {
-            return;
+        was_up_for: Option<Duration>,
+    ) -> Duration {
+        if self.last.as_ref().is_none_or(|(last, at)| *last != error || now >= *at + LOG_AGAIN_AFTER) {
+            let message = &error.message;
+            if let Some(advice) = error.advice {
+                log::error!("redis at {endpoint} cannot be used for {purpose}: {message}; {advice}");
+            } else if was_up_for.is_some() {
+                log::warn!("redis at {endpoint}: the link for {purpose} is lost: {message}; connecting again");
+            } else {
+                log::warn!("redis at {endpoint}: no link for {purpose}: {message}; trying again");
+            }
+            self.last = Some((error, now));
         }
-        let message = &error.message;
-        if let Some(advice) = error.advice {
-            log::error!("redis at {endpoint} cannot be used for {purpose}: {message}; {advice}");
-        } else if kind == FailureKind::ClusterInfo {
-            log::warn!("redis at {endpoint}: the link for {purpose} is lost: {message}; connecting again");
-        } else {
-            log::warn!("redis at {endpoint}: no link for {purpose}: {message}; trying again");
-        }
-        self.last = Some((error, now));
-    }
-}
-
-/// How long to wait before the next attempt. Full jitter keeps nodes that lost the same Redis
-/// from reconnecting in step.
-pub(crate) struct Backoff {
-    failures: u32,
-    random: Rng,
-}
-
-impl Backoff {
-    pub(crate) fn new(random: Rng) -> Self {
-        Self { failures: 0, random }
-    }
-
-    /// The wait after an attempt that failed, or after a link that was up for some time.
-    pub(crate) fn next(&mut self, was_up_for: Option<Duration>) -> Duration {
         if was_up_for.is_some_and(|was_up_for| was_up_for >= STABLE_AFTER) {
-            self.failures = 0;
+            self.count = 0;
         }
-        let most = (BACKOFF_MIN * (1 << self.failures.min(10))).min(BACKOFF_MAX);
-        self.failures += 1;
-        most.mul_f64(self.random.f64())
+        let wait_max = (BACKOFF_MIN * (1 << self.count.min(10))).min(BACKOFF_MAX);
+        self.count += 1;
+        wait_max.mul_f64(self.random.f64())
     }
 }
 

@@ -1,28 +1,27 @@
-//! One connection to Redis on a thread of the bus: it connects, logs in, reads and writes,
-//! detects that the connection is dead, and reconnects.
+//! One link to Redis on a thread of the bus: it connects, logs in, detects that the connection is
+//! dead, and reconnects.
 //!
 //! The loop contract in one sentence: *wait no longer than [`Link::timeout`], call
 //! [`Link::drive`], append commands to [`Link::out`], call [`Link::flush`].* Events of the link's
-//! token go to [`Link::readiness`] first, because sockets are edge-triggered. Each flush writes
-//! until the socket blocks, so write readiness need not be remembered.
+//! token go to [`Link::note`] first, because sockets are edge-triggered. Each flush writes until
+//! the socket blocks, so write readiness need not be remembered.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use fastrand::Rng;
-use mio::{Registry, Token, Waker};
+use mio::event::Event;
+use mio::{Poll, Registry, Token, Waker};
 use redis::Cmd;
 
-use super::endpoint::{Endpoint, HostPort, Lookup, ResolvedAddress};
-use super::error::{Backoff, FailureKind, FailureLog, LinkError};
+use super::endpoint::{Endpoint, HostPort, ResolvedAddress};
+use super::error::{Failures, LinkError};
 use super::hello::{Login, RedisHello};
-use super::phase::LinkPhase;
 use super::resp::Value;
 use super::run_id::RunId;
-use super::stream::{Readiness, Stream};
-use crate::bus::redis::connection::resp;
+use super::wire::{TakeReply, Wire};
+use crate::bus::worker::Lookup;
 
 /// How long looking up the address may take.
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
@@ -38,119 +37,151 @@ const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// Bytes that may wait to be written. Beyond it, [`Link::can_send`] returns false.
 const OUT_BYTES_MAX: usize = 1024 * 1024;
 
-const READ_BYTES: usize = 64 * 1024;
-const READS_PER_DRIVE: usize = 4;
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkChange {
-    Up,
+    /// The link is up, to this run of Redis.
+    Up(RunId),
     Down,
 }
 
-/// What a link needs from its thread.
-pub(crate) struct LinkContext {
-    pub(crate) registry: Registry,
-    pub(crate) token: Token,
-    pub(crate) waker: Arc<Waker>,
-    pub(crate) random: Rng,
+/// Makes the links of one thread.
+pub(crate) struct LinkFactory {
+    registry: Registry,
+    waker: Arc<Waker>,
+    random: Rng,
+    /// What the links are used for, in the log.
+    purpose: &'static str,
+    login: Arc<Login>,
+}
+
+impl LinkFactory {
+    pub(crate) fn new(
+        login: Arc<Login>,
+        purpose: &'static str,
+        (poll, waker): (&Poll, &Arc<Waker>),
+        random: Rng,
+    ) -> io::Result<Self> {
+        let (registry, waker) = (poll.registry().try_clone()?, Arc::clone(waker));
+        Ok(Self { registry, waker, random, purpose, login })
+    }
+
+    pub(crate) fn purpose(&self) -> &'static str {
+        self.purpose
+    }
+
+    pub(crate) fn waker(&self) -> &Arc<Waker> {
+        &self.waker
+    }
+
+    /// # Errors
+    /// No file descriptor is left.
+    pub(crate) fn link(&mut self, endpoint: Arc<dyn Endpoint>, token: Token) -> io::Result<Link> {
+        let now = Instant::now();
+        Ok(Link {
+            endpoint,
+            login: Arc::clone(&self.login),
+            purpose: self.purpose,
+            waker: Arc::clone(&self.waker),
+            phase: LinkPhase::Waiting { until: now },
+            lookup: None,
+            node: None,
+            wire: Wire::new(self.registry.try_clone()?, token),
+            received_at: now,
+            pinged_at: None,
+            lost: None,
+            attempts: 0,
+            failures: Failures::new(self.random.fork()),
+        })
+    }
 }
 
 /// See the [module](self).
 pub(crate) struct Link {
     endpoint: Arc<dyn Endpoint>,
     login: Arc<Login>,
-    /// What the link is used for, in the log.
     purpose: &'static str,
-    context: LinkContext,
+    waker: Arc<Waker>,
     phase: LinkPhase,
     /// A lookup outlives an attempt that has timed out, so that there is never more than one.
     lookup: Option<Lookup<ResolvedAddress>>,
     /// The node that the link leads to. A Unix socket has none.
     node: Option<HostPort>,
-    /// Whole commands. [`Link::flush`] removes the bytes that it has written.
-    pub(crate) out: Vec<u8>,
-    written: usize,
-    /// The beginning of an incomplete reply.
-    input: Vec<u8>,
-    /// The target of reads. It is zeroed once; only the bytes that a read has brought are copied
-    /// out of it.
-    buffer: Box<[u8]>,
-    pub(crate) readiness: Readiness,
+    wire: Wire,
     received_at: Instant,
     pinged_at: Option<Instant>,
+    /// Why a write has failed.
     lost: Option<LinkError>,
     attempts: usize,
-    backoff: Backoff,
-    failures: FailureLog,
+    failures: Failures,
+}
+
+enum LinkPhase {
+    Waiting {
+        until: Instant,
+    },
+    /// The lookup of the address is under way.
+    Resolving {
+        until: Instant,
+    },
+    Connecting {
+        until: Instant,
+    },
+    Hello {
+        until: Instant,
+        hello: RedisHello,
+    },
+    /// `moves` is the number of moves of the endpoint at the time when the link came up.
+    Up {
+        since: Instant,
+        moves: u64,
+    },
 }
 
 impl Link {
-    pub(crate) fn new(
-        endpoint: Arc<dyn Endpoint>,
-        login: Arc<Login>,
-        purpose: &'static str,
-        context: LinkContext,
-    ) -> Self {
-        let now = Instant::now();
-        Self {
-            endpoint,
-            login,
-            purpose,
-            phase: LinkPhase::Waiting { until: now },
-            lookup: None,
-            node: None,
-            out: Vec::new(),
-            written: 0,
-            input: Vec::new(),
-            buffer: vec![0; READ_BYTES].into(),
-            readiness: Readiness::Empty,
-            received_at: now,
-            pinged_at: None,
-            lost: None,
-            attempts: 0,
-            backoff: Backoff::new(context.random.clone()),
-            failures: FailureLog::default(),
-            context,
-        }
-    }
-
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.phase, LinkPhase::Up { .. })
     }
 
-    /// The run of the Redis process that the link is connected to, and since when it is up.
-    pub(crate) fn run(&self) -> Option<(RunId, Instant)> {
+    /// For how long the link is up.
+    pub(crate) fn up_for(&self, now: Instant) -> Option<Duration> {
         match self.phase {
-            LinkPhase::Up { run_id, since, .. } => Some((run_id, since)),
+            LinkPhase::Up { since, .. } => Some(now.saturating_duration_since(since)),
             _ => None,
         }
     }
 
     pub(crate) fn can_send(&self) -> bool {
-        self.is_up() && self.out.len() < OUT_BYTES_MAX
+        self.is_up() && self.wire.out.len() < OUT_BYTES_MAX
+    }
+
+    /// Where whole commands are appended.
+    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.wire.out
+    }
+
+    /// Records an event of the socket.
+    pub(crate) fn note(&mut self, event: &Event) {
+        self.wire.note(event);
     }
 
     pub(crate) fn timeout(&self, now: Instant) -> Duration {
-        let is_reading = matches!(self.phase, LinkPhase::Hello { .. } | LinkPhase::Up { .. });
-        if is_reading && self.readiness != Readiness::Empty || self.lost.is_some() {
+        if self.is_logging_in_or_up() && self.wire.is_readable() || self.lost.is_some() {
             return Duration::ZERO;
         }
-        let due = self.phase.deadline().unwrap_or_else(|| match self.pinged_at {
-            Some(at) => at + DEAD_AFTER,
-            None => self.received_at + PING_AFTER,
-        });
+        let due = match self.phase {
+            LinkPhase::Waiting { until }
+            | LinkPhase::Resolving { until }
+            | LinkPhase::Connecting { until }
+            | LinkPhase::Hello { until, .. } => until,
+            LinkPhase::Up { .. } => self.pinged_at.map_or(self.received_at + PING_AFTER, |at| at + DEAD_AFTER),
+        };
         due.saturating_duration_since(now)
     }
 
-    /// Advances as far as possible. Each reply goes to `each`, together with the buffer in which
-    /// it lies.
-    pub(crate) fn drive(
-        &mut self,
-        now: Instant,
-        each: &mut dyn FnMut(&Bytes, Value<'_>) -> Result<(), LinkError>,
-    ) -> Option<LinkChange> {
+    /// Advances as far as possible. Replies go to `take`.
+    pub(crate) fn drive(&mut self, now: Instant, take: &mut TakeReply<'_>) -> Option<LinkChange> {
         let lost = self.lost.take();
-        match lost.map_or_else(|| self.advance(now, each), Err) {
+        match lost.map_or_else(|| self.advance(now, take), Err) {
             Ok(change) => change,
             Err(error) => self.fail(now, error),
         }
@@ -158,119 +189,87 @@ impl Link {
 
     /// Writes as much as the socket takes.
     pub(crate) fn flush(&mut self) {
-        let (LinkPhase::Hello { stream, .. } | LinkPhase::Up { stream, .. }) = &mut self.phase else { return };
-        while self.written < self.out.len() {
-            match stream.write(&self.out[self.written..]) {
-                Ok(0) => {
-                    self.lost = Some(LinkError::lost("the connection was closed"));
-                    return;
-                }
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    self.lost = Some(error.into());
-                    return;
-                }
-            }
-        }
-        self.out.drain(..self.written);
-        self.written = 0;
-        // TLS has a buffer of its own.
-        if let Err(error) = stream.flush()
-            && error.kind() != ErrorKind::WouldBlock
+        if self.is_logging_in_or_up()
+            && let Err(error) = self.wire.flush()
         {
-            self.lost = Some(error.into());
+            self.lost = Some(error);
         }
     }
 
-    fn advance(
-        &mut self,
-        now: Instant,
-        each: &mut dyn FnMut(&Bytes, Value<'_>) -> Result<(), LinkError>,
-    ) -> Result<Option<LinkChange>, LinkError> {
-        self.phase = match std::mem::replace(&mut self.phase, LinkPhase::Waiting { until: now }) {
-            LinkPhase::Waiting { until } if now < until => LinkPhase::Waiting { until },
-            LinkPhase::Waiting { .. } => self.resolve(now)?,
-            phase => phase,
-        };
+    fn is_logging_in_or_up(&self) -> bool {
+        matches!(self.phase, LinkPhase::Hello { .. } | LinkPhase::Up { .. })
+    }
+
+    fn advance(&mut self, now: Instant, take: &mut TakeReply<'_>) -> Result<Option<LinkChange>, LinkError> {
+        if matches!(self.phase, LinkPhase::Waiting { until } if now >= until) {
+            self.resolve(now)?;
+        }
         if let LinkPhase::Resolving { until } = self.phase {
-            self.phase = match self.lookup.as_ref().and_then(Lookup::poll) {
+            match self.lookup.as_ref().and_then(Lookup::poll) {
                 Some(answer) => {
                     self.lookup = None;
-                    self.connect(now, &answer?)?
+                    self.connect(now, &answer?)?;
                 }
                 None if now >= until => return Err(LinkError::lost(format!("not found within {RESOLVE_MAX:?}"))),
-                None => return Ok(None),
-            };
-        }
-        if let LinkPhase::Connecting { stream, until } = &self.phase {
-            if !stream.is_connected()? {
-                if now >= *until {
-                    return Err(LinkError::lost(format!("no connection within {CONNECT_MAX:?}")));
-                }
-                return Ok(None);
+                None => {}
             }
-            self.send_hello(now);
         }
-        self.read(now, each)?;
+        if let LinkPhase::Connecting { until } = self.phase {
+            if self.wire.is_connected()? {
+                debug_assert!(self.wire.out.is_empty(), "something was said before the login");
+                let hello = RedisHello::write(&self.login, self.endpoint.requires_master(), &mut self.wire.out);
+                self.received_at = now;
+                self.phase = LinkPhase::Hello { until: now + CONNECT_MAX, hello };
+            } else if now >= until {
+                return Err(LinkError::lost(format!("no connection within {CONNECT_MAX:?}")));
+            }
+        }
+        if self.is_logging_in_or_up() {
+            self.read(now, take)?;
+        }
         match &self.phase {
             LinkPhase::Hello { hello, .. } if hello.is_over() => {
+                let run_id = hello.run_id();
                 self.finish_hello(now);
-                return Ok(Some(LinkChange::Up));
+                return Ok(Some(LinkChange::Up(run_id)));
             }
             LinkPhase::Hello { until, .. } if now >= *until => {
                 return Err(LinkError::lost(format!("no answer to the login within {CONNECT_MAX:?}")));
             }
-            LinkPhase::Up { .. } => self.check_liveness(now)?,
+            LinkPhase::Up { moves, .. } => self.check_liveness(now, *moves)?,
             _ => {}
         }
         Ok(None)
     }
 
     /// Connects, or starts a lookup of the address.
-    fn resolve(&mut self, now: Instant) -> Result<LinkPhase, LinkError> {
+    fn resolve(&mut self, now: Instant) -> Result<(), LinkError> {
         self.attempts += 1;
         if let Some(address) = self.endpoint.known_address() {
             return self.connect(now, &address);
         }
         if self.lookup.is_none() {
             let endpoint = Arc::clone(&self.endpoint);
-            self.lookup = Some(Lookup::start(&self.context.waker, move || endpoint.resolve())?);
+            self.lookup = Some(Lookup::start(&self.waker, move || endpoint.resolve())?);
         }
-        Ok(LinkPhase::Resolving { until: now + RESOLVE_MAX })
+        self.phase = LinkPhase::Resolving { until: now + RESOLVE_MAX };
+        Ok(())
     }
 
-    fn connect(&mut self, now: Instant, address: &ResolvedAddress) -> Result<LinkPhase, LinkError> {
+    fn connect(&mut self, now: Instant, address: &ResolvedAddress) -> Result<(), LinkError> {
         self.node = match address {
             ResolvedAddress::Tcp { node, .. } => Some(node.clone()),
             ResolvedAddress::Unix(_) => None,
         };
-        let mut stream = Stream::connect(address, self.login.tls.as_ref(), self.attempts)?;
-        stream.register(&self.context.registry, self.context.token)?;
-        Ok(LinkPhase::Connecting { stream, until: now + CONNECT_MAX })
-    }
-
-    fn send_hello(&mut self, now: Instant) {
-        let LinkPhase::Connecting { stream, .. } =
-            std::mem::replace(&mut self.phase, LinkPhase::Waiting { until: now })
-        else {
-            return;
-        };
-        debug_assert!(self.out.is_empty(), "something was said before the login");
-        let hello = RedisHello::write(&self.login, self.endpoint.requires_master(), &mut self.out);
-        self.received_at = now;
-        self.phase = LinkPhase::Hello { stream, until: now + CONNECT_MAX, hello };
+        self.wire.connect(address, self.login.tls.as_ref(), self.attempts)?;
+        self.phase = LinkPhase::Connecting { until: now + CONNECT_MAX };
+        Ok(())
     }
 
     fn finish_hello(&mut self, now: Instant) {
         let moves = self.node.as_ref().map_or(0, |node| self.endpoint.link_up(node));
-        if let LinkPhase::Hello { stream, hello, .. } =
-            std::mem::replace(&mut self.phase, LinkPhase::Waiting { until: now })
-        {
-            self.phase = LinkPhase::Up { stream, since: now, moves, run_id: hello.run_id() };
-        }
-        self.failures = FailureLog::default();
+        self.phase = LinkPhase::Up { since: now, moves };
+        self.failures.forget_message();
         match &self.node {
             Some(node) if self.endpoint.requires_master() => {
                 log::info!("redis at {}: the link for {} is up, at {node}", self.endpoint, self.purpose);
@@ -279,64 +278,23 @@ impl Link {
         }
     }
 
-    fn read(
-        &mut self,
-        now: Instant,
-        each: &mut dyn FnMut(&Bytes, Value<'_>) -> Result<(), LinkError>,
-    ) -> Result<(), LinkError> {
-        for _ in 0..READS_PER_DRIVE {
-            let (LinkPhase::Hello { stream, .. } | LinkPhase::Up { stream, .. }) = &mut self.phase else {
-                return Ok(());
-            };
-            if self.readiness == Readiness::Empty {
-                break;
-            }
-            match stream.read(&mut self.buffer) {
-                Ok(0) => return Err(LinkError::lost("redis has closed the connection")),
-                Ok(bytes) => {
-                    self.readiness.read(stream, bytes, self.buffer.len());
-                    // Message bodies keep the whole buffer alive, so it is made no larger than
-                    // its content.
-                    self.input.reserve_exact(bytes);
-                    self.input.extend_from_slice(&self.buffer[..bytes]);
-                    self.received_at = now;
-                    self.pinged_at = None;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readiness = Readiness::Empty;
-                    break;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            }
-            self.dispatch_replies(each)?;
+    fn read(&mut self, now: Instant, take: &mut TakeReply<'_>) -> Result<(), LinkError> {
+        let phase = &mut self.phase;
+        let has_come = self.wire.read(&mut |chunk, value| match phase {
+            LinkPhase::Hello { hello, .. } => hello.take(&value),
+            _ if is_pong(&value) => Ok(()),
+            _ => take(chunk, value),
+        })?;
+        if has_come {
+            (self.received_at, self.pinged_at) = (now, None);
         }
-        Ok(())
-    }
-
-    /// Hands out the complete replies. The rest becomes the beginning of the next input.
-    fn dispatch_replies(
-        &mut self,
-        each: &mut dyn FnMut(&Bytes, Value<'_>) -> Result<(), LinkError>,
-    ) -> Result<(), LinkError> {
-        let chunk = Bytes::from(std::mem::take(&mut self.input));
-        let mut at = 0;
-        while let Some((value, used)) = resp::parse(&chunk[at..]).map_err(|error| LinkError::lost(error.to_string()))? {
-            at += used;
-            match &mut self.phase {
-                LinkPhase::Hello { hello, .. } => hello.take(&value)?,
-                _ if is_pong(&value) => {}
-                _ => each(&chunk, value)?,
-            }
-        }
-        self.input.extend_from_slice(&chunk[at..]);
         Ok(())
     }
 
     /// Neither keepalive nor TCP_USER_TIMEOUT notices a process that is stopped. Only an answer
     /// proves that it is alive.
-    fn check_liveness(&mut self, now: Instant) -> Result<(), LinkError> {
-        if matches!(self.phase, LinkPhase::Up { moves, .. } if moves != self.endpoint.move_count()) {
+    fn check_liveness(&mut self, now: Instant, moves: u64) -> Result<(), LinkError> {
+        if moves != self.endpoint.move_count() {
             self.endpoint.follow();
             return Err(LinkError::lost("another link has found another master"));
         }
@@ -347,35 +305,21 @@ impl Link {
             None if now >= self.received_at + PING_AFTER => {
                 self.pinged_at = Some(now);
                 let mut ping = Cmd::new();
-                ping.arg("PING").write_packed_command(&mut self.out);
+                ping.arg("PING").write_packed_command(&mut self.wire.out);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
+    /// The owner of the link sends unanswered requests again.
     fn fail(&mut self, now: Instant, error: LinkError) -> Option<LinkChange> {
-        let phase = std::mem::replace(&mut self.phase, LinkPhase::Waiting { until: now });
-        let was_up = match &phase {
-            LinkPhase::Up { since, .. } => Some(*since),
-            _ => None,
-        };
-        if let LinkPhase::Connecting { mut stream, .. }
-        | LinkPhase::Hello { mut stream, .. }
-        | LinkPhase::Up { mut stream, .. } = phase
-        {
-            stream.deregister(&self.context.registry);
-        }
-        // Partial commands and replies are dropped. The owner of the link sends unanswered
-        // requests again.
-        self.out.clear();
-        self.input = Vec::new();
-        (self.written, self.pinged_at, self.readiness) = (0, None, Readiness::Empty);
-        let stood = was_up.map(|since| now.saturating_duration_since(since));
-        self.phase = LinkPhase::Waiting { until: now + self.backoff.next(stood) };
-        let kind = if was_up.is_some() { FailureKind::ClusterInfo } else { FailureKind::Attempt };
-        self.failures.log(now, (&*self.endpoint, self.purpose), error, kind);
-        was_up.map(|_| LinkChange::Down)
+        let up_for = self.up_for(now);
+        self.wire.close();
+        self.pinged_at = None;
+        let wait = self.failures.add(now, (&*self.endpoint, self.purpose), error, up_for);
+        self.phase = LinkPhase::Waiting { until: now + wait };
+        up_for.map(|_| LinkChange::Down)
     }
 }
 
@@ -391,13 +335,13 @@ fn is_pong(value: &Value<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fmt;
-    use std::io;
+    use std::io::Write;
     use std::net::{Shutdown, SocketAddr, TcpListener};
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::sync::{Mutex, mpsc};
 
-    use mio::event::Event;
-    use mio::{Events, Poll};
+    use bytes::Bytes;
+    use mio::Events;
 
     use super::*;
 
@@ -430,13 +374,8 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (tell, told) = mpsc::channel();
         let endpoint = Arc::new(Slow { asked: AtomicUsize::new(0), told: Mutex::new(told) });
-        let context = LinkContext {
-            registry: poll.registry().try_clone().unwrap(),
-            token: Token(1),
-            waker,
-            random: Rng::with_seed(7),
-        };
-        let mut link = Link::new(Arc::clone(&endpoint) as Arc<dyn Endpoint>, Arc::default(), "testing", context);
+        let mut factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
+        let mut link = factory.link(Arc::clone(&endpoint) as Arc<dyn Endpoint>, Token(1)).unwrap();
         let mut nothing = |_: &Bytes, _: Value<'_>| Ok(());
         let mut now = Instant::now();
         for _ in 0..10 {
@@ -492,13 +431,8 @@ mod tests {
         fn new(endpoint: SocketAddr) -> Self {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-            let context = LinkContext {
-                registry: poll.registry().try_clone().unwrap(),
-                token: Token(1),
-                waker,
-                random: Rng::with_seed(7),
-            };
-            let link = Link::new(Arc::new(Here(endpoint)), Arc::default(), "testing", context);
+            let mut factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
+            let link = factory.link(Arc::new(Here(endpoint)), Token(1)).unwrap();
             Self { poll, link, heard: Vec::new() }
         }
 
@@ -526,7 +460,7 @@ mod tests {
         }
 
         fn note(&mut self, events: &[Event]) {
-            events.iter().for_each(|event| self.link.readiness.note(event));
+            events.iter().for_each(|event| self.link.note(event));
         }
     }
 
@@ -541,14 +475,14 @@ mod tests {
         redis.write_all(b"+OK\r\n$8\r\n# Server\r\n+PONG\r\n").unwrap();
         let events = driven.wait(Event::is_readable);
         driven.note(&events);
-        assert_eq!(driven.drive(), Some(LinkChange::Up));
+        assert_eq!(driven.drive(), Some(LinkChange::Up(RunId::UNKNOWN)));
 
         redis.write_all(b":1\r\n").unwrap();
         let events = driven.wait(Event::is_readable);
         assert_eq!((driven.drive(), &*driven.heard), (None, [].as_slice()), "nobody has said that there is something");
         driven.note(&events);
         assert_eq!((driven.drive(), &*driven.heard), (None, [1].as_slice()));
-        assert_eq!(driven.link.readiness, Readiness::Empty, "a short read was the last");
+        assert!(!driven.link.wire.is_readable(), "a short read was the last");
         assert!(driven.link.timeout(Instant::now()) > Duration::ZERO);
 
         // The end of the stream comes with the last bytes, without an event of its own.

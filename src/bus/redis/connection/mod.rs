@@ -1,13 +1,24 @@
 //! One connection to Redis: finding the address, the socket, the login, parsing replies, and
 //! reconnecting.
 
-pub(crate) mod blocking_query;
-pub(crate) mod endpoint;
-pub(crate) mod error;
-pub(crate) mod hello;
-pub(crate) mod link;
-mod phase;
+mod blocking_query;
+mod endpoint;
+mod error;
+mod hello;
+mod link;
 pub(crate) mod resp;
-pub(crate) mod run_id;
-pub(crate) mod sentinel;
-pub(crate) mod stream;
+mod run_id;
+mod sentinel;
+mod stream;
+mod wire;
+
+pub(crate) use self::blocking_query::blocking_query;
+#[cfg(test)]
+pub(crate) use self::endpoint::ResolvedAddress;
+pub(crate) use self::endpoint::{Endpoint, HostPort, UnixPath};
+pub(crate) use self::error::LinkError;
+pub(crate) use self::hello::Login;
+pub(crate) use self::link::{Link, LinkChange, LinkFactory};
+pub(crate) use self::resp::Value;
+pub(crate) use self::run_id::RunId;
+pub(crate) use self::sentinel::Sentinels;

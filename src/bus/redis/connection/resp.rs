@@ -9,7 +9,7 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes examined of a line that may hold a short number: the type, up to seven digits and `\r`.
 const SHORT_BYTES_MAX: usize = 9;
 
-/// The most elements that may be outstanding within one reply.
+/// The max elements that may be outstanding within one reply.
 const ELEMENTS_MAX: u64 = 1 << 24;
 
 /// The bytes are not RESP. What follows them cannot be trusted either.
@@ -201,7 +201,7 @@ impl Head {
     }
 }
 
-/// Parses a line with a number of at most seven digits; returns the number and the length of the
+/// Parses a line with a number of at max seven digits; returns the number and the length of the
 /// line. Nearly all lines are such lengths, four in each message, so a path that looks at each
 /// byte once pays off.
 #[inline]
@@ -225,9 +225,9 @@ fn integer(line: &[u8]) -> Result<i64, Malformed> {
     std::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).ok_or(Malformed)
 }
 
-fn count(line: &[u8], most: u64) -> Result<usize, Malformed> {
+fn count(line: &[u8], max: u64) -> Result<usize, Malformed> {
     let count = u64::try_from(integer(line)?).map_err(|_| Malformed)?;
-    if count > most { Err(Malformed) } else { usize::try_from(count).map_err(|_| Malformed) }
+    if count > max { Err(Malformed) } else { usize::try_from(count).map_err(|_| Malformed) }
 }
 
 #[cfg(test)]

@@ -48,8 +48,8 @@ impl Sentinels {
     }
 
     fn ask(&self, sentinel: &HostPort) -> io::Result<HostPort> {
-        let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.master];
-        let master = blocking_query(sentinel, &self.login, &words, |value| match value {
+        let command = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", &self.master];
+        let master = blocking_query(sentinel, &self.login, &command, |value| match value {
             Value::Nil => Some(None),
             value => {
                 let mut items = value.items()?;

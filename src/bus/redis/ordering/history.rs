@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rustc_hash::FxHasher;
 
 use crate::bus::message::Numbered;
-use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::connection::RunId;
 use crate::id::Epoch;
 
 /// A message of the subscription. Without a body it only announces the epoch.

@@ -1,7 +1,12 @@
 //! The order of the messages in a room. Messages arrive by two ways, the subscription and answers
 //! to queries; they become one stream without gaps.
 
-pub(crate) mod buffer;
-pub(crate) mod history;
+mod buffer;
+mod history;
 mod query;
-pub(crate) mod reassembler;
+mod reassembler;
+
+pub(crate) use self::history::{
+    ChannelMessage, HistoryQuery, HistorySlice, OrderingStep, RoomPosition, fingerprint_of,
+};
+pub(crate) use self::reassembler::Reassembler;

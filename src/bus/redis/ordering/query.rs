@@ -1,7 +1,7 @@
 //! What is known of a room when a query is sent, and how it compares with the answer.
 
 use super::history::{HistoryQuery, HistorySlice, RoomPosition, fingerprint_of};
-use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::connection::RunId;
 use crate::id::Epoch;
 
 #[derive(Debug)]

@@ -23,7 +23,7 @@ use super::buffer::{Awaited, BYTES_MAX, MESSAGES_MAX, ReorderBuffer, copied};
 use super::history::{ChannelMessage, HistoryQuery, HistorySlice, OrderingStep, RoomPosition, fingerprint_of};
 use super::query::{Comparison, PendingQuery, Position, compare};
 use crate::bus::message::Numbered;
-use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::connection::RunId;
 use crate::id::Epoch;
 
 /// Why Redis has to be queried, from the weakest to the strongest reason.
@@ -179,12 +179,12 @@ impl Reassembler {
 
     /// Takes a position from an answer that belongs to no query of [`Reassembler::poll_query`].
     /// The first one is where deliveries begin.
-    pub(crate) fn observe(&mut self, standing: RoomPosition, steps: &mut Vec<OrderingStep>) {
+    pub(crate) fn observe(&mut self, found: RoomPosition, steps: &mut Vec<OrderingStep>) {
         match &self.position {
-            Some(position) if position.epoch == standing.epoch => {}
-            Some(_) => self.adopt(standing, 0, steps),
+            Some(position) if position.epoch == found.epoch => {}
+            Some(_) => self.adopt(found, 0, steps),
             None => {
-                let RoomPosition { run_id, epoch, top, fingerprint } = standing;
+                let RoomPosition { run_id, epoch, top, fingerprint } = found;
                 self.position = Some(Position { run_id, epoch, delivered: top, fingerprint, skipped: 0 });
                 self.retake_foreign(steps);
             }
@@ -198,7 +198,7 @@ impl Reassembler {
             return None;
         }
         let position = self.position.as_ref()?;
-        let question = match self.reason {
+        let query = match self.reason {
             ResyncReason::None => HistoryQuery::Confirm(position.epoch.clone(), self.unconfirmed?),
             ResyncReason::Position => HistoryQuery::Position,
             ResyncReason::Messages => HistoryQuery::Since(position.delivered.max(1)),
@@ -212,13 +212,13 @@ impl Reassembler {
             self.state = SyncState::AwaitingAnswer;
         }
         self.query = Some(PendingQuery {
-            kind: question.clone(),
+            kind: query.clone(),
             epoch: position.epoch.clone(),
             delivered: position.delivered,
             fingerprint: position.fingerprint,
             foreign_epoch_messages: self.foreign_epoch_messages.len(),
         });
-        Some(question)
+        Some(query)
     }
 
     /// Whether [`Reassembler::poll_query`] returns something.
@@ -342,8 +342,8 @@ impl Reassembler {
 
     /// Changes to another epoch, in which `top` exists. The first `decided` foreign messages are
     /// known not to be newer.
-    fn adopt(&mut self, standing: RoomPosition, decided: usize, steps: &mut Vec<OrderingStep>) {
-        let RoomPosition { run_id, epoch, top, fingerprint } = standing;
+    fn adopt(&mut self, found: RoomPosition, decided: usize, steps: &mut Vec<OrderingStep>) {
+        let RoomPosition { run_id, epoch, top, fingerprint } = found;
         self.buffer.clear();
         self.awaited = Awaited::default();
         self.unconfirmed = None;

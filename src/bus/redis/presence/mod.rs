@@ -5,16 +5,19 @@
 //! loop contract in one sentence: *hand in what happened, call [`Presence::handle_deadlines`]
 //! within [`Presence::timeout`], carry out what [`Presence::poll`] returns.*
 
-pub(crate) mod delta;
-pub(crate) mod local_users;
-pub(crate) mod nodes;
-pub(crate) mod room_presence;
+mod delta;
+mod local_users;
+mod nodes;
+mod room_presence;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use self::delta::{PresenceAnswer, PresenceDelta, PresenceRequest};
-use self::nodes::{Heartbeat, HeartbeatReply, NodeChange, NodeId, Nodes};
+pub(crate) use self::delta::{
+    CHANGES_MAX, Name, NodeSet, NodeSets, PresenceAnswer, PresenceDelta, PresenceRequest, UserSet, UserState,
+};
+use self::nodes::NodeChange;
+pub(crate) use self::nodes::{Heartbeat, HeartbeatReply, NodeId, Nodes};
 use self::room_presence::RoomPresence;
 use crate::bus::message::PresenceChange;
 use crate::id::RoomName;
@@ -22,7 +25,7 @@ use crate::id::RoomName;
 /// Updates and queries under way. Beyond it, rooms wait for their turn.
 const REQUESTS_MAX: usize = 1024;
 
-/// The delta of a background job that is done in a turn.
+/// The share of background jobs that is done in a turn.
 const ROOMS_PER_TURN: usize = 64;
 const CHANGES_PER_TURN: usize = 1024;
 
@@ -65,23 +68,12 @@ struct RoomEntry {
     presence: RoomPresence,
 }
 
-/// Work that concerns many rooms, such as the users of a dead node. It is spread over turns.
+/// A change of a node that concerns many rooms, such as its death. It is carried out over many turns.
 #[derive(Debug)]
 struct BackgroundJob {
-    task: JobKind,
+    change: NodeChange,
+    /// Rooms that are still to be changed.
     rooms: Vec<RoomName>,
-}
-
-#[derive(Clone, Debug)]
-enum JobKind {
-    /// Nodes turned out to be alive.
-    Confirm,
-    /// A node is dead.
-    Drop(NodeId),
-    /// A node is not dead after all.
-    Revive(NodeId),
-    /// Send the own sets again.
-    Resend,
 }
 
 /// See the [module](self).
@@ -97,7 +89,7 @@ pub(crate) struct Presence {
     jobs: VecDeque<BackgroundJob>,
     /// Rooms that are loaded as soon as it is known whether some node is alive.
     unconfirmed: Vec<RoomName>,
-    /// The last version. All rooms delta one counter.
+    /// The last version. All rooms share one counter.
     versions: u64,
     links_lost: u64,
     actions: VecDeque<PresenceAction>,
@@ -320,20 +312,13 @@ impl Presence {
 
     fn run_nodes(&mut self, now: Duration) {
         while let Some(change) = self.nodes.poll_change() {
-            let (task, rooms) = match change {
-                NodeChange::Alive(_) => (JobKind::Confirm, self.rooms_where(RoomPresence::has_unknown)),
-                NodeChange::Gone(node) => {
-                    let rooms = self.rooms_where(|presence| presence.knows(&node));
-                    (JobKind::Drop(node), rooms)
-                }
-                NodeChange::Returned(node) => (JobKind::Revive(node), self.rooms_where(|_| true)),
-                NodeChange::Forgotten => {
-                    self.nodes.raise_floor(self.versions + 1);
-                    (JobKind::Resend, self.rooms_where(RoomPresence::has_own))
-                }
-            };
+            if change == NodeChange::Forgotten {
+                self.nodes.raise_floor(self.versions + 1);
+            }
+            let rooms = self.rooms.iter().filter(|(_, entry)| entry.presence.is_concerned(&change));
+            let rooms: Vec<_> = rooms.map(|(name, _)| name.clone()).collect();
             if !rooms.is_empty() {
-                self.jobs.push_back(BackgroundJob { task, rooms });
+                self.jobs.push_back(BackgroundJob { change, rooms });
             }
         }
         if let Some(heartbeat) = self.nodes.poll_heartbeat(now) {
@@ -341,40 +326,19 @@ impl Presence {
         }
     }
 
-    fn rooms_where(&self, mut wanted: impl FnMut(&RoomPresence) -> bool) -> Vec<RoomName> {
-        let rooms = self.rooms.iter().filter(|(_, entry)| wanted(&entry.presence));
-        rooms.map(|(name, _)| name.clone()).collect()
-    }
-
     /// Continues background jobs, as far as a turn allows.
     fn run_jobs(&mut self, now: Duration) {
-        let most = self.actions.len() + CHANGES_PER_TURN;
+        let actions_max = self.actions.len() + CHANGES_PER_TURN;
         for _ in 0..ROOMS_PER_TURN {
-            let left = most.saturating_sub(self.actions.len());
+            let left = actions_max.saturating_sub(self.actions.len());
             let Some(job) = self.jobs.front().filter(|_| left > 0) else { return };
             let Some(name) = job.rooms.last().cloned() else {
                 self.jobs.pop_front();
                 continue;
             };
-            let task = job.task.clone();
-            let is_done = self.act(now, &name, |presence, nodes, out| match task {
-                JobKind::Confirm => {
-                    presence.confirm(nodes, out);
-                    true
-                }
-                // The node has come back, and its deltas were applied all the time.
-                JobKind::Drop(node) if nodes.counts(&node) && !presence.is_draining(&node) => true,
-                JobKind::Drop(node) => presence.drain(&node, left, nodes, out),
-                JobKind::Revive(node) => {
-                    presence.remove_tombstone(&node);
-                    presence.confirm(nodes, out);
-                    true
-                }
-                JobKind::Resend => {
-                    presence.resend();
-                    true
-                }
-            });
+            let change = job.change.clone();
+            let is_done =
+                self.act(now, &name, |presence, nodes, out| presence.apply_node_change(&change, left, nodes, out));
             if is_done != Some(false)
                 && let Some(job) = self.jobs.front_mut()
             {

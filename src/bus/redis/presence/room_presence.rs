@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::delta::{Name, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
 use super::local_users::LocalUsers;
-use super::nodes::{Liveness, NodeId, Nodes};
+use super::nodes::{Liveness, NodeChange, NodeId, Nodes};
 use crate::bus::message::PresenceChange;
 use crate::id::UserId;
 use crate::protocol::PresenceStatus;
@@ -92,20 +92,12 @@ impl RoomPresence {
         self.replicas.iter().map(|replica| replica.users.len()).sum()
     }
 
-    pub(crate) fn knows(&self, node: &NodeId) -> bool {
-        self.find(node).is_some()
-    }
-
-    pub(crate) fn is_draining(&self, node: &NodeId) -> bool {
+    fn is_draining(&self, node: &NodeId) -> bool {
         self.find(node).is_some_and(|index| matches!(self.replicas[index].phase, ReplicaState::Draining { .. }))
     }
 
     pub(crate) fn has_unknown(&self) -> bool {
         self.replicas.iter().any(|replica| replica.phase == ReplicaState::Waiting)
-    }
-
-    pub(crate) fn has_own(&self) -> bool {
-        self.local.version > 0
     }
 
     /// Announces all users on other nodes, to a hub that knows none.
@@ -129,11 +121,6 @@ impl RoomPresence {
         self.local.change(change.user, state);
     }
 
-    /// Redis or the other nodes have forgotten this node: the whole set has to be sent again.
-    pub(crate) fn resend(&mut self) {
-        self.local.needs_resend |= self.local.version > 0;
-    }
-
     /// Something may have been missed.
     pub(crate) fn query_soon(&mut self) {
         self.wants_query = true;
@@ -144,9 +131,9 @@ impl RoomPresence {
         if self.under_way.is_some() {
             return None;
         }
-        let who = self.wants_query.then_some(self.query_at);
-        let delta = self.local.wants_update().then_some(self.local.at);
-        who.into_iter().chain(delta).min()
+        let query = self.wants_query.then_some(self.query_at);
+        let update = self.local.wants_update().then_some(self.local.at);
+        query.into_iter().chain(update).min()
     }
 
     /// The next request. It has to be answered by one of the following three methods before there
@@ -156,9 +143,9 @@ impl RoomPresence {
         if self.under_way.is_some() {
             return None;
         }
-        let wants_share = self.local.wants_update() && self.local.at <= now;
+        let wants_update = self.local.wants_update() && self.local.at <= now;
         // They alternate, so that a room with many queries still announces its own changes.
-        if self.wants_query && self.query_at <= now && !(wants_share && self.last == Some(RequestKind::Query)) {
+        if self.wants_query && self.query_at <= now && !(wants_update && self.last == Some(RequestKind::Query)) {
             self.begin(RequestKind::Query);
             self.wants_query = false;
             let known = self.replicas.iter().map(|replica| (replica.node.clone(), replica.version));
@@ -167,7 +154,7 @@ impl RoomPresence {
                 tombstones: std::mem::take(&mut self.tombstones),
             });
         }
-        wants_share.then(|| {
+        wants_update.then(|| {
             self.begin(RequestKind::Update);
             *versions += 1;
             self.local.next_update(now, *versions)
@@ -236,9 +223,9 @@ impl RoomPresence {
     pub(crate) fn apply_delta(&mut self, delta: PresenceDelta, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
         let PresenceDelta { node, base, version, .. } = &delta;
         nodes.node_spoke(node);
-        let waiting_deltas = self.find(node).map(|index| (index, self.replicas[index].version));
-        match (waiting_deltas, &delta.changes) {
-            (Some((_, waiting_deltas)), _) if *version <= waiting_deltas => {}
+        let known = self.find(node).map(|index| (index, self.replicas[index].version));
+        match (known, &delta.changes) {
+            (Some((_, known)), _) if *version <= known => {}
             (_, Some(_)) if base.is_none() => {
                 let here = delta.changes.into_iter().flatten().filter_map(|(user, state)| match state {
                     UserState::Here(name) => Some((user, name)),
@@ -246,7 +233,7 @@ impl RoomPresence {
                 });
                 self.set(delta.node, delta.version, here.collect(), nodes, out);
             }
-            (Some((index, waiting_deltas)), Some(_)) if *base == Some(waiting_deltas) => {
+            (Some((index, known)), Some(_)) if *base == Some(known) => {
                 if let ReplicaState::Draining { is_heard } = &mut self.replicas[index].phase {
                     *is_heard = true;
                     return;
@@ -269,6 +256,38 @@ impl RoomPresence {
         }
     }
 
+    /// Whether a change of a node has to be applied to the room.
+    pub(crate) fn is_concerned(&self, change: &NodeChange) -> bool {
+        match change {
+            NodeChange::Alive(_) => self.has_unknown(),
+            NodeChange::Gone(node) => self.find(node).is_some(),
+            NodeChange::Returned(_) => true,
+            NodeChange::Forgotten => self.local.version > 0,
+        }
+    }
+
+    /// Applies a change of a node. At most `users_max` users are removed; returns whether none are left.
+    pub(crate) fn apply_node_change(
+        &mut self,
+        change: &NodeChange,
+        users_max: usize,
+        nodes: &mut Nodes,
+        out: &mut Vec<PresenceChange>,
+    ) -> bool {
+        match change {
+            NodeChange::Alive(_) => self.confirm(nodes, out),
+            // The node has come back, and its deltas were applied all the time.
+            NodeChange::Gone(node) if nodes.counts(node) && !self.is_draining(node) => {}
+            NodeChange::Gone(node) => return self.drain(node, users_max, nodes, out),
+            NodeChange::Returned(node) => {
+                self.remove_tombstone(node);
+                self.confirm(nodes, out);
+            }
+            NodeChange::Forgotten => self.local.needs_resend |= self.local.version > 0,
+        }
+        true
+    }
+
     /// Nodes have turned out to be alive: their users count.
     pub(crate) fn confirm(&mut self, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
         for index in 0..self.replicas.len() {
@@ -281,8 +300,14 @@ impl RoomPresence {
         }
     }
 
-    /// A node is dead: removes at most `most` of its users. Returns whether none are left.
-    pub(crate) fn drain(&mut self, node: &NodeId, most: usize, nodes: &Nodes, out: &mut Vec<PresenceChange>) -> bool {
+    /// A node is dead: removes at most `users_max` of its users. Returns whether none are left.
+    pub(crate) fn drain(
+        &mut self,
+        node: &NodeId,
+        users_max: usize,
+        nodes: &Nodes,
+        out: &mut Vec<PresenceChange>,
+    ) -> bool {
         let Some(index) = self.find(node) else { return true };
         let is_heard = match self.replicas[index].phase {
             ReplicaState::Waiting => {
@@ -293,7 +318,7 @@ impl RoomPresence {
             ReplicaState::Draining { is_heard } => is_heard,
         };
         self.replicas[index].phase = ReplicaState::Draining { is_heard };
-        for _ in 0..most {
+        for _ in 0..users_max {
             let Some((user, _)) = self.replicas[index].users.pop_first() else { break };
             if !self.is_elsewhere(index, &user) {
                 out.push(offline(user));
@@ -319,8 +344,8 @@ impl RoomPresence {
         self.wants_query = true;
     }
 
-    fn begin(&mut self, topic: RequestKind) {
-        (self.under_way, self.last) = (Some(topic), Some(topic));
+    fn begin(&mut self, kind: RequestKind) {
+        (self.under_way, self.last) = (Some(kind), Some(kind));
     }
 
     /// Has the set of a dead node removed with the next query.

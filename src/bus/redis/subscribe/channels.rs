@@ -8,19 +8,10 @@ use bytes::Bytes;
 
 use super::event::SubscriberEvent;
 use super::subscriptions::{SubscriptionChange, Subscriptions};
-use crate::bus::redis::cluster::pool::{ConnectionPool, Master};
-use crate::bus::redis::cluster::redirect::Redirect;
-use crate::bus::redis::cluster::slot_map::slot_of_key;
-use crate::bus::redis::commands::names::KeyNames;
-use crate::bus::redis::commands::presence::{is_presence, read_delta};
-use crate::bus::redis::commands::request::read_channel_message;
-use crate::bus::redis::commands::script::ChannelKind;
-use crate::bus::redis::commands::signal::read_signal;
-use crate::bus::redis::connection::endpoint::HostPort;
-use crate::bus::redis::connection::error::LinkError;
-use crate::bus::redis::connection::resp::Value;
-use crate::bus::redis::connection::run_id::RunId;
-use crate::bus::redis::ordering::history::ChannelMessage;
+use crate::bus::redis::cluster::{ConnectionPool, Master, Redirect, slot_of_key};
+use crate::bus::redis::commands::{ChannelKind, KeyNames, is_presence, read_channel_message, read_delta, read_signal};
+use crate::bus::redis::connection::{HostPort, LinkError, RunId, Value};
+use crate::bus::redis::ordering::ChannelMessage;
 use crate::bus::redis::stats::Counters;
 use crate::bus::worker::{BatchSender, RETRY};
 use crate::id::{Epoch, RoomName};
@@ -105,28 +96,26 @@ impl ChannelTable {
     pub(super) fn write_commands(&mut self, pool: &mut ConnectionPool<Subscriptions>) {
         let channels = if pool.is_cluster() { ChannelKind::Sharded } else { ChannelKind::Global };
         for (_, Master { link, work: subscriptions, .. }) in &mut pool.all {
-            while link.can_send() && subscriptions.write_command(&self.names, channels, &mut link.out) {}
+            while link.can_send() && subscriptions.write_command(&self.names, channels, link.out()) {}
             link.flush();
         }
     }
 
     pub(super) fn apply(&mut self, change: SubscriptionChange, pool: &mut ConnectionPool<Subscriptions>) {
-        match change {
-            SubscriptionChange::Subscribe(room, opening) => {
-                self.names.write_channel(&mut self.text, &room);
-                let slot = if pool.is_cluster() { slot_of_key(&self.text) } else { 0 };
-                let run_id = RunId::UNKNOWN;
-                let channel = Channel { opening, slot, at: None, is_acknowledged: false, run_id, epoch: None };
-                self.channels.insert(room.clone(), channel);
-                self.subscribe_at_owner(&room, pool);
+        let SubscriptionChange { room, opening } = change;
+        let Some(opening) = opening else {
+            let master = self.channels.remove(&room).and_then(|channel| pool.all.get_mut(channel.at?));
+            if let Some(master) = master {
+                master.work.pending.push_back(SubscriptionChange { room, opening: None });
             }
-            SubscriptionChange::Unsubscribe(room) => {
-                let master = self.channels.remove(&room).and_then(|channel| pool.all.get_mut(channel.at?));
-                if let Some(master) = master {
-                    master.work.pending.push_back(SubscriptionChange::Unsubscribe(room));
-                }
-            }
-        }
+            return;
+        };
+        self.names.write_channel(&mut self.text, &room);
+        let slot = if pool.is_cluster() { slot_of_key(&self.text) } else { 0 };
+        let run_id = RunId::UNKNOWN;
+        let channel = Channel { opening, slot, at: None, is_acknowledged: false, run_id, epoch: None };
+        self.channels.insert(room.clone(), channel);
+        self.subscribe_at_owner(&room, pool);
     }
 
     /// Subscribes a room at the owner of its slot, if the link there is up. Otherwise this
@@ -141,7 +130,10 @@ impl ChannelTable {
         (channel.at, channel.is_acknowledged) = (None, false);
         if let Some(owner) = owner {
             channel.at = Some(owner);
-            pool.all[owner].work.pending.push_back(SubscriptionChange::Subscribe(room.clone(), channel.opening));
+            pool.all[owner]
+                .work
+                .pending
+                .push_back(SubscriptionChange { room: room.clone(), opening: Some(channel.opening) });
         }
     }
 
@@ -173,34 +165,32 @@ impl ChannelTable {
         if let Value::Error(text) = value {
             return Err(LinkError::reply(text));
         }
-        let strange = || LinkError::lost("redis sends an unexpected reply on a subscription");
-        let mut items = value.items().ok_or_else(strange)?;
+        let unexpected = || LinkError::lost("redis sends an unexpected reply on a subscription");
+        let mut items = value.items().ok_or_else(unexpected)?;
         match items.next().and_then(|kind| kind.bytes()) {
             Some(b"message" | b"smessage") => {
                 let (channel, payload) = (items.next(), items.next());
-                let channel = channel.and_then(|channel| channel.bytes()).ok_or_else(strange)?;
-                let payload = payload.and_then(|payload| payload.bytes()).ok_or_else(strange)?;
+                let channel = channel.and_then(|channel| channel.bytes()).ok_or_else(unexpected)?;
+                let payload = payload.and_then(|payload| payload.bytes()).ok_or_else(unexpected)?;
                 self.take_message(chunk, channel, payload);
             }
             Some(kind @ (b"subscribe" | b"ssubscribe" | b"unsubscribe" | b"sunsubscribe")) => {
                 let is_begin = !kind.starts_with(b"un") && !kind.starts_with(b"sun");
-                let channel = items.next().and_then(|channel| channel.bytes()).ok_or_else(strange)?;
-                let room = self.names.room(channel).ok_or_else(strange)?;
-                let is_it = |(unacknowledged, opening): &(RoomName, Option<u32>)| {
-                    unacknowledged.as_str() == room && opening.is_some() == is_begin
-                };
-                let unacknowledged = subscriptions
-                    .unacknowledged
-                    .iter()
-                    .position(is_it)
-                    .and_then(|at| subscriptions.unacknowledged.remove(at));
-                match unacknowledged {
-                    Some((room, Some(opening))) => self.subscribed((key, subscriptions.run_id), room, opening),
-                    Some((_, None)) => {}
+                let channel = items.next().and_then(|channel| channel.bytes()).ok_or_else(unexpected)?;
+                let room = self.names.room(channel).ok_or_else(unexpected)?;
+                let unacknowledged = &mut subscriptions.unacknowledged;
+                let is_it =
+                    |change: &SubscriptionChange| change.room.as_str() == room && change.opening.is_some() == is_begin;
+                let change = unacknowledged.iter().position(is_it).and_then(|at| unacknowledged.remove(at));
+                match change {
+                    Some(SubscriptionChange { room, opening: Some(opening) }) => {
+                        self.subscribed((key, subscriptions.run_id), room, opening);
+                    }
+                    Some(_) => {}
                     None => self.ended(now, key, room),
                 }
             }
-            _ => return Err(strange()),
+            _ => return Err(unexpected()),
         }
         Ok(())
     }
@@ -240,7 +230,9 @@ impl ChannelTable {
         moved: &mut Vec<(u16, HostPort)>,
     ) -> Result<(), LinkError> {
         let Some(redirect) = Redirect::read(text, from) else { return Err(LinkError::reply(text)) };
-        let Some((room, opening)) = subscriptions.unacknowledged.pop_front() else { return Ok(()) };
+        let Some(SubscriptionChange { room, opening }) = subscriptions.unacknowledged.pop_front() else {
+            return Ok(());
+        };
         // If the end of a subscription is refused, it has ended already.
         let channel = self.channels.get_mut(&room).filter(|channel| Some(channel.opening) == opening);
         if let Some(channel) = channel {

@@ -1,8 +1,8 @@
 //! Events that the subscriber thread tells the loop.
 
 use crate::bus::message::Signal;
-use crate::bus::redis::ordering::history::ChannelMessage;
-use crate::bus::redis::presence::delta::PresenceDelta;
+use crate::bus::redis::ordering::ChannelMessage;
+use crate::bus::redis::presence::PresenceDelta;
 use crate::id::RoomName;
 
 /// What the loop is told, in the order in which it happened.

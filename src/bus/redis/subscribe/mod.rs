@@ -1,6 +1,11 @@
 //! The thread that receives what other nodes publish.
 
-pub(crate) mod channels;
-pub(crate) mod event;
-pub(crate) mod subscriptions;
-pub(crate) mod thread;
+mod channels;
+mod event;
+mod subscriptions;
+mod thread;
+
+pub(crate) use self::channels::ChannelTable;
+pub(crate) use self::event::SubscriberEvent;
+pub(crate) use self::subscriptions::SubscriptionChange;
+pub(crate) use self::thread::SubscriberThread;

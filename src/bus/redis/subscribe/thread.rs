@@ -12,11 +12,9 @@ use mio::Events;
 
 use super::channels::ChannelTable;
 use super::subscriptions::{SubscriptionChange, Subscriptions};
-use crate::bus::redis::cluster::pool::{ConnectionPool, Master};
-use crate::bus::redis::commands::script::ChannelKind;
-use crate::bus::redis::connection::link::LinkChange;
-use crate::bus::redis::connection::resp::Value;
-use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::cluster::{ConnectionPool, Master};
+use crate::bus::redis::commands::ChannelKind;
+use crate::bus::redis::connection::{LinkChange, Value};
 use crate::bus::worker::Task;
 use crate::inbox::Inbox;
 
@@ -74,10 +72,7 @@ fn drive(now: Instant, pool: &mut ConnectionPool<Subscriptions>, channels: &mut 
             value => channels.take(now, (key, subscriptions), chunk, value),
         });
         match change {
-            Some(LinkChange::Up) => {
-                subscriptions.run_id = link.run().map_or(RunId::UNKNOWN, |(run_id, _)| run_id);
-                is_any_new = true;
-            }
+            Some(LinkChange::Up(run_id)) => (subscriptions.run_id, is_any_new) = (run_id, true),
             Some(LinkChange::Down) => {
                 channels.counters.reconnects_total.add(1);
                 *subscriptions = Subscriptions::default();

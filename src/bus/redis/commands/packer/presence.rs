@@ -2,8 +2,7 @@
 
 use super::Packer;
 use crate::bus::redis::commands::presence::{USERS_MAX, changes_json};
-use crate::bus::redis::presence::delta::{CHANGES_MAX, PresenceRequest};
-use crate::bus::redis::presence::nodes::Heartbeat;
+use crate::bus::redis::presence::{CHANGES_MAX, Heartbeat, PresenceRequest};
 use crate::id::RoomName;
 
 impl Packer {
@@ -12,7 +11,7 @@ impl Packer {
         self.arg_key(room, "nodes");
         self.names.write_key(&mut self.text, room, "on:");
         self.text.push_str(&self.node);
-        self.command.arg(&self.text).arg(self.life).arg(&self.node);
+        self.command.arg(&self.text).arg(self.ttl).arg(&self.node);
         match request {
             PresenceRequest::Update { base, version, changes } => {
                 let is_told = changes.len() <= CHANGES_MAX;
@@ -30,7 +29,7 @@ impl Packer {
 
     pub(super) fn pack_heartbeat(&mut self, heartbeat: &Heartbeat) {
         self.names.write_nodes_key(&mut self.text);
-        self.command.arg(1).arg(&self.text).arg(self.life).arg(&self.node);
+        self.command.arg(1).arg(&self.text).arg(self.ttl).arg(&self.node);
         self.command.arg(heartbeat.text.as_deref().unwrap_or_default()).arg(heartbeat.last_text.as_str());
         for (node, text) in &heartbeat.remove {
             self.command.arg(node.as_str()).arg(text.as_str());

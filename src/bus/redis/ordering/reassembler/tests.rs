@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::bus::message::Numbered;
-use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::connection::RunId;
 use crate::bus::redis::ordering::history::{
     ChannelMessage, HistoryQuery, HistorySlice, OrderingStep, RoomPosition, fingerprint_of,
 };

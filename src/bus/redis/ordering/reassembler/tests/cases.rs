@@ -1,7 +1,7 @@
 //! Single cases, each as small as it can be.
 
 use super::*;
-use crate::bus::redis::connection::run_id::RunId;
+use crate::bus::redis::connection::RunId;
 use crate::bus::redis::ordering::history::{
     ChannelMessage, HistoryQuery, HistorySlice, OrderingStep, RoomPosition, fingerprint_of,
 };
