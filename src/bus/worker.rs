@@ -1,10 +1,12 @@
 //! A thread that works for a bus, and the queues between it and the loop.
 //!
-//! What a turn of the loop asks is one item of a queue and one wake of the thread, and what a turn of the thread answers is one item
-//! and one wake of the loop. Neither end ever waits for the other: behind a full queue, a sender gathers and tries again.
+//! What a turn of the loop asks is one item of a queue and one wake of the thread, and what a turn
+//! of the thread answers is one item and one wake of the loop. Neither end ever waits for the
+//! other: behind a full queue, a sender gathers and tries again.
 //!
-//! The loop contract in one sentence: *call [`Worker::begin_turn`], push requests and take batches of responses, call
-//! [`Worker::flush`], sleep no longer than [`Worker::timeout`].* A [`Task`] is what the thread does.
+//! The loop contract in one sentence: *call [`Worker::begin_turn`], push requests and take batches
+//! of responses, call [`Worker::flush`], sleep no longer than [`Worker::timeout`].* A [`Task`] is
+//! what the thread does.
 
 use std::io;
 use std::sync::Arc;
@@ -33,10 +35,12 @@ pub(crate) trait Task: Send + 'static {
     /// How long the thread may sleep.
     fn timeout(&self, now: Instant) -> Duration;
 
-    /// Takes the requests that have come, and does what is due. `events` is what the poll has reported.
+    /// Takes the requests that have come, and does what is due. `events` is what the poll has
+    /// reported.
     fn turn(&mut self, now: Instant, events: &Events);
 
-    /// Whether the last requests of a bus that was dropped need no further turn. The thread ends then, or 200 ms after the drop.
+    /// Whether the last requests of a bus that was dropped need no further turn. The thread ends
+    /// then, or 200 ms after the drop.
     fn is_done(&self) -> bool {
         true
     }
@@ -206,7 +210,8 @@ impl<T> BatchSender<T> {
     }
 }
 
-/// One blocking call on a thread of its own, such as looking up a name. If it is dropped, its thread ends when the call returns.
+/// One blocking call on a thread of its own, such as looking up a name. If it is dropped, its
+/// thread ends when the call returns.
 pub(crate) struct Lookup<T> {
     answer: Inbox<io::Result<T>>,
 }

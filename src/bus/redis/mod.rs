@@ -118,12 +118,13 @@ enum Departure {
 /// this one has left. Without a connection it waits for nothing. A bus that is dropped without it
 /// tells the other nodes, too, but does not wait.
 ///
-/// **Bounds:** [`HubLimits::publications_pending_max`](crate::settings::HubLimits::publications_pending_max) publications and as
-/// many reads under way (beyond it they are refused); 1024 queries, and as many requests for
-/// presence, with at most 1024 users each unless a whole set is sent (beyond it rooms wait for
-/// their turn); 16 batches of at most 256 KiB from the subscriber, and 4 MiB behind them (beyond
-/// it messages are dropped and read again); 1024 messages or 1 MiB of a room that wait for an
-/// earlier one (beyond it they are read again).
+/// **Bounds:**
+/// [`HubLimits::publications_pending_max`](crate::settings::HubLimits::publications_pending_max)
+/// publications and as many reads under way (beyond it they are refused); 1024 queries, and as many
+/// requests for presence, with at most 1024 users each unless a whole set is sent (beyond it rooms
+/// wait for their turn); 16 batches of at most 256 KiB from the subscriber, and 4 MiB behind them
+/// (beyond it messages are dropped and read again); 1024 messages or 1 MiB of a room that wait for
+/// an earlier one (beyond it they are read again).
 pub struct RedisBus {
     hold: Duration,
     pending_max: usize,

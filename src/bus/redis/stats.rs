@@ -74,7 +74,8 @@ shared_counts! {
         dropped_total: u64 = Counter("redis_messages_dropped");
         /// Nodes that are alive, this one included.
         nodes_alive: u64 = Gauge("redis_nodes");
-        /// Users present on other nodes in rooms that are open here, counted once for each node and room.
+        /// Users present on other nodes in rooms that are open here, counted once for each node and
+        /// room.
         users_elsewhere: u64 = Gauge("redis_remote_users");
         /// Presence updates sent to other nodes.
         presence_updates_sent_total: u64 = Counter("redis_presence_updates_sent");

@@ -14,7 +14,7 @@ use super::cluster::{Cluster, Topology};
 use super::connection::{HostPort, Login, Sentinels, UnixPath};
 use crate::error::Error;
 
-/// See the [module](self). It is displayed without the password.
+/// It is displayed without the password.
 pub(crate) struct RedisUrl {
     pub(crate) topology: Topology,
     pub(crate) login: Arc<Login>,

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::slot_map::SlotMap;
-use crate::bus::redis::connection::{HostPort, Login, Value, blocking_query};
+use crate::bus::redis::connection::{Endpoint, HostPort, Login, Value, blocking_query};
 
-/// See the [module](self). Both threads of the bus share one.
+/// Both threads of the bus share one.
 pub(crate) struct Cluster {
     seeds: Vec<HostPort>,
     login: Arc<Login>,
@@ -86,6 +86,13 @@ impl Cluster {
         let slot_map = blocking_query(node, &self.login, &["CLUSTER", "SLOTS"], |value| SlotMap::read(value, node))?;
         Ok((info, slot_map))
     }
+}
+
+/// One server that does everything, or many servers with some slots each.
+#[derive(Clone)]
+pub(crate) enum Topology {
+    One(Arc<dyn Endpoint>),
+    Cluster(Arc<Cluster>),
 }
 
 impl fmt::Display for Cluster {

@@ -4,10 +4,8 @@ mod discovery;
 mod pool;
 mod redirect;
 mod slot_map;
-mod topology;
 
-pub(crate) use self::discovery::Cluster;
+pub(crate) use self::discovery::{Cluster, Topology};
 pub(crate) use self::pool::{ConnectionPool, Master};
 pub(crate) use self::redirect::Redirect;
 pub(crate) use self::slot_map::slot_of_key;
-pub(crate) use self::topology::Topology;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mio::{Events, Token};
 use slab::Slab;
 
+use super::discovery::Topology;
 use super::slot_map::{SLOTS, SlotMap};
-use super::topology::Topology;
 use crate::bus::redis::connection::{HostPort, Link, LinkFactory};
 use crate::bus::worker::Lookup;
 
@@ -26,8 +26,6 @@ pub(crate) struct Master<T> {
     pub(crate) work: T,
 }
 
-/// See the [module](self).
-///
 /// **Bounds:** one link for each master of the slot map, and one for each node that a redirect
 /// names. A link without slots and without work is closed when the next slot map arrives.
 pub(crate) struct ConnectionPool<T> {

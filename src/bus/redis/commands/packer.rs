@@ -38,7 +38,6 @@ pub(crate) struct Server {
     pub(crate) is_settled: bool,
 }
 
-/// See the [module](self).
 pub(crate) struct Packer {
     names: KeyNames,
     channels: ChannelKind,
@@ -151,7 +150,8 @@ impl Packer {
         self.command.arg(&self.text);
     }
 
-    /// Appends what the scripts have in common that read a room: its keys, a candidate epoch, the run, and the ttl of the keys.
+    /// Appends what the scripts have in common that read a room: its keys, a candidate epoch, the
+    /// run, and the ttl of the keys.
     fn arg_room(&mut self, room: &RoomName, run_id: RunId) {
         self.command.arg(2);
         self.arg_key(room, "meta");
@@ -166,8 +166,8 @@ impl Packer {
         self.command.arg(&self.text);
     }
 
-    /// Appends a candidate epoch. Each attempt has its own: an earlier attempt may have begun the room, and Redis may have lost it
-    /// since.
+    /// Appends a candidate epoch. Each attempt has its own: an earlier attempt may have begun the
+    /// room, and Redis may have lost it since.
     fn arg_candidate(&mut self) {
         self.attempts += 1;
         self.text.clear();

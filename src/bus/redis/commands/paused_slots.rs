@@ -1,4 +1,5 @@
-//! Slots of a cluster for which a master has turned a request away. Such a slot stops sending,
+//! Slots for which a master has turned a request away, in a cluster or because the scripts were
+//! lost. A single Redis has one slot, 0. Such a slot stops sending,
 //! waits for the answers under way, and then sends its first request again, where the last answer
 //! pointed. Once the owner has accepted a request, the others follow in order.
 //!
@@ -26,7 +27,7 @@ struct PausedSlot {
     is_probing: bool,
 }
 
-/// See the [module](self). All unanswered requests of any other slot are in the pipeline of one
+/// All unanswered requests of any other slot are in the pipeline of one
 /// master.
 #[derive(Default)]
 pub(crate) struct PausedSlots {

@@ -155,21 +155,21 @@ impl PipelineContext {
     }
 }
 
-/// See the [module](self).
 #[derive(Default)]
 pub(crate) struct Pipeline {
     queued: VecDeque<QueuedRequest>,
     in_flight: VecDeque<InFlight>,
-    /// Requests that found the script cache empty. They wait until all that was sent is answered.
-    unscripted: VecDeque<QueuedRequest>,
+    /// Loads of scripts in flight. Requests wait for them.
     loads: usize,
+    /// A request has found the script cache empty.
+    wants_scripts: bool,
     /// The run of Redis at the other end.
     run_id: RunId,
 }
 
 impl Pipeline {
     pub(crate) fn is_empty(&self) -> bool {
-        self.queued.is_empty() && self.in_flight.is_empty() && self.unscripted.is_empty()
+        self.queued.is_empty() && self.in_flight.is_empty()
     }
 
     pub(crate) fn put(&mut self, queued: QueuedRequest) {
@@ -177,15 +177,12 @@ impl Pipeline {
     }
 
     /// Removes and returns the unsent requests for which `wanted` holds.
-    pub(crate) fn extract(&mut self, wanted: impl Fn(&QueuedRequest) -> bool) -> Vec<QueuedRequest> {
-        let mut found = Vec::new();
-        for queue in [&mut self.unscripted, &mut self.queued] {
-            if queue.iter().any(&wanted) {
-                let (taken, rest): (VecDeque<_>, VecDeque<_>) = queue.drain(..).partition(&wanted);
-                found.extend(taken);
-                *queue = rest;
-            }
+    pub(crate) fn extract(&mut self, wanted: impl Fn(&QueuedRequest) -> bool) -> VecDeque<QueuedRequest> {
+        if !self.queued.iter().any(&wanted) {
+            return VecDeque::new();
         }
+        let (found, rest) = self.queued.drain(..).partition(wanted);
+        self.queued = rest;
         found
     }
 
@@ -195,7 +192,7 @@ impl Pipeline {
             InFlight::Request(queued) => Some(queued),
             InFlight::Load(_) | InFlight::Asking => None,
         });
-        self.queued.iter().chain(&self.unscripted).chain(in_flight).map(|queued| (queued.slot, queued.is_asking))
+        self.queued.iter().chain(in_flight).map(|queued| (queued.slot, queued.is_asking))
     }
 
     /// The link is up.
@@ -218,26 +215,20 @@ impl Pipeline {
             InFlight::Request(queued) if !queued.is_abandoned => Some(queued),
             _ => None,
         });
-        for queued in self.unscripted.drain(..).chain(in_flight) {
+        for queued in in_flight {
             insert_in_order(&mut self.queued, queued);
         }
         self.queued.iter_mut().for_each(|queued| queued.is_asking = false);
-        self.loads = 0;
+        (self.loads, self.wants_scripts) = (0, false);
     }
 
     /// Sends requests, as many as may be in flight.
     pub(crate) fn fill(&mut self, now: Instant, context: &mut PipelineContext, link: &mut Link) {
-        if self.in_flight.is_empty() && !self.unscripted.is_empty() {
-            // Every request that found the cache empty is known now. If another node has loaded
-            // the script meanwhile, a later publication may have been accepted before these; all
-            // nodes see the same order even so.
-            for queued in self.unscripted.drain(..) {
-                insert_in_order(&mut self.queued, queued);
-            }
+        if std::mem::take(&mut self.wants_scripts) {
             self.load_scripts(context, link.out());
         }
         let is_settled = link.up_for(now).is_some_and(|time| time >= SETTLED_AFTER);
-        while self.loads == 0 && self.unscripted.is_empty() && self.in_flight.len() < SENT_MAX && link.can_send() {
+        while self.loads == 0 && self.in_flight.len() < SENT_MAX && link.can_send() {
             let Some(queued) = self.queued.pop_front() else { break };
             if queued.is_stale(now) {
                 context.abandon(queued, LATE);
@@ -309,7 +300,13 @@ impl Pipeline {
             }
             // The loop has its answer already.
             ErrorAction::Load | ErrorAction::Redirect(_) if queued.is_abandoned => {}
-            ErrorAction::Load => self.unscripted.push_back(queued),
+            // Other requests of the slot that were sent find the cache empty, too. If another node
+            // has loaded the script meanwhile, a later publication may be accepted before an
+            // earlier one; all nodes see the same order even so.
+            ErrorAction::Load => {
+                self.wants_scripts |= self.loads == 0;
+                context.redirected.push((queued, Redirect::Later));
+            }
             ErrorAction::Redirect(redirect) => context.redirected.push((queued, redirect)),
         }
         Ok(())
@@ -327,7 +324,6 @@ impl Pipeline {
                 break;
             }
         }
-        context.expire(now, &mut self.unscripted);
         context.expire(now, &mut self.queued);
     }
 }

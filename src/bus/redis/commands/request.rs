@@ -1,4 +1,5 @@
-//! Requests of the loop to the command thread, and the responses to them. All but heartbeats concern one room.
+//! Requests of the loop to the command thread, and the responses to them. All but heartbeats
+//! concern one room.
 //!
 //! Keys of the room `lobby`, all in one slot of a cluster:
 //!
@@ -26,9 +27,9 @@
 //!   or failover.
 //!
 //! The end of the newest message is in the stream, or in `last` (`seq end`) if no stream holds it:
-//! without history, and when the last message has become too old. So quiet rooms are confirmed, too,
-//! and rooms without history in which nothing is said while Redis is away. Publishing does not check
-//! the run; that would make every message pay for what only a restart needs.
+//! without history, and when the last message has become too old. So quiet rooms are confirmed,
+//! too, and rooms without history in which nothing is said while Redis is away. Publishing does not
+//! check the run; that would make every message pay for what only a restart needs.
 
 use std::time::Duration;
 
@@ -43,7 +44,8 @@ use crate::bus::redis::ordering::{HistoryQuery, HistorySlice, RoomPosition, fing
 use crate::bus::redis::presence::{Heartbeat, HeartbeatReply, PresenceAnswer, PresenceRequest};
 use crate::id::{Epoch, RoomName};
 
-/// A call of a script. It comes back with its [`Response`], so that the loop keeps no table of what it has asked.
+/// A call of a script. It comes back with its [`Response`], so that the loop keeps no table of what
+/// it has asked.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Publish(PendingPublication),
@@ -112,8 +114,9 @@ pub(crate) struct Numbering {
 }
 
 impl PendingRead {
-    /// Whether an epoch that is not confirmed in the present run of Redis is renewed by the read, once all nodes have had time to
-    /// confirm it. After a delivery, comparing is up to the reassembler.
+    /// Whether an epoch that is not confirmed in the present run of Redis is renewed by the read,
+    /// once all nodes have had time to confirm it. After a delivery, comparing is up to the
+    /// reassembler.
     pub(super) fn may_renew(&self) -> bool {
         self.opening.is_some() && self.reached.is_none()
     }
@@ -133,7 +136,8 @@ impl Request {
         }
     }
 
-    /// The key by which a cluster decides which master runs the script: a room's, or that of the heartbeats.
+    /// The key by which a cluster decides which master runs the script: a room's, or that of the
+    /// heartbeats.
     pub(super) fn write_routing_key(&self, names: &KeyNames, text: &mut String) {
         let room = match self {
             Self::Publish(pending) => &pending.publication.room,

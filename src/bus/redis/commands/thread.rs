@@ -20,7 +20,6 @@ use crate::inbox::Inbox;
 /// How often expired requests are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// See the [module](self).
 pub(crate) struct CommandThread {
     pool: ConnectionPool<Pipeline>,
     paused: PausedSlots,
@@ -60,7 +59,8 @@ impl Task for CommandThread {
         context.responses.flush();
     }
 
-    /// Whether the last requests are answered. Those that wait for a link that is down are not waited for.
+    /// Whether the last requests are answered. Those that wait for a link that is down are not
+    /// waited for.
     fn is_done(&self) -> bool {
         self.pool.all.iter().all(|(_, master)| !master.link.is_up() || master.work.is_empty())
     }

@@ -34,11 +34,8 @@ pub(crate) fn blocking_query<T>(
 ) -> io::Result<T> {
     let named = |reason: &dyn std::fmt::Display| io::Error::other(format!("{node}: {reason}"));
     let mut wire = connect(node, login).map_err(|error| named(&error))?;
-    let (mut out, mut replies_before) = (Vec::new(), 0);
-    if let Some(password) = &login.password {
-        Cmd::new().arg("AUTH").arg(login.username.as_ref()).arg(password).write_packed_command(&mut out);
-        replies_before = 1;
-    }
+    let mut out = Vec::new();
+    let mut replies_before = login.write_auth(&mut out);
     Cmd::new().arg(command).write_packed_command(&mut out);
     wire.write_all(&out).and_then(|()| wire.flush()).map_err(|error| named(&error))?;
     let mut input = Vec::new();

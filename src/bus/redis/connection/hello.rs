@@ -21,7 +21,15 @@ pub(crate) struct Login {
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
-/// See the [module](self).
+impl Login {
+    /// Appends AUTH, if there is a password. Returns the number of answers that will come.
+    pub(super) fn write_auth(&self, out: &mut Vec<u8>) -> usize {
+        let Some(password) = &self.password else { return 0 };
+        Cmd::new().arg("AUTH").arg(self.username.as_ref()).arg(password).write_packed_command(out);
+        1
+    }
+}
+
 pub(crate) struct RedisHello {
     /// Answers that have yet to come.
     left: usize,
@@ -31,17 +39,11 @@ pub(crate) struct RedisHello {
 impl RedisHello {
     /// Writes the commands. PING is the last: a Redis that is loading its data refuses PING only.
     pub(crate) fn write(login: &Login, asks_for_role: bool, out: &mut Vec<u8>) -> Self {
-        let mut hello = Self { left: 0, run_id: RunId::UNKNOWN };
-        let mut push = |words: &[&[u8]]| {
-            Cmd::new().arg(words).write_packed_command(out);
+        let mut hello = Self { left: login.write_auth(out), run_id: RunId::UNKNOWN };
+        let mut push = |command: &[&[u8]]| {
+            Cmd::new().arg(command).write_packed_command(out);
             hello.left += 1;
         };
-        if let Some(password) = &login.password {
-            match &login.username {
-                Some(username) => push(&[b"AUTH", username.as_bytes(), password.as_bytes()]),
-                None => push(&[b"AUTH", password.as_bytes()]),
-            }
-        }
         if login.database != 0 {
             push(&[b"SELECT", login.database.to_string().as_bytes()]);
         }

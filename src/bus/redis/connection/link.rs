@@ -95,7 +95,6 @@ impl LinkFactory {
     }
 }
 
-/// See the [module](self).
 pub(crate) struct Link {
     endpoint: Arc<dyn Endpoint>,
     login: Arc<Login>,

@@ -11,7 +11,7 @@ use super::endpoint::{Endpoint, HostPort, ResolvedAddress};
 use super::hello::Login;
 use super::resp::Value;
 
-/// See the [module](self). All links of a bus share one, so that they lead to the same master.
+/// All links of a bus share one, so that they lead to the same master.
 pub(crate) struct Sentinels {
     nodes: Vec<HostPort>,
     master: String,

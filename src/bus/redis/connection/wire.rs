@@ -31,7 +31,6 @@ enum Readiness {
     Ending,
 }
 
-/// See the [module](self).
 pub(crate) struct Wire {
     registry: Registry,
     token: Token,
@@ -94,7 +93,8 @@ impl Wire {
         self.readiness != Readiness::Empty
     }
 
-    /// Reads what has come, within a budget, and hands out the complete replies. Returns whether any bytes have come.
+    /// Reads what has come, within a budget, and hands out the complete replies. Returns whether
+    /// any bytes have come.
     pub(super) fn read(&mut self, take: &mut TakeReply<'_>) -> Result<bool, LinkError> {
         let mut has_come = false;
         for _ in 0..READS_PER_DRIVE {

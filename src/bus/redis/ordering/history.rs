@@ -18,7 +18,6 @@ pub(crate) struct ChannelMessage {
     pub(crate) body: Bytes,
 }
 
-/// The position of a room.
 #[derive(Clone, Debug)]
 pub(crate) struct RoomPosition {
     /// The run of Redis that reports it.
@@ -47,10 +46,8 @@ pub(crate) enum OrderingStep {
     EpochChanged { epoch: Epoch, top: u64 },
 }
 
-/// A query to Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum HistoryQuery {
-    /// The position of the room.
     Position,
     /// The messages from this number on. The first of them shows whether history is still the one
     /// that was delivered.

@@ -38,7 +38,6 @@ enum ResyncReason {
     Broken,
 }
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Reassembler {
     position: Option<Position>,
@@ -59,9 +58,8 @@ pub(crate) struct Reassembler {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SyncState {
     InSync,
-    /// Nothing is delivered before a query was sent
+    /// Nothing is delivered before a query was sent and answered.
     NeedsQuery,
-    /// and answered.
     AwaitingAnswer,
 }
 

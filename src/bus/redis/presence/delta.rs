@@ -20,7 +20,6 @@ pub(crate) enum UserState {
     Gone,
 }
 
-/// A change of a node's set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PresenceDelta {
     pub(crate) node: NodeId,

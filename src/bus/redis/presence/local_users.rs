@@ -28,7 +28,6 @@ impl LocalUsers {
         self.users.get(user).map_or(UserState::Gone, |name| UserState::Here(name.clone()))
     }
 
-    /// A user has come or gone.
     pub(crate) fn change(&mut self, user: UserId, state: UserState) {
         let before = self.state_of(&user);
         if before == state {

@@ -8,6 +8,7 @@
 mod delta;
 mod local_users;
 mod nodes;
+mod replica;
 mod room_presence;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -39,13 +40,11 @@ pub(crate) enum PresenceAction {
         request: PresenceRequest,
     },
     Heartbeat(Heartbeat),
-    /// Tell the hub.
     Tell(RoomName, PresenceChange),
     /// All that Redis knows of the room was told, or is unavailable for now.
     Loaded(RoomName),
 }
 
-/// Counts for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PresenceCounts {
     pub(crate) nodes_alive: u64,
@@ -68,7 +67,8 @@ struct RoomEntry {
     presence: RoomPresence,
 }
 
-/// A change of a node that concerns many rooms, such as its death. It is carried out over many turns.
+/// A change of a node that concerns many rooms, such as its death. It is carried out over many
+/// turns.
 #[derive(Debug)]
 struct BackgroundJob {
     change: NodeChange,
@@ -76,7 +76,6 @@ struct BackgroundJob {
     rooms: Vec<RoomName>,
 }
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Presence {
     nodes: Nodes,
@@ -184,7 +183,11 @@ impl Presence {
                 }
             });
             self.counts.repairs += u64::from(is_mended == Some(true));
-            self.load(name, is_refused);
+            if is_refused {
+                self.load(name);
+            } else {
+                self.load_if_complete(name);
+            }
         }
         while self.under_way < REQUESTS_MAX
             && let Some(next) = self.queue.pop_front()
@@ -206,7 +209,7 @@ impl Presence {
         if !self.nodes.is_looking() {
             for name in std::mem::take(&mut self.unconfirmed) {
                 self.act(now, &name, |presence, nodes, out| presence.confirm(nodes, out));
-                self.load(&name, true);
+                self.load(&name);
             }
         }
     }
@@ -270,15 +273,18 @@ impl Presence {
         Some(result)
     }
 
-    /// Marks a room as loaded, if it is. With `is_enough` it is, whatever is missing.
-    fn load(&mut self, name: &RoomName, is_enough: bool) {
-        let Some(entry) = self.rooms.get_mut(name).filter(|entry| !entry.is_loaded) else { return };
-        if !is_enough && !entry.presence.is_loaded() {
-            return;
-        }
-        if !is_enough && entry.presence.has_unknown() && self.nodes.is_looking() {
+    /// Marks a room as loaded, if all that Redis knows of it has come.
+    fn load_if_complete(&mut self, name: &RoomName) {
+        let Some(entry) = self.rooms.get(name).filter(|entry| entry.presence.is_loaded()) else { return };
+        if !entry.is_loaded && entry.presence.has_unknown() && self.nodes.is_looking() {
             return self.unconfirmed.push(name.clone());
         }
+        self.load(name);
+    }
+
+    /// Marks a room as loaded, whatever is missing.
+    fn load(&mut self, name: &RoomName) {
+        let Some(entry) = self.rooms.get_mut(name).filter(|entry| !entry.is_loaded) else { return };
         entry.is_loaded = true;
         self.actions.push_back(PresenceAction::Loaded(name.clone()));
     }

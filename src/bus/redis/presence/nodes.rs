@@ -66,7 +66,6 @@ pub(crate) struct Heartbeat {
     pub(crate) remove: Vec<(NodeId, SmolStr)>,
 }
 
-/// The answer to a heartbeat.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeartbeatReply {
     /// Whether Redis had our last heartbeat.
@@ -92,11 +91,8 @@ pub(crate) enum NodeChange {
 /// Whether the users of a node count as present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Liveness {
-    /// They do.
     Alive,
-    /// The node is not known yet.
     Unknown,
-    /// They do not any more.
     Dead,
 }
 
@@ -147,14 +143,12 @@ fn has_left(text: &str) -> bool {
     text.split(' ').next() == Some(LEFT)
 }
 
-/// A heartbeat under way.
 #[derive(Debug)]
 struct SentHeartbeat {
     text: Option<SmolStr>,
     is_looked_for: bool,
 }
 
-/// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Nodes {
     own: NodeId,
@@ -252,7 +246,6 @@ impl Nodes {
         self.sent.is_some()
     }
 
-    /// A link to Redis was lost.
     pub(crate) fn link_lost(&mut self, now: Duration) {
         self.settled_at = now + SETTLE_AFTER;
     }

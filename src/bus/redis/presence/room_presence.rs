@@ -11,9 +11,10 @@
 
 use std::time::Duration;
 
-use super::delta::{Name, NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
+use super::delta::{NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
 use super::local_users::LocalUsers;
 use super::nodes::{Liveness, NodeChange, NodeId, Nodes};
+use super::replica::{Replica, ReplicaState, offline, online};
 use crate::bus::message::PresenceChange;
 use crate::id::UserId;
 use crate::protocol::PresenceStatus;
@@ -29,29 +30,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// has compared it twice.
 const MISSING_MAX: Duration = Duration::from_secs(120);
 
-/// The set of another node.
-#[derive(Debug)]
-struct Replica {
-    node: NodeId,
-    version: u64,
-    users: UserSet,
-    phase: ReplicaState,
-    /// Since when Redis lacks it.
-    missing_since: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReplicaState {
-    /// Its users count.
-    Counted,
-    /// It is not known yet whether the node is alive.
-    Waiting,
-    /// The node is dead, and its users are removed in portions. `is_heard`: the node has
-    /// published something since.
-    Draining { is_heard: bool },
-}
-
-/// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct RoomPresence {
     local: LocalUsers,
@@ -93,20 +71,20 @@ impl RoomPresence {
     }
 
     fn is_draining(&self, node: &NodeId) -> bool {
-        self.find(node).is_some_and(|index| matches!(self.replicas[index].phase, ReplicaState::Draining { .. }))
+        self.find(node).is_some_and(|index| matches!(self.replicas[index].state, ReplicaState::Draining { .. }))
     }
 
     pub(crate) fn has_unknown(&self) -> bool {
-        self.replicas.iter().any(|replica| replica.phase == ReplicaState::Waiting)
+        self.replicas.iter().any(|replica| replica.state == ReplicaState::Waiting)
     }
 
     /// Announces all users on other nodes, to a hub that knows none.
     pub(crate) fn announce_all(&self, out: &mut Vec<PresenceChange>) {
         for (index, replica) in
-            self.replicas.iter().enumerate().filter(|(_, replica)| replica.phase != ReplicaState::Waiting)
+            self.replicas.iter().enumerate().filter(|(_, replica)| replica.state != ReplicaState::Waiting)
         {
             let earlier = &self.replicas[..index];
-            let is_told = |user: &UserId| earlier.iter().any(|other| counts(other, user));
+            let is_told = |user: &UserId| earlier.iter().any(|other| other.counts(user));
             let unsent = replica.users.iter().filter(|(user, _)| !is_told(user));
             out.extend(unsent.map(|(user, name)| online(user, name)));
         }
@@ -197,7 +175,7 @@ impl RoomPresence {
             if is_there {
                 replica.missing_since = None;
             } else if now >= *replica.missing_since.get_or_insert(now) + MISSING_MAX
-                && replica.phase == ReplicaState::Counted
+                && replica.state == ReplicaState::Counted
             {
                 self.replace(index, 0, UserSet::new(), out);
                 self.replicas.swap_remove(index);
@@ -234,7 +212,7 @@ impl RoomPresence {
                 self.set(delta.node, delta.version, here.collect(), nodes, out);
             }
             (Some((index, known)), Some(_)) if *base == Some(known) => {
-                if let ReplicaState::Draining { is_heard } = &mut self.replicas[index].phase {
+                if let ReplicaState::Draining { is_heard } = &mut self.replicas[index].state {
                     *is_heard = true;
                     return;
                 }
@@ -266,7 +244,8 @@ impl RoomPresence {
         }
     }
 
-    /// Applies a change of a node. At most `users_max` users are removed; returns whether none are left.
+    /// Applies a change of a node. At most `users_max` users are removed; returns whether none are
+    /// left.
     pub(crate) fn apply_node_change(
         &mut self,
         change: &NodeChange,
@@ -292,10 +271,10 @@ impl RoomPresence {
     pub(crate) fn confirm(&mut self, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
         for index in 0..self.replicas.len() {
             let replica = &self.replicas[index];
-            if replica.phase == ReplicaState::Waiting && nodes.liveness(&replica.node) == Liveness::Alive {
+            if replica.state == ReplicaState::Waiting && nodes.liveness(&replica.node) == Liveness::Alive {
                 let absent = replica.users.iter().filter(|(user, _)| !self.is_elsewhere(index, user));
                 out.extend(absent.map(|(user, name)| online(user, name)));
-                self.replicas[index].phase = ReplicaState::Counted;
+                self.replicas[index].state = ReplicaState::Counted;
             }
         }
     }
@@ -309,7 +288,7 @@ impl RoomPresence {
         out: &mut Vec<PresenceChange>,
     ) -> bool {
         let Some(index) = self.find(node) else { return true };
-        let is_heard = match self.replicas[index].phase {
+        let is_heard = match self.replicas[index].state {
             ReplicaState::Waiting => {
                 self.replicas[index].users.clear();
                 false
@@ -317,7 +296,7 @@ impl RoomPresence {
             ReplicaState::Counted => false,
             ReplicaState::Draining { is_heard } => is_heard,
         };
-        self.replicas[index].phase = ReplicaState::Draining { is_heard };
+        self.replicas[index].state = ReplicaState::Draining { is_heard };
         for _ in 0..users_max {
             let Some((user, _)) = self.replicas[index].users.pop_first() else { break };
             if !self.is_elsewhere(index, &user) {
@@ -360,24 +339,24 @@ impl RoomPresence {
 
     /// Whether a user counts as present by another replica than this one.
     fn is_elsewhere(&self, index: usize, user: &UserId) -> bool {
-        self.replicas.iter().enumerate().any(|(other, replica)| other != index && counts(replica, user))
+        self.replicas.iter().enumerate().any(|(other, replica)| other != index && replica.counts(user))
     }
 
     /// Sets the users of a node that may be new.
     fn set(&mut self, node: NodeId, version: u64, users: UserSet, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
         if let Some(index) = self.find(&node) {
-            match &mut self.replicas[index].phase {
+            match &mut self.replicas[index].state {
                 ReplicaState::Draining { is_heard } => *is_heard = true,
                 ReplicaState::Counted | ReplicaState::Waiting => self.replace(index, version, users, out),
             }
             return;
         }
-        let phase = match nodes.liveness(&node) {
+        let state = match nodes.liveness(&node) {
             Liveness::Dead => return self.add_tombstone(node, version),
             Liveness::Alive => ReplicaState::Counted,
             Liveness::Unknown => ReplicaState::Waiting,
         };
-        self.replicas.push(Replica { node, version: 0, users: UserSet::new(), phase, missing_since: None });
+        self.replicas.push(Replica { node, version: 0, users: UserSet::new(), state, missing_since: None });
         self.replace(self.replicas.len() - 1, version, users, out);
     }
 
@@ -387,7 +366,7 @@ impl RoomPresence {
         replica.version = version;
         let before = std::mem::replace(&mut replica.users, users);
         let replica = &self.replicas[index];
-        if replica.phase == ReplicaState::Waiting {
+        if replica.state == ReplicaState::Waiting {
             return;
         }
         let new = replica.users.iter().filter(|(user, _)| !before.contains_key(*user));
@@ -397,7 +376,7 @@ impl RoomPresence {
     }
 
     fn change(&mut self, index: usize, user: UserId, state: UserState, out: &mut Vec<PresenceChange>) {
-        let is_told = self.replicas[index].phase != ReplicaState::Waiting && !self.is_elsewhere(index, &user);
+        let is_told = self.replicas[index].state != ReplicaState::Waiting && !self.is_elsewhere(index, &user);
         let users = &mut self.replicas[index].users;
         match state {
             UserState::Here(name) => {
@@ -413,18 +392,6 @@ impl RoomPresence {
             }
         }
     }
-}
-
-fn counts(replica: &Replica, user: &UserId) -> bool {
-    replica.phase != ReplicaState::Waiting && replica.users.contains_key(user)
-}
-
-fn online(user: &UserId, name: &Name) -> PresenceChange {
-    PresenceChange { user: user.clone(), name: name.clone(), status: PresenceStatus::Online }
-}
-
-fn offline(user: UserId) -> PresenceChange {
-    PresenceChange { user, name: None, status: PresenceStatus::Offline }
 }
 
 #[cfg(test)]

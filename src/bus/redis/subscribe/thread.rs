@@ -18,7 +18,6 @@ use crate::bus::redis::connection::{LinkChange, Value};
 use crate::bus::worker::Task;
 use crate::inbox::Inbox;
 
-/// See the [module](self).
 pub(crate) struct SubscriberThread {
     pool: ConnectionPool<Subscriptions>,
     changes: Inbox<Vec<SubscriptionChange>>,
