@@ -79,6 +79,9 @@ pub(crate) struct WorkerThread {
     is_dropped: Arc<AtomicBool>,
 }
 
+/// The loop's end, the thread, and what the task of the thread is made with.
+pub(crate) type WorkerParts<Request, Response> = (Worker<Request, Response>, WorkerThread, Queues<Request, Response>);
+
 /// Makes a worker. `loop_waker` wakes the loop.
 ///
 /// # Errors
@@ -86,7 +89,7 @@ pub(crate) struct WorkerThread {
 pub(crate) fn worker<Request, Response>(
     bounds: QueueBounds,
     loop_waker: Arc<Waker>,
-) -> io::Result<(Worker<Request, Response>, WorkerThread, Queues<Request, Response>)> {
+) -> io::Result<WorkerParts<Request, Response>> {
     let poll = Poll::new()?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
     let is_dropped = Arc::new(AtomicBool::new(false));

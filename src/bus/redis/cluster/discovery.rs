@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::slot_map::SlotMap;
-use crate::bus::redis::connection::{Endpoint, HostPort, Login, Value, blocking_query};
+use crate::bus::redis::connection::blocking_query::blocking_query;
+use crate::bus::redis::connection::{Endpoint, HostPort, Login, Value};
 
 /// Both threads of the bus share one.
 pub(crate) struct Cluster {

@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::bus::message::{Publication, Ticket};
-    use crate::bus::redis::commands::request::{Response, read_channel_message};
+    use crate::bus::redis::commands::request::{Answered, Response, read_channel_message};
     use crate::bus::redis::connection::Value;
     use crate::bus::redis::connection::resp;
     use crate::bus::redis::ordering::fingerprint_of;
@@ -242,10 +242,13 @@ mod tests {
         let query = RoomRequest { room, opening: 1, request: HistoryQuery::Since(9) };
         let (request, run_id) = (Request::Query(query), RunId::new(7));
         let answered = request.clone().answered(run_id, value);
-        let Ok(Response::Query(query, Ok(slice))) = answered else { panic!("not read") };
+        let Answered::Response(Response::Query(query, Ok(slice))) = answered else { panic!("not read") };
         assert_eq!(query.opening, 1);
         assert_eq!((slice.position.top, slice.complete, slice.messages.len()), (9, true, 1));
         assert_eq!((slice.is_confirmed, slice.position.fingerprint), (false, Some(fingerprint_of(b"hi"))));
-        assert!(matches!(request.answered(run_id, Value::Nil), Err(Request::Query(_))), "to be asked again");
+        assert!(
+            matches!(request.answered(run_id, Value::Nil), Answered::Unexpected(Request::Query(_))),
+            "to be asked again"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::packer::{Packer, Server};
-use super::request::{Numbering, Request, Response};
+use super::request::{Answered, Numbering, Request, Response};
 use super::script::Script;
 use crate::bus::message::BusRefusal;
 use crate::bus::redis::cluster::Redirect;
@@ -267,8 +267,8 @@ impl Pipeline {
         }
         let QueuedRequest { request, since, is_abandoned, .. } = queued;
         let response = match request.answered(self.run_id, value) {
-            Ok(response) => response,
-            Err(request) => {
+            Answered::Response(response) => response,
+            Answered::Unexpected(request) => {
                 self.in_flight.push_front(InFlight::Request(QueuedRequest { request, ..queued }));
                 return Err(LinkError::lost("redis sends a reply of the wrong kind"));
             }

@@ -70,6 +70,14 @@ pub(crate) enum Response {
     Signal,
 }
 
+/// A request with the answer of Redis.
+#[derive(Debug)]
+pub(super) enum Answered {
+    Response(Response),
+    /// This is no answer to the request.
+    Unexpected(Request),
+}
+
 /// A publication that may have to be sent again.
 #[derive(Clone, Debug)]
 pub(crate) struct PendingPublication {
@@ -163,20 +171,17 @@ impl Request {
         }
     }
 
-    /// The response with the answer of Redis, which was given in the run `run_id`.
-    ///
-    /// # Errors
-    /// The request, if this is no answer to it.
-    pub(super) fn answered(self, run_id: RunId, value: Value<'_>) -> Result<Response, Self> {
+    /// Takes the answer of Redis, which was given in the run `run_id`.
+    pub(super) fn answered(self, run_id: RunId, value: Value<'_>) -> Answered {
         fn pair<A, B>(
             asked: A,
             answer: Option<B>,
             response: fn(A, Result<B, BusRefusal>) -> Response,
             request: fn(A) -> Request,
-        ) -> Result<Response, Request> {
+        ) -> Answered {
             match answer {
-                Some(answer) => Ok(response(asked, Ok(answer))),
-                None => Err(request(asked)),
+                Some(answer) => Answered::Response(response(asked, Ok(answer))),
+                None => Answered::Unexpected(request(asked)),
             }
         }
         match self {
@@ -191,8 +196,8 @@ impl Request {
                 let reply = read_heartbeat(value);
                 pair(heartbeat, reply, |_, reply| Response::Heartbeat(reply), Self::Heartbeat)
             }
-            Self::Leave => Ok(Response::Left),
-            Self::Signal(_) => Ok(Response::Signal),
+            Self::Leave => Answered::Response(Response::Left),
+            Self::Signal(_) => Answered::Response(Response::Signal),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One connection to Redis: finding the address, the socket, the login, parsing replies, and
 //! reconnecting.
 
-mod blocking_query;
+pub(crate) mod blocking_query;
 mod endpoint;
 mod error;
 mod hello;
@@ -12,7 +12,6 @@ mod sentinel;
 mod stream;
 mod wire;
 
-pub(crate) use self::blocking_query::blocking_query;
 #[cfg(test)]
 pub(crate) use self::endpoint::ResolvedAddress;
 pub(crate) use self::endpoint::{Endpoint, HostPort, UnixPath};
