@@ -6,8 +6,8 @@ use crate::record::Record;
 use crate::target::Running;
 
 /// The threads of Roomcast's Redis bus.
-const COMMANDER: &str = "redis-commands";
-const LISTENER: &str = "redis-subscribe";
+const COMMAND_THREAD: &str = "redis-commands";
+const SUBSCRIBER_THREAD: &str = "redis-subscribe";
 
 /// CPU seconds that the threads of a node, this process and Redis have used: up to a moment, or between two.
 #[derive(Clone, Copy)]
@@ -32,8 +32,8 @@ impl CpuSeconds {
         Self {
             seconds: cluster.began.elapsed().as_secs_f64(),
             main: seconds_of(&node, MAIN_THREAD),
-            commander: seconds_of(&node, COMMANDER),
-            listener: seconds_of(&node, LISTENER),
+            commander: seconds_of(&node, COMMAND_THREAD),
+            listener: seconds_of(&node, SUBSCRIBER_THREAD),
             load: seconds_of(&ThreadTimes::of(std::process::id()), MAIN_THREAD),
             redis: seconds_of(&ThreadTimes::of(cluster.redis.pid()), MAIN_THREAD),
         }
