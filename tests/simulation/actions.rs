@@ -10,7 +10,7 @@ use roomcast::{ConnectionId, UserId};
 use super::chance::Chance;
 use super::fake_bus::FakeBus;
 use super::seat::user_name;
-use super::settings::BusKind;
+use super::settings::{BusKind, Settings};
 use super::transport::Link;
 use super::truth::room_name;
 use super::view::Join;
@@ -51,86 +51,84 @@ pub(crate) enum Action {
     Settle,
 }
 
-impl Action {
-    pub(crate) fn draw(world: &mut World) -> Self {
-        let recovery = world.settings.recovery;
-        let chance = &mut world.chance;
-        let seat = chance.index(world.settings.seats);
-        let room = chance.index(world.settings.rooms);
-        let weights = [
-            60,
-            70,
-            20,
-            200,
-            10,
-            15,
-            5,
-            6,
-            30,
-            20,
-            recovery * 2,
-            12,
-            8,
-            1,
-            250,
-            20,
-            30,
-            2,
-            2,
-            6,
-            4,
-            1,
-            2,
-            4,
-            12,
-            6,
-            1,
-            1,
-            4,
-            1,
-        ];
-        match chance.weighted(&weights) {
-            0 => Self::Connect { seat },
-            1 => Self::Join { seat, room },
-            2 => Self::Leave { seat, room },
-            3 => Self::Chat { seat, room },
-            4 => Self::ChatAgain { seat },
-            5 => Self::Typing { seat, room },
-            6 => Self::Ping { seat },
-            7 => Self::Garbage { seat },
-            8 => Self::Slow { seat, bytes: draw_space(chance) },
-            9 => Self::Stall { seat },
-            10 => Self::Recover { seat },
-            11 => Self::Disconnect { seat },
-            12 => Self::Stalled { seat },
-            13 => Self::Close { seat },
-            14 => Self::Flush { sends_max: chance.pick(&[1, 1, 2, 3, 8, 64, 1000]) },
-            15 => Self::HostChat { room },
-            16 => Self::Elsewhere { room, messages: chance.pick(&[1, 1, 3, 20, 60]) },
-            17 => Self::ChangeEpoch { room },
-            18 => Self::ForgetOldest { room },
-            19 => Self::LoseDelivery { room },
-            20 => Self::Wait { millis: chance.pick(&[300, 1200, 3000, 3000, 20_000, 300_000]) },
-            21 => Self::Settle,
-            22 => Self::Sicken,
-            23 => Self::JoinAll { seat },
-            // Some are never here.
-            24 => Self::MoveElsewhere { room, user: chance.index(world.settings.users + 2) },
-            25 => Self::Kick { room, user: chance.index(world.settings.users + 2) },
-            26 => Self::KickForSure { room, user: chance.index(world.settings.users) },
-            27 => Self::CloseEverywhere { user: chance.index(world.settings.users) },
-            28 => {
-                let age_millis = chance.pick(&[0, 0, 3000, 60_000, 3_600_000]);
-                Self::CommandElsewhere { room, user: chance.index(world.settings.users), age_millis }
-            }
-            _ => Self::LoseCommands,
-        }
+/// What a drawn action depends on.
+struct Draw<'a> {
+    chance: &'a mut Chance,
+    settings: &'a Settings,
+    seat: usize,
+    room: usize,
+}
+
+impl Draw<'_> {
+    fn user(&mut self) -> usize {
+        self.chance.index(self.settings.users)
+    }
+
+    /// A user, or one of two that are never here.
+    fn user_or_stranger(&mut self) -> usize {
+        self.chance.index(self.settings.users + 2)
+    }
+
+    fn free_bytes(&mut self) -> usize {
+        let bound = self.chance.pick(&[4, 300, 3000, 20_000]);
+        1 + self.chance.index(bound)
     }
 }
 
-fn draw_space(chance: &mut Chance) -> usize {
-    let bound = chance.pick(&[4, 300, 3000, 20_000]);
-    1 + chance.index(bound)
+/// How often an action is drawn, compared with the others, and how its parameters are.
+type Choice = (u32, fn(&mut Draw<'_>) -> Action);
+
+fn client_choices(recovery: u32) -> [Choice; 16] {
+    [
+        (60, |draw| Action::Connect { seat: draw.seat }),
+        (70, |draw| Action::Join { seat: draw.seat, room: draw.room }),
+        (4, |draw| Action::JoinAll { seat: draw.seat }),
+        (20, |draw| Action::Leave { seat: draw.seat, room: draw.room }),
+        (200, |draw| Action::Chat { seat: draw.seat, room: draw.room }),
+        (10, |draw| Action::ChatAgain { seat: draw.seat }),
+        (15, |draw| Action::Typing { seat: draw.seat, room: draw.room }),
+        (5, |draw| Action::Ping { seat: draw.seat }),
+        (6, |draw| Action::Garbage { seat: draw.seat }),
+        (30, |draw| Action::Slow { seat: draw.seat, bytes: draw.free_bytes() }),
+        (20, |draw| Action::Stall { seat: draw.seat }),
+        (recovery * 2, |draw| Action::Recover { seat: draw.seat }),
+        (12, |draw| Action::Disconnect { seat: draw.seat }),
+        (8, |draw| Action::Stalled { seat: draw.seat }),
+        (1, |draw| Action::Close { seat: draw.seat }),
+        (250, |draw| Action::Flush { sends_max: draw.chance.pick(&[1, 1, 2, 3, 8, 64, 1000]) }),
+    ]
+}
+
+const OTHER_CHOICES: [Choice; 14] = [
+    (20, |draw| Action::HostChat { room: draw.room }),
+    (30, |draw| Action::Elsewhere { room: draw.room, messages: draw.chance.pick(&[1, 1, 3, 20, 60]) }),
+    (12, |draw| Action::MoveElsewhere { room: draw.room, user: draw.user_or_stranger() }),
+    (2, |draw| Action::ChangeEpoch { room: draw.room }),
+    (2, |draw| Action::ForgetOldest { room: draw.room }),
+    (6, |draw| Action::LoseDelivery { room: draw.room }),
+    (6, |draw| Action::Kick { room: draw.room, user: draw.user_or_stranger() }),
+    (1, |draw| Action::KickForSure { room: draw.room, user: draw.user() }),
+    (1, |draw| Action::CloseEverywhere { user: draw.user() }),
+    (4, |draw| Action::CommandElsewhere {
+        room: draw.room,
+        user: draw.user(),
+        age_millis: draw.chance.pick(&[0, 0, 3000, 60_000, 3_600_000]),
+    }),
+    (1, |_| Action::LoseCommands),
+    (4, |draw| Action::Wait { millis: draw.chance.pick(&[300, 1200, 3000, 3000, 20_000, 300_000]) }),
+    (2, |_| Action::Sicken),
+    (1, |_| Action::Settle),
+];
+
+impl Action {
+    pub(crate) fn draw(world: &mut World) -> Self {
+        let World { chance, settings, .. } = world;
+        let seat = chance.index(settings.seats);
+        let room = chance.index(settings.rooms);
+        let choices = [client_choices(settings.recovery).as_slice(), &OTHER_CHOICES].concat();
+        let choice = chance.weighted(&choices);
+        choice(&mut Draw { chance, settings, seat, room })
+    }
 }
 
 impl World {

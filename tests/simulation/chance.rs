@@ -1,31 +1,23 @@
-//! Seeded chance: SplitMix64 (Steele, Lea, Flood 2014).
+//! Seeded chance: the same seed gives the same values on every machine.
 
-/// The same seed gives the same values, on every machine.
+use fastrand::Rng;
+
 #[derive(Debug)]
-pub(crate) struct Chance(u64);
+pub(crate) struct Chance(Rng);
 
 impl Chance {
     pub(crate) fn new(seed: u64) -> Self {
-        // Neighbouring seeds would otherwise give the same values, shifted by one.
-        let mut chance = Self(seed);
-        Self(chance.next() ^ 0xa5a5_5a5a_1234_4321)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(Rng::with_seed(seed))
     }
 
     /// A number from 0 to `bound - 1`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.0.u64(..bound)
     }
 
+    /// An index into a list of `bound` entries.
     pub(crate) fn index(&mut self, bound: usize) -> usize {
-        self.below(bound as u64) as usize
+        self.0.usize(..bound)
     }
 
     /// True once in so many times.
@@ -37,15 +29,15 @@ impl Chance {
         choices[self.index(choices.len())]
     }
 
-    /// An index into `weights`, each as likely as it weighs.
-    pub(crate) fn weighted(&mut self, weights: &[u32]) -> usize {
-        let mut left = self.below(weights.iter().map(|weight| u64::from(*weight)).sum());
-        for (index, weight) in weights.iter().enumerate() {
-            match left.checked_sub(u64::from(*weight)) {
-                Some(rest) => left = rest,
-                None => return index,
-            }
-        }
-        unreachable!("the sum is not reached")
+    /// One of some choices, each as likely as it weighs.
+    pub(crate) fn weighted<T: Copy>(&mut self, choices: &[(u32, T)]) -> T {
+        let sum: u32 = choices.iter().map(|(weight, _)| weight).sum();
+        let mut left = self.0.u32(..sum);
+        let chosen = choices.iter().find(|(weight, _)| {
+            let is_reached = left < *weight;
+            left = left.saturating_sub(*weight);
+            is_reached
+        });
+        chosen.expect("the weights of all are more than what was drawn").1
     }
 }

@@ -122,16 +122,6 @@ fn a_restarted_server_says_that_it_begins_anew() {
     assert_ne!(joined["epoch"], epoch);
 }
 
-/// Numbers that look like chance and are the same in every run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
-
 #[test]
 fn reconnecting_in_the_middle_of_a_stream_loses_and_doubles_nothing() {
     const SAID: u64 = 3000;
@@ -148,21 +138,21 @@ fn reconnecting_in_the_middle_of_a_stream_loses_and_doubles_nothing() {
                 ann.recv_until(|message| is(message, "chat") && message["seq"] == last);
             }
         });
-        let mut chance = Chance(7);
+        let mut chance = fastrand::Rng::with_seed(7);
         let mut connections = 0;
         while !view.is_level(SAID) {
             let mut bob = Client::connect_as(&server, "bob");
             bob.send_json(&view.join("lobby"));
             connections += 1;
             // Some drop before their `joined`, some long after it.
-            let patience = 1 + chance.below(120);
+            let patience = 1 + chance.u64(..120);
             for _ in 0..patience {
                 view.take(&bob.recv());
                 if view.is_level(SAID) {
                     break;
                 }
             }
-            if chance.below(2) == 0 {
+            if chance.bool() {
                 bob.reset();
             } else {
                 bob.close();
@@ -179,7 +169,7 @@ fn what_was_not_acknowledged_may_be_sent_again_whatever_became_of_it() {
     let server = Server::spawn(&["--message-rate", "0"]);
     let mut bob = Client::connect_as(&server, "bob");
     bob.join("lobby");
-    let mut chance = Chance(11);
+    let mut chance = fastrand::Rng::with_seed(11);
     let mut view = View::default();
     // By id: what was said, and its number once it is known.
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
@@ -192,7 +182,7 @@ fn what_was_not_acknowledged_may_be_sent_again_whatever_became_of_it() {
             alice.send_json(&chat("lobby", id, id));
         }
         // It drops before it has heard of all of them, in the last round after that.
-        let heard = if round == 19 { usize::MAX } else { chance.below(15) as usize };
+        let heard = if round == 19 { usize::MAX } else { chance.usize(..15) };
         for _ in 0..heard {
             let message = alice.recv();
             view.take(&message);

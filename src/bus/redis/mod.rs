@@ -22,6 +22,8 @@
 //! The threads and their queues are [workers](crate::bus::worker). `room.rs` is what the loop keeps
 //! of a room, `stats.rs` the counters.
 
+#[cfg(test)]
+mod chance;
 mod cluster;
 mod commands;
 mod config;

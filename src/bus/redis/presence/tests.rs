@@ -7,9 +7,10 @@ mod redis;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use self::redis::{Call, Chance, Redis, room, user};
+use self::redis::{Call, Redis, room, user};
 use super::nodes::tests::do_heartbeat;
 use crate::bus::message::PresenceChange;
+use crate::bus::redis::chance::Chance;
 use crate::bus::redis::presence::delta::{PresenceAnswer, PresenceDelta, PresenceRequest, UserSet};
 use crate::bus::redis::presence::nodes::{Heartbeat, NodeId, Nodes};
 use crate::bus::redis::presence::{Presence, PresenceAction};
@@ -64,7 +65,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut chance = Chance(seed.wrapping_mul(0x1234_5678_9abc_def1));
+        let mut chance = Chance::new(seed);
         let redis = Redis { users_max: chance.below(8) as usize, ..Redis::default() };
         let mut world = Self {
             chance,

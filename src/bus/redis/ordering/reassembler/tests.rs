@@ -7,29 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::bus::message::Numbered;
+use crate::bus::redis::chance::Chance;
 use crate::bus::redis::connection::RunId;
 use crate::bus::redis::ordering::history::{
     ChannelMessage, HistoryQuery, HistorySlice, OrderingStep, RoomPosition, fingerprint_of,
 };
 use crate::bus::redis::ordering::reassembler::Reassembler;
 use crate::id::Epoch;
-
-/// SplitMix64, as in the simulation of the hub.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
 
 /// One room of Redis, as the scripts keep it.
 struct Redis {
@@ -117,7 +101,7 @@ impl World {
             truth: BTreeMap::new(),
         };
         Self {
-            chance: Chance(seed.wrapping_mul(0x1234_5678_9abc_def1)),
+            chance: Chance::new(seed),
             redis,
             reassembler: Reassembler::new(),
             channel: VecDeque::new(),

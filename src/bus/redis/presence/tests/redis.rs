@@ -1,4 +1,4 @@
-//! What the nodes are given: a small Redis that does what the scripts do, links to it, and chance.
+//! What the nodes are given: a small Redis that does what the scripts do, and links to it.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,6 @@ use crate::bus::redis::presence::delta::{
 };
 use crate::bus::redis::presence::nodes::{Heartbeat, HeartbeatReply, NodeId};
 use crate::id::{RoomName, UserId};
-
-/// SplitMix64, as in the other simulations.
-pub(crate) struct Chance(pub(crate) u64);
-
-impl Chance {
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    pub(crate) fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
 
 pub(crate) fn room(number: u64) -> RoomName {
     RoomName::new(&format!("room{number}")).unwrap()
