@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455 section 5.2) as bytes: one encoded once for many receivers, and the finding of boundaries.
+//! WebSocket frames (RFC 6455 section 5.2) as bytes. A frame for many receivers is encoded once, and
+//! frame boundaries are found in both directions.
 
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader};
@@ -24,6 +25,7 @@ pub fn append_header(out: &mut Vec<u8>, payload: Payload, payload_bytes: usize) 
     out.extend_from_slice(&header[..header_bytes]);
 }
 
+#[expect(clippy::expect_used, reason = "ten bytes hold any header")]
 fn header(payload: Payload, payload_bytes: usize) -> ([u8; HEADER_BYTES_MAX], usize) {
     let opcode = OpCode::Data(match payload {
         Payload::Text => Data::Text,
@@ -37,7 +39,7 @@ fn header(payload: Payload, payload_bytes: usize) -> ([u8; HEADER_BYTES_MAX], us
     (bytes, used)
 }
 
-/// Appends a text frame whose payload is what `write` writes; its length need not be known beforehand.
+/// Appends a text frame whose payload `write` writes. Its length need not be known beforehand.
 pub(crate) fn append_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     // Room for the header of a frame of 126 bytes to 64 KiB; the payload of any other size is moved once.
     const GUESS: usize = 4;
@@ -53,6 +55,7 @@ pub(crate) fn append_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Appends a Close frame with a status code and a reason of at most 123 bytes.
+#[expect(clippy::expect_used, reason = "writing into memory does not fail")]
 pub(crate) fn append_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     debug_assert!(reason.len() <= 123);
     let close = CloseFrame { code: code.into(), reason: reason.into() };
@@ -69,7 +72,7 @@ pub(crate) fn frame_bytes(payload_bytes: usize) -> usize {
         }
 }
 
-/// What the first bytes of a frame say about it.
+/// The header of a frame, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The four bits of the opcode.
@@ -113,6 +116,7 @@ impl Head {
 }
 
 /// The first frame boundary at or behind byte `position` of `frames`, which are whole frames encoded here.
+#[expect(clippy::expect_used, reason = "frames encoded here are whole")]
 pub fn boundary_after(frames: &[u8], position: usize) -> usize {
     let mut boundary = 0;
     while boundary < position {
@@ -122,10 +126,11 @@ pub fn boundary_after(frames: &[u8], position: usize) -> usize {
     boundary
 }
 
-/// Follows the frame headers of a byte stream, however it was cut, and knows whether it is in the middle of a message.
+/// Follows the frame headers of a byte stream, and knows whether the stream is in the middle of a
+/// message. The stream may be cut anywhere.
 ///
-/// tungstenite does not tell whether a parser is between two messages; this does, without looking at payloads, for
-/// about 15 ns a message.
+/// tungstenite does not tell whether a parser is between two messages. The tracker does, without
+/// looking at payloads, for about 15 ns a message.
 #[derive(Debug, Default)]
 pub(crate) struct FrameTracker {
     header: [u8; 14],
@@ -157,7 +162,8 @@ impl FrameTracker {
         }
     }
 
-    /// Completes a header from what was kept and `input`; otherwise keeps `input` for the next time.
+    /// Completes a header from the bytes that were kept and `input`, or keeps `input` too. Returns how
+    /// many bytes of `input` belong to the header.
     fn take_header(&mut self, input: &[u8]) -> Option<(Head, usize)> {
         if self.header_bytes == 0
             && let Some(head) = Head::parse(input)
@@ -180,7 +186,7 @@ impl FrameTracker {
         self.header_bytes == 0 && self.payload_left == 0 && self.fragments == 0
     }
 
-    /// How many fragments the message has that is not complete yet.
+    /// How many fragments of an incomplete message have come.
     pub(crate) fn fragments(&self) -> u32 {
         self.fragments
     }
@@ -190,7 +196,7 @@ impl FrameTracker {
         self.largest
     }
 
-    /// Whether a Close frame has begun; what follows it is not followed.
+    /// Whether a Close frame has begun. Bytes behind its header are ignored.
     pub(crate) fn closed(&self) -> bool {
         self.closed
     }

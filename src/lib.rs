@@ -29,6 +29,22 @@
 //! | `load` | no | the load test |
 //! | `in-memory` | no | connections without sockets, for a bench |
 
+// These are for the library alone: tests and programs read clocks, block, print and panic.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        clippy::exit,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::print_stderr,
+        clippy::print_stdout,
+        clippy::unreachable,
+        clippy::unwrap_used,
+    )
+)]
+
 pub mod bus;
 mod error;
 mod frame;

@@ -139,6 +139,12 @@ pub(crate) fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (
     })
 }
 
+/// Appends the JSON of a value that always serialises: its keys are texts, and nothing of it can fail.
+#[expect(clippy::expect_used, reason = "neither the value nor memory can fail")]
+pub(crate) fn append_json(out: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(out, value).expect("the value always serialises");
+}
+
 /// A user as others see it.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,7 +159,6 @@ pub(crate) struct UserView<'a> {
 /// What a client may count on, told in `welcome`. Times are milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(missing_docs, reason = "the names are those of `Limits` and `Timing`")]
 pub(crate) struct WelcomeLimits {
     pub message_bytes: usize,
     pub data_bytes: usize,
@@ -223,7 +228,6 @@ impl TypingStatus {
 /// A message of the server other than `chat`, whose bytes are made once by [`chat_body`] and [`append_chat`].
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
-#[allow(missing_docs, reason = "the fields are the protocol's")]
 pub(crate) enum ServerMessage<'a> {
     /// First on every connection.
     Welcome {
@@ -291,16 +295,14 @@ pub(crate) enum ServerMessage<'a> {
 impl ServerMessage<'_> {
     /// Appends the message as one text frame.
     pub(crate) fn append_frame(&self, out: &mut Vec<u8>) {
-        frame::append_text(out, |out| {
-            serde_json::to_writer(out, self).expect("these messages always serialise");
-        });
+        frame::append_text(out, |out| append_json(out, self));
     }
 }
 
 /// What a chat message consists of, apart from its number.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "type", rename = "chat", rename_all = "camelCase")]
-#[allow(missing_docs, reason = "the fields are the protocol's")]
+#[expect(missing_docs, reason = "the fields are the protocol's")]
 pub struct Chat<'a> {
     pub room: &'a str,
     pub user_id: &'a str,
@@ -319,7 +321,7 @@ pub fn chat_body(chat: &Chat<'_>) -> Vec<u8> {
     // Near enough that it seldom grows: with its spare room it stays in history.
     let data_bytes = chat.data.map_or(0, |data| data.get().len());
     let mut body = Vec::with_capacity(128 + chat.text.len() + data_bytes);
-    serde_json::to_writer(&mut body, chat).expect("a chat message always serialises");
+    append_json(&mut body, chat);
     body.pop();
     body
 }
@@ -342,7 +344,7 @@ pub fn append_chat(out: &mut Vec<u8>, body: &[u8], seq: u64) {
     frame::append_header(out, frame::Payload::Text, payload_bytes);
     out.extend_from_slice(body);
     out.extend_from_slice(SEQ_FIELD);
-    serde_json::to_writer(&mut *out, &seq).expect("a number always serialises");
+    append_json(out, &seq);
     out.push(b'}');
 }
 

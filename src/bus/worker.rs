@@ -8,6 +8,8 @@
 //! of responses, call [`Worker::flush`], sleep no longer than [`Worker::timeout`].* A [`Task`] is
 //! what the thread does.
 
+#![expect(clippy::disallowed_methods, reason = "runs on a thread of the bus, which has its own clock")]
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

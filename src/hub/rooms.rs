@@ -57,7 +57,7 @@ struct Logs {
     room_bytes_max: usize,
     bytes_max: usize,
     /// Empty buffers that logs are lent.
-    #[allow(clippy::vec_box, reason = "logs hold boxes, which go back and forth")]
+    #[expect(clippy::vec_box, reason = "logs hold boxes, which go back and forth")]
     buffers: Vec<Box<LogBuffer>>,
 }
 

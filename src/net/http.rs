@@ -176,6 +176,7 @@ impl Handshake {
         self
     }
 
+    #[expect(clippy::expect_used, reason = "writing into memory does not fail")]
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(160);
         write_response(&mut bytes, &self.0).expect("writing into memory does not fail");

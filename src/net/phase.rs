@@ -14,7 +14,7 @@ use super::reader::Reader;
 #[derive(Debug)]
 pub(super) enum Phase<R> {
     /// The HTTP head is being read; this much of it has come.
-    #[allow(clippy::box_collection, reason = "rarely there; sixteen bytes less in every connection")]
+    #[expect(clippy::box_collection, reason = "rarely there; sixteen bytes less in every connection")]
     Head(Option<Box<Vec<u8>>>),
     /// The body of a request is being read.
     Body(Box<PartialRequest<R>>),
@@ -23,7 +23,7 @@ pub(super) enum Phase<R> {
     /// A handshake is complete, and the handler has yet to decide about it. Nothing is read meanwhile.
     AwaitingAdmission(Box<ParkedHandshake>),
     /// A request was answered, another may follow. What has come of that is read when the answer is written.
-    #[allow(clippy::box_collection, reason = "as above")]
+    #[expect(clippy::box_collection, reason = "as above")]
     KeepAlive(Option<Box<Vec<u8>>>),
     /// It is a WebSocket. It has a parser only in the middle of something. It was pinged in the tick `pinged`, if that is
     /// not answered yet.

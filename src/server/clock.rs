@@ -1,4 +1,5 @@
-//! The one place that reads the clock, through the host's function. It leaves out the time in which the process did not run.
+//! The clock of the loop, read through the host's function. It leaves out the time in which the
+//! process did not run.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,11 +11,12 @@ use crate::time::Now;
 /// How late a turn may be before the lateness counts as a pause of the whole process.
 const LATE_MAX: Duration = Duration::from_millis(300);
 
-/// What a pause counts, however long it was.
+/// The time that a pause counts, however long it was.
 const PAUSE_COUNTED: Duration = Duration::from_millis(250);
 
 impl Now {
     /// Reads the system's clocks; the usual [`HostLoop::clock`](crate::HostLoop).
+    #[expect(clippy::disallowed_methods, reason = "here the host lets the server read clocks")]
     pub fn system() -> Self {
         static BEGINNING: OnceLock<Instant> = OnceLock::new();
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -23,19 +25,20 @@ impl Now {
 }
 
 /// The CPU time that this thread has used.
+#[expect(clippy::disallowed_methods, reason = "what a turn costs is measured, and decides nothing")]
 pub(super) fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// Time without pauses: while the process is suspended, stopped by a debugger, or kept from running by its host, no deadline comes
-/// nearer, so a pause closes no connection.
+/// Time without pauses. While the process is suspended, stopped by a debugger, or kept from running
+/// by its host, no deadline comes nearer, so a pause closes no connection.
 #[derive(Debug)]
 pub(super) struct Clock {
     read: fn() -> Now,
     paused: Duration,
-    /// When the next turn is expected at the latest; nothing is expected while nothing can be due.
+    /// When the next turn is expected at the latest. None while nothing can become due.
     expected_by: Option<Duration>,
-    /// When the process last was known to run.
+    /// When the process was last known to run.
     ran_at: Duration,
 }
 
@@ -44,12 +47,12 @@ impl Clock {
         Self { read, paused: Duration::ZERO, expected_by: None, ran_at: Duration::ZERO }
     }
 
-    /// The time now, without the pauses that were noticed so far: good for a look, not for a deadline.
+    /// The time now without the pauses noticed so far. It serves to compare, not to set deadlines.
     pub(super) fn now(&self) -> Now {
         (self.read)().without(self.paused)
     }
 
-    /// The time now, for what the host does between two turns, perhaps right after a pause.
+    /// The time now for calls of the host between two turns, which may come right after a pause.
     pub(super) fn resume(&mut self) -> Now {
         self.leave_out_pause();
         self.now()
@@ -76,11 +79,11 @@ impl Clock {
         let late = uptime.saturating_sub(expected_by);
         if late > LATE_MAX {
             log::warn!("did not run for {late:?}; deadlines are put off by this time");
-            // The sleep that was meant is left out, too: otherwise the very deadline for which we slept would strike now,
-            // before its peer had a chance. A little counts, so that time does not stand still for a host that is late
-            // every time.
+            // The sleep that was intended is left out too. Otherwise the deadline that ended the sleep
+            // would pass now, before its peer had a chance. A little counts, so that time goes on for
+            // a host that is late every time.
             self.paused += uptime.saturating_sub(self.ran_at + PAUSE_COUNTED);
-            // What is left out is left out once.
+            // The pause is left out once.
             self.ran_at = uptime;
             self.expected_by = Some(uptime);
         }

@@ -1,4 +1,4 @@
-//! What is exported for monitoring: all counts, and how long turns take; as text that Prometheus reads.
+//! The text for Prometheus: all counts, and how long turns take.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,18 +21,19 @@ const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=u
 /// Upper bounds of the buckets of turn times, in microseconds.
 const BOUNDS_MICROS: [u64; 13] = [5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000];
 
-/// How much of the processor the loop's thread has used in each turn. Plain counters: only the loop's thread comes here.
+/// How much processor time the loop's thread has used in each turn. Plain counters suffice, since only
+/// that thread counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TurnTimes {
-    /// What the thread had used when the present turn began.
+    /// The processor time of the thread when the present turn began.
     began: Duration,
-    /// Turns up to each bound and above the one before; the last are those above all.
+    /// Turns up to each bound and above the bound before it, and at last those above all bounds.
     counts: [u64; BOUNDS_MICROS.len() + 1],
     sum: Duration,
 }
 
 impl TurnTimes {
-    /// A turn begins; its thread has used so much so far.
+    /// A turn begins. `used` is the processor time of its thread so far.
     pub(super) fn begin_turn(&mut self, used: Duration) {
         self.began = used;
     }
@@ -50,9 +51,9 @@ impl TurnTimes {
 #[derive(Clone, Debug)]
 pub(super) struct MetricsSnapshot {
     pub(super) stats: Stats,
-    /// What the bus counts.
+    /// The counts of the bus.
     pub(super) bus: Vec<Metric>,
-    /// Unless nobody measures them.
+    /// None unless [`Config::metrics`](crate::Config::metrics) is set.
     pub(super) turn_times: Option<TurnTimes>,
 }
 
@@ -63,6 +64,7 @@ impl MetricsSnapshot {
     }
 
     /// The text; see [`MEDIA_TYPE`].
+    #[expect(clippy::expect_used, reason = "writing into memory does not fail")]
     pub(super) fn text(&self) -> String {
         let mut registry = Registry::with_prefix("roomcast");
         registry.register_collector(Box::new(self.clone()));

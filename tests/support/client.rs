@@ -162,6 +162,9 @@ impl Client {
     }
 
     /// Sends any message to a server that may have closed the connection.
+    ///
+    /// # Errors
+    /// The connection is closed.
     pub fn try_send(&mut self, message: Message) -> Result<(), Box<Error>> {
         self.socket.send(message).map_err(Box::new)
     }

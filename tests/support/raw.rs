@@ -173,6 +173,9 @@ impl<S: Stream> Raw<S> {
     }
 
     /// Sends bytes to a server that may have closed the connection.
+    ///
+    /// # Errors
+    /// The connection is closed.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }

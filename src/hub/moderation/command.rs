@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{RoomName, UserId};
-use crate::protocol::{CLOSE_REASON_BYTES_MAX, CloseReason};
+use crate::protocol::{CLOSE_REASON_BYTES_MAX, CloseReason, append_json};
 use crate::time::Now;
 
 /// The close codes that are the application's.
@@ -56,7 +56,8 @@ enum Command<'a> {
 impl Command<'_> {
     /// JSON without its end: see [`Publication::body`](crate::bus::message::Publication::body).
     fn body(&self) -> Bytes {
-        let mut body = serde_json::to_vec(self).expect("a command always serialises");
+        let mut body = Vec::new();
+        append_json(&mut body, self);
         body.pop();
         debug_assert!(body.len() < COMMAND_BYTES_MAX);
         Bytes::from(body)

@@ -1,5 +1,7 @@
 //! Asks the nodes of a Redis Cluster which master has which slots.
 
+#![expect(clippy::disallowed_types, reason = "only links and lookups take the lock, on threads of their own")]
+
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};

@@ -6,6 +6,8 @@
 //! token go to [`Link::note`] first, because sockets are edge-triggered. Each flush writes until
 //! the socket blocks, so write readiness need not be remembered.
 
+#![expect(clippy::disallowed_methods, reason = "runs on a thread of the bus, which has its own clock")]
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

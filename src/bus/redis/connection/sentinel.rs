@@ -1,6 +1,8 @@
 //! A master that is watched by sentinels. Before each connection, a sentinel is asked where the
 //! master is.
 
+#![expect(clippy::disallowed_types, reason = "only links and lookups take the lock, on threads of their own")]
+
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};

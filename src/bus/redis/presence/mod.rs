@@ -55,6 +55,7 @@ pub(crate) struct PresenceCounts {
 }
 
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether a list has it")]
 struct RoomEntry {
     opening: u32,
     /// Whether the hub has the room open.

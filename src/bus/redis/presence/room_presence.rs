@@ -30,6 +30,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// has compared it twice.
 const MISSING_MAX: Duration = Duration::from_secs(120);
 
+/// All users of another node.
+struct NodeUsers {
+    node: NodeId,
+    version: u64,
+    users: UserSet,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct RoomPresence {
     local: LocalUsers,
@@ -184,7 +191,7 @@ impl RoomPresence {
         for NodeSet { node, version, users } in others {
             let is_newer = self.find(&node).is_none_or(|index| self.replicas[index].version < version);
             match users {
-                Some(users) if is_newer => self.set(node, version, users, nodes, out),
+                Some(users) if is_newer => self.set(NodeUsers { node, version, users }, nodes, out),
                 None if is_newer => self.wants_query = true,
                 _ => {}
             }
@@ -209,7 +216,8 @@ impl RoomPresence {
                     UserState::Here(name) => Some((user, name)),
                     UserState::Gone => None,
                 });
-                self.set(delta.node, delta.version, here.collect(), nodes, out);
+                let users = here.collect();
+                self.set(NodeUsers { node: delta.node, version: delta.version, users }, nodes, out);
             }
             (Some((index, known)), Some(_)) if *base == Some(known) => {
                 if let ReplicaState::Draining { is_heard } = &mut self.replicas[index].state {
@@ -343,7 +351,8 @@ impl RoomPresence {
     }
 
     /// Sets the users of a node that may be new.
-    fn set(&mut self, node: NodeId, version: u64, users: UserSet, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
+    fn set(&mut self, of: NodeUsers, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
+        let NodeUsers { node, version, users } = of;
         if let Some(index) = self.find(&node) {
             match &mut self.replicas[index].state {
                 ReplicaState::Draining { is_heard } => *is_heard = true,

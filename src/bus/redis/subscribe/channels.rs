@@ -1,5 +1,7 @@
 //! The channels of open rooms: where each is subscribed, and what arrives on it.
 
+#![expect(clippy::disallowed_methods, reason = "runs on a thread of the bus, which has its own clock")]
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

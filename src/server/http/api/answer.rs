@@ -1,10 +1,10 @@
-//! The answers of the API: JSON, with a code where the request was not carried out.
+//! The answers of the API: JSON, with a code if the request was not carried out.
 
 use http::StatusCode;
 use serde::Serialize;
 
 use crate::net::Response;
-use crate::protocol::ErrorCode;
+use crate::protocol::{ErrorCode, append_json};
 
 pub(super) const MEDIA_TYPE: &str = "application/json";
 
@@ -22,7 +22,7 @@ pub(super) fn status_of(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// A refusal for which HTTP has a status. It has the code of the protocol where there is one.
+/// A refusal with a status of HTTP. Its code is that of the protocol where there is one.
 pub(super) fn refuse(status: StatusCode, reason: &str) -> Response {
     let code = match status {
         StatusCode::UNAUTHORIZED => "unauthorized",
@@ -57,12 +57,14 @@ pub(super) fn error_response(status: StatusCode, code: &str, message: &str, temp
     if temporary { response.with("Retry-After", RETRY_AFTER) } else { response }
 }
 
-pub(super) fn json(status: StatusCode, body: String) -> Response {
-    Response::new(status, MEDIA_TYPE, body.into_bytes()).with("Cache-Control", "no-store")
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    Response::new(status, MEDIA_TYPE, body).with("Cache-Control", "no-store")
 }
 
-pub(super) fn to_json(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string(value).expect("texts, numbers and truths always serialise");
-    text.push('\n');
+/// The JSON of a value, with a line end for people at a terminal.
+pub(super) fn to_json(value: &impl Serialize) -> Vec<u8> {
+    let mut text = Vec::new();
+    append_json(&mut text, value);
+    text.push(b'\n');
     text
 }

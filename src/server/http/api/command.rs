@@ -1,4 +1,4 @@
-//! One command of the API: where it is found, what it works on, and what it makes of its body.
+//! The form of a command of the API: its path, and the function that carries it out.
 
 use crate::bus::message::Ticket;
 use crate::hub::{Hub, Refused};
@@ -6,14 +6,14 @@ use crate::id::{RoomName, UserId};
 use crate::protocol::ErrorCode;
 use crate::time::Now;
 
-/// One command of the API.
+/// A command of the API.
 #[derive(Debug)]
 pub(in crate::server) struct ApiCommand {
     pub(super) path: &'static str,
     pub(super) run: fn(&mut CommandContext<'_>, body: &str) -> Result<Begun, Refused>,
 }
 
-/// What a command works on.
+/// The parts of the server that a command works on.
 pub(in crate::server) struct CommandContext<'a> {
     pub(in crate::server) now: Now,
     pub(in crate::server) hub: &'a mut Hub,
@@ -25,10 +25,10 @@ pub(super) struct Begun {
     pub(super) done: Done,
 }
 
-/// Makes the body of the answer.
-pub(super) type Done = Box<dyn FnOnce(Accepted) -> String>;
+/// Makes the body of the answer to a command that the bus has accepted.
+pub(super) type Done = Box<dyn FnOnce(Accepted) -> Vec<u8>>;
 
-/// What the bus said of a command.
+/// The number that the bus gave a command.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Accepted {
     pub(super) seq: u64,
