@@ -1,8 +1,10 @@
-//! Names and numbers: which connection, which room, which user, and which life of a room's history.
+//! The identifiers of connections, rooms, users and epochs.
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::sync::LazyLock;
 
+use data_encoding::{Encoding, Specification};
 use smol_str::SmolStr;
 
 /// The longest room or user name, in bytes of UTF-8.
@@ -41,15 +43,15 @@ impl ConnectionSerial {
     }
 }
 
-/// Names a connection for as long as anything may speak of it.
+/// Identifies a connection, even after it has gone.
 ///
-/// The serial tells it from earlier and later connections in the same slot: an answer of the bus, a deadline or a command of
-/// another thread that comes late never reaches another connection.
+/// The serial tells it from earlier and later connections in the same slot. So a late answer of the
+/// bus, deadline or command of another thread never reaches another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConnectionId {
-    /// Where the connection lives.
+    /// Its place in the table of connections.
     pub slot: Slot,
-    /// Which of the connections that ever lived there is meant; also, when it came.
+    /// Tells it from other connections in the same slot, and which of two came first.
     pub serial: ConnectionSerial,
 }
 
@@ -169,7 +171,8 @@ impl UserId {
     }
 }
 
-/// Names one life of a room's history: the sequence numbers of two epochs have nothing to do with each other.
+/// Identifies one uninterrupted numbering of a room's messages. Sequence numbers of different epochs
+/// are unrelated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Epoch(SmolStr);
 
@@ -192,7 +195,13 @@ pub(crate) struct Unique {
     count: u64,
 }
 
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Digits and lower-case letters without i, l, o and u, which are easily misread.
+#[expect(clippy::expect_used, reason = "32 distinct ASCII characters are an alphabet")]
+static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
+    let mut specification = Specification::new();
+    specification.symbols.push_str("0123456789abcdefghjkmnpqrstvwxyz");
+    specification.encoding().expect("32 distinct ASCII characters are an alphabet")
+});
 
 impl Unique {
     pub(crate) fn new(seed: u64) -> Self {
@@ -204,15 +213,15 @@ impl Unique {
         self.count += 1;
         // `mix` is a bijection of 64 bits: distinct counts give distinct epochs.
         let value = mix(self.key.wrapping_add(self.count));
-        Epoch(base32(value, 13).into())
+        Epoch(BASE32.encode(&value.to_be_bytes()).into())
     }
 
     /// A new guest name, `guest-` and six characters; distinct for the first 2^30 of them.
     pub(crate) fn guest(&mut self) -> UserId {
         self.count += 1;
-        // An odd factor permutes the 30-bit numbers.
-        let value = self.count.wrapping_mul(self.key | 1).wrapping_add(self.key >> 32) & 0x3fff_ffff;
-        UserId(format!("guest-{}", base32(value, 6)).into())
+        // An odd factor permutes the 30-bit numbers, which are then moved to the front: six characters of five bits.
+        let value = self.count.wrapping_mul(self.key | 1).wrapping_add(self.key >> 32) << 34;
+        UserId(format!("guest-{:.6}", BASE32.encode(&value.to_be_bytes())).into())
     }
 }
 
@@ -221,10 +230,6 @@ fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-fn base32(value: u64, digits: u32) -> String {
-    (0..digits).rev().map(|i| char::from(ALPHABET[(value >> (5 * i) & 31) as usize])).collect()
 }
 
 #[cfg(test)]
@@ -264,5 +269,7 @@ mod tests {
         assert_eq!(guests.len(), 20_000);
         let epochs: HashSet<_> = (0..20_000).map(|_| unique.epoch().as_str().to_owned()).collect();
         assert_eq!(epochs.len(), 20_000);
+        assert!(guests.iter().all(|guest| guest.as_str().len() == 12));
+        assert!(epochs.iter().all(|epoch| epoch.len() == 13));
     }
 }
