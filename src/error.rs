@@ -1,11 +1,11 @@
-//! The caller's errors: what an operator or an embedder gave that cannot be used.
+//! The errors of the caller, an operator or an embedder.
 //!
-//! What a peer does wrong becomes a close code or an `error` message ([`crate::protocol`]), what the world does
-//! wrong a log line and a retry; neither is an [`enum@Error`].
+//! An error of a peer becomes a close code or an `error` message ([`crate::protocol`]). A failure of
+//! the world becomes a log line and a retry. Neither is an [`enum@Error`].
 
 use std::io;
 
-/// What the caller has to mend.
+/// An error that the caller has to mend.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -23,9 +23,9 @@ pub enum Error {
     /// An address could not be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// What was asked for.
+        /// The address as it was given.
         address: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// More listeners than the server can own.

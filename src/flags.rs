@@ -1,4 +1,5 @@
-//! The program's flags, each of them also an environment variable. Flags of numbers come from the library's declarations.
+//! The flags of the program, each of which is also an environment variable. Flags with a number
+//! for a value are made from the declarations of the library.
 
 mod numbers;
 mod reference;
@@ -29,7 +30,7 @@ use roomcast::settings::ApiKey;
                   once. The log goes to standard error; RUST_LOG=debug shows more of it."
 )]
 struct TextFlags {
-    /// Where to listen; repeat it for more: `127.0.0.1:8080`, `[::1]:8080`, `0.0.0.0:80`,
+    /// An address to listen on; repeat the flag for more: `127.0.0.1:8080`, `[::1]:8080`, `0.0.0.0:80`,
     /// `unix:/run/roomcast.sock`, or `systemd` for the sockets that socket activation hands over. Port 0 lets the system choose.
     #[arg(
         long,
@@ -40,31 +41,31 @@ struct TextFlags {
     )]
     pub(crate) listen: Vec<Listen>,
 
-    /// An origin whose pages may connect besides the server's own host; repeat it for more: `https://chat.example`,
+    /// An origin whose pages may connect besides the server's own host; repeat the flag for more: `https://chat.example`,
     /// `https://*.example`, or `*` for all. Programs that send no Origin may always connect.
     #[arg(long, value_name = "ORIGIN", env = "ROOMCAST_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
 
-    /// A key, of 16 bytes at least, with which back-ends may publish, kick and disconnect over HTTP (`POST /api/publish` …);
-    /// repeat it to change keys one by one. Better set it by the environment, which no list of processes shows. Without a
-    /// key there is no such API.
+    /// A key of at least 16 bytes with which back-ends may publish, kick and disconnect over HTTP (`POST /api/publish` …);
+    /// repeat the flag to replace keys one by one. Set it in the environment, which lists of processes do not show. Without
+    /// a key there is no such API.
     #[arg(long, value_name = "KEY", env = "ROOMCAST_API_KEY", hide_env_values = true, value_delimiter = ',', value_parser = key)]
     api_key: Vec<ApiKey>,
 
-    /// Answers `/metrics` with counts and the time that turns take, for Prometheus. Everybody who reaches the port can read
-    /// them: let a proxy keep the path to itself.
+    /// Answers `/metrics` with counts and the time that turns take, for Prometheus. Anybody who reaches the port can read
+    /// them, so have a proxy block the path.
     #[arg(long, value_parser = BoolishValueParser::new(), env = "ROOMCAST_METRICS")]
     metrics: bool,
 
-    /// The Redis that makes all nodes that name it one server: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for
+    /// The Redis that joins several nodes into one server: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for
     /// TLS, `unix:///path`; `redis+sentinel://[[user]:password@]host:port[,host:port…]/master-name[/db]` for a master that
-    /// sentinels watch; `redis+cluster://[[user]:password@]host:port[,host:port…]` for a cluster. Better set it by the
-    /// environment, which no list of processes shows. Without it everything is kept in memory.
+    /// sentinels watch; `redis+cluster://[[user]:password@]host:port[,host:port…]` for a cluster. Set it in the
+    /// environment, which lists of processes do not show. Without it everything is kept in memory.
     #[cfg(feature = "redis")]
     #[arg(long, value_name = "URL", env = "ROOMCAST_REDIS", hide_env_values = true, help_heading = "Several nodes")]
     redis: Option<String>,
 
-    /// The beginning of all keys and channels in Redis; nodes with different prefixes do not know of each other.
+    /// The prefix of all keys and channels in Redis; nodes with different prefixes do not see each other.
     #[cfg(feature = "redis")]
     #[arg(
         long,
@@ -86,20 +87,20 @@ struct TextFlags {
 }
 
 impl TextFlags {
-    /// All of them but the hidden ones.
+    /// All flags but the hidden ones.
     fn args() -> Vec<Arg> {
         Self::command().get_arguments().filter(|arg| !arg.is_hide_set()).cloned().collect()
     }
 }
 
-/// All flags, with what was given.
+/// All flags and their values.
 #[derive(Debug)]
 pub(crate) struct Flags {
     text: TextFlags,
     numbers: ArgMatches,
 }
 
-/// What `--listen` names.
+/// A value of `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Listen {
     Tcp(SocketAddr),
@@ -126,12 +127,12 @@ impl FromStr for Listen {
     }
 }
 
-/// Takes everything: what is refused here would be printed. Whether it can be used is checked with the rest.
+/// Accepts every text, because clap prints a value that it refuses. [`Config::check`] checks keys.
 fn key(text: &str) -> Result<ApiKey, std::convert::Infallible> {
     Ok(ApiKey::new(text))
 }
 
-/// The flags of text, and those that the library's declarations make.
+/// The flags with a text for a value, and those made from the declarations of the library.
 fn command() -> Command {
     let plain = |arg: Arg| match arg.get_help().map(|help| help.to_string().replace('`', "")) {
         Some(help) => arg.help(help),
@@ -144,7 +145,7 @@ fn command() -> Command {
 }
 
 impl Flags {
-    /// Reads the command line and the environment; ends the program where it only asks for help, or cannot be understood.
+    /// Reads the command line and the environment. Ends the program after `--help` and after errors.
     pub(crate) fn parse() -> Self {
         let flags = Self::parse_from(std::env::args_os());
         if flags.text.help_markdown {
@@ -160,17 +161,17 @@ impl Flags {
         Self { text, numbers }
     }
 
-    /// Where to listen.
     pub(crate) fn listen(&self) -> &[Listen] {
         &self.text.listen
     }
 
-    /// How many connections were asked for, if that was said.
+    /// The value of `--max-connections`, if it was given.
     pub(crate) fn max_connections(&self) -> Option<u32> {
         numbers::given(&self.numbers, "max-connections")?.try_into().ok()
     }
 
-    /// The settings of the server, with as many connections as are allowed when nothing was said.
+    /// The settings of the server. `connections_max` takes the place of `--max-connections`, whose
+    /// default depends on the limit of open files.
     pub(crate) fn config(&self, connections_max: u32) -> Config {
         let mut config = Config::default();
         config.allow_origins.clone_from(&self.text.allow_origin);
@@ -184,7 +185,7 @@ impl Flags {
         config
     }
 
-    /// Which Redis, if any.
+    /// The settings of the Redis bus, if `--redis` was given.
     #[cfg(feature = "redis")]
     pub(crate) fn redis(&self) -> Option<RedisConfig> {
         let mut config = RedisConfig::new(self.text.redis.as_deref()?);
@@ -195,7 +196,7 @@ impl Flags {
     }
 }
 
-/// The environment variables that look like settings and are none, misspelt ones among them.
+/// Environment variables that look like settings and are none, such as misspelt ones.
 pub(crate) fn unknown_variables() -> Vec<String> {
     let known: Vec<_> = command().get_arguments().filter_map(|arg| arg.get_env().map(ToOwned::to_owned)).collect();
     let names = std::env::vars_os().map(|(name, _)| name);

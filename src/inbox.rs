@@ -1,4 +1,4 @@
-//! How another thread reaches the loop: a bounded queue without locks, and the host's waker.
+//! The way for other threads to the loop: a bounded queue without locks, and the host's waker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,14 +66,14 @@ impl<T> InboxSender<T> {
     }
 
     fn wake(&self) {
-        // Only who sets the flag pays for the system call. The loop clears it before it drains, so a message that is
-        // pushed after the drain has begun causes another wake.
+        // Only the sender that sets the flag makes the system call. The loop clears the flag before it
+        // drains, so a message that is pushed after the drain has begun causes another wake.
         if !self.shared.woken.swap(true, Ordering::AcqRel) && self.shared.waker.wake().is_err() {
             self.shared.woken.store(false, Ordering::Release);
         }
     }
 
-    /// Whether a message would be taken now. The only sender can rely on it for the next [`InboxSender::push`].
+    /// Whether the queue has space. A sole sender can rely on it for the next [`InboxSender::push`].
     #[cfg(feature = "redis")]
     pub(crate) fn has_space(&self) -> bool {
         !self.shared.queue.is_full()

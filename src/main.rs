@@ -25,12 +25,12 @@ const EXIT_INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
-        // Its debug and trace lines contain what people write to each other.
+        // Its debug and trace lines contain the text of messages.
         .filter_module("tungstenite", log::LevelFilter::Warn)
         .init();
     let flags = Flags::parse();
     for name in flags::unknown_variables() {
-        log::warn!("{name} is no setting and changes nothing; roomcast --help names them all");
+        log::warn!("{name} is no setting and has no effect; roomcast --help lists all settings");
     }
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
@@ -89,13 +89,15 @@ fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<
     Ok(Server::builder(config, host).build()?)
 }
 
-/// A number that no other run has: the standard library draws the keys of its hash maps from the system.
+/// A number that differs in every run: the standard library takes the keys of its hash maps from
+/// the system.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())
 }
 
-/// Raises the file limit as far as the process may, and says how many connections are allowed.
+/// Raises the limit of open files as far as the process may. Returns how many connections are
+/// allowed.
 fn connections_max(flags: &Flags) -> u32 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -144,7 +146,7 @@ fn listen_on_systemd(server: &mut Server) -> Result<(), Box<dyn std::error::Erro
         return Err("--listen systemd: no sockets were handed over (LISTEN_FDS is not set for this process)".into());
     }
     for index in 0..handed_over.len() {
-        // Which kind each is, only trying tells; a refused one stays where it is.
+        // A socket of the other kind is refused, and stays where it is.
         let listener = match handed_over.take_tcp_listener(index) {
             Ok(listener) => listener.map(Listener::Tcp),
             Err(_) => handed_over.take_unix_listener(index)?.map(Listener::Unix),

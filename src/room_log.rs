@@ -1,11 +1,12 @@
-//! A room's log: encoded frames in the order in which all members see them, read from any frame boundary, dropped from the front.
+//! A room's log: encoded frames in the order in which all members see them. It is read from any
+//! frame boundary and dropped from the front.
 
 use std::collections::VecDeque;
 
 /// A position in a log: counts the bytes ever appended, modulo 2^32.
 ///
-/// A log holds at most a gibibyte, so two positions that may be compared are never further apart than that and the
-/// wrap cannot be mistaken. Four bytes instead of eight halve what a member costs.
+/// A log holds at most a gibibyte, so positions that are compared are never further apart than that,
+/// and the wrap cannot be mistaken. Four bytes instead of eight halve the size of a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offset(u32);
 
@@ -28,8 +29,8 @@ impl Offset {
 
 /// The fan-out window of one room.
 ///
-/// Frames lie one behind the other in one piece of memory, so that all a member is owed is one slice and one system
-/// call. An empty log owns no memory: [`RoomLog::append`] is handed a buffer from the caller's stock, and
+/// Frames lie one behind the other in one piece of memory, so that a member is sent all that it is
+/// owed as one slice, in one system call. An empty log owns no memory: [`RoomLog::append`] is handed a buffer from the caller's stock, and
 /// [`RoomLog::take_buffer`] gives it back.
 #[derive(Debug, Default)]
 pub struct RoomLog {
@@ -39,20 +40,20 @@ pub struct RoomLog {
     front: Offset,
 }
 
-/// What a log that is not empty holds, to be lent to one log after the other.
+/// The memory of a log that is not empty. It is lent to one log after the other.
 #[derive(Debug, Default)]
 pub struct LogBuffer {
     bytes: Vec<u8>,
     /// Index in `bytes` of the first byte still held.
     start: usize,
-    /// Where each message that has a sequence number begins; the numbers are consecutive.
+    /// The begin of each message that has a sequence number. The numbers are consecutive.
     marks: VecDeque<Offset>,
     /// The number of the message at the first mark, or of the next one to come.
     first_seq: u64,
 }
 
 impl LogBuffer {
-    /// How much memory is held.
+    /// The bytes of memory that it holds, used or not.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity() + self.marks.capacity() * size_of::<Offset>()
     }
@@ -136,7 +137,7 @@ impl RoomLog {
         }
     }
 
-    /// The number of the first numbered message at `from` or behind it, if the log holds one.
+    /// The number of the first numbered message at or behind `from`, if the log holds one.
     pub fn next_seq(&self, from: Offset) -> Option<u64> {
         let buffer = self.buffer.as_ref()?;
         let distance = self.front.behind(from);

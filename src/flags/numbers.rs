@@ -1,10 +1,10 @@
-//! The flags that set a number: made of the declarations of the library.
+//! The flags with a number for a value, made from the declarations of the library.
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 use roomcast::internals::{Setting, Unit};
 
-/// Defaults that depend on something else; the other flags have the library's.
+/// Defaults that depend on something else. All other flags have the default of the library.
 const DEPENDENT_DEFAULTS: [(&str, &str); 2] = [
     ("max-connections", "what the limit of open files allows"),
     ("data-bytes", "4KiB, or message-bytes if that is less"),
@@ -56,13 +56,13 @@ fn parse<C>(setting: &Setting<C>, text: &str) -> Result<u64, String> {
     setting.check(amount).map(|()| amount).map_err(|error| error.to_string())
 }
 
-/// What a flag or its environment variable says.
+/// The value of a flag or of its environment variable, if one of them was given.
 pub(super) fn given(matches: &ArgMatches, flag: &str) -> Option<u64> {
     let is_given = matches!(matches.value_source(flag), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
     matches.get_one::<u64>(flag).copied().filter(|_| is_given)
 }
 
-/// Sets what flags and environment variables say; the rest stays as it is.
+/// Sets the fields whose flag or environment variable was given. The others keep their values.
 pub(super) fn apply<C>(settings: &[Setting<C>], matches: &ArgMatches, config: &mut C) {
     for setting in settings {
         if let Some(amount) = setting.flag.and_then(|flag| given(matches, flag)) {

@@ -1,4 +1,4 @@
-//! The tables of docs/configuration.md, made of the flags and of the declarations.
+//! The tables of docs/configuration.md, made from the flags and the declarations.
 
 use clap::Arg;
 use roomcast::Config;
@@ -6,7 +6,7 @@ use roomcast::internals::Setting;
 
 use super::numbers;
 
-/// All tables, in Markdown; `text_flags` are those that no declaration makes.
+/// All tables, in Markdown. `text_flags` are the flags without a declaration.
 pub(super) fn markdown(text_flags: &[Arg]) -> String {
     let settings = Config::settings();
     let mut out = String::from("| flag | default | |\n|---|---|---|\n");

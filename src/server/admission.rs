@@ -1,4 +1,4 @@
-//! Decisions about handshakes that were put off.
+//! Decisions about handshakes that the authenticator has put off.
 
 use crate::net::{AdmissionTicket, Response};
 use crate::time::Now;
@@ -7,8 +7,8 @@ use super::Server;
 use super::authenticator::{Identity, Refusal};
 
 impl Server {
-    /// Decides about a handshake that was [put off](crate::Authentication::Later). Says whether it was still waiting: a ticket that is
-    /// out of date does nothing.
+    /// Decides about a handshake that was [put off](crate::Authentication::Later). Returns whether it was
+    /// still waiting; a ticket that is out of date has no effect.
     ///
     /// [`Remote::admit`](super::Remote::admit) does the same from another thread.
     pub fn admit(&mut self, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> bool {

@@ -1,4 +1,5 @@
-//! Whose connection it is: the seam at which an embedder decides about handshakes.
+//! The seam at which an embedder decides about handshakes: it admits a connection as a user, or
+//! refuses it.
 
 use http::{Request, StatusCode};
 
@@ -6,21 +7,21 @@ use crate::id::UserId;
 use crate::net::{AdmissionTicket, Response};
 use crate::time::Now;
 
-/// Whose connection it is.
+/// The user that a connection belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The user, or `None` for a guest, to whom the server gives a name (`guest-` and six characters).
     pub user: Option<UserId>,
-    /// A name to show beside the id; at most 64 characters are kept.
+    /// A name to show beside the id. Characters beyond 64 are cut off.
     pub name: Option<String>,
 }
 
-/// Why a connection is not admitted, as an HTTP answer.
+/// The HTTP answer to a handshake that is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// A status of 400 to 599; any other becomes 403. The answer to 401 asks for a `Bearer` token.
     pub status: StatusCode,
-    /// A sentence for the body.
+    /// The body, a sentence for a person.
     pub message: String,
 }
 
@@ -38,40 +39,42 @@ impl From<Refusal> for Response {
             StatusCode::UNAUTHORIZED => Self::text(status, &message).with("WWW-Authenticate", "Bearer"),
             StatusCode::SERVICE_UNAVAILABLE => Self::unavailable(&message),
             status if status.is_client_error() || status.is_server_error() => Self::text(status, &message),
-            // What the peer could take for an admission is none.
+            // The peer could take any other status for an admission.
             _ => Self::text(StatusCode::FORBIDDEN, &message),
         }
     }
 }
 
-/// What is decided about a handshake.
+/// A decision about a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authentication {
-    /// It becomes a connection of this user.
+    /// The handshake becomes a connection of this user.
     Admit(Identity),
-    /// It is answered with this.
+    /// The handshake is answered with this refusal.
     Refuse(Refusal),
-    /// [`Server::admit`](crate::Server::admit) decides, given the same ticket, which must be another one for every handshake.
+    /// [`Server::admit`](crate::Server::admit) decides later, given the same ticket. Every handshake needs
+    /// a ticket of its own.
     ///
     /// Until then the connection is parked and nothing is read from it. At most
-    /// [`admissions_pending_max`](crate::settings::NetLimits::admissions_pending_max) may wait, each for
-    /// [`admission_timeout`](crate::settings::Timing::admission_timeout); beyond them it is answered 503 or 504.
+    /// [`admissions_pending_max`](crate::settings::NetLimits::admissions_pending_max) handshakes wait; others
+    /// are answered 503. Each waits for at most
+    /// [`admission_timeout`](crate::settings::Timing::admission_timeout), and is answered 504 then.
     Later(AdmissionTicket),
 }
 
-/// Decides about every handshake whose connection it is.
+/// Decides for every handshake to which user its connection belongs.
 ///
 /// ```
 /// use roomcast::{AdmissionTicket, Authentication, Authenticator, Now, Refusal, http};
 ///
-/// /// Asks somebody else, by their name.
+/// /// Has another service check tokens.
 /// #[derive(Default)]
-/// struct AskSomebody {
+/// struct TokenService {
 ///     last: u64,
 ///     questions: Vec<(AdmissionTicket, String)>,
 /// }
 ///
-/// impl Authenticator for AskSomebody {
+/// impl Authenticator for TokenService {
 ///     fn authenticate(&mut self, _now: Now, request: &http::Request<()>) -> Authentication {
 ///         let Some(token) = request.headers().get("Authorization").and_then(|value| value.to_str().ok()) else {
 ///             return Authentication::Refuse(Refusal::new(http::StatusCode::UNAUTHORIZED, "a token is needed"));
@@ -87,18 +90,18 @@ pub enum Authentication {
 /// }
 /// ```
 pub trait Authenticator {
-    /// Decides about a request for a WebSocket. It runs on the loop and must not block; a decision that has to wait for something
-    /// comes [later](Authentication::Later).
+    /// Decides about a request for a WebSocket. It runs on the loop and must not block. A decision that
+    /// has to wait for something comes [later](Authentication::Later).
     fn authenticate(&mut self, now: Now, request: &Request<()>) -> Authentication;
 
-    /// A handshake that was put off needs no decision any more: its peer has gone, it was refused because too many wait or it has
-    /// waited for too long, or the server shuts down.
+    /// A handshake with this ticket needs no decision any more: its peer has gone, it was refused because
+    /// too many wait or it has waited for too long, or the server shuts down.
     fn abandon(&mut self, ticket: AdmissionTicket) {
         let _ = ticket;
     }
 }
 
-/// Admits everybody as the user that they say they are.
+/// Admits everybody as the user that the request names; see [`open_identity`].
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenAuthenticator;
 
@@ -108,10 +111,12 @@ impl Authenticator for OpenAuthenticator {
     }
 }
 
-/// The identity that a request asks for with `?userId=`, a guest's without.
+/// The identity that a request names with `?userId=`, or that of a guest without.
+///
+/// The id is percent-encoded. A `+` stands for itself: it is a character of names, and a space is not.
 ///
 /// # Errors
-/// 400 if the id asked for is not a valid name.
+/// 400 if the id is not a valid name.
 pub fn open_identity(request: &Request<()>) -> Result<Identity, Refusal> {
     let query = request.uri().query().unwrap_or_default();
     let asked = query.split('&').find_map(|pair| pair.strip_prefix("userId="));
@@ -136,6 +141,7 @@ mod tests {
         assert_eq!(identity("/ws?userId=").unwrap().user, None);
         assert_eq!(identity("/ws?a=b&userId=alice").unwrap().user.unwrap().as_str(), "alice");
         assert_eq!(identity("/ws?userId=Zo%C3%AB").unwrap().user.unwrap().as_str(), "Zoë");
+        assert_eq!(identity("/ws?userId=a+b%2Bc").unwrap().user.unwrap().as_str(), "a+b+c");
         assert!(identity("/ws?userId=a%20b").unwrap_err().message.contains("' '"));
         assert!(identity("/ws?userId=%ff").unwrap_err().message.contains("UTF-8"));
     }

@@ -32,19 +32,20 @@ impl fmt::Debug for ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// Decides whose connections are. Without it everybody is admitted as the user that they say they are.
+    /// Sets the part that decides about handshakes. The default is [`OpenAuthenticator`].
     pub fn authenticator(mut self, authenticator: impl Authenticator + 'static) -> Self {
         self.authenticator = Box::new(authenticator);
         self
     }
 
-    /// Decides what users may do. Without it they may do everything.
+    /// Sets the part that decides what users may do. The default, [`OpenPolicy`], allows everything.
     pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
         self.policy = Box::new(policy);
         self
     }
 
-    /// Numbers and keeps messages, and passes them between nodes. Without it history is kept in memory, for one node.
+    /// Sets the part that numbers, keeps and delivers messages. The default is [`LocalBus`], which
+    /// keeps history in memory and serves one node.
     pub fn bus(mut self, bus: impl Bus + 'static) -> Self {
         self.bus = Some(Box::new(bus));
         self
@@ -53,7 +54,7 @@ impl ServerBuilder {
     /// Builds the server.
     ///
     /// # Errors
-    /// [`Error::Config`] and [`Error::Tokens`].
+    /// [`Error::Config`] if a setting does not fit, and [`Error::Tokens`] if the host lends too few.
     pub fn build(self) -> Result<Server, Error> {
         let Self { config, host, authenticator, policy, bus } = self;
         config.check()?;
@@ -82,7 +83,8 @@ impl ServerBuilder {
 }
 
 impl Server {
-    /// Begins to put a server together: one node, history in memory, everything allowed unless the builder is told otherwise.
+    /// Begins a server of one node, with history in memory and everything allowed. The builder has
+    /// methods to change that.
     pub fn builder(config: Config, host: HostLoop) -> ServerBuilder {
         ServerBuilder {
             config,

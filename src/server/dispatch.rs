@@ -1,4 +1,4 @@
-//! What the net finds goes to the hub, and requests to the routes.
+//! The handler of the net: messages go to the hub, and requests to the routes.
 
 use crate::bus::Bus;
 use crate::hub::Hub;
@@ -20,13 +20,13 @@ pub(super) struct Dispatch<'a> {
     pub(super) names: &'a mut Unique,
     pub(super) is_draining: bool,
     pub(super) bus: &'a dyn Bus,
-    /// What `/metrics` tells, if there is such a path.
+    /// The counts for `/metrics`, if there is such a path.
     pub(super) metrics: Option<MetricsSnapshot>,
 }
 
 impl Dispatch<'_> {
-    /// A name for a guest that no user has here. A guest of before a restart may have come back under a name that is about to be
-    /// given again.
+    /// A guest name that no user has here. Names begin anew after a restart, and a guest from before
+    /// may have come back under the one that is next.
     fn guest(&mut self) -> UserId {
         loop {
             let guest = self.names.guest();

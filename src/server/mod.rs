@@ -50,14 +50,14 @@ use crate::time::Now;
 pub struct HostLoop {
     /// The registry of its poll: `poll.registry().try_clone()?`.
     pub registry: Registry,
-    /// Tokens that the host does not use: [`LISTENERS_MAX`](crate::LISTENERS_MAX), and one for each of `connections_max` and
-    /// `connections_reserved` of [`NetLimits`](crate::settings::NetLimits).
+    /// Tokens that the host does not use. The server needs [`LISTENERS_MAX`](crate::LISTENERS_MAX), and as many as
+    /// `connections_max` and `connections_reserved` of [`NetLimits`](crate::settings::NetLimits) together.
     pub tokens: Range<usize>,
     /// The poll's waker; mio allows one for each poll, so the host's is shared. Its token stays the host's.
     pub waker: Arc<Waker>,
-    /// How the time is read: [`Now::system`].
+    /// Reads the time; usually [`Now::system`].
     pub clock: fn() -> Now,
-    /// Where epochs and guest names come from; different for every run.
+    /// The seed of epochs and guest names. It must differ in every run.
     pub seed: u64,
 }
 
@@ -122,7 +122,7 @@ pub struct Server {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShutdownState {
     Running,
-    /// Nothing new is accepted; what was accepted is answered and delivered.
+    /// Nothing new is accepted. Accepted messages are answered and delivered.
     Flushing {
         until: Duration,
     },
@@ -168,7 +168,7 @@ impl Server {
     /// Listens on a socket that another program has bound, systemd for example.
     ///
     /// # Errors
-    /// [`Error::TooManyListeners`], or what the system says.
+    /// [`Error::TooManyListeners`], or [`Error::Io`] with the error of the system.
     pub fn listen_on(&mut self, listener: Listener) -> Result<ListenAddress, Error> {
         self.net.listen(listener)
     }
@@ -176,7 +176,7 @@ impl Server {
     /// As [`Net::connect_in_memory`](crate::net::Net::connect_in_memory).
     ///
     /// # Errors
-    /// [`Error::Command`] if the last one's input has not been read.
+    /// [`Error::Command`] if the input of the previous connection has not been read.
     #[cfg(feature = "in-memory")]
     pub fn connect_in_memory(&mut self, input: &[u8]) -> Result<(), Error> {
         self.net.connect_in_memory(input)
@@ -213,12 +213,12 @@ impl Server {
         [self.net.timeout(now), self.hub.timeout(now), self.bus.timeout(now), shutdown].into_iter().flatten().min()
     }
 
-    /// The next thing that the host is told, if it [wants](Config::notices) to be.
+    /// The next notice. There are none unless [`Config::notices`] is set.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.hub.poll_notice()
     }
 
-    /// Publishes into a room in the host's name; [`Notice::Published`] tells what became of it.
+    /// Publishes into a room in the host's name. [`Notice::Published`] tells the outcome.
     ///
     /// # Errors
     /// [`Error::Command`] if something is out of its bounds, or the server is busy or shutting down.
@@ -241,8 +241,8 @@ impl Server {
         Stats { hub: self.hub.stats(), net: self.net.stats(), api: self.routes.api.stats(), turns: self.turns }
     }
 
-    /// What [`Config::metrics`] has `/metrics` answer, for a host that exports it in its own way: [`Server::stats`] as OpenMetrics
-    /// text. If that is off, there is no histogram of turns in it.
+    /// The text of `/metrics` for a host that exports it in its own way: [`Server::stats`] as OpenMetrics
+    /// text. Without [`Config::metrics`] it lacks the histogram of turns.
     pub fn metrics(&self) -> String {
         MetricsSnapshot { bus: self.bus.metrics(), ..self.metrics_snapshot() }.text()
     }

@@ -9,11 +9,14 @@ use crate::protocol::CloseReason;
 use super::Server;
 
 impl Server {
-    /// Closes all connections of a user on all nodes; [`Notice::Published`](crate::Notice::Published) tells whether the command was taken.
+    /// Closes all connections of a user on all nodes. [`Notice::Published`](crate::Notice::Published) tells
+    /// whether the bus has taken the command.
     ///
-    /// Its code is one of 4000 to 4999; [`CloseReason::EXPELLED`] tells clients not to reconnect by themselves. It forbids nothing: an
-    /// [`Authenticator`](crate::Authenticator) decides whether the user may come back. A node whose link to the others is cut carries
-    /// it out when it is back, up to ten minutes later, and then only on connections that were there at the time of the command.
+    /// The code of `reason` is one of 4000 to 4999; [`CloseReason::EXPELLED`] tells clients not to reconnect
+    /// by themselves. The command forbids nothing: an [`Authenticator`](crate::Authenticator) decides whether
+    /// the user may come back. A node whose link to the others is cut carries the command out when the
+    /// link is back, up to ten minutes later. It then closes only connections that were there at the time
+    /// of the command.
     ///
     /// # Errors
     /// [`Error::Command`] if the code or the reason is out of its bounds, or the server is busy or shutting down.
@@ -21,10 +24,11 @@ impl Server {
         self.moderate(&Moderation::Disconnect { user: user.clone(), reason })
     }
 
-    /// Takes all connections of a user out of a room on all nodes; they go on in their other rooms.
+    /// Takes all connections of a user out of a room on all nodes. They stay in their other rooms.
     ///
-    /// Each is told by an `error` with the code `removed`, and by `left`. Otherwise as [`Server::disconnect_user`]: [`Policy::allow_join`](crate::Policy::allow_join)
-    /// decides whether the user may join again.
+    /// Each connection is sent an `error` with the code `removed`, and `left`. Everything else is as for
+    /// [`Server::disconnect_user`]. [`Policy::allow_join`](crate::Policy::allow_join) decides whether the
+    /// user may join again.
     ///
     /// # Errors
     /// [`Error::Command`] if the server is busy or shutting down.

@@ -12,7 +12,7 @@ use crate::protocol::CloseReason;
 use super::authenticator::{Identity, Refusal};
 use super::stats::Stats;
 
-/// What another thread may ask of the server.
+/// A command of another thread.
 pub(super) enum Command {
     Publish(HostPublication),
     Moderate(Moderation),
@@ -24,8 +24,9 @@ pub(super) enum Command {
 
 /// A handle that other threads may clone and use; see [`Server::remote`](super::Server::remote).
 ///
-/// Commands go through a bounded queue ([`HubLimits::inbox_messages_max`](crate::settings::HubLimits::inbox_messages_max)) and are
-/// carried out in the server's next turn.
+/// Commands wait in a queue of at most
+/// [`HubLimits::inbox_messages_max`](crate::settings::HubLimits::inbox_messages_max), and are carried out
+/// in the server's next turn.
 #[derive(Clone)]
 pub struct Remote {
     sender: InboxSender<Command>,
@@ -42,8 +43,8 @@ impl Remote {
         Self { sender }
     }
 
-    /// Publishes into a room. [`Notice::Published`](crate::Notice::Published) tells what became of it if the host wants notices; a
-    /// publication that is out of bounds is logged and dropped.
+    /// Publishes into a room. [`Notice::Published`](crate::Notice::Published) tells the outcome if the host
+    /// wants notices. A publication that is out of bounds is logged and dropped.
     ///
     /// # Errors
     /// [`Error::Inbox`] if the queue is full or the server was dropped.
@@ -51,8 +52,9 @@ impl Remote {
         self.send(Command::Publish(publication))
     }
 
-    /// Closes all connections of a user on all nodes, as [`Server::disconnect_user`](super::Server::disconnect_user). The outcome is
-    /// told as for [`Remote::publish`].
+    /// Closes all connections of a user on all nodes, as
+    /// [`Server::disconnect_user`](super::Server::disconnect_user) does. The outcome is told as for
+    /// [`Remote::publish`].
     ///
     /// # Errors
     /// As [`Remote::publish`].
@@ -60,8 +62,8 @@ impl Remote {
         self.send(Command::Moderate(Moderation::Disconnect { user, reason }))
     }
 
-    /// Takes all connections of a user out of a room on all nodes, as [`Server::kick`](super::Server::kick). The outcome is
-    /// told as for [`Remote::publish`].
+    /// Takes all connections of a user out of a room on all nodes, as [`Server::kick`](super::Server::kick)
+    /// does. The outcome is told as for [`Remote::publish`].
     ///
     /// # Errors
     /// As [`Remote::publish`].
@@ -69,7 +71,7 @@ impl Remote {
         self.send(Command::Moderate(Moderation::Kick { room, user }))
     }
 
-    /// Closes a connection.
+    /// Closes a connection, as [`Server::close`](super::Server::close) does.
     ///
     /// # Errors
     /// As [`Remote::publish`].
@@ -77,7 +79,8 @@ impl Remote {
         self.send(Command::Close(connection, reason))
     }
 
-    /// Decides about a handshake, as [`Server::admit`](super::Server::admit); a ticket that is out of date does nothing.
+    /// Decides about a handshake, as [`Server::admit`](super::Server::admit) does. A ticket that is out of
+    /// date has no effect.
     ///
     /// # Errors
     /// As [`Remote::publish`].
@@ -85,7 +88,7 @@ impl Remote {
         self.send(Command::Admit(ticket, decision))
     }
 
-    /// Has `tell` called with the server's counts, on the server's thread.
+    /// Has the server call `tell` with its counts, on its own thread.
     ///
     /// # Errors
     /// As [`Remote::publish`].

@@ -1,4 +1,5 @@
-//! How a server ends: it delivers what it has accepted, then closes every connection, then it has ended.
+//! The shutdown: the server delivers the messages that it has accepted, closes every connection, and
+//! has ended.
 
 use crate::bus::ShutdownProgress;
 use crate::protocol::CloseReason;
@@ -7,9 +8,13 @@ use crate::time::Now;
 use super::{Server, ShutdownState};
 
 impl Server {
-    /// Begins to end: accepts nothing more, refuses publications, delivers what was accepted, closes every connection with 1001, and
-    /// waits for at most `--drain-timeout` until their peers have gone, and until the bus has written what was accepted and other
-    /// nodes know that this one has left. Turn on until [`Server::has_ended`].
+    /// Begins the shutdown. The server accepts nothing more and refuses publications. It delivers the
+    /// messages that it has accepted, and closes every connection with 1001. Then it waits until all
+    /// peers have gone, the bus has written all accepted messages, and other nodes know that this one
+    /// has left. All of this takes at most
+    /// [`drain_timeout`](crate::settings::Timing::drain_timeout).
+    ///
+    /// Call [`Server::turn`] until [`Server::has_ended`].
     pub fn shutdown(&mut self) {
         if self.shutdown_state != ShutdownState::Running {
             return;
@@ -41,9 +46,9 @@ impl Server {
                 }
             }
             ShutdownState::Closing { until } => {
-                // In batches, so that the rest of the host's loop goes on.
+                // In portions, so that the rest of the host's loop goes on.
                 self.hub.close_some(now, self.config.hub.closes_per_turn as usize, &CloseReason::GOING_AWAY);
-                // Meanwhile the bus writes what was accepted: nothing more will be.
+                // Meanwhile the bus writes the messages that were accepted. There will be no more.
                 let bus = self.bus.shutdown(now);
                 let stats = self.net.stats();
                 let is_over = stats.sockets == 0 && !self.hub.has_work() && bus == ShutdownProgress::Done;

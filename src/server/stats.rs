@@ -1,4 +1,4 @@
-//! What a server counts.
+//! The counts of a server.
 
 use crate::hub::HubStats;
 use crate::metric::{Metric, MetricKind};
@@ -6,22 +6,22 @@ use crate::net::NetStats;
 
 use super::http::api::ApiStats;
 
-/// Counts of everything.
+/// All counts of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Of rooms and members.
+    /// Counts of rooms, members and messages.
     pub hub: HubStats,
-    /// Of sockets.
+    /// Counts of sockets and bytes.
     pub net: NetStats,
-    /// Of the HTTP API.
+    /// Counts of requests to the HTTP API.
     pub api: ApiStats,
-    /// Turns since the server was made.
+    /// Turns of the loop.
     pub turns: u64,
 }
 
 impl Stats {
-    /// The same as metrics.
+    /// The same counts as metrics.
     pub(super) fn metrics(&self) -> Vec<Metric> {
         let Self { hub, net, api, turns } = self;
         let help = "Turns of the event loop.";

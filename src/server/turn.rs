@@ -1,4 +1,4 @@
-//! One turn: what it does, in which order.
+//! One turn: its steps, in their order.
 
 use super::remote::Command;
 use super::{Server, clock};
@@ -48,12 +48,12 @@ impl Server {
             match command {
                 Command::Publish(publication) => {
                     if let Err(error) = self.hub.publish_for_host(now, &publication) {
-                        log::warn!("publication of another thread was dropped: {error}");
+                        log::warn!("dropped a publication of another thread: {error}");
                     }
                 }
                 Command::Moderate(moderation) => {
                     if let Err(error) = self.hub.moderate_for_host(now, &moderation) {
-                        log::warn!("command of another thread was dropped: {error}");
+                        log::warn!("dropped a command of another thread: {error}");
                     }
                 }
                 Command::Close(connection, reason) => self.hub.close(now, connection, reason),
@@ -79,7 +79,7 @@ impl Server {
         }
     }
 
-    /// Answers requests that the bus has answered.
+    /// Answers the HTTP requests for which the bus has an answer.
     fn answer_requests(&mut self, now: Now) {
         let mut answers = Vec::new();
         while let Some((ticket, outcome)) = self.hub.poll_answer() {
@@ -94,7 +94,7 @@ impl Server {
         }
     }
 
-    /// Puts what the hub has for single connections into their write buffers, and writes those.
+    /// Moves the hub's output for single connections into their write buffers, and writes those.
     fn deliver_to_connections(&mut self, now: Now) {
         let mut closes = Vec::new();
         let mut overflown = Vec::new();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::Error;
 
-/// The least length of an [`ApiKey`], in bytes.
+/// The least length of an [`ApiKey`] in bytes.
 pub const API_KEY_BYTES_MIN: usize = 16;
 
 /// A secret that a back-end shares with the server, of at least [`API_KEY_BYTES_MIN`] bytes. It is never logged, and no
@@ -13,7 +13,7 @@ pub const API_KEY_BYTES_MIN: usize = 16;
 pub struct ApiKey(String);
 
 impl ApiKey {
-    /// A key; [`Config::check`](super::Config::check) says whether it can be used.
+    /// Takes any text. [`Config::check`](super::Config::check) checks whether it can be used.
     pub fn new(key: impl Into<String>) -> Self {
         Self(key.into())
     }
@@ -22,7 +22,8 @@ impl ApiKey {
         self.0.as_bytes()
     }
 
-    /// A key stands in a header field, and in a list in an environment variable, without being escaped.
+    /// Keys are used without escaping in a header field, and in the comma-separated list of an
+    /// environment variable.
     pub(super) fn check(&self, number: usize) -> Result<(), Error> {
         if self.0.len() < API_KEY_BYTES_MIN {
             let words = format!("api-key {number} has {} bytes; at least {API_KEY_BYTES_MIN} are needed", self.0.len());

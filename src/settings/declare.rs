@@ -1,29 +1,29 @@
-//! How a setting is declared: once, in a line of [`settings!`], from which everything else comes.
+//! The declaration of settings: one line of [`settings!`] each, from which everything else comes.
 //!
-//! A line gives the field of a struct with its type, unit and default, the least and the greatest value that is allowed,
-//! and the flag that sets it, if there is one. Its doc comment is the help text of the flag and the text of the reference
-//! page as well. From the lines come the struct with its `Default`, and a table of [`Setting`]s. The program makes its flags
-//! and environment variables of the table, [`Config::check`](super::Config::check) the check of the bounds, and a reader of a
-//! file would find each setting by its name in it.
+//! A line gives the field of a struct with its type, unit and default, the least and the greatest
+//! value that is allowed, and the flag that sets it, if there is one. Its doc comment is also the
+//! help text of the flag and the text of the reference page. The lines make the struct with its
+//! `Default`, and a table of [`Setting`]s. The program makes its flags and environment variables from
+//! the table, and [`Config::check`](super::Config::check) checks the bounds with it.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::error::Error;
 
-/// What a setting counts.
+/// The unit of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Things.
+    /// A number of things.
     Count,
-    /// Bytes, written `64KiB`, `1MiB`, `4096`.
+    /// Bytes, written as `64KiB`, `1MiB` or `4096`.
     Bytes,
-    /// Microseconds, written `30s`, `500ms`, `1h`.
+    /// Microseconds, written as `30s`, `500ms` or `1h`.
     Time,
 }
 
 impl Unit {
-    /// An amount as it is written, in the largest unit that needs no fraction.
+    /// Writes an amount in the largest unit that needs no fraction.
     pub fn write(self, amount: u64) -> String {
         let units: &[(u64, &str)] = match self {
             Self::Count => &[],
@@ -45,22 +45,22 @@ impl Unit {
     }
 }
 
-/// A setting of `C` with a number for a value: one line of a declaration.
+/// A setting of `C` whose value is a number: one line of a declaration.
 #[derive(Clone)]
 pub struct Setting<C> {
-    /// The field of `C` that holds its struct.
+    /// The field of `C` that holds the struct of the setting.
     pub group: &'static str,
-    /// The field of its struct.
+    /// The field in that struct.
     pub field: &'static str,
-    /// The flag without its dashes; none for a setting that only a host can change.
+    /// The flag without its dashes. None for a setting that only a host can change.
     pub flag: Option<&'static str>,
-    /// What it is, and what happens at the bound, in Markdown: the doc comment in one line.
+    /// The doc comment in one line of Markdown: the meaning, and what happens at the bound.
     pub doc: &'static str,
     /// The heading under which its flag stands.
     pub heading: &'static str,
-    /// What it counts.
+    /// The unit of the value.
     pub unit: Unit,
-    /// The value that it has if nobody sets it.
+    /// The value unless it is set.
     pub default: u64,
     /// The least value that is allowed.
     pub min: u64,
@@ -79,12 +79,12 @@ impl<C> fmt::Debug for Setting<C> {
 }
 
 impl<C> Setting<C> {
-    /// What it is called where it is refused: by its flag, or else by its field.
+    /// The name in error messages: the flag, or the field if there is no flag.
     pub fn name(&self) -> &'static str {
         self.flag.unwrap_or(self.field)
     }
 
-    /// What is allowed: `1 to 200`, `0 or more`.
+    /// The range of allowed values, as text: `1 to 200`, `0 or more`.
     pub fn allowed(&self) -> String {
         let Self { unit, min, max, .. } = self;
         match *max {
@@ -96,7 +96,7 @@ impl<C> Setting<C> {
     /// Whether an amount is within the bounds.
     ///
     /// # Errors
-    /// [`Error::Config`] with what was found and what is allowed.
+    /// [`Error::Config`] with the amount and the range of allowed values.
     pub fn check(&self, amount: u64) -> Result<(), Error> {
         if (self.min..=self.max).contains(&amount) {
             return Ok(());
@@ -105,7 +105,7 @@ impl<C> Setting<C> {
     }
 }
 
-/// The error of a setting: what was found, and what is allowed.
+/// The error of a setting with a value that is not allowed.
 pub(crate) fn refused(name: &str, found: &str, allowed: &str) -> Error {
     Error::Config(format!("{name} is {found}; {allowed}"))
 }
@@ -146,7 +146,7 @@ impl Amount for usize {
 
 impl Amount for Duration {
     fn to_amount(self) -> u64 {
-        // Rounded up, so that what is a little above a bound is not taken for the bound.
+        // Rounded up, so that a time slightly above a bound does not pass for the bound.
         self.as_nanos().div_ceil(1000).try_into().unwrap_or(u64::MAX)
     }
 
@@ -155,13 +155,13 @@ impl Amount for Duration {
     }
 }
 
-/// A whole of settings that has the struct `G` among its fields.
+/// All settings of something, with the struct `G` among their fields.
 pub(crate) trait HasGroup<G> {
     fn group(&self) -> &G;
     fn group_mut(&mut self) -> &mut G;
 }
 
-/// Says which field of a whole holds each struct of settings.
+/// Declares which field of all settings holds each struct.
 macro_rules! groups {
     ($config:ty { $($place:ident: $group:ty),* $(,)? }) => {
         $(impl $crate::settings::declare::HasGroup<$group> for $config {
@@ -176,7 +176,7 @@ macro_rules! groups {
     };
 }
 
-/// Declares a struct of settings, which is the field `place` of the whole. A line reads
+/// Declares a struct of settings, which is the field `place` of all settings. A line reads
 /// `field: type = Unit(default), least..=greatest, flag;`, where the flag is `"name"` or `library`.
 macro_rules! settings {
     (

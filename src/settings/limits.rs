@@ -1,4 +1,4 @@
-//! How much of everything there may be, one declaration a setting. Each says what happens at the bound.
+//! The bounds of everything, one declaration a setting. Each says what happens at the bound.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ settings! {
     struct NetLimits at net, "Connections" {
         /// Most WebSocket connections; beyond them `/ws` answers 503.
         connections_max: u32 = Count(10_000), 1 => 100_000_000, "max-connections";
-        /// Sockets above `connections_max`, so that health checks and 503 still get an answer; beyond them accepting
-        /// pauses.
+        /// Sockets beyond `connections_max`, so that health checks are still answered, and others get 503; beyond them
+        /// accepting pauses.
         connections_reserved: u32 = Count(64), 1 => 65_536, library;
         /// Largest inbound message, all fragments together; beyond it the connection ends (1009).
         message_bytes_max: usize = Bytes(16 * KIB), 128 => 64 * MIB, "message-bytes";
@@ -59,7 +59,7 @@ settings! {
         users_listed_max: u32 = Count(200), 1 => 200, "big-room";
         /// Largest log of a room. At the bound, members that lag fall back to history; if that does not help, publications
         /// are answered `room_busy`.
-        // Offsets into a log are compared modulo 2^32; a gibibyte keeps far away from the wrap.
+        // Offsets into a log are compared modulo 2^32. A gibibyte stays far away from the wrap.
         log_bytes_max: usize = Bytes(MIB), 16 * KIB => GIB, "log-bytes";
         /// Largest size of all rooms' logs together, with the same effect at the bound. At least `log-bytes`.
         log_bytes_total_max: usize = Bytes(256 * MIB), 16 * KIB => usize::MAX, "log-bytes-total";
@@ -71,7 +71,8 @@ settings! {
         /// Notices that wait for the host; beyond them the newest are dropped and counted (`Notice::Missed`).
         notices_max: usize = Count(1024), 1 => 1 << 30, library;
         /// Sends of room logs in a turn; the rest wait for the next turn. One room gets at most 64 in a row.
-        // At least 4: connections that take bytes again, rooms in the middle of a round, and the others share it by halves.
+        // At least 4: connections that take bytes again, rooms in the middle of a round, and other
+        // rooms share it by halves.
         sends_per_turn: u32 = Count(64), 4 => 1 << 20, library;
         /// How long sends of room logs may take in a turn; the rest wait for the next turn. The clock is read after every 8
         /// sends; the first 8 are always made.
@@ -82,7 +83,7 @@ settings! {
 }
 
 settings! {
-    /// How much is kept of what was said, and for how long.
+    /// How many messages are kept, and for how long.
     struct HistoryLimits at history, "History" {
         /// Messages of history that a room keeps; the oldest go first. 0 keeps none.
         messages_max: u32 = Count(1000), 0 => 10_000_000, "history-messages";

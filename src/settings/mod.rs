@@ -1,4 +1,5 @@
-//! The settings of a server: each declared once, with one check of the bounds and of how they relate to each other.
+//! The settings of a server. Each is declared once, and one function checks all bounds and how they
+//! relate to each other.
 
 mod api_key;
 pub(crate) mod declare;
@@ -18,32 +19,32 @@ use crate::error::Error;
 pub struct Config {
     /// Origins that may connect besides the server's own host: `https://chat.example`, `https://*.example`, or `*`.
     pub allow_origins: Vec<String>,
-    /// A back-end that has one of these keys may use the HTTP API; without keys there is no such API. Several, so that keys
-    /// can be changed one by one.
+    /// A back-end with one of these keys may use the HTTP API. Without keys there is no such API. There
+    /// may be several, so that keys can be replaced one by one.
     pub api_keys: Vec<ApiKey>,
     /// Bounds of sockets, of requests, and of bytes on their way in and out.
     pub net: NetLimits,
     /// Bounds of messages, rooms and their logs, and of the queues to the bus and the host.
     pub hub: HubLimits,
-    /// How much is kept of what was said, and for how long.
+    /// How many messages are kept, and for how long.
     pub history: HistoryLimits,
     /// How long everything may take.
     pub timing: Timing,
     /// Whether the host wants [`crate::Notice`]s.
     pub notices: bool,
-    /// Whether the processor time of turns is measured, and `/metrics` answers with it and with all counts. Everybody who
-    /// reaches the port can read them.
+    /// Whether the processor time of turns is measured, and `/metrics` answers with it and with all
+    /// counts. Anybody who reaches the port can read them.
     pub metrics: bool,
 }
 
 groups! { Config { net: NetLimits, hub: HubLimits, history: HistoryLimits, timing: Timing } }
 
-/// The most that room, user, display name, time and number add to a message.
+/// The most bytes that room, user, display name, time and number add to a message.
 const STAMP_BYTES_MAX: usize = 2048;
 
 impl NetLimits {
-    /// Bytes of one page of history: a quarter of a connection's own output, so that a page and the replies that
-    /// were queued before it stay below its half.
+    /// Bytes of one page of history: a quarter of the write buffer. A page and the replies that were
+    /// queued before it stay below half of the buffer.
     pub(crate) fn page_bytes_max(&self) -> usize {
         self.output_bytes_max / 4
     }
@@ -66,7 +67,7 @@ impl Config {
     /// Checks every bound, and how the bounds relate to each other.
     ///
     /// # Errors
-    /// [`Error::Config`] with the first value that does not fit, what it is and what is allowed.
+    /// [`Error::Config`] with the first value that does not fit, and with the allowed ones.
     pub fn check(&self) -> Result<(), Error> {
         for (index, key) in self.api_keys.iter().enumerate() {
             key.check(index + 1)?;

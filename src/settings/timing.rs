@@ -1,4 +1,4 @@
-//! How long everything may take, one declaration a setting.
+//! The bounds of time, one declaration a setting.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use super::declare::settings;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The least time of a timeout: the timer is coarse, and below this a setting would promise more than it keeps.
+/// The least value of a timeout. The timer is coarse, so a smaller one would promise more than it
+/// keeps.
 const TICK: Duration = Duration::from_millis(100);
 
 settings! {
@@ -25,7 +26,7 @@ settings! {
         /// How long a request over HTTP may wait for the bus to keep its message; beyond it 504. With API keys and Redis it
         /// must exceed `redis-hold`.
         answer_timeout: Duration = Time(75 * SECOND), TICK => DAY, "answer-timeout";
-        /// How long the decision about a handshake may take that has to wait; beyond it 504.
+        /// How long an `Authenticator` may take for a decision that it puts off; beyond it 504.
         admission_timeout: Duration = Time(10 * SECOND), TICK => DAY, library;
         /// How long a closing connection may take to answer the Close before it is cut.
         close_timeout: Duration = Time(5 * SECOND), TICK => DAY, library;

@@ -5,7 +5,7 @@ use http::StatusCode;
 use super::RequestContext;
 use crate::net::Response;
 
-/// The server runs, since it answers.
+/// Always 200: a server that answers runs.
 pub(super) fn liveness() -> Response {
     Response::text(StatusCode::OK, "ok")
 }

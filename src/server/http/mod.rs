@@ -1,4 +1,4 @@
-//! HTTP: which resource a request is for, and what it is answered.
+//! The resources that the server answers over HTTP.
 
 pub(super) mod api;
 mod health;

@@ -1,4 +1,5 @@
-//! Which pages may connect: a browser names the page's origin (RFC 6454), and other programs need not.
+//! The origins whose pages may connect. A browser names the origin of its page (RFC 6454); other
+//! programs need not.
 
 use std::collections::HashSet;
 
@@ -8,7 +9,8 @@ use http::{HeaderMap, StatusCode, Uri};
 use crate::error::Error;
 use crate::net::Response;
 
-/// How many refused origins are remembered, so that the log has one warning for each, and a flood of them does not fill it.
+/// How many refused origins are remembered. The log has one warning for each, and a flood of origins
+/// does not fill it.
 const WARNED_MAX: usize = 64;
 
 /// Checks the origins of handshakes, and warns of those that are refused.
@@ -69,7 +71,7 @@ impl OriginPolicy {
     /// Reads patterns: `https://chat.example`, `https://*.example:8443`, `*`.
     ///
     /// # Errors
-    /// A sentence that says which pattern cannot be read, and how they look.
+    /// A sentence that names the pattern that cannot be read, and shows valid ones.
     fn new(patterns: &[String]) -> Result<Self, String> {
         let patterns = patterns.iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<_, _>>()?;
         Ok(Self { patterns })

@@ -11,7 +11,7 @@ const STYLE: &str = include_str!("../../page/page.css");
 const CLIENT: &str = include_str!("../../page/roomcast.js");
 const PAGE_SCRIPT: &str = include_str!("../../page/page.js");
 
-/// The page, with style and scripts in it.
+/// The page, with style and scripts inlined.
 pub(super) struct Page {
     html: String,
     content_security_policy: String,
@@ -21,7 +21,8 @@ impl Page {
     pub(super) fn new() -> Self {
         let html = PAGE.replace("/*STYLE*/", STYLE).replace("/*CLIENT*/", CLIENT).replace("/*PAGE*/", PAGE_SCRIPT);
         let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text)));
-        // Only what was put into the page runs: not even a hole in the page's own code lets a message become one.
+        // The browser runs only the inlined scripts. Even a hole in the page's own code does not turn a
+        // message into a script.
         let content_security_policy = format!(
             "default-src 'none'; script-src {} {}; style-src {}; connect-src 'self' ws: wss:; img-src data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -42,7 +43,7 @@ impl Page {
 
 /// The JavaScript client.
 pub(super) fn client() -> Response {
-    // Other people's pages load it from here.
+    // Pages of other origins load it from here.
     Response::new(StatusCode::OK, "text/javascript; charset=utf-8", CLIENT.as_bytes())
         .with("Cache-Control", "no-cache")
         .with("Access-Control-Allow-Origin", "*")

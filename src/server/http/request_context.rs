@@ -1,10 +1,10 @@
-//! What a request is answered by, beside what it says.
+//! The state of the server that answers depend on.
 
 use crate::net::Capacity;
 use crate::server::metrics::MetricsSnapshot;
 use crate::time::Now;
 
-/// What a server can do for a request at the moment.
+/// The state of the server at the time of a request.
 #[derive(Clone, Debug)]
 pub(in crate::server) struct RequestContext {
     pub(in crate::server) now: Now,
@@ -12,6 +12,6 @@ pub(in crate::server) struct RequestContext {
     pub(in crate::server) is_bus_ready: bool,
     /// Whether another WebSocket is allowed.
     pub(in crate::server) capacity: Capacity,
-    /// What `/metrics` tells, if there is such a path.
+    /// The counts for `/metrics`, if there is such a path.
     pub(in crate::server) metrics: Option<MetricsSnapshot>,
 }

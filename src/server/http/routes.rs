@@ -1,4 +1,4 @@
-//! Which resource a request is for, found once.
+//! The routes: the resource of a request is found once, and decides about the request.
 
 use http::{Method, Request, StatusCode};
 
@@ -13,7 +13,7 @@ use crate::server::authenticator::{Authentication, Authenticator, Identity};
 use crate::server::metrics::MetricsSnapshot;
 use crate::settings::Config;
 
-/// What is decided about the head of a request here.
+/// A decision about the head of a request.
 pub(in crate::server) type Decision = HeadDecision<Identity, &'static ApiCommand>;
 
 /// A resource.
@@ -49,7 +49,7 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Everything that is behind a path.
+/// All resources, with their state.
 pub(in crate::server) struct Routes {
     page: Page,
     origins: Origins,

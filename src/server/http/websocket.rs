@@ -1,4 +1,4 @@
-//! Which requests become WebSockets.
+//! The checks that a request passes before it becomes a WebSocket.
 
 use http::{HeaderMap, Request, StatusCode};
 
@@ -7,10 +7,10 @@ use super::origin::Origins;
 use crate::net::{Capacity, Handshake, Response};
 use crate::protocol::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 
-/// Checks all of a handshake but whose it is.
+/// Checks everything about a handshake except its user.
 ///
 /// # Errors
-/// The answer that says why it cannot become a WebSocket.
+/// The answer that says why the request cannot become a WebSocket.
 pub(super) fn check(
     request: &Request<()>,
     context: &RequestContext,
@@ -21,7 +21,7 @@ pub(super) fn check(
         return Err(Response::unavailable("the server is shutting down"));
     }
     if context.capacity == Capacity::Full {
-        return Err(Response::unavailable("the server has as many connections as it may"));
+        return Err(Response::unavailable("the server has as many connections as are allowed"));
     }
     origins.check(request.headers())?;
     Ok(match select_subprotocol(request.headers())? {
@@ -30,7 +30,8 @@ pub(super) fn check(
     })
 }
 
-/// Selects our subprotocol if it is offered. A client that offers nothing we know goes without: RFC 6455 lets it decide.
+/// Selects our subprotocol if it is offered. If only unknown ones are offered, none is selected, and
+/// the client decides whether it goes on (RFC 6455 section 4.2.2).
 fn select_subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Response> {
     let offers = || {
         let values = headers.get_all("Sec-WebSocket-Protocol").iter();
@@ -40,8 +41,9 @@ fn select_subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Respo
         return Ok(Some(SUBPROTOCOL));
     }
     if offers().any(|offer| offer.starts_with(TOKEN_SUBPROTOCOL_PREFIX)) {
-        // A browser fails a connection of which none of its offers was selected, and a token is never sent back.
-        let reason = format!("a token was offered as subprotocol, alone; offer {SUBPROTOCOL} beside it");
+        // A browser fails the connection if the server selects none of its offers, and a token is never
+        // sent back.
+        let reason = format!("a token was offered as the only subprotocol; offer {SUBPROTOCOL} beside it");
         return Err(Response::text(StatusCode::BAD_REQUEST, &reason));
     }
     Ok(None)

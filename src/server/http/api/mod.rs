@@ -1,4 +1,5 @@
-//! The HTTP API for back-ends: commands as JSON, carried out like those of the host and answered when the bus has answered.
+//! The HTTP API for back-ends. Commands are JSON, and are carried out like those of the host. They
+//! are answered when the bus has answered.
 
 mod answer;
 mod command;
@@ -21,17 +22,18 @@ use crate::net::{BodyDecision, BodyRules, Response};
 use crate::protocol::ErrorCode;
 use crate::settings::{API_KEY_BYTES_MIN, Config};
 
-/// What the paths of the API begin with.
+/// The prefix of all paths of the API.
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
 static COMMANDS: [ApiCommand; 3] = [publish::PUBLISH, moderation::KICK, moderation::DISCONNECT];
 
-/// A body may be this many times as long as the message in it: many libraries write `ü` as `\u00fc`, which is three times as long.
+/// How many times as long as the message in it a body may be. Many libraries write `ü` as `\u00fc`,
+/// which is three times as long.
 const ESCAPED_FACTOR: usize = 3;
 
 counts! {
-    /// Requests of the API, by what became of them.
+    /// Requests of the API, by outcome.
     struct ApiStats {
         /// HTTP API requests that were carried out.
         accepted: u64 = Counter("api_accepted");
@@ -62,11 +64,12 @@ struct PendingCommand {
 
 /// See the [module](self).
 pub(in crate::server) struct Api {
-    /// Digests of the keys. How long it takes to compare digests tells nothing about a key: nobody can look for keys whose digests
-    /// agree a little more.
+    /// Digests of the keys. The time that it takes to compare digests tells nothing about a key: nobody
+    /// can look for keys whose digests agree a little more.
     keys: Vec<[u8; 32]>,
     body_bytes_max: usize,
-    /// No more than publications may be under way; an entry outlives its connection, not its publication.
+    /// Commands that wait for the bus, as many as publications at most. An entry outlives its
+    /// connection, not its publication.
     pending: HashMap<Ticket, PendingCommand>,
     stats: ApiStats,
 }
@@ -89,8 +92,8 @@ impl Api {
         self.stats
     }
 
-    /// Checks the head of a request, so that a request that cannot be carried out need not send its body. Says how its body is
-    /// read, or what the request is answered.
+    /// Checks the head of a request, so that a request that cannot be carried out need not send its
+    /// body. Returns how the body is read, or the answer.
     pub(super) fn check(&mut self, request: &Request<()>) -> Result<BodyRules, Response> {
         let rules = BodyRules { bytes_max: self.body_bytes_max, refuse };
         self.check_head(request).map(|()| rules).inspect_err(|_| self.stats.rejected += 1)
@@ -142,7 +145,7 @@ impl Api {
         Ok(())
     }
 
-    /// Carries out a request whose head was found right.
+    /// Carries out a request whose head has passed [`Api::check`].
     pub(in crate::server) fn run(
         &mut self,
         context: &mut CommandContext<'_>,
@@ -160,7 +163,7 @@ impl Api {
         }
     }
 
-    /// The bus has answered: the connection and its answer, if a request waits for this ticket.
+    /// The bus has answered. Returns the answer and its connection, if a request waits for this ticket.
     pub(in crate::server) fn finish(&mut self, ticket: Ticket, outcome: &Outcome) -> Option<(ConnectionId, Response)> {
         let PendingCommand { connection, done } = self.pending.remove(&ticket)?;
         let accepted = match *outcome {

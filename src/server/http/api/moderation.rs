@@ -1,4 +1,4 @@
-//! `POST /api/kick` and `POST /api/disconnect`: a user out of a room, or off the server.
+//! `POST /api/kick` takes a user out of a room, and `POST /api/disconnect` off the server.
 
 use serde::{Deserialize, Serialize};
 

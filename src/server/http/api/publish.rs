@@ -10,10 +10,10 @@ use crate::protocol::{self, Text, present};
 
 pub(super) const PUBLISH: ApiCommand = ApiCommand { path: "/api/publish", run: publish };
 
-/// The user that a message is from that was published without a `userId`.
+/// The user of a message that is published without a `userId`.
 const SPEAKER: &str = "server";
 
-/// The body of `POST /api/publish`; fields that are missing here are ignored.
+/// The body of `POST /api/publish`. Unknown fields are ignored.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PublishBody<'a> {
