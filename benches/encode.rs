@@ -1,4 +1,5 @@
-//! A chat message becomes the frame that all members are sent: its JSON serialised once, the header and the number put around it.
+//! The encoding of a chat message: its JSON is serialised once, and the header and the number are put
+//! around it.
 
 use std::hint::black_box;
 

@@ -1,5 +1,5 @@
-//! A chat message from its text to the slices that all members are handed, without sockets: what the hub and the bus cost,
-//! a member.
+//! The cost of hub and bus for a member: a chat message from its text to the slices that all members are
+//! handed, without sockets.
 
 #[path = "../tests/support/local_room.rs"]
 pub mod local_room;

@@ -1,4 +1,5 @@
-//! A client's message is understood: our borrowing parse, beside `serde_json::Value`, which owns everything it finds.
+//! The parsing of a client's message by our types, which borrow, beside `serde_json::Value`, which owns
+//! everything.
 
 use std::hint::black_box;
 

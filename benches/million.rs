@@ -1,5 +1,5 @@
-//! A million connections in a hundred thousand rooms, without sockets: bytes a connection, and what a member costs in a
-//! broadcast to a thousand and to a hundred thousand.
+//! A million connections in a hundred thousand rooms, without sockets: the bytes of a connection, and the
+//! time of a member in a broadcast to a thousand and to a hundred thousand.
 //!
 //! `cargo bench --features in-memory --bench million`. The connections, members and rooms are the server's own; only the
 //! system calls are left out, and the kernel's memory, for which see docs/benchmarks.md.
@@ -20,7 +20,7 @@ const SMALL: usize = 1000;
 const BROADCASTS: u32 = 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // `cargo bench` says so; `cargo test --benches` wants only to see it run.
+    // `cargo bench` passes the flag. `cargo test --benches` only checks that the bench runs.
     let connections = if std::env::args().any(|arg| arg == "--bench") { CONNECTIONS } else { 10_000 };
     let scale = CONNECTIONS / connections;
     let (big, small, rooms) = (BIG / scale, SMALL / scale, ROOMS / scale);
@@ -60,7 +60,7 @@ fn new_server(poll: &Poll, connections: usize) -> Result<Server, Box<dyn Error>>
     config.net.connections_max = connections as u32;
     config.hub.message_rate = 0;
     let tokens = 1..2 + roomcast::LISTENERS_MAX + connections + config.net.connections_reserved as usize;
-    // A poll has one waker; nobody wakes this loop, so that any will do.
+    // A poll has one waker. No thread wakes this loop, so any waker will do.
     let other = Poll::new()?;
     let waker = Arc::new(Waker::new(other.registry(), Token(0))?);
     let host = HostLoop { registry: poll.registry().try_clone()?, tokens, waker, clock: Now::system, seed: 1 };

@@ -1,4 +1,5 @@
-//! The log of a room: a frame appended, what a member is owed looked up, and the front dropped.
+//! The log of a room: a frame is appended, the frames that a member is owed are read, and the front is
+//! dropped.
 
 use std::hint::black_box;
 

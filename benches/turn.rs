@@ -2,7 +2,7 @@
 //! floor: a bare loop that writes the same bytes to as many sockets, which no server can do without. Only the ratio of the
 //! two says something about the server; their size is the kernel's.
 //!
-//! What is not measured: the write of the client that speaks, and the reads of those that listen.
+//! The write of the client that speaks and the reads of the others are not measured.
 
 #[path = "../tests/support/mod.rs"]
 pub mod support;
@@ -52,7 +52,8 @@ impl Room {
         room
     }
 
-    /// Has a member speak; says how long the server took to hand it to all, and how many bytes each was sent.
+    /// Has a member send a message. Returns how long the server took to send it to all, and how many bytes
+    /// each was sent.
     fn broadcast(&mut self) -> (Duration, usize) {
         let before = self.host.server.stats().hub;
         self.members[0].write_all(&self.chat).expect("the server reads");
@@ -66,7 +67,7 @@ impl Room {
     }
 }
 
-/// Reads and forgets what is there, which is more than nothing and less than the buffer.
+/// Reads and drops the bytes that are there: at least one, and fewer than the buffer holds.
 fn drain(stream: &mut TcpStream) {
     assert!(stream.read(&mut [0; 4096]).expect("bytes were sent") > 0);
 }

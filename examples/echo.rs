@@ -12,7 +12,7 @@ use roomcast::{Config, ConnectionId, Now};
 /// Sends every message back.
 #[derive(Parser)]
 struct Flags {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:9001")]
     listen: SocketAddr,
     /// Largest message, all fragments together.

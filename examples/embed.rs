@@ -1,5 +1,6 @@
-//! The chat in another program's loop: a small program with a UDP socket of its own, which shares poll, waker and thread
-//! with the server. It says in a room what it receives as `room text …`, and prints what is said in rooms.
+//! The chat in another program's loop: a small program with a UDP socket of its own, which shares poll,
+//! waker and thread with the server. It publishes each datagram `room text …` in that room, and prints the
+//! messages of all rooms.
 //!
 //! ```text
 //! cargo run --example embed -- 127.0.0.1:8080 127.0.0.1:8081
@@ -33,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     poll.registry().register(&mut udp, UDP, Interest::READABLE)?;
 
     let mut config = Config::default();
-    // The server tells us what happens.
+    // The server is to give notices.
     config.notices = true;
     let host = HostLoop {
         registry: poll.registry().try_clone()?,
@@ -78,7 +79,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Publishes what has come, up to the budget; says whether that was all.
+/// Publishes the datagrams that have come, up to the budget. Returns whether these were all.
 fn take_datagrams(udp: &UdpSocket, server: &mut Server) -> io::Result<bool> {
     let mut buffer = [0; DATAGRAM_BYTES_MAX];
     for _ in 0..DATAGRAMS_PER_TURN {

@@ -1,4 +1,4 @@
-//! The copy claim: what a broadcast copies and allocates does not depend on the number of members.
+//! The copy claim: the bytes that a broadcast copies and allocates do not depend on the number of members.
 
 #[path = "support/local_room.rs"]
 pub mod local_room;
@@ -14,7 +14,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const BROADCASTS: u64 = 100;
 const CHAT: &str = r#"{"type":"chat","room":"lobby","text":"hello"}"#;
 
-/// What a hundred broadcasts cost.
+/// The cost of a hundred broadcasts.
 #[derive(Debug, PartialEq, Eq)]
 struct Cost {
     appended_bytes: u64,

@@ -1,4 +1,4 @@
-//! The load test as a program: what it finds out about real servers, what it writes, and how it fails.
+//! The load test as a program: its measurements of real servers, its output, and its failures.
 
 pub mod support;
 

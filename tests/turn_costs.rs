@@ -1,5 +1,6 @@
-//! The copy claim for the whole server: what its thread allocates and copies in the turns of a broadcast to real sockets
-//! does not depend on the number of members, and members who read what they got wake nobody.
+//! The copy claim for the whole server: the bytes that its thread allocates and copies in the turns of a
+//! broadcast to real sockets do not depend on the number of members. Members that read their copies do
+//! not wake the server.
 
 pub mod support;
 
@@ -21,7 +22,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 const BROADCASTS: u64 = 100;
 const CHAT: &[u8] = br#"{"type":"chat","room":"lobby","text":"hello"}"#;
 
-/// What a hundred broadcasts cost.
+/// The cost of a hundred broadcasts.
 #[derive(Debug, PartialEq, Eq)]
 struct Cost {
     allocations: usize,
@@ -62,7 +63,8 @@ fn join<S: Stream + Send>(host: &mut Host, count: u32, connect: impl Fn() -> Raw
     })
 }
 
-/// Turns until as many sends were made as there are members; says what the turns behind the first allocated.
+/// Turns until as many sends were made as there are members. Returns how much the turns after the first
+/// allocated.
 fn turn_until_sent(host: &mut Host, members: u32) -> usize {
     let sends_before = host.server.stats().hub.sends;
     let mut first_turn_ended = None;
@@ -120,7 +122,7 @@ fn check_sends(before: &Stats, after: &Stats, members: u32) {
     assert_eq!(after.turns - before.turns, BROADCASTS * turns);
 }
 
-/// What wakes the loop while nobody says anything.
+/// The events that wake the loop while no message is sent.
 fn events(host: &mut Host) -> usize {
     let mut events = Events::with_capacity(64);
     host.poll.poll(&mut events, Some(Duration::ZERO)).unwrap();

@@ -1,4 +1,4 @@
-//! What back-ends publish over HTTP at one node is heard at all, and once, whatever becomes of Redis meanwhile.
+//! Publications over HTTP at one node reach all nodes once, while Redis is cut, stopped or emptied.
 
 use std::thread;
 
@@ -16,7 +16,7 @@ fn node(redis: &Redis, flags: &[&str]) -> Server {
 }
 
 #[test]
-fn what_is_published_at_one_node_is_heard_at_the_others() {
+fn a_publication_at_one_node_reaches_the_others() {
     let redis = Redis::start();
     let [a, b] = [node(&redis, &[]), node(&redis, &[])];
     let mut readers = [&a, &b].map(Client::connect);
@@ -65,7 +65,7 @@ fn without_redis_a_request_is_refused_after_the_hold_time_and_may_be_sent_again(
     let mut ann = Client::connect(&server);
     ann.join("lobby");
     let body = json!({"room": "lobby", "text": "once", "id": "order-7"});
-    // It hears, but says nothing: whether it has done what it was asked, nobody knows.
+    // Redis takes commands but does not answer, so the node cannot know whether they were carried out.
     redis.signal(Signal::STOP);
     for _ in 0..3 {
         check_refused(&publish(server.address(), &body), 503, "unavailable", &[]);

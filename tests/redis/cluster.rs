@@ -1,4 +1,5 @@
-//! A Redis Cluster: one order of every room, wherever it is; slots that move and masters that go cost nobody else anything.
+//! A Redis Cluster: each room has one order, whichever master has it. Slots that move and masters that
+//! go do not affect rooms elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -160,7 +161,7 @@ fn a_room_whose_keys_have_moved_is_read_before_its_slot_has() {
     move_keys(&slot, source, target);
     assert_eq!(history(&server, &room, 10).len(), 10);
     assert!(errors(source, "ASK") > 0);
-    // What is said now waits for the slot.
+    // Messages wait for the slot from now on.
     ann.say(&room, "late");
     eventually("it is tried", || errors(target, "TRYAGAIN") > 0);
     assert_eq!(texts(&settle(&mut ann)), [""; 0]);
@@ -203,7 +204,7 @@ fn a_master_that_is_down_holds_only_its_own_rooms() {
 }
 
 #[test]
-fn what_a_replica_lacks_that_takes_over_begins_a_new_epoch() {
+fn a_replica_that_takes_over_with_less_begins_a_new_epoch() {
     let mut cluster = RedisCluster::start();
     let replica = cluster.replica(0);
     let servers = [node(&cluster), node(&cluster)];
@@ -303,7 +304,7 @@ fn users_of_a_killed_node_are_gone_from_the_rooms_of_all_masters_and_nobody_else
 }
 
 #[test]
-fn who_comes_and_goes_while_a_slot_moves_is_told_once_it_has_and_nobody_is_absent_for_it() {
+fn arrivals_and_departures_while_a_slot_moves_are_told_afterwards_and_nobody_is_absent() {
     let cluster = RedisCluster::start();
     let servers = [node(&cluster), node(&cluster)];
     let [room, ..] = cluster.rooms();
@@ -358,7 +359,7 @@ fn a_master_that_stands_still_until_its_replica_takes_over_loses_nothing_untold(
     let role = |redis: &Redis| redis.info("role").unwrap();
     let said = talk(&servers, &[&room, &other], || {
         grow(&cluster.masters[0], &room, 50);
-        // What is acknowledged from here on the replica does not have.
+        // The replica lacks all messages that are acknowledged from here on.
         replica.signal(Signal::STOP);
         cluster.masters[0].ask::<usize>(&["CLIENT", "KILL", "TYPE", "replica"]);
         grow(&cluster.masters[0], &room, 50);

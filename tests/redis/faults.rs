@@ -1,5 +1,5 @@
-//! Redis and what happens on the way to it, at their worst: clocks that differ, copies that never come, answers that are
-//! older than what is known.
+//! The worst that Redis and its links may do: clocks that differ, copies that never come, and answers
+//! that are out of date.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,7 +38,7 @@ fn a_node_whose_clock_is_wrong_takes_nobodys_history() {
 }
 
 #[test]
-fn keys_live_longer_than_history_whoever_uses_the_room_and_are_renewed_in_time() {
+fn keys_live_longer_than_history_in_every_used_room_and_are_renewed_in_time() {
     let redis = Redis::start();
     let mut node = Node::start(&redis, &Config::default(), 1);
     let mut publish = || {
@@ -68,7 +68,7 @@ fn keys_live_longer_than_history_whoever_uses_the_room_and_are_renewed_in_time()
 }
 
 #[test]
-fn what_is_older_than_history_may_be_is_not_shown() {
+fn messages_older_than_history_may_be_are_not_shown() {
     let redis = Redis::start();
     let mut config = Config::default();
     config.history.age_max = Duration::from_millis(500);
@@ -137,7 +137,7 @@ fn a_read_of_less_than_was_delivered_ends_the_epoch_and_asks_little() {
     redis.ask::<u32>(&["HSET", "roomcast:{lobby}:meta", "seq", "3"]);
     redis.ask::<u32>(&["XDEL", "roomcast:{lobby}:log", "4-0", "5-0"]);
     let before = calls_of_scripts(&redis);
-    // What reads goes on until it has a page that reaches up to the top, as members do that catch up.
+    // The reader goes on until a page reaches the top, as members do that catch up.
     let page = node.until("a page that is complete", |node| {
         let page = node.read(ReadFrom::After(5), 1000);
         (page.complete || page.epoch != old).then_some(page)
@@ -150,13 +150,13 @@ fn a_read_of_less_than_was_delivered_ends_the_epoch_and_asks_little() {
 }
 
 #[test]
-fn what_was_done_before_in_an_unheard_epoch_waits_for_its_news() {
+fn a_duplicate_in_an_unheard_epoch_waits_for_its_announcement() {
     let redis = Redis::start();
     let mut node = Node::start(&redis, &Config::default(), 1);
     node.open();
     foretell(&redis, &mut node, 2);
     say_unheard(&redis, "m");
-    // Renewed, and the notice was lost; what had been accepted goes on counting.
+    // The epoch is renewed and its announcement lost. Accepted messages still count.
     redis.ask::<u32>(&["HSET", "roomcast:{lobby}:meta", "epoch", "unheard"]);
     let before = calls_of_scripts(&redis);
     let ticket = node.publish("m");
@@ -167,7 +167,7 @@ fn what_was_done_before_in_an_unheard_epoch_waits_for_its_news() {
     assert!(node.uptime() < Duration::from_secs(18), "{:?}", node.uptime());
 }
 
-/// Cuts the subscription, and waits until it stands again and what may be missing was looked for.
+/// Cuts the subscription, and waits until it is back and missing messages were queried.
 fn cut_subscription(redis: &Redis, node: &mut Node) {
     let (cuts, fills) = (node.stats().reconnects_total, node.stats().fills_total);
     redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
@@ -197,7 +197,7 @@ fn without_history_only_an_interruption_that_missed_something_ends_the_epoch() {
 }
 
 #[test]
-fn what_could_not_be_kept_is_refused_and_can_be_said_again() {
+fn messages_that_redis_could_not_keep_are_refused_and_can_be_sent_again() {
     let redis = Redis::start();
     let mut node = Node::start(&redis, &Config::default(), 1);
     node.open();
@@ -243,7 +243,7 @@ fn epochs_that_end_together_are_logged_together() {
 }
 
 #[test]
-fn what_a_later_version_says_on_a_channel_is_ignored_quietly() {
+fn channel_messages_of_a_later_version_are_ignored_quietly() {
     let redis = Redis::start();
     let server = node_with(&redis, &[]);
     let mut ann = Client::connect_as(&server, "ann");
@@ -259,7 +259,7 @@ fn what_a_later_version_says_on_a_channel_is_ignored_quietly() {
     eventually("it is subscribed again", || {
         redis.ask::<Vec<(String, u32)>>(&["PUBSUB", "NUMSUB", "roomcast:{lobby}"])[0].1 == 1
     });
-    // What is no kind of ours at all is worth a warning, not a thousand.
+    // Foreign messages are worth one warning, not a thousand.
     let began = Instant::now();
     redis.ask::<()>(&["EVAL", repeat, "0", "junk"]);
     assert_eq!(say_and_see(&mut ann, "lobby", "two")["seq"], 2);

@@ -1,4 +1,4 @@
-//! What lies in Redis, as somebody sees it who looks: names that can be read, and none that docs/redis.md does not explain.
+//! The names of keys in Redis: readable, and explained in docs/redis.md without exception.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
@@ -28,7 +28,7 @@ fn is_called(key: &str, name: &str) -> bool {
     }
 }
 
-/// The words of a line of MONITOR, as it shows them: what cannot be printed stays escaped.
+/// The words of a line of MONITOR. Characters that cannot be printed stay escaped.
 fn words(line: &str) -> Vec<String> {
     let (_, rest) = line.split_once("] ").unwrap_or_else(|| panic!("not of MONITOR: {line}"));
     let (mut words, mut word, mut is_within) = (Vec::new(), String::new(), false);
@@ -79,7 +79,7 @@ fn all_keys_and_channels_can_be_read_and_are_explained() {
     until(&mut bob, "ann", "offline");
     drop((one, two));
     eventually("the nodes have gone", || !redis.ask::<String>(&["CLIENT", "LIST"]).contains(" name=roomcast "));
-    // The line that ends what is looked at is not from a node.
+    // The last line is not from a node.
     redis.ask::<String>(&["ECHO", "the end"]);
 
     let documented = documented();

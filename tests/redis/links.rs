@@ -1,5 +1,5 @@
-//! The way between a node and Redis when it is long, narrow or cut, and nodes that stand still: one order, nothing lost, nothing
-//! doubled, and no link given up that lives.
+//! Links that are slow, narrow or cut, and nodes that stand still. All nodes see one order, without
+//! loss or repetition, and no link that lives is given up.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -109,7 +109,8 @@ fn a_link_whose_pings_are_answered_too_late_is_replaced() {
     let server = node_at(&way.url());
     let mut ann = Client::connect_as(&server, "ann");
     ann.join("lobby");
-    // Nothing at all arrives for longer than a silent link lives: not what others publish either, which takes one way only.
+    // Nothing arrives for longer than a silent link lives, not even publications of others, which
+    // take one direction only.
     way.set(Course { delay: Duration::from_secs(4), ..Course::default() });
     server.wait_for_log("no answer to PING");
     way.set(Course::default());
@@ -118,7 +119,7 @@ fn a_link_whose_pings_are_answered_too_late_is_replaced() {
 }
 
 #[test]
-fn what_somebody_typed_before_a_link_was_lost_is_not_said_afterwards() {
+fn typing_from_before_a_link_was_lost_is_not_told_afterwards() {
     let redis = Redis::start();
     let way = Way::to(redis.port, Course::default());
     let servers = [node_at(&way.url()), node_at(&redis.url())];
@@ -177,7 +178,7 @@ fn a_node_that_stood_still_until_redis_gave_it_up_catches_up_and_closes_nobody()
         grow(&redis, 50);
         servers[1].signal(Signal::STOP);
         let stopped_at = Instant::now();
-        // What the kernel still takes for a process that stands still is some megabytes.
+        // The kernel takes some megabytes for a process that stands still.
         let text = "x".repeat(10_000);
         while listeners(&redis) == 2 {
             fill(&text);

@@ -1,4 +1,4 @@
-//! What a host has done about a user reaches all nodes, those that were cut when it was said, too.
+//! Commands of a host about a user reach all nodes, including those that were cut at the time.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::support::chat::{is, settle, texts};
 use crate::support::host::{Host, LOOK, config};
 use crate::support::{Client, Server};
 
-/// A node of the test's own, which says what is to be done.
+/// A node of the test's own, which gives the commands.
 struct Judge {
     host: Host,
 }
@@ -108,14 +108,14 @@ fn a_kick_and_a_disconnection_reach_all_nodes() {
     for client in [&mut here, &mut there, &mut elsewhere] {
         assert_eq!(client.expect_close(), 4711);
     }
-    // Whoever was not meant has seen nothing of it.
+    // The other clients have seen nothing of it.
     say_and_see(&mut bob, "red", "quiet now");
     assert!(texts(&settle(&mut bob)).is_empty());
     assert_eq!(servers.iter().flat_map(|server| server.log_lines("WARN")).collect::<Vec<_>>(), [""; 0]);
 }
 
 #[test]
-fn a_node_that_was_cut_carries_out_what_it_missed_on_those_who_were_there() {
+fn a_node_that_was_cut_carries_out_missed_commands_on_connections_of_that_time() {
     let redis = Redis::start();
     let way = Way::to(redis.port, Course::default());
     let far = Server::spawn(&["--redis", &way.url(), "--message-rate", "0"]);
@@ -142,7 +142,7 @@ fn a_node_that_was_cut_carries_out_what_it_missed_on_those_who_were_there() {
 }
 
 #[test]
-fn what_was_said_before_a_node_started_is_not_carried_out_there() {
+fn commands_from_before_a_node_started_are_not_carried_out_there() {
     let redis = Redis::start();
     let first = node_with(&redis, &[]);
     let mut judge = Judge::at(&redis.url());
@@ -196,7 +196,7 @@ fn a_command_that_is_gone_is_owned_up_to() {
     redis.ask::<u32>(&["XTRIM", "roomcast:{%control}:log", "MAXLEN", "0"]);
     way.mend();
     far.wait_for_log("some may not have been carried out here");
-    // It goes on with what is said from now on.
+    // It goes on with later commands.
     judge.kick("red", "ann");
     recv_removal(&mut ann, "red");
 }

@@ -1,5 +1,5 @@
-//! Several nodes and one Redis: one order, nothing lost, nothing doubled, and the truth where that cannot be; whatever is
-//! killed, stopped, emptied or cut meanwhile.
+//! Several nodes and one Redis. All nodes see one order, without loss or repetition, while parts are
+//! killed, stopped, emptied or cut. Where messages are lost, clients are told.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -157,7 +157,7 @@ fn a_redis_that_comes_back_from_an_old_snapshot_is_found_out() {
     }
     redis.kill();
     [&a, &b].into_iter().for_each(wait_unready);
-    // The other node has not the room open and knows nothing of what is lost: it gives the numbers out again.
+    // The other node does not have the room open and does not notice the loss. It assigns the numbers again.
     redis.restart();
     wait_ready(&b);
     let mut bob = Client::connect_as(&b, "bob");
@@ -256,7 +256,8 @@ fn links_that_publish_may_be_cut_too() {
         }
         grow(&redis, 100);
     });
-    // Who gives no id and sends nothing again relies on the node alone. Redis takes these and does not do them.
+    // A client that sets no id and sends nothing again relies on the node alone. Redis takes these
+    // commands and does not carry them out.
     let mut ann = Client::connect_as(&servers[0], "ann");
     ann.join("quiet");
     wait_ready(&servers[0]);
@@ -368,7 +369,7 @@ fn thousands_of_rooms_are_joined_at_once_and_again_after_a_cut() {
 }
 
 #[test]
-fn tls_is_spoken_with_whom_is_trusted() {
+fn tls_is_spoken_with_trusted_servers_only() {
     let (certificate, tls_port) = (Certificate::new(), free_port());
     let _redis = Redis::with_tls(&["--save", ""], &certificate, tls_port);
     let cert = certificate.path();

@@ -1,5 +1,5 @@
-//! Who is present, over several nodes and one Redis: a user is online while any connection on any node is, whatever is killed,
-//! stopped, emptied or cut meanwhile.
+//! Presence over several nodes and one Redis: a user is online while any connection on any node is, while
+//! parts are killed, stopped, emptied or cut.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ fn wait_for_beats(redis: &Redis, servers: &[&Server]) {
 }
 
 #[test]
-fn who_types_is_seen_on_the_other_nodes_and_once_on_the_own() {
+fn typing_is_told_on_the_other_nodes_and_once_on_the_own() {
     let redis = Redis::start();
     let [one, two] = nodes(&redis);
     let mut ann = Client::connect_as(&one, "ann");
@@ -108,7 +108,7 @@ fn users_of_all_nodes_are_named_and_announced() {
     assert_eq!(seen_by_newcomer(&b, "lobby"), set(&["ann"]));
 }
 
-/// Also when an assertion fails: whoever drives the server waits for its end.
+/// Ends the server when an assertion fails as well, because the thread that drives it waits for its end.
 struct ShutDown<'a>(&'a roomcast::Remote);
 
 impl Drop for ShutDown<'_> {
@@ -164,7 +164,7 @@ fn a_user_on_two_nodes_comes_once_and_goes_once() {
     let (mut first, mut second) = (join(&a, "ann", "lobby"), Client::connect_as(&b, "ann"));
     let mut seen = until(&mut bob, "ann", "online");
     assert_eq!(users(&second.join("lobby")), ["ann", "bob"]);
-    // Who comes behind, comes behind.
+    // A later arrival is announced later.
     let mut carl = join(&b, "carl", "lobby");
     seen.extend(until(&mut bob, "carl", "online"));
     first.send_json(&json!({"type": "leave", "room": "lobby"}));
@@ -216,7 +216,7 @@ fn users_of_a_killed_node_are_gone_within_the_lease_and_nobody_else() {
         let gone: Vec<_> = presences(&seen).into_iter().filter(|(_, status)| *status == "offline").collect();
         assert_eq!(gone, [("ann", "offline")]);
     }
-    // Who comes later does not see them either, also where nobody was to notice.
+    // A later client does not see them either, nor on a node where no client was to be told.
     let d = node_with(&redis, &[]);
     for server in [&b, &c, &d] {
         assert_eq!(seen_by_newcomer(server, "lobby"), set(&["bob", "both", "carl"]));
@@ -225,7 +225,7 @@ fn users_of_a_killed_node_are_gone_within_the_lease_and_nobody_else() {
 }
 
 #[test]
-fn who_comes_back_elsewhere_when_a_node_ends_was_never_gone() {
+fn a_user_that_comes_back_elsewhere_when_a_node_ends_was_never_gone() {
     let redis = Redis::start();
     let [mut a, b, c] = std::array::from_fn(|_| node_with(&redis, &["--presence-grace", "5s"]));
     let mut watchers = [join(&b, "bob", "lobby"), join(&c, "carl", "lobby")];
@@ -300,7 +300,7 @@ fn a_redis_that_is_away_for_longer_than_the_lease_makes_nobody_absent() {
     redis.signal(Signal::STOP);
     // Longer than the lease, and than the links live without an answer.
     thread::sleep(Duration::from_secs(6));
-    // Whoever goes meanwhile is gone afterwards.
+    // A user that goes meanwhile is gone afterwards.
     let carl = Client::connect_as(&servers[0], "carl");
     redis.signal(Signal::CONT);
     servers.iter().for_each(wait_ready);
@@ -386,7 +386,7 @@ fn nodes_agree_after_their_subscriptions_were_cut() {
             redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         }
     }
-    // What nobody hears, and nothing that comes after it shows, is asked for all the same.
+    // A lost change is queried even if no later change shows the gap.
     redis.ask::<u32>(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     let (mut gone, here): (BTreeMap<_, _>, BTreeMap<_, _>) =
         guests.into_iter().partition(|(name, _)| name.ends_with(['1', '2']));

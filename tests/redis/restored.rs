@@ -1,5 +1,6 @@
-//! A Redis that comes back with less than it had, or with all of it: nobody misses a message without being told, everybody who says
-//! something is answered, and nobody is told of a loss that did not happen.
+//! A Redis that comes back with fewer messages than it had, or with all of them. No client misses a
+//! message without being told, every message is answered, and no client is told of a loss that did
+//! not happen.
 
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use crate::harness::redis::Redis;
 use crate::support::chat::{chat, is};
 use crate::support::{Client, Server};
 
-/// One that keeps what it is told to save.
+/// A Redis that keeps only saved data.
 fn redis_with_snapshots() -> Redis {
     Redis::with(&["--save", "", "--appendonly", "no", "--dbfilename", "dump.rdb"])
 }
 
-/// One that loses nothing.
+/// A Redis that loses nothing.
 fn durable_redis() -> Redis {
     Redis::with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
 }
@@ -31,7 +32,7 @@ fn configs() -> [Config; 2] {
     })
 }
 
-/// Has a Redis forget what it was not told to save, and waits until a node has both its links again.
+/// Has a Redis forget all unsaved data, and waits until a node has both its links again.
 fn lose(redis: &mut Redis, node: &mut Node) {
     redis.kill();
     node.until("the loss is noticed", |node| (!node.is_ready()).then_some(()));
@@ -93,7 +94,7 @@ fn wait_until_confirmed(redis: &Redis, node: &mut Node) {
 }
 
 #[test]
-fn nobody_is_told_of_a_loss_by_a_redis_that_comes_back_with_everything() {
+fn a_redis_that_comes_back_with_everything_tells_of_no_loss() {
     for config in configs() {
         let mut redis = durable_redis();
         let [mut speaker, mut reader] = [1, 2].map(|seed| Node::start(&redis, &config, seed));
@@ -154,7 +155,7 @@ fn the_copy_of_another_message_with_the_same_number_answers_nobody() {
 }
 
 #[test]
-fn who_speaks_while_redis_loses_messages_is_answered() {
+fn messages_sent_while_redis_loses_messages_are_answered() {
     for history in ["1000", "0"] {
         let mut redis = redis_with_snapshots();
         let url = redis.url();
@@ -183,7 +184,7 @@ fn who_speaks_while_redis_loses_messages_is_answered() {
 }
 
 #[test]
-fn who_was_away_while_redis_lost_messages_is_told_that_they_are_gone() {
+fn a_client_that_was_away_while_redis_lost_messages_is_told_that_they_are_gone() {
     let mut redis = redis_with_snapshots();
     let [a, b] = [(); 2].map(|()| node_with(&redis, &[]));
     let mut ann = Client::connect_as(&a, "ann");

@@ -1,4 +1,5 @@
-//! A master, a replica and a sentinel: what a failover keeps is there exactly once, and what it loses is told.
+//! A master, a replica and a sentinel. After a failover each message is there once, or clients are told
+//! that messages are lost.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -37,7 +38,7 @@ impl Trio {
         server
     }
 
-    /// Waits until the sentinel says that what was the replica is the master, and it is.
+    /// Waits until the sentinel reports the former replica as the master, and it is one.
     fn wait_for_failover(&self) {
         eventually("the replica is the master", || {
             let (_, port): (String, u16) = self.sentinel.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]);
@@ -94,7 +95,7 @@ fn all_links_follow_a_failover_that_was_asked_for() {
 }
 
 #[test]
-fn what_a_failover_loses_begins_a_new_epoch() {
+fn a_failover_that_loses_messages_begins_a_new_epoch() {
     let mut trio = Trio::start();
     let (a, b) = (trio.node(), trio.node());
     let mut clients = [Client::connect_as(&a, "ann"), Client::connect_as(&b, "bob")];
@@ -150,7 +151,7 @@ fn trio_with_tls(certificate: &Certificate) -> (Trio, String) {
 }
 
 #[test]
-fn a_failover_by_tls_makes_nobody_absent_who_stays_and_keeps_nobody_who_goes() {
+fn a_failover_by_tls_makes_no_present_user_absent_and_no_absent_user_present() {
     let certificate = Certificate::new();
     let (mut trio, url) = trio_with_tls(&certificate);
     let path = certificate.path();

@@ -1,4 +1,5 @@
-//! A node that ends while Redis takes its time: what it has accepted is written, and the others know that its users are gone.
+//! A node that ends while Redis is slow: accepted messages are written, and other nodes learn that its
+//! users are gone.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What clients, sockets, the host and other nodes do, at random.
+//! The actions of clients, sockets, the host and other nodes, drawn at random.
 
 use roomcast::CloseReason;
 use roomcast::HostPublication;
@@ -51,7 +51,7 @@ pub(crate) enum Action {
     Settle,
 }
 
-/// What a drawn action depends on.
+/// The state that a drawn action depends on.
 struct Draw<'a> {
     chance: &'a mut Chance,
     settings: &'a Settings,

@@ -1,8 +1,8 @@
-//! What happened in a simulation, so that one in which nothing happens fails.
+//! Counts of everything that happens in a simulation, so that one without some event fails.
 
 macro_rules! coverage {
     ($($name:ident,)*) => {
-        /// How often it happened.
+        /// How often each event happened.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub(crate) struct Coverage { $(pub(crate) $name: u64,)* }
 
@@ -11,7 +11,7 @@ macro_rules! coverage {
                 $(self.$name += other.$name;)*
             }
 
-            /// What never happened.
+            /// The events that never happened.
             pub(crate) fn missing(&self) -> Vec<&'static str> {
                 let all = [$((stringify!($name), self.$name),)*];
                 all.iter().filter(|(_, count)| *count == 0).map(|(name, _)| *name).collect()

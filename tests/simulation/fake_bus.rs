@@ -56,10 +56,11 @@ struct Room {
     is_open: bool,
     /// Whether the hub knows where the room stands.
     is_known: bool,
-    /// What is to be delivered, in order, each with the step from which on it may be.
+    /// The deliveries to come, in order, each with its first possible step.
     stream: VecDeque<(u64, BusEvent)>,
-    /// What was delivered last, to be delivered again; and up to where.
+    /// The last deliveries, which may be repeated.
     recent: VecDeque<Numbered>,
+    /// The position up to which messages were delivered.
     handed: Option<(Epoch, u64)>,
 }
 
@@ -81,7 +82,7 @@ impl Room {
         Page { epoch: self.epoch.clone(), top: self.top, messages, complete }
     }
 
-    /// Whether a page knows less than what was delivered already.
+    /// Whether a page ends before messages that were delivered already.
     fn is_stale(&self, page: &Page) -> bool {
         self.handed.as_ref().is_some_and(|(epoch, seq)| page.epoch != *epoch || page.top < *seq)
     }
@@ -109,7 +110,7 @@ impl FakeBus {
         }
     }
 
-    /// Time passes: some of what was asked is done.
+    /// Time passes: some requests are carried out.
     pub(crate) fn step(&mut self) {
         self.step += 1;
         let most = if self.is_calm { usize::MAX } else { self.chance.index(4) };

@@ -1,4 +1,4 @@
-//! Everybody is fast again and everything is delivered: what must be true then.
+//! The end of a phase: all sockets are fast again, everything is delivered, and checks follow.
 
 use std::collections::BTreeSet;
 

@@ -45,7 +45,7 @@ impl Seat {
         self.is_welcome = false;
     }
 
-    /// The connection is gone; what was received only in part is lost.
+    /// The connection is gone, and with it the received part of a frame.
     pub(crate) fn lose_link(&mut self) {
         self.link = None;
         self.unanswered.clear();
@@ -65,7 +65,7 @@ impl Seat {
         self.views.iter().filter(|view| view.is_in() || !view.is_settled()).count()
     }
 
-    /// Takes a frame in; says what is wrong with it.
+    /// Takes a frame in. Returns what is wrong with it.
     pub(crate) fn receive(&mut self, frame: &[u8], truth: &mut Truth, coverage: &mut Coverage) -> Checked {
         coverage.frames += 1;
         let text = text_payload(frame)?;
@@ -82,7 +82,7 @@ impl Seat {
         result.map_err(|words| format!("{words}\n  received: {text}"))
     }
 
-    /// Most frames are chats: what matters of them is found without parsing.
+    /// Most frames are chats, so their fields are found without parsing.
     fn on_chat(&mut self, text: &str, frame: &[u8], truth: &Truth, coverage: &mut Coverage) -> Checked {
         coverage.chats += 1;
         let room = room_number(field(text, r#""room":""#).ok_or("no room")?);

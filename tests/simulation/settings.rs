@@ -1,4 +1,4 @@
-//! What a seed draws: limits, times, and the size of the world.
+//! The settings of a seed, drawn at random: limits, times, and the size of the world.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(crate) struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BusKind {
     Local,
-    /// Late and out of step, but as good as its word.
+    /// Late and out of step, but it keeps its promises.
     Fake,
     /// As [`BusKind::Fake`], and sometimes a delivery is lost.
     Lossy,

@@ -1,4 +1,4 @@
-//! What a failing simulation prints: how to repeat it, and what was done last.
+//! The text of a failure: the way to repeat it, and the last actions.
 
 use std::collections::VecDeque;
 

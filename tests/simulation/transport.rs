@@ -3,7 +3,7 @@
 use roomcast::ConnectionId;
 use roomcast::internals::frame::{self, Head};
 
-/// The server's end of a connection, and what the other end has received.
+/// The server's end of a connection, and the bytes that the other end has received.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) id: ConnectionId,

@@ -1,4 +1,4 @@
-//! What the bus has told the hub: the measure of what the hub tells its members.
+//! The events of the bus, by which everything that the hub tells its members is measured.
 
 use std::collections::BTreeMap;
 

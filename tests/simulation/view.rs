@@ -1,4 +1,4 @@
-//! What a client knows of one room, and whether what the server tells it can be true.
+//! A client's view of one room, and checks of everything that the server says about it.
 
 use std::collections::BTreeSet;
 
@@ -13,15 +13,16 @@ pub(crate) struct View {
     pub(crate) phase: Phase,
     joins: Vec<Join>,
     leaves: Vec<String>,
-    /// Messages of which only `joined` will tell whether they follow what was there.
+    /// Messages before `joined`. Only `joined` tells whether they follow the earlier ones.
     provisional: Vec<Position>,
-    /// Whether what was provisional was declared void: the join is then not answered as if all had come in one piece.
+    /// Whether the provisional messages were declared void. The answer to the join then does not claim that
+    /// everything was recovered.
     is_restarted: bool,
     /// Whether a message did not follow the one before, so that a `joined` has to come.
     has_hole: bool,
     /// A message that the server has left out, because its history does not hold it any more.
     pub(crate) left_out: Option<Position>,
-    /// Who is online, while the room lists its users.
+    /// The users online, while the room lists them.
     pub(crate) users: Option<BTreeSet<String>>,
     pub(crate) count: usize,
     /// It was told that it is taken out; `left` follows.
@@ -46,7 +47,7 @@ pub(crate) struct Join {
     pub(crate) is_told: bool,
 }
 
-/// What a `joined` says, its epoch as a number.
+/// A `joined`, with its epoch as a number.
 #[derive(Debug)]
 pub(crate) struct Joined<'a> {
     pub(crate) at: Position,
@@ -261,7 +262,7 @@ impl View {
         let before = self.joins.len();
         self.joins.retain(|join| join.id != id);
         self.leaves.retain(|leave| leave != id);
-        // What a join had brought before it failed counts for nothing.
+        // Messages that came before the join failed do not count.
         if self.joins.len() < before && code != "already_joined" {
             self.provisional.clear();
             self.is_restarted = false;

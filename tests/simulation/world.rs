@@ -1,4 +1,4 @@
-//! The world around a hub: clock, bus, sockets and clients; one turn of it, and what must hold after each.
+//! The world around a hub: clock, bus, sockets and clients. It has one turn, and the checks after each.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -61,7 +61,7 @@ pub(crate) struct World {
     slots: Vec<Option<usize>>,
     serial: u32,
     closed: HashSet<ConnectionId>,
-    /// What the bus has not answered: reads and publications with their room, commands without.
+    /// The requests that the bus has not answered: reads and publications with their room, commands without.
     tickets: BTreeMap<Ticket, Option<RoomName>>,
     publications: usize,
     /// How many reads of history the hub has asked for.
@@ -70,11 +70,11 @@ pub(crate) struct World {
     pub(crate) lost: BTreeMap<(usize, usize), u64>,
     /// The same, of those who were members for sure and have not left otherwise: they are owed a grace.
     pub(crate) in_grace: BTreeMap<(usize, usize), u64>,
-    /// Who is present in a room on other nodes.
+    /// The users present in a room on other nodes.
     pub(crate) elsewhere: BTreeSet<(usize, String)>,
-    /// Who is present here, as other nodes are told.
+    /// The users present here, as other nodes are told.
     pub(crate) shared: BTreeSet<(usize, String)>,
-    /// Who may have been kicked since the world was last at rest: whoever is in grace then is owed none.
+    /// The users that may have been kicked since the world was last at rest. They are owed no grace.
     pub(crate) kicked: BTreeSet<(usize, usize)>,
     /// Commands of this node that the bus has taken.
     pub(crate) commands: BTreeSet<Ticket>,
@@ -290,7 +290,7 @@ impl World {
             }
         });
         for seat in gone {
-            // What was said before the close still goes out, as far as the socket takes it.
+            // Frames from before the close still go out, as far as the socket takes them.
             let _ = self.seats[seat].link.as_mut().is_some_and(Link::pump);
             self.read(seat);
             self.coverage.closed += 1;
@@ -348,7 +348,7 @@ impl World {
         }
     }
 
-    /// What holds after every step.
+    /// The checks after every step.
     pub(crate) fn check_bounds(&self) {
         let stats = self.hub.stats();
         let most = self.settings.config.hub.log_bytes_total_max + FRAME_BYTES_MAX;

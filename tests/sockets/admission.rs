@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::host::{Host, LOOK, config};
 use crate::support::{self, Raw, TEXT, frame, request, upgrade_request};
 
-/// What an authenticator was asked, and what it was told to forget.
+/// The tickets of an authenticator: those that wait for a decision, and abandoned ones.
 #[derive(Default)]
 struct Desk {
     asked: Vec<AdmissionTicket>,

@@ -1,4 +1,4 @@
-//! What back-ends publish over HTTP, whom it reaches, and what they are answered.
+//! Publications of back-ends over HTTP: where they go, and how they are answered.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -20,7 +20,7 @@ fn metric(server: &Server, name: &str) -> u64 {
 }
 
 #[test]
-fn what_is_published_is_said_in_the_room_as_if_a_client_had() {
+fn a_publication_reaches_the_room_like_a_message_of_a_client() {
     let server = server_with(&[]);
     let mut ann = Client::connect_as(&server, "ann");
     ann.join("lobby");
@@ -53,15 +53,15 @@ fn without_a_user_the_server_speaks_and_a_name_is_shown() {
         assert_eq!((chat["userId"].as_str(), &chat["name"]), (Some(user), &name), "{chat}");
         assert_eq!(chat["id"], Value::Null);
     }
-    // What is said to be nothing is not the same as nothing.
+    // An explicit null is not the same as a missing field.
     publish_text(server.address(), r#"{"room":"lobby","text":"a","data":null}"#);
     assert!(recv_text(&mut ann, "chat").contains(r#""data":null"#));
-    // Who is said to speak is not there for that.
+    // The user of a publication does not count as present.
     assert!(settle(&mut ann).iter().all(|message| message["type"] != "presence"));
 }
 
 #[test]
-fn what_is_published_into_an_empty_room_is_history() {
+fn a_publication_into_an_empty_room_is_history() {
     let server = server_with(&[]);
     for n in 1..=3 {
         let response = publish(server.address(), &json!({"room": "later", "text": n.to_string()}));
@@ -158,7 +158,7 @@ fn the_environment_may_hold_several_keys_none_of_which_is_shown() {
 }
 
 #[test]
-fn who_has_no_key_need_not_send_a_body() {
+fn a_request_without_a_key_need_not_send_a_body() {
     let server = server_with(&[]);
     let headers = |authorization: &'static [(&str, &str)]| {
         let proper = [("Content-Type", "application/json"), ("Content-Length", "1000"), ("Expect", "100-continue")];
@@ -285,7 +285,7 @@ fn a_client_that_asks_whether_to_go_on_is_told() {
         raw.send(body.as_bytes());
         check_published(&raw.response(), "lobby", seq, false);
     }
-    // Who does not wait for it is not told.
+    // A client that does not wait for it is not told.
     raw.send(&[head.as_bytes(), body.as_bytes()].concat());
     check_published(&raw.response(), "lobby", 3, false);
     let too_long = publish_head(1_000_000, &[("Expect", "100-continue")]);
@@ -371,7 +371,7 @@ fn a_connection_ends_where_the_client_wants_it_to_or_nothing_more_is_asked() {
 }
 
 #[test]
-fn who_has_said_all_and_shuts_down_its_side_is_answered() {
+fn a_peer_that_shuts_down_its_side_behind_a_request_is_answered() {
     let server = server_with(&[]);
     let mut raw = Raw::connect(server.address());
     let two = publish_request(r#"{"room":"lobby","text":"a"}"#).repeat(2);

@@ -1,4 +1,5 @@
-//! Requests of the HTTP API whose answers take their time: what they hold meanwhile, who is told, and what ends them.
+//! Requests of the HTTP API that wait for the bus: the resources that they hold meanwhile, their answers,
+//! and their end.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,7 +18,7 @@ use crate::support::Raw;
 use crate::support::api::{KEY, check_published, check_refused, publish, publish_request};
 use crate::support::host::{self, Host, LOOK, publication};
 
-/// What a [`SlowBus`] was asked, and what it is to answer.
+/// The requests to a [`SlowBus`], and its answers to come.
 #[derive(Default)]
 struct Desk {
     asked: VecDeque<(Ticket, Publication)>,
@@ -99,7 +100,7 @@ fn the_host_is_told_of_its_own_publications_only() {
 fn a_request_whose_answer_does_not_come_is_told_so_and_the_late_answer_goes_nowhere() {
     let (mut host, desk, address) = slow_host(|config| config.timing.answer_timeout = Duration::from_millis(300));
     let mut raw = ask(&mut host, &desk, address, "a");
-    // What is pipelined behind it is not looked at, and is not answered either.
+    // Requests pipelined behind it are neither looked at nor answered.
     raw.send(&publish_request("{}"));
     let (response, is_over) = host.serve(|| (raw.response(), raw.at_end()));
     check_refused(&response, 504, "unavailable", &["300ms"]);
@@ -188,7 +189,7 @@ fn a_shutdown_waits_for_answers_and_takes_no_more_requests() {
 }
 
 #[test]
-fn who_does_not_take_answers_is_not_asked_for_more() {
+fn a_connection_that_takes_no_answers_is_not_read() {
     let (mut host, desk, address) = slow_host(|_| {});
     let mut raw = Raw::connect(address);
     // More than fits into the buffers of a socket, with the answers that nobody reads.

@@ -1,4 +1,4 @@
-//! What comes at once is done in several turns, none of which takes long.
+//! Budgets: work that comes at once is spread over turns, none of which takes long.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ struct Rooms {
     uptime: Duration,
 }
 
-/// What one turn has sent.
+/// The sends of one turn.
 #[derive(Debug, Default)]
 struct Turn {
     /// Sends to each room's members.
@@ -131,7 +131,7 @@ fn sends_that_take_long_are_fewer_in_a_turn() {
 }
 
 #[test]
-fn who_sends_little_is_not_asked_what_time_it_is() {
+fn a_turn_that_sends_little_does_not_read_the_clock() {
     let mut rooms = Rooms::new(3);
     rooms.say_in_small(3);
     let turn = rooms.turn(Duration::from_secs(1));

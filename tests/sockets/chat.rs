@@ -1,4 +1,4 @@
-//! Talking: what is said in a room reaches everybody in it, once, in order, and as it was said.
+//! Chat: a message reaches all members of its room, once, in order and unchanged.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -73,7 +73,7 @@ fn messages_are_numbered_in_the_order_in_which_all_see_them() {
 }
 
 #[test]
-fn the_server_alone_says_who_spoke_and_when() {
+fn user_and_time_of_a_message_are_the_servers() {
     let server = Server::spawn(&[]);
     let (mut alice, mut bob) = (member(&server, "alice", "lobby"), member(&server, "bob", "lobby"));
     alice.send_json(&json!({
@@ -171,7 +171,7 @@ fn join_and_chat_may_come_in_one_write() {
         bytes.extend(frame_of_json(&chat(room, "more words", &format!("{room}-2"))));
     }
     raw.send(&bytes);
-    // A copy acknowledges what one said; where the `joined` already counts it, an ack does.
+    // The copy acknowledges a message. Where `joined` already counts it, an `ack` does.
     let mut told = Vec::new();
     while told.len() < 4 {
         let message = raw.json();
@@ -186,7 +186,7 @@ fn join_and_chat_may_come_in_one_write() {
 }
 
 #[test]
-fn what_is_said_before_leaving_arrives_before_left() {
+fn messages_before_a_leave_arrive_before_left() {
     let server = Server::spawn(&["--message-rate", "0"]);
     let mut bob = member(&server, "bob", "lobby");
     let mut alice = Raw::open(server.address(), "/ws?userId=alice");

@@ -1,4 +1,4 @@
-//! How connections end: the close handshake, peers that vanish, and what the others in a room see of it.
+//! The end of connections: the close handshake, peers that vanish, and how other members see it.
 
 use std::{
     net::{Shutdown, SocketAddr},
@@ -104,7 +104,7 @@ fn no_data_follows_a_close() {
 }
 
 #[test]
-fn what_is_sent_behind_a_close_is_ignored() {
+fn bytes_behind_a_close_are_ignored() {
     let server = Server::spawn(&["--presence-grace", "200ms"]);
     let mut alice = open_in_lobby(&server, "alice");
     let mut bob = Client::connect_as(&server, "bob");
@@ -241,7 +241,7 @@ fn a_peer_that_breaks_the_protocol_leaves() {
 }
 
 #[test]
-fn what_a_leaving_peer_said_last_is_still_heard() {
+fn the_last_message_of_a_leaving_peer_is_delivered() {
     let server = Server::spawn(&[]);
     let mut alice = open_in_lobby(&server, "alice");
     let mut bob = Client::connect_as(&server, "bob");

@@ -1,4 +1,4 @@
-//! The server in somebody else's loop: what an embedding program is promised.
+//! The promises to a program that embeds the server in its loop.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
@@ -90,7 +90,7 @@ fn a_flood_starves_nobody_and_every_turn_is_bounded() {
     });
 }
 
-/// Chats as fast as the server reads until the connection ends, and takes what it gets.
+/// Chats as fast as the server reads until the connection ends, and reads everything.
 fn flood(address: SocketAddr) {
     let mut raw = Raw::open(address, "/ws");
     let mut reader = raw.stream.try_clone().unwrap();
@@ -144,7 +144,7 @@ fn notices_tell_in_order_what_happened() {
 }
 
 #[test]
-fn nobody_is_told_anything_who_does_not_ask() {
+fn a_host_that_wants_no_notices_gets_none() {
     let mut config = config();
     config.notices = false;
     let mut host = Host::new(config);
@@ -155,7 +155,7 @@ fn nobody_is_told_anything_who_does_not_ask() {
 }
 
 #[test]
-fn what_the_host_publishes_is_answered_and_what_it_leaves_lying_is_counted() {
+fn publications_of_the_host_are_answered_and_notices_that_it_leaves_lying_are_counted() {
     let mut config = config();
     config.hub.notices_max = 2;
     let mut host = Host::new(config);
@@ -266,7 +266,7 @@ impl Policy for Doorkeeper {
 }
 
 #[test]
-fn the_hosts_policy_decides_who_may_do_what() {
+fn the_hosts_authenticator_and_policy_decide() {
     let mut host = Host::build(config(), |builder| builder.authenticator(Doorkeeper).policy(Doorkeeper));
     let address = host.listen();
     host.serve(move || {
@@ -332,7 +332,7 @@ trait ReadWrite: Read + Write {}
 impl<T: Read + Write> ReadWrite for T {}
 
 #[test]
-fn what_cannot_be_used_is_refused_with_numbers() {
+fn unusable_settings_are_refused_with_numbers() {
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
     let error = Server::builder(config(), host_loop(&poll, &waker, 10..20)).build().unwrap_err();

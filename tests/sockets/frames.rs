@@ -230,7 +230,7 @@ fn what_the_protocol_forbids_is_closed_1002() {
 }
 
 #[test]
-fn what_was_said_before_a_violation_is_heard_by_the_others() {
+fn messages_before_a_violation_reach_the_others() {
     let server = server();
     let mut alice = Client::connect_as(&server, "alice");
     alice.join("lobby");

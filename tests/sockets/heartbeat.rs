@@ -1,4 +1,4 @@
-//! Who is alive: pings of the server, what counts as an answer, and a pause of the whole process.
+//! Heartbeats: pings of the server, their answers, and a pause of the whole process.
 
 use std::{
     net::SocketAddr,
@@ -184,7 +184,7 @@ impl Answering {
 }
 
 #[test]
-fn a_pause_of_the_process_closes_nobody_who_answers() {
+fn a_pause_of_the_process_closes_no_client_that_answers() {
     let flags = ["--ping-interval", "1s", "--pong-timeout", "1s", "--stall-timeout", "1s", "--handshake-timeout", "1s"];
     let server = Server::spawn(&flags);
     let mut clients = Vec::new();

@@ -1,4 +1,4 @@
-//! What the server answers to requests that are not the WebSocket handshake, and to those that are refused.
+//! The answers to requests that are not the WebSocket handshake, and to refused ones.
 
 use crate::support::{Raw, Response, Server, request, upgrade_request};
 
@@ -168,7 +168,7 @@ fn an_unknown_path_is_answered_404() {
 #[test]
 fn a_path_is_not_repeated_as_markup() {
     let server = Server::spawn(&[]);
-    // What no URI may contain is malformed; the escaped form is an unknown path like any other.
+    // A character that no URI may contain is malformed. Its escaped form is an unknown path like any other.
     for (path, status) in [("/<script>alert(1)</script>", 400), ("/%3Cscript%3E", 404)] {
         let response = check_refusal(&server, request("GET", path, &[]).as_bytes(), status, &[]);
         assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{response:?}");

@@ -1,4 +1,4 @@
-//! What happens at the limits of a server: time, size, connections, file descriptors.
+//! The limits of a server: time, size, connections, file descriptors.
 
 use std::{
     io::ErrorKind,

@@ -213,7 +213,7 @@ impl Policy for Sleepy {
 }
 
 #[test]
-fn what_others_do_with_the_processor_in_a_turn_is_not_counted() {
+fn processor_time_of_other_threads_in_a_turn_is_not_counted() {
     let mut config = host::config();
     config.metrics = true;
     let mut host = Host::with(config, Sleepy, Now::system);
@@ -235,7 +235,7 @@ fn a_host_gets_the_same_text_without_the_port() {
         host.listen();
         for _ in 0..3 {
             host.turn(host::LOOK);
-            // What the host does between turns is its own affair.
+            // The host's work between turns does not count.
             work(Duration::from_millis(100));
         }
         let families = parse(&host.server.metrics());

@@ -1,4 +1,4 @@
-//! What a host may have done about a user, on one node and over real sockets.
+//! The commands of a host about a user, on one node and over real sockets.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -31,7 +31,7 @@ fn join(address: SocketAddr, user: &str, rooms: &[&str]) -> Client {
     client
 }
 
-/// What a client is told when it is taken out of a room; gives what came before.
+/// Reads what a client is told when it is taken out of a room. Returns the messages before that.
 fn recv_removal(client: &mut Client, room: &str) -> Vec<Value> {
     let mut messages = client.recv_until(|message| is(message, "left"));
     assert_eq!(messages.pop().unwrap(), json!({"type": "left", "room": room}));
@@ -60,7 +60,7 @@ fn serve(host: &mut Host, work: impl FnOnce(SocketAddr, Remote) + Send) {
     host.serve(move || work(address, remote));
 }
 
-/// What became of commands.
+/// The outcomes of commands.
 fn outcomes(notices: &[Notice]) -> Vec<(Ticket, Outcome)> {
     let outcome = |notice: &Notice| match notice {
         Notice::Published { ticket, outcome } => Some((*ticket, outcome.clone())),
@@ -116,7 +116,7 @@ impl Policy for Keeper {
 }
 
 #[test]
-fn the_policy_says_who_may_come_back() {
+fn the_policy_decides_about_coming_back() {
     let mut host = Host::with(config(), Keeper, Now::system);
     serve(&mut host, |address, remote| {
         let mut ann = join(address, "ann", &["blue"]);

@@ -14,7 +14,7 @@ use crate::support::{Connect, PING, PONG, Raw, TEXT, frame, upgrade_request, wai
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 thread_local! {
-    /// What the clock of this test's server shows.
+    /// The time on the clock of this test's server.
     static UPTIME: Cell<Duration> = const { Cell::new(Duration::from_secs(5)) };
 }
 
@@ -100,7 +100,7 @@ fn a_pong_that_waits_to_be_read_is_an_answer() {
 }
 
 #[test]
-fn who_is_closed_right_after_a_pause_is_soon_offline() {
+fn a_user_closed_right_after_a_pause_is_soon_offline() {
     let mut host = host(config());
     let address = host.listen();
     let (_ann, mut bob) = host.serve(|| {

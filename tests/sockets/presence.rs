@@ -1,4 +1,4 @@
-//! Who is there: per user, with a grace for reloads, counted in big rooms.
+//! Presence: it is per user, has a grace for reloads, and is counted in big rooms.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ fn presence(user: &str, status: &str) -> Value {
     json!({"type": "presence", "room": "lobby", "userId": user, "status": status})
 }
 
-/// Ends with a message of ann's own, so that what came before it is all that came.
+/// Ends with a message of ann's own, so that all messages before it have come.
 fn seen_by(ann: &mut Client, mark: &str) -> Vec<Value> {
     ann.say("lobby", mark);
     let mut seen = ann.recv_until(|message| message["text"] == mark);
@@ -89,7 +89,7 @@ fn big_rooms_count_and_small_ones_name() {
 }
 
 #[test]
-fn who_leaves_is_gone_at_once() {
+fn a_user_that_leaves_is_gone_at_once() {
     let server = Server::spawn(&["--presence-grace", "1h"]);
     let mut ann = Client::connect_as(&server, "ann");
     ann.join("lobby");

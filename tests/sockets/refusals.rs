@@ -1,4 +1,4 @@
-//! What the chat refuses: every mistake has its code, and none of them costs the connection.
+//! Refusals of the chat: every mistake has its code, and none of them ends the connection.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +38,7 @@ fn check_unharmed(client: &mut Client) {
 }
 
 #[test]
-fn what_is_no_json_object_is_refused() {
+fn texts_that_are_no_json_objects_are_refused() {
     let (_server, mut alice) = alice_in_lobby(&[]);
     let deep = "[".repeat(10_000);
     let texts = [
@@ -254,7 +254,7 @@ fn burst(raw: &mut Raw, count: usize) {
 }
 
 #[test]
-fn who_talks_too_fast_is_told_once_a_second_and_others_are_not_affected() {
+fn a_client_above_the_rate_limit_is_told_once_a_second_and_others_are_not_affected() {
     let server = Server::spawn(&["--message-rate", "5", "--message-burst", "5"]);
     let mut bob = Client::connect_as(&server, "bob");
     assert_eq!((&bob.welcome["limits"]["messageRate"], &bob.welcome["limits"]["messageBurst"]), (&json!(5), &json!(5)));

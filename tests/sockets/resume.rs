@@ -1,4 +1,5 @@
-//! History, and coming back: nothing lost, nothing doubled, and the truth where that cannot be.
+//! History and resuming: messages are neither lost nor repeated, and clients are told where that is
+//! impossible.
 
 use std::{
     collections::BTreeMap,
@@ -95,7 +96,7 @@ fn a_client_that_drops_again_and_again_sees_every_message_once() {
 }
 
 #[test]
-fn what_is_sent_again_after_a_drop_is_said_once() {
+fn a_message_sent_again_after_a_drop_is_delivered_once() {
     let server = Server::spawn(&UNLIMITED);
     let (mut ann, _) = room_of(&server, 1);
     for _ in 0..3 {
@@ -165,13 +166,13 @@ fn reconnecting_in_the_middle_of_a_stream_loses_and_doubles_nothing() {
 }
 
 #[test]
-fn what_was_not_acknowledged_may_be_sent_again_whatever_became_of_it() {
+fn unacknowledged_messages_may_be_sent_again_whether_accepted_or_not() {
     let server = Server::spawn(&["--message-rate", "0"]);
     let mut bob = Client::connect_as(&server, "bob");
     bob.join("lobby");
     let mut chance = fastrand::Rng::with_seed(11);
     let mut view = View::default();
-    // By id: what was said, and its number once it is known.
+    // The number of each message by id, once it is known.
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
     let mut said: Vec<String> = Vec::new();
     for round in 0..20 {
@@ -281,7 +282,7 @@ fn look(server: &Server, request: &Value) -> (Vec<u64>, Value) {
 }
 
 #[test]
-fn what_is_too_old_is_not_recovered() {
+fn messages_that_are_too_old_are_not_recovered() {
     let server = Server::spawn(&["--history-age", "1s"]);
     let (mut ann, epoch) = room_of(&server, 3);
     wait_until("the history is too old", || look(&server, &json!({"room": "lobby", "history": 3})).0.is_empty());

@@ -1,5 +1,5 @@
-//! When rooms are sent what they owe: the delay between two rounds of a room, which of several rooms comes first, and that
-//! nothing is lost by either.
+//! The rounds of rooms: the delay between two rounds of a room, and the order of several rooms. Neither
+//! loses messages.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::{Raw, TEXT, frame};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// A hub under a clock that stands still but for sends, and for what a test lets pass.
+/// A hub under a clock that moves only for sends and where a test moves it.
 struct Hall {
     hub: Hub,
     bus: LocalBus,
@@ -27,7 +27,7 @@ struct Hall {
     full: Option<u32>,
     /// The numbers that each slot was sent at once, in the order of the sends.
     sent: Vec<(u32, Vec<u64>)>,
-    /// What was for single connections.
+    /// Output for single connections.
     own: String,
 }
 
@@ -340,7 +340,7 @@ fn a_room_with_half_a_log_at_the_end_of_a_round_is_not_delayed() {
 }
 
 #[test]
-fn what_a_blocked_member_holds_of_the_log_does_not_end_the_delay() {
+fn log_space_held_by_a_blocked_member_does_not_end_the_delay() {
     let mut hall = Hall::new(&with_small_log(25), 20);
     hall.full = Some(4);
     let mut most = 0;
@@ -500,7 +500,7 @@ fn a_room_that_ends_during_its_delay_leaves_nothing_behind() {
 }
 
 thread_local! {
-    /// What the clock of this test's server shows, and how much later it is at every look.
+    /// The time on the clock of this test's server, and how far each look moves it.
     static CLOCK: Cell<(Duration, Duration)> = const { Cell::new((Duration::from_secs(5), Duration::ZERO)) };
 }
 

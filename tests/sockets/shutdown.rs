@@ -1,4 +1,5 @@
-//! How the program ends: everybody is told, nobody can hold it up, and the impatient have a second signal.
+//! The shutdown of the program: all clients are told, no client can hold it up, and a second signal ends
+//! it at once.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -93,7 +94,7 @@ fn an_unfinished_request_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn what_was_said_before_the_end_is_delivered() {
+fn messages_from_before_the_end_are_delivered() {
     let mut server = Server::spawn(&[&UNHURRIED[..], &["--message-rate", "0"]].concat());
     let mut alice = Client::connect_as(&server, "alice");
     alice.join("lobby");

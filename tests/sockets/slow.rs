@@ -1,4 +1,5 @@
-//! Slow members read on from history and hurt nobody; only who takes nothing at all is closed.
+//! Slow members go on from history and do not affect others. Only a member that takes nothing at all
+//! is closed.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -76,7 +77,7 @@ fn a_slow_reader_is_told_what_history_no_longer_holds() {
 }
 
 #[test]
-fn who_takes_nothing_is_closed_and_the_third_time_for_good() {
+fn a_client_that_takes_nothing_is_closed_and_the_third_time_for_good() {
     let flags = [&SMALL_LOG[..], &["--stall-timeout", "500ms", "--presence-grace", "0s"]].concat();
     let server = Server::spawn(&flags);
     let mut ann = Client::connect_as(&server, "ann");
@@ -102,7 +103,7 @@ fn who_takes_nothing_is_closed_and_the_third_time_for_good() {
         if !was_gone {
             ann.recv_until(is_gone);
         }
-        // What the sockets hold is whole frames, and Close behind them.
+        // The sockets hold whole frames, and Close behind them.
         assert_eq!(stalled.expect_close(), expected);
     }
 }
@@ -191,7 +192,7 @@ fn one_that_reads_slowly_is_told_of_every_hole() {
     check_reading_while_others_talk("20");
 }
 
-/// What a client does that keeps at most 20 messages unacknowledged, and says again what was not taken.
+/// A client that keeps at most 20 messages unacknowledged, and sends refused ones again.
 fn talk_under_load(client: &mut Client, name: &str, count: usize) -> BTreeMap<String, u64> {
     let text = "x".repeat(1024);
     let mut waiting: VecDeque<String> = (0..count).map(|number| format!("{name}-{number}")).collect();

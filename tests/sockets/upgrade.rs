@@ -1,4 +1,4 @@
-//! The WebSocket handshake: who is let in, under which name, and however the bytes arrive.
+//! The WebSocket handshake: the checks, the name of the user, and bytes that arrive in pieces.
 
 use std::net::SocketAddr;
 

@@ -50,7 +50,7 @@ pub fn json_of(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap_or_else(|error| panic!("{error}: {response:?}"))
 }
 
-/// What was done, which must be told by nothing else.
+/// An answer 200, whose body has these fields and no others.
 #[track_caller]
 pub fn check_published(response: &Response, room: &str, seq: u64, duplicate: bool) {
     assert_eq!(response.status, 200, "{response:?}");

@@ -1,4 +1,4 @@
-//! What the tests of the chat itself share: requests, barriers, and a client that believes nothing it has not checked.
+//! The parts that the tests of the chat share: requests, barriers, and a client that checks everything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -41,9 +41,10 @@ pub fn recv_text(client: &mut Client, kind: &str) -> String {
     }
 }
 
-/// All that the server owed when this was called: after it, what has not arrived was not sent.
+/// Reads all messages that the server owed when this was called. A message that has not arrived then was
+/// not sent.
 ///
-/// The first `pong` may overtake what was said in a room in the same turn; the second comes at least a turn later.
+/// The first `pong` may overtake messages of the same turn. The second comes at least a turn later.
 pub fn settle(client: &mut Client) -> Vec<Value> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let mut messages = Vec::new();
@@ -56,7 +57,7 @@ pub fn settle(client: &mut Client) -> Vec<Value> {
     messages
 }
 
-/// Sends a join with more than a room in it; returns what came before the `joined`, and that.
+/// Sends a join with more than a room in it. Returns the messages before the `joined`, and the `joined`.
 pub fn join_with(client: &mut Client, request: &Value) -> (Vec<Value>, Value) {
     let mut join = request.clone();
     join["type"] = json!("join");
@@ -80,7 +81,7 @@ pub fn texts(messages: &[Value]) -> Vec<&str> {
     chats.map(|message| message["text"].as_str().expect("a chat has a text")).collect()
 }
 
-/// Who came and went among `messages`: pairs of user and status.
+/// The presence among `messages`: pairs of user and status.
 pub fn presences(messages: &[Value]) -> Vec<(&str, &str)> {
     fn word<'a>(message: &'a Value, field: &str) -> &'a str {
         message[field].as_str().unwrap_or_else(|| panic!("no {field} in {message}"))
@@ -97,7 +98,8 @@ pub fn users(message: &Value) -> Vec<&str> {
     ids
 }
 
-/// One room as a client that keeps its position sees it; panics at a hole that nobody owns up to, and at a double.
+/// One room as a client that keeps its position sees it. It panics at a repeated message, and at a gap of
+/// which the server has not told.
 #[derive(Default)]
 pub struct View {
     epoch: Option<String>,
@@ -112,7 +114,7 @@ pub struct View {
 }
 
 impl View {
-    /// What to send as `since`; nothing before the first `joined`.
+    /// The value of `since`. None before the first `joined`.
     pub fn since(&self) -> Option<Value> {
         self.epoch.as_ref().map(|epoch| json!({"epoch": epoch, "seq": self.seq}))
     }

@@ -23,7 +23,7 @@ const SEEN_MAX: usize = 64;
 /// A receive buffer so small that a writing peer soon notices that nobody reads.
 const SMALL_RECEIVE_BUFFER_BYTES: usize = 4096;
 
-/// What is to be known before a client connects.
+/// The parameters of a connection.
 pub struct Connect {
     address: SocketAddr,
     path: String,
@@ -71,7 +71,7 @@ impl Connect {
     /// Connects and does the handshake; the `welcome` is still to come.
     ///
     /// # Errors
-    /// What the server answered instead of 101, or why the socket failed.
+    /// The answer of the server instead of 101, or the error of the socket.
     pub fn try_open(&self) -> Result<(WebSocket<TcpStream>, Response), Box<Error>> {
         let socket = Socket::new(Domain::for_address(self.address), Type::STREAM, None).expect("a socket");
         if let Some(bytes) = self.receive_buffer_bytes {
@@ -146,7 +146,7 @@ impl Client {
         self.socket.get_ref()
     }
 
-    /// The WebSocket itself, for what the helpers below do not do.
+    /// The WebSocket itself, for everything beyond the methods below.
     pub fn socket(&mut self) -> &mut WebSocket<TcpStream> {
         &mut self.socket
     }
@@ -200,7 +200,7 @@ impl Client {
         }
     }
 
-    /// The next message if one comes within `patience`; for what must *not* arrive.
+    /// The next message if one comes within `patience`; for messages that must *not* arrive.
     pub fn try_recv(&mut self, patience: Duration) -> Option<Value> {
         let deadline = Instant::now() + patience;
         loop {
@@ -233,7 +233,7 @@ impl Client {
         messages
     }
 
-    /// The next message of any kind before `deadline`, or what ended the connection.
+    /// The next message of any kind before `deadline`, or the error that ended the connection.
     pub fn recv_frame(&mut self, deadline: Instant) -> Option<Result<Message, Box<Error>>> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));

@@ -23,7 +23,7 @@ pub const WAKE: Token = Token(0);
 pub const OWN: Token = Token(1);
 pub const TOKENS_START: usize = 10;
 
-/// How long a turn waits at most where the test looks at something else between turns.
+/// The longest wait of a turn while a test checks something between turns.
 pub const LOOK: Duration = Duration::from_millis(20);
 
 /// A program that embeds the server; its tests drive it turn by turn.
@@ -160,7 +160,7 @@ impl Example {
         Self { child, lines }
     }
 
-    /// Waits for a line that contains `needle` and returns what stands behind it.
+    /// Waits for a line that contains `needle`, and returns the text behind it.
     pub fn line(&self, needle: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {

@@ -7,7 +7,7 @@ use roomcast::{Config, ConnectionId, Now, UserId};
 
 /// One room with its hub and bus, driven by method calls alone.
 pub struct LocalRoom {
-    /// For what the methods do not give: deadlines, notices, statistics.
+    /// The hub itself, for deadlines, notices and statistics.
     pub hub: Hub,
     bus: LocalBus,
 }
@@ -38,7 +38,7 @@ impl LocalRoom {
         self.run_bus();
     }
 
-    /// Hands what is owed to `take`, until nothing is; says to how many members.
+    /// Hands all frames that are owed to `take`. Returns how many members were served.
     pub fn flush(&mut self, mut take: impl FnMut(&[u8])) -> u64 {
         let mut sends = 0;
         while self.hub.has_work() {

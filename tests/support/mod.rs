@@ -1,5 +1,5 @@
-//! What the socket tests share: the real server as a child process or in a host's loop, a WebSocket client, and a client
-//! for raw bytes.
+//! The parts that the tests over sockets share: the real server as a child process or in a host's loop, a
+//! WebSocket client, and a client for raw bytes.
 //!
 //! Each test binary declares it as `pub mod support`: public items are not dead code, so a binary may use a part of them.
 #![allow(missing_docs, reason = "public for the sake of the lint on dead code alone; names say what most items are")]
@@ -24,13 +24,13 @@ pub use server::{Server, program, roomcast};
 /// How long anything may take before a test gives up: generous, since nothing here measures speed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How often a condition that nobody announces is looked at again.
+/// The time between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Waits until `condition` holds.
 ///
 /// # Panics
-/// When it does not hold within [`PATIENCE`]; `what` says what was waited for.
+/// When it does not hold within [`PATIENCE`]. `what` names the condition.
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {

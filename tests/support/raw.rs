@@ -73,12 +73,12 @@ pub fn upgrade_request(path: &str, headers: &[(&str, &str)]) -> String {
     request("GET", path, &[&upgrade, headers].concat())
 }
 
-/// What a raw client needs of a socket.
+/// A socket as a raw client needs it.
 pub trait Stream: Read + Write {
     /// See [`TcpStream::set_read_timeout`].
     ///
     /// # Errors
-    /// The system's.
+    /// The error of the system.
     fn read_timeout(&self, timeout: Duration) -> io::Result<()>;
 }
 
@@ -136,7 +136,7 @@ impl Frame {
     }
 }
 
-/// A socket, and what was read from it beyond what was asked for.
+/// A socket, and the bytes that were read ahead.
 pub struct Raw<S = TcpStream> {
     pub stream: S,
     buffer: Vec<u8>,
@@ -241,7 +241,7 @@ impl<S: Stream> Raw<S> {
         Some(Frame { fin: head[0] & 0x80 != 0, opcode: head[0] & 0x0f, payload: self.take(length) })
     }
 
-    /// The next frame if one begins within `patience`; for what must *not* arrive.
+    /// The next frame if one begins within `patience`; for frames that must *not* arrive.
     pub fn frame_within(&mut self, patience: Duration) -> Option<Frame> {
         if self.buffer.is_empty() {
             self.fill_within(patience)?;

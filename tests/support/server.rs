@@ -17,7 +17,7 @@ use super::{
     wait_until,
 };
 
-/// What precedes the address in the line that each listener logs at start.
+/// The text before the address in the line that each listener logs at start.
 const LISTENING: &str = "listening on ";
 
 /// The log of a child process as its lines arrive, and whether it has ended.
@@ -28,7 +28,7 @@ struct Log {
 }
 
 impl Log {
-    /// The lines, also where a failed assertion has poisoned the lock: they are what explains the failure.
+    /// The lines. They explain a failure, so a lock that a failed assertion has poisoned is taken as well.
     fn lines(&self) -> MutexGuard<'_, (Vec<String>, bool)> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -112,7 +112,7 @@ impl Server {
         server
     }
 
-    /// What the server says that it listens on, in order: `http://127.0.0.1:41234`, `unix:/path`.
+    /// The addresses that the server has logged, in order: `http://127.0.0.1:41234`, `unix:/path`.
     pub fn listeners(&self) -> &[String] {
         &self.listeners
     }

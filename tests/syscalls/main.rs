@@ -189,7 +189,7 @@ fn a_connection_costs_these_calls_and_no_others() {
     assert_eq!(labels(trace.life(2)), [&open[..], &["shutdown", "recvfrom", "close"]].concat());
     let of_nobody: Vec<_> = trace.calls().iter().filter(|call| call.name != "epoll_wait").collect();
     let lives: usize = (0..3).map(|index| trace.life(index).len()).sum();
-    // What is left are the accepts that find out that nobody else waits: one at start, one after each.
+    // The rest are accepts that find no connection: one at start, and one after each connection.
     assert_eq!(of_nobody.iter().filter(|call| call.label() == "accept4 EAGAIN").count(), 4);
     assert_eq!(of_nobody.len(), lives + 4, "{of_nobody:#?}");
 }

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use crate::support::host::example;
 use crate::support::{Raw, Server, Stream, TEXT, frame_of, program, wait_until};
 
-/// How much of what is read and written stands in the trace: more than a [`mark`] and the log line `listening on` need.
+/// How many bytes of each read and write the trace shows: more than a [`mark`] and the log line
+/// `listening on` have.
 const STRING_BYTES: &str = "64";
 
 /// One system call.
@@ -20,7 +21,7 @@ pub(crate) struct Call {
     pub(crate) name: String,
     /// As `strace` prints them.
     pub(crate) arguments: String,
-    /// What it returned, `-1 EAGAIN` for example.
+    /// The returned value, `-1 EAGAIN` for example.
     pub(crate) outcome: String,
 }
 
@@ -89,7 +90,7 @@ impl Traced {
     /// Starts the server under `strace`; it listens on one address, `127.0.0.1:0` or `unix:/path`.
     ///
     /// # Panics
-    /// Where there is no `strace` or it may not trace: what these tests are for cannot be known then.
+    /// If there is no `strace` or it may not trace, since the tests could show nothing then.
     pub(crate) fn spawn(listen: &str) -> Self {
         if let Err(error) = Command::new("strace").arg("--version").output() {
             assert_eq!(error.kind(), ErrorKind::NotFound, "cannot run strace: {error}");
@@ -130,7 +131,7 @@ impl Traced {
         std::fs::read_to_string(self.folder.path().join("trace")).expect("a trace")
     }
 
-    /// Ends the server and returns what it has called since it listens, up to the signal.
+    /// Ends the server and returns its calls since it listens, up to the signal.
     pub(crate) fn end(mut self) -> Trace {
         self.server.sigterm();
         assert!(self.server.wait_exit().success(), "the server failed");
@@ -144,7 +145,7 @@ impl Traced {
     }
 }
 
-/// What a server has called.
+/// The calls of a server.
 pub(crate) struct Trace {
     calls: Vec<Call>,
 }
@@ -165,7 +166,7 @@ impl Trace {
         &self.calls
     }
 
-    /// What was called after the answer to one [`mark`] and before another was read.
+    /// The calls between the answer to one [`mark`] and the read of another.
     pub(crate) fn between(&self, begin: &str, end: &str) -> &[Call] {
         let find = |name: &str, mark: &str| {
             let found = self.calls.iter().position(|call| call.name == name && call.arguments.contains(mark));
@@ -174,7 +175,7 @@ impl Trace {
         &self.calls[find("sendto", begin) + 1..find("recvfrom", end)]
     }
 
-    /// What was called about the connection that was accepted as number `index`, from its beginning to its end.
+    /// The calls for the connection that was accepted as number `index`, from its beginning to its end.
     pub(crate) fn life(&self, index: usize) -> Vec<&Call> {
         let accepts = |call: &Call| call.label() == "accept4";
         let begin = self.calls.iter().enumerate().filter(|(_, call)| accepts(call)).nth(index);

@@ -23,7 +23,7 @@ pub(crate) struct Crate {
 struct Module {
     file: String,
     items: Vec<Item>,
-    /// What `use` calls by a name here.
+    /// The names that `use` brings here, with their paths.
     imports: BTreeMap<String, Vec<String>>,
 }
 

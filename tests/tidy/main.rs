@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 5] = [
     &["server", "lib"],
 ];
 
-/// What passes between hub and bus lies below both.
+/// The messages between hub and bus lie below both.
 const MESSAGES: &str = "bus::message";
 
 /// Within a layer these may import from each other; `hub`, `net` and `bus` may not.
@@ -110,12 +110,12 @@ const OWN_THREADS: [&str; 5] = [
     "bus/worker.rs",
 ];
 const OWN_SOCKETS: [&str; 2] = ["bus/redis/connection/stream.rs", "bus/redis/connection/wire.rs"];
-/// What blocks on threads of its own, for one answer each.
+/// Look-ups block on threads of their own, for one answer each.
 const OWN_LOOKUPS: [&str; 2] = ["bus/redis/connection/blocking_query.rs", "bus/redis/connection/endpoint.rs"];
-/// What is shared with the loop lends a waker.
+/// Parts that are shared with the loop lend a waker.
 const OWN_WAKERS: [&str; 3] = ["bus/redis/cluster/pool.rs", "bus/redis/mod.rs", "bus/redis/threads.rs"];
 
-/// The only files that may read clocks, or call what else clippy.toml bans, and those that may lock.
+/// The only files that may read clocks, and those that may lock; see clippy.toml.
 const OWN_CLOCKS: [&str; 1] = ["server/clock.rs"];
 const OWN_LOCKS: [&str; 2] = ["bus/redis/cluster/discovery.rs", "bus/redis/connection/sentinel.rs"];
 
@@ -134,7 +134,7 @@ fn only_these_files_are_exempt_from_what_clippy_bans() {
     }
 }
 
-/// Clippy checks for the whole library that nothing blocks or reads a clock; what a folder may do is checked here.
+/// Clippy checks that nothing in the library blocks or reads a clock. This checks the rules of folders.
 #[test]
 fn hub_net_and_bus_are_sans_io_where_they_say_so() {
     let is_one_of = |source: &Source, files: &[&str]| files.iter().any(|file| source.path.ends_with(file));

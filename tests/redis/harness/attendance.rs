@@ -1,4 +1,4 @@
-//! Who is there, as clients on several nodes are told.
+//! The present users, as clients on several nodes are told.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -15,7 +15,7 @@ pub(crate) fn join(server: &Server, user: &str, room: &str) -> Client {
     client
 }
 
-/// Who is in the room, as a stranger is told who joins and leaves again.
+/// The users of the room, as they are told to a stranger that joins and leaves again.
 pub(crate) fn seen_by_newcomer(server: &Server, room: &str) -> BTreeSet<String> {
     let joined = Client::connect_as(server, "newcomer").join(room);
     let mut seen: BTreeSet<String> = users(&joined).into_iter().map(str::to_owned).collect();

@@ -1,4 +1,5 @@
-//! A node's bus without the rest of the node, driven turn by turn: what it tells, and a clock that may be wrong.
+//! The bus of a node without the rest of the node. It is driven turn by turn, under a clock that may
+//! be wrong.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ pub(crate) struct Node {
     bus: RedisBus,
     turned_at: Instant,
     uptime: Duration,
-    /// What it takes for Unix time.
+    /// The Unix time that it believes.
     pub(crate) unix_ms: u64,
     pub(crate) told: Vec<BusEvent>,
     tickets: u64,
@@ -62,7 +63,8 @@ impl Node {
         let most = Duration::from_millis(20);
         let timeout = self.bus.timeout(self.now()).map_or(most, |timeout| timeout.min(most));
         self.poll.poll(&mut self.events, Some(timeout)).unwrap();
-        // Of a time in which a busy machine did not run us little counts, so that what is due has its order everywhere.
+        // Only a little counts of the time in which a busy machine did not run the test, so that
+        // deadlines pass in the same order everywhere.
         self.uptime += self.turned_at.elapsed().min(Duration::from_millis(50));
         self.turned_at = Instant::now();
         self.bus.begin_turn(self.now());

@@ -30,7 +30,7 @@ pub(crate) fn wait_unready(server: &Server) {
     eventually("the node is not ready", || server.get("/readyz").status == 503);
 }
 
-/// The next message for which `wanted` holds; what came before it is given, too.
+/// All messages up to and including the next for which `wanted` holds.
 pub(crate) fn recv_long(client: &mut Client, what: &str, mut wanted: impl FnMut(&Value) -> bool) -> Vec<Value> {
     let deadline = Instant::now() + LONG;
     let mut messages = Vec::new();

@@ -58,7 +58,7 @@ impl Certificate {
         self.file("key.pem")
     }
 
-    /// What has a Redis speak TLS at a port.
+    /// The options of a Redis that speaks TLS at a port.
     pub(crate) fn options(&self, port: u16) -> Vec<String> {
         let (port, certificate, key) = (port.to_string(), self.path(), self.key());
         let words = ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
@@ -144,7 +144,7 @@ impl Redis {
         replica
     }
 
-    /// What INFO says about something.
+    /// A field of the answer to INFO.
     pub(crate) fn info(&self, field: &str) -> Option<String> {
         let info: String = self.ask(&["INFO"]);
         info.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.to_owned()))
@@ -219,7 +219,7 @@ impl Redis {
         self.child.wait().expect("wait for redis");
     }
 
-    /// Starts it again, on the same port and with what is left on its disk.
+    /// Starts it again, on the same port and with the data on its disk.
     pub(crate) fn restart(&mut self) {
         self.child = Self::spawn(&self.folder, &self.options, self.port);
         assert!(self.wait_until_ready(), "redis does not come back");

@@ -1,4 +1,4 @@
-//! Clients that talk while something happens to Redis, and what is then asked of the histories.
+//! Clients that talk while something happens to Redis, and checks of the histories afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -10,7 +10,7 @@ use crate::harness::redis::LONG;
 use crate::support::chat::{chat, is, seqs};
 use crate::support::{Client, Server};
 
-/// What a talker has to show in the end.
+/// The messages that a talker has sent, and what it was told about them.
 pub(crate) struct Said {
     pub(crate) user: String,
     pub(crate) room: String,
@@ -21,7 +21,7 @@ pub(crate) struct Said {
     pub(crate) breaks: usize,
 }
 
-/// A client that sends again what was not acknowledged, under the same id, as the protocol wants it.
+/// A client that sends unacknowledged messages again under the same id, as the protocol wants it.
 pub(crate) struct Talker {
     client: Client,
     next: usize,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What happens to bytes under way, in both directions.
+/// The fate of bytes under way, in both directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Course {
     /// How long they take.
@@ -16,7 +16,7 @@ pub(crate) struct Course {
     pub(crate) spares_calls: bool,
     /// At most so many arrive at once; the next a moment later.
     pub(crate) piece_bytes: Option<usize>,
-    /// Nothing arrives, and what is under way when the connection ends is lost.
+    /// Nothing arrives, and bytes under way are lost when the connection ends.
     pub(crate) is_held: bool,
 }
 
@@ -27,7 +27,7 @@ const BETWEEN_PIECES: Duration = Duration::from_micros(100);
 struct State {
     course: Mutex<Course>,
     changed: Condvar,
-    /// What goes through, unless nothing may.
+    /// The connections that are open.
     open: Mutex<Vec<Arc<Connection>>>,
     is_cut: AtomicBool,
     /// How many connections were made.
@@ -60,7 +60,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Carries what comes out of one end to the other, in its order.
+    /// Carries bytes from one end to the other, in order.
     fn carry(self: Arc<Self>, from: usize, state: &Arc<State>) {
         let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
         let (writer, writer_state) = (Arc::clone(&self), Arc::clone(state));
@@ -105,7 +105,7 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// To what listens at a port of this machine.
+    /// Leads to a port of this machine.
     pub(crate) fn to(port: u16, course: Course) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -114,7 +114,7 @@ impl Way {
         thread::spawn(move || {
             for near in listener.incoming() {
                 let (true, Ok(near)) = (!shared.is_over.load(SeqCst), near) else { return };
-                // Whoever cuts waits for this, and ends what is begun here.
+                // A cut waits for this lock, and ends the connection that begins here.
                 let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
                 if shared.is_cut.load(SeqCst) {
                     continue;
