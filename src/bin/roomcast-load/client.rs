@@ -180,17 +180,18 @@ impl Client {
         }
     }
 
-    /// Handles the `bytes` that a read put into `buffer` by the client's read mode; returns the number of markers.
+    /// Handles the bytes of a read by the client's read mode; returns the number of markers. `buffer` ends with these
+    /// bytes, behind the space for the tail.
     pub(crate) fn receive(
         &mut self,
         index: ClientIndex,
         buffer: &mut [u8],
-        bytes: usize,
         second: u64,
         received: &mut Received,
     ) -> io::Result<u64> {
+        let read = &buffer[Tail::BYTES_MAX..];
         if let Phase::Upgrading(head) = &mut self.phase {
-            head.extend_from_slice(&buffer[Tail::BYTES_MAX..][..bytes]);
+            head.extend_from_slice(read);
             let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else { return Ok(0) };
             if !head.starts_with(b"HTTP/1.1 101") {
                 return Err(io::Error::other(String::from_utf8_lossy(head).replace("\r\n", " / ")));
@@ -198,12 +199,11 @@ impl Client {
             let rest = head.split_off(end + 4);
             self.phase = Phase::Open;
             buffer[Tail::BYTES_MAX..][..rest.len()].copy_from_slice(&rest);
-            return self.receive(index, buffer, rest.len(), second, received);
+            return self.receive(index, &mut buffer[..Tail::BYTES_MAX + rest.len()], second, received);
         }
         if matches!(self.read_mode, ReadMode::Messages | ReadMode::OnDemand) {
-            return self.receive_messages(index, &buffer[Tail::BYTES_MAX..][..bytes], received);
+            return self.receive_messages(index, read, received);
         }
-        let read = &buffer[Tail::BYTES_MAX..][..bytes];
         // Walking the frames for pings would cost too much. Any byte that may begin a ping is answered, at most once a
         // second; a pong without a ping is allowed (RFC 6455 section 5.5.3).
         if self.ponged_second != second && memchr::memchr(PING[0], read).is_some() {
@@ -212,7 +212,7 @@ impl Client {
         }
         let begin = Tail::BYTES_MAX - self.tail.bytes().len();
         buffer[begin..Tail::BYTES_MAX].copy_from_slice(self.tail.bytes());
-        let read = &buffer[begin..Tail::BYTES_MAX + bytes];
+        let read = &buffer[begin..];
         let mut count = 0;
         if self.read_mode == ReadMode::Count {
             count = marker::count(read, &mut self.tail);

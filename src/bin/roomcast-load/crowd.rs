@@ -263,7 +263,8 @@ impl Crowd {
             let Some(bytes) = client.read(&mut self.buffer[..end])? else { break };
             left -= bytes;
             let was_opening = client.phase != Phase::Open;
-            let count = client.receive(index, &mut self.buffer, bytes, second, &mut self.received)?;
+            let count =
+                client.receive(index, &mut self.buffer[..Tail::BYTES_MAX + bytes], second, &mut self.received)?;
             self.opening -= usize::from(was_opening && client.phase == Phase::Open);
             self.received.counts.markers += count;
             self.received.counts.bytes += bytes as u64;

@@ -53,9 +53,8 @@ fn has_best(table: &Table, column: usize) -> bool {
 }
 
 /// In a column with a mark every figure has room for one, so that they stay aligned.
-fn marked(text: &str, is_best: bool, has_best: bool) -> String {
-    let mark = if is_best { "*" } else { " " };
-    format!("{text}{}", if has_best { mark } else { "" })
+fn marked(text: &str, mark: char, has_best: bool) -> String {
+    if has_best { format!("{text}{mark}") } else { text.to_owned() }
 }
 
 fn header(table: &Table, has_best: &[bool]) -> Vec<String> {
@@ -67,14 +66,15 @@ fn header(table: &Table, has_best: &[bool]) -> Vec<String> {
         .headings
         .iter()
         .zip(has_best)
-        .map(|([first, second], best)| lines(&marked(first, false, *best), &marked(second, false, *best)));
+        .map(|([first, second], best)| lines(&marked(first, ' ', *best), &marked(second, ' ', *best)));
     let names = ["step", "target"].map(|name| lines("", name));
     names.into_iter().chain(figures).chain([String::new()]).collect()
 }
 
 fn cells(row: &Row, has_best: &[bool]) -> Vec<Cell> {
     let step = if row.begins_step { row.step.as_str() } else { "" };
-    let figures = row.cells.iter().zip(has_best).map(|(cell, best)| marked(&cell.text, cell.is_best, *best));
+    let mark = |is_best| if is_best { '*' } else { ' ' };
+    let figures = row.cells.iter().zip(has_best).map(|(cell, best)| marked(&cell.text, mark(cell.is_best), *best));
     let notes = row.notes.iter().map(|note| format!("[{note}]")).collect();
     [step.to_owned(), row.target.clone()].into_iter().chain(figures).chain([notes]).map(Cell::new).collect()
 }
