@@ -16,12 +16,12 @@ pub(crate) const ID_BYTES_MAX: usize = 64;
 /// The subprotocol that is negotiated when a client offers it.
 pub(crate) const SUBPROTOCOL: &str = "roomcast.v1";
 
-/// Beside [`SUBPROTOCOL`], a client that cannot set headers may offer this prefix and a token.
+/// The prefix of a second subprotocol that carries a token, for clients that cannot set headers.
 pub(crate) const TOKEN_SUBPROTOCOL_PREFIX: &str = "roomcast.token.";
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $variant:ident $text:literal $temporary:literal,)*) => {
-        /// The `code` of an `error` message: the one table of them.
+        /// The `code` of an `error` message.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum ErrorCode { $($(#[$doc])* $variant,)* }
@@ -30,7 +30,7 @@ macro_rules! error_codes {
             /// All codes.
             pub const ALL: &[ErrorCode] = &[$(ErrorCode::$variant,)*];
 
-            /// The word on the wire.
+            /// The code as it is sent.
             pub fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$variant => $text,)* }
             }
@@ -54,11 +54,11 @@ error_codes! {
     NotJoined "not_joined" false,
     /// The connection is in the room already.
     AlreadyJoined "already_joined" false,
-    /// The connection is in as many rooms as it may be.
+    /// The connection is in as many rooms as are allowed.
     TooManyRooms "too_many_rooms" false,
-    /// `text` or `data` is larger than it may be.
+    /// `text` or `data` is larger than allowed.
     TooLarge "too_large" false,
-    /// The policy does not allow it.
+    /// The policy forbids the join or the message.
     Forbidden "forbidden" false,
     /// The host took the connection out of the room; `left` follows.
     Removed "removed" false,
@@ -66,17 +66,17 @@ error_codes! {
     RateLimited "rate_limited" true,
     /// The room delivers as fast as it can; the message was not taken.
     RoomBusy "room_busy" true,
-    /// The server holds as much as it may; the message was not taken.
+    /// The server has reached one of its limits; the message was not taken.
     ServerBusy "server_busy" true,
-    /// What keeps history and order cannot be reached; the message was not taken.
+    /// The bus cannot be reached; the message was not taken.
     Unavailable "unavailable" true,
-    /// The server goes away; the message was not taken.
+    /// The server is shutting down; the message was not taken.
     ShuttingDown "shutting_down" true,
 }
 
 /// A code and a reason with which a connection is closed.
 ///
-/// 4000 to 4499: come back, with full jitter. 4500 to 4999: do not.
+/// After 4000 to 4499 a client reconnects, with full jitter. After 4500 to 4999 it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
     /// A code of RFC 6455 section 7.4; those of an application are 4000 to 4999.
@@ -85,7 +85,8 @@ pub struct CloseReason {
     pub reason: Cow<'static, str>,
 }
 
-/// The longest text of a [`CloseReason`]: the payload of a control frame but for the code (RFC 6455 section 5.5).
+/// The longest text of a [`CloseReason`]: the payload of a control frame without the code (RFC 6455
+/// section 5.5).
 pub(crate) const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 impl CloseReason {
@@ -99,17 +100,17 @@ impl CloseReason {
     pub const NOT_UTF8: Self = Self::new(1007, "text is not UTF-8");
     /// A message of more bytes or fragments than allowed.
     pub const TOO_BIG: Self = Self::new(1009, "message is larger than allowed");
-    /// The host closed it; it may come back.
+    /// The host closed the connection. The client may come back.
     pub const CLOSED: Self = Self::new(4000, "closed by the server; come back");
-    /// No byte came after a ping.
+    /// The client sent no byte after a ping.
     pub const NO_PONG: Self = Self::new(4001, "no answer to a ping");
-    /// It took no bytes for longer than `--stall-timeout`.
+    /// The client took no bytes for longer than `--stall-timeout`.
     pub const STALLED: Self = Self::new(4002, "took no bytes for too long; come back");
-    /// The host closed it for good.
+    /// The host closed the connection for good.
     pub const EXPELLED: Self = Self::new(4500, "closed by the server; do not come back");
-    /// It went on sending ten bursts beyond the rate limit.
+    /// The client sent ten bursts of messages beyond the rate limit.
     pub const FLOODING: Self = Self::new(4501, "far more messages than the rate limit allows");
-    /// Its user stalled three times within five minutes.
+    /// The user stalled three times within five minutes.
     pub const STALLED_OFTEN: Self = Self::new(4502, "took no bytes for too long, three times in five minutes");
 
     const fn new(code: u16, reason: &'static str) -> Self {
@@ -117,7 +118,7 @@ impl CloseReason {
     }
 }
 
-/// A field that is there, whatever its value.
+/// Reads an optional field for which `null` is a value.
 pub(crate) fn present<'a, 'de: 'a, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
@@ -127,7 +128,7 @@ pub(crate) fn present<'a, 'de: 'a, D: serde::Deserializer<'de>>(
 /// Reads a JSON object from outside.
 ///
 /// # Errors
-/// The code, and a sentence that says what was found and what is allowed.
+/// A code, and a sentence with the fault and the allowed values.
 pub(crate) fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (ErrorCode, String)> {
     serde_json::from_str(text).map_err(|error| {
         let is_object = text.trim_start().starts_with('{');
@@ -139,24 +140,24 @@ pub(crate) fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (
     })
 }
 
-/// Appends the JSON of a value that always serialises: its keys are texts, and nothing of it can fail.
+/// Appends the JSON of a value that always serialises: all its keys are texts.
 #[expect(clippy::expect_used, reason = "neither the value nor memory can fail")]
 pub(crate) fn append_json(out: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(out, value).expect("the value always serialises");
 }
 
-/// A user as others see it.
+/// A user as others are told.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UserView<'a> {
-    /// The stamp of the server.
+    /// The id that the server has given the connection.
     pub user_id: &'a str,
-    /// A name to show, where the policy knows one.
+    /// A name to show, if the authenticator gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<&'a str>,
 }
 
-/// What a client may count on, told in `welcome`. Times are milliseconds.
+/// The limits that `welcome` tells a client. Times are in milliseconds.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WelcomeLimits {
@@ -170,7 +171,7 @@ pub(crate) struct WelcomeLimits {
     pub dedupe_window_ms: u64,
 }
 
-/// `online` or `offline`.
+/// Whether a user is present in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PresenceStatus {
@@ -180,7 +181,7 @@ pub enum PresenceStatus {
     Offline,
 }
 
-/// The kinds of signals: what users show a room for a moment.
+/// The kinds of signals, which users show a room for a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SignalKind {
@@ -229,14 +230,14 @@ impl TypingStatus {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
 pub(crate) enum ServerMessage<'a> {
-    /// First on every connection.
+    /// The first message on every connection.
     Welcome {
         #[serde(flatten)]
         user: UserView<'a>,
         ping_interval: u64,
         limits: WelcomeLimits,
     },
-    /// The position in a room, after what was caught up.
+    /// The position in a room, after the history that was caught up.
     Joined {
         room: &'a str,
         epoch: &'a str,
@@ -255,7 +256,7 @@ pub(crate) enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a str>,
     },
-    /// The answer to a sender that will not see the copy.
+    /// The answer to a sender that will not receive its copy.
     Ack { room: &'a str, id: &'a str, seq: u64, duplicate: bool },
     /// A user came or went.
     Presence {
@@ -264,7 +265,7 @@ pub(crate) enum ServerMessage<'a> {
         user: UserView<'a>,
         status: PresenceStatus,
     },
-    /// How many are in a big room.
+    /// How many users are in a big room.
     Members {
         room: &'a str,
         count: usize,
@@ -278,7 +279,7 @@ pub(crate) enum ServerMessage<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<&'a str>,
     },
-    /// Something was not done.
+    /// The answer to a message that was refused.
     Error {
         code: &'a str,
         message: &'a str,
@@ -299,7 +300,7 @@ impl ServerMessage<'_> {
     }
 }
 
-/// What a chat message consists of, apart from its number.
+/// The fields of a chat message, apart from its number.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "type", rename = "chat", rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are the protocol's")]
@@ -316,9 +317,9 @@ pub struct Chat<'a> {
     pub ts: u64,
 }
 
-/// The JSON of a chat message up to where its number goes: see [`crate::bus::message::Publication::body`].
+/// The JSON of a chat message up to the place of its number; see [`crate::bus::message::Publication::body`].
 pub fn chat_body(chat: &Chat<'_>) -> Vec<u8> {
-    // Near enough that it seldom grows: with its spare room it stays in history.
+    // A close estimate, so that it seldom grows. Its spare capacity stays in history.
     let data_bytes = chat.data.map_or(0, |data| data.get().len());
     let mut body = Vec::with_capacity(128 + chat.text.len() + data_bytes);
     append_json(&mut body, chat);
@@ -333,12 +334,12 @@ pub(crate) fn chat_frame_bytes(body: &[u8], seq: u64) -> usize {
     frame::frame_bytes(body.len() + SEQ_FIELD.len() + decimal_digits(seq) + 1)
 }
 
-/// The most bytes that the frame of a message with this body can have, whatever number it gets.
+/// The most bytes of the frame of a message with this body, with the largest number.
 pub(crate) fn chat_frame_bytes_max(body: &[u8]) -> usize {
     chat_frame_bytes(body, u64::MAX)
 }
 
-/// Appends a chat message as one text frame: the body that the bus kept, and its number spliced in.
+/// Appends a chat message as one text frame: the body from the bus, with the number spliced in.
 pub fn append_chat(out: &mut Vec<u8>, body: &[u8], seq: u64) {
     let payload_bytes = body.len() + SEQ_FIELD.len() + decimal_digits(seq) + 1;
     frame::append_header(out, frame::Payload::Text, payload_bytes);

@@ -1,4 +1,4 @@
-//! The messages of clients: read from JSON, checked, and typed.
+//! The messages of clients: they are read from JSON, checked, and typed.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{ErrorCode, ID_BYTES_MAX, TypingStatus, parse_object, present};
 use crate::id::{NAME_BYTES_MAX, RoomName};
 
-/// Text of a client's message: borrowed from it unless it contains escapes.
+/// A text in a client's message. It is borrowed unless it contains escapes.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -21,87 +21,87 @@ impl std::ops::Deref for Text<'_> {
     }
 }
 
-/// A message of a client. All its fields are there, of the right kind, and within those bounds that are the same on all
-/// servers.
+/// A message of a client. All required fields are there, and all have the right kind and are within the
+/// bounds that are the same on all servers.
 #[derive(Debug)]
 pub enum ClientMessage<'a> {
-    /// The connection wants to become a member of a room.
+    /// A request to become a member of a room.
     Join(JoinRequest<'a>),
-    /// The connection wants to leave a room.
+    /// A request to leave a room.
     Leave(LeaveRequest<'a>),
     /// A message for the members of a room.
     Chat(ChatRequest<'a>),
     /// The user types, or has stopped.
     Typing(TypingRequest<'a>),
-    /// The client wants to be answered.
+    /// A request for a `pong`.
     Ping {
-        /// Repeated in the answer.
+        /// An id that the answer repeats.
         id: Option<Text<'a>>,
     },
 }
 
-/// `join`.
+/// The fields of a `join`.
 #[derive(Debug)]
 pub struct JoinRequest<'a> {
-    /// The room, checked.
+    /// The room, whose name is valid.
     pub room: RoomName,
-    /// Repeated in the answer.
+    /// An id that the answer repeats.
     pub id: Option<Text<'a>>,
-    /// Resume after this position.
+    /// The position to resume after.
     pub since: Option<Since<'a>>,
-    /// How many of the newest messages, unless it resumes.
+    /// How many of the newest messages are sent, unless the client resumes.
     pub history: u32,
 }
 
 /// The position after the last message that a client has seen.
 #[derive(Debug, Deserialize)]
 pub struct Since<'a> {
-    /// The epoch that it was told.
+    /// The epoch of the last message that the client has seen.
     #[serde(borrow)]
     pub epoch: Text<'a>,
-    /// The `seq` of the last message that it has seen.
+    /// The `seq` of that message.
     pub seq: u64,
 }
 
-/// `leave`.
+/// The fields of a `leave`.
 #[derive(Debug)]
 pub struct LeaveRequest<'a> {
     /// The room as it stands in the message.
     pub room: Text<'a>,
-    /// Repeated in the answer.
+    /// An id that the answer repeats.
     pub id: Option<Text<'a>>,
 }
 
-/// `chat`.
+/// The fields of a `chat`.
 #[derive(Debug)]
 pub struct ChatRequest<'a> {
     /// The room as it stands in the message.
     pub room: Text<'a>,
-    /// Not empty.
+    /// The text, of at least one byte.
     pub text: Text<'a>,
-    /// Any JSON, passed on as it is, `null` included.
+    /// Any JSON, `null` included. It is passed on verbatim.
     pub data: Option<&'a RawValue>,
-    /// Makes it safe to send the message again.
+    /// The id of the message, which makes it safe to send it again.
     pub id: Option<Text<'a>>,
 }
 
-/// `typing`.
+/// The fields of a `typing`.
 #[derive(Debug)]
 pub struct TypingRequest<'a> {
     /// The room as it stands in the message.
     pub room: Text<'a>,
-    /// Repeated in an error.
+    /// An id that an error repeats.
     pub id: Option<Text<'a>>,
     /// Whether the user types.
     pub status: TypingStatus,
 }
 
-/// Why a message is not one of the protocol's, and which message it is, as far as that is known.
+/// A message that the protocol does not allow, with its room and id as far as they are known.
 #[derive(Debug)]
 pub struct InvalidMessage<'a> {
     /// The code of the error.
     pub code: ErrorCode,
-    /// What was found and what is allowed.
+    /// A sentence with the fault and the allowed values.
     pub message: String,
     room: Option<Text<'a>>,
     id: Option<Text<'a>>,
@@ -114,12 +114,12 @@ impl InvalidMessage<'_> {
     }
 }
 
-/// What is too long to be a name or an id is not repeated.
+/// Texts that are too long for a name or an id are not repeated.
 fn about<'t>(room: Option<&'t str>, id: Option<&'t str>) -> (Option<&'t str>, Option<&'t str>) {
     (room.filter(|room| room.len() <= NAME_BYTES_MAX), id.filter(|id| id.len() <= ID_BYTES_MAX))
 }
 
-/// A message as it stands in the JSON: nothing is checked but the kinds of its fields.
+/// A message as it stands in the JSON. Only the kinds of its fields are checked.
 #[derive(Debug, Deserialize)]
 struct RawMessage<'a> {
     #[serde(rename = "type", borrow)]
@@ -143,7 +143,7 @@ impl<'a> ClientMessage<'a> {
     /// Reads and checks a message.
     ///
     /// # Errors
-    /// The code, a sentence that says what was found and what is allowed, and which message it is.
+    /// The code, a sentence with the fault and the allowed values, and the room and id of the message.
     pub fn parse(text: &'a str) -> Result<Self, InvalidMessage<'a>> {
         let raw: RawMessage<'a> =
             parse_object(text).map_err(|(code, message)| InvalidMessage { code, message, room: None, id: None })?;
