@@ -20,7 +20,7 @@ pub(super) struct Buffers {
     /// The parser that is lent to whichever connection is being read.
     reader: Option<Box<Reader>>,
     /// Empty write buffers, to be used again.
-    #[allow(clippy::vec_box, reason = "connections hold boxes, which go back and forth")]
+    #[expect(clippy::vec_box, reason = "connections hold boxes, which go back and forth")]
     spare: Vec<Box<WriteBuffer>>,
 }
 

@@ -151,11 +151,6 @@ impl Client {
         &mut self.socket
     }
 
-    /// Shrinks the receive buffer of a connected socket; [`Connect::small_receive_buffer`] bounds the first window as well.
-    pub fn set_small_receive_buffer(&self) {
-        SockRef::from(self.stream()).set_recv_buffer_size(SMALL_RECEIVE_BUFFER_BYTES).expect("set the receive buffer");
-    }
-
     /// Sends any message.
     pub fn send(&mut self, message: Message) {
         self.socket.send(message).unwrap_or_else(|error| panic!("cannot send: {error:?}; {}", self.story()));
