@@ -216,12 +216,11 @@ impl Unique {
         Epoch(BASE32.encode(&value.to_be_bytes()).into())
     }
 
-    /// A new guest name, `guest-` and six characters; distinct for the first 2^30 of them.
+    /// A new guest name, `guest-` and thirteen characters; 64 bits as well, because nodes that share rooms draw names apart.
     pub(crate) fn guest(&mut self) -> UserId {
         self.count += 1;
-        // An odd factor permutes the 30-bit numbers, which are then moved to the front: six characters of five bits.
-        let value = self.count.wrapping_mul(self.key | 1).wrapping_add(self.key >> 32) << 34;
-        UserId(format!("guest-{:.6}", BASE32.encode(&value.to_be_bytes())).into())
+        let value = mix(self.key.wrapping_add(self.count));
+        UserId(format!("guest-{}", BASE32.encode(&value.to_be_bytes())).into())
     }
 }
 
@@ -260,6 +259,15 @@ mod tests {
         ] {
             assert_eq!(check_name(name), expected, "{name:?}");
         }
+    }
+
+    #[test]
+    fn guests_of_different_nodes_have_different_names() {
+        const NODES: u64 = 8;
+        const GUESTS: usize = 50_000;
+        let nodes = (0..NODES).map(Unique::new);
+        let guests: HashSet<_> = nodes.flat_map(|mut node| (0..GUESTS).map(move |_| node.guest())).collect();
+        assert_eq!(guests.len(), NODES as usize * GUESTS);
     }
 
     #[test]

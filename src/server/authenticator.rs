@@ -10,7 +10,7 @@ use crate::time::Now;
 /// The user that a connection belongs to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The user, or `None` for a guest, to whom the server gives a name (`guest-` and six characters).
+    /// The user, or `None` for a guest, to whom the server gives a name (`guest-` and thirteen characters).
     pub user: Option<UserId>,
     /// A name to show beside the id. Characters beyond 64 are cut off.
     pub name: Option<String>,

@@ -66,7 +66,7 @@ impl Wire {
             // As long as the frame that Roomcast makes of a chat message.
             Wire::Bare => {
                 let message = format!(
-                    r#"{{"type":"chat","room":"{room}","userId":"guest-abcdef","text":"{text}","ts":1700000000000,"seq":12345}}"#
+                    r#"{{"type":"chat","room":"{room}","userId":"guest-abcdefghjkmnp","text":"{text}","ts":1700000000000,"seq":12345}}"#
                 );
                 let mut frame = Vec::with_capacity(message.len() + 10);
                 frame::append_header(&mut frame, Payload::Text, message.len());
