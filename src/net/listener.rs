@@ -27,8 +27,10 @@ const NOTSENT_LOWAT_BYTES: u32 = 64 * 1024;
 pub enum Listener {
     /// TCP over IPv4 or IPv6.
     Tcp(std::net::TcpListener),
-    /// A Unix domain socket.
+    /// A Unix domain socket that somebody else has bound: its file stays when the server ends.
     Unix(std::os::unix::net::UnixListener),
+    /// A Unix domain socket that [`Listener::unix`] has bound: its file is removed when the server ends.
+    BoundUnix(std::os::unix::net::UnixListener),
 }
 
 /// Where a listener listens.
@@ -68,7 +70,7 @@ impl Listener {
         Ok(socket.into())
     }
 
-    /// Listens on a path. A socket file on which no program listens any more is replaced.
+    /// Listens on a path. A socket file on which no program listens any more is replaced, and the new one is removed at the end.
     ///
     /// # Errors
     /// What the system says, for example that a program listens there or that the path exists and is not a socket.
@@ -80,7 +82,7 @@ impl Listener {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&socket2::SockAddr::unix(path)?)?;
         socket.listen(BACKLOG)?;
-        Ok(Self::Unix(socket.into()))
+        Ok(Self::BoundUnix(socket.into()))
     }
 
     /// Where it listens.
@@ -90,7 +92,7 @@ impl Listener {
     pub fn address(&self) -> io::Result<ListenAddress> {
         Ok(match self {
             Listener::Tcp(listener) => ListenAddress::Tcp(listener.local_addr()?),
-            Listener::Unix(listener) => {
+            Listener::Unix(listener) | Listener::BoundUnix(listener) => {
                 ListenAddress::Unix(listener.local_addr()?.as_pathname().map(Path::to_path_buf))
             }
         })
@@ -102,6 +104,8 @@ impl Listener {
 pub(super) struct PolledListener {
     socket: PolledSocket,
     address: ListenAddress,
+    /// Whether the socket's file was made here, and is to be removed.
+    has_own_file: bool,
     /// Whether connections may be waiting: an edge was seen and accepting has not come to its end since.
     pub(super) is_ready: bool,
 }
@@ -130,6 +134,7 @@ impl Listeners {
 impl PolledListener {
     pub(super) fn new(listener: Listener, registry: &Registry, token: Token) -> io::Result<Self> {
         let address = listener.address()?;
+        let has_own_file = matches!(listener, Listener::BoundUnix(_));
         let mut socket = match listener {
             Listener::Tcp(listener) => {
                 listener.set_nonblocking(true)?;
@@ -140,7 +145,7 @@ impl PolledListener {
                 socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
                 PolledSocket::Tcp(TcpListener::from_std(listener))
             }
-            Listener::Unix(listener) => {
+            Listener::Unix(listener) | Listener::BoundUnix(listener) => {
                 listener.set_nonblocking(true)?;
                 PolledSocket::Unix(UnixListener::from_std(listener))
             }
@@ -149,7 +154,7 @@ impl PolledListener {
             PolledSocket::Tcp(listener) => listener.register(registry, token, Interest::READABLE)?,
             PolledSocket::Unix(listener) => listener.register(registry, token, Interest::READABLE)?,
         }
-        Ok(Self { socket, address, is_ready: true })
+        Ok(Self { socket, address, has_own_file, is_ready: true })
     }
 
     pub(super) fn address(&self) -> &ListenAddress {
@@ -171,7 +176,9 @@ impl PolledListener {
 
 impl Drop for PolledListener {
     fn drop(&mut self) {
-        if let ListenAddress::Unix(Some(path)) = &self.address {
+        if let ListenAddress::Unix(Some(path)) = &self.address
+            && self.has_own_file
+        {
             // A path without a listener would only confuse; that it is gone already does not matter.
             let _ = std::fs::remove_file(path);
         }

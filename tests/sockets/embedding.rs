@@ -324,8 +324,20 @@ fn listeners_may_be_handed_over() {
     }
     let error = host.server.listen("127.0.0.1:0".parse().unwrap()).unwrap_err();
     assert!(matches!(error, Error::TooManyListeners(LISTENERS_MAX)), "{error:?}");
+}
+
+#[test]
+fn the_file_of_a_unix_socket_is_removed_only_by_the_server_that_bound_it() {
+    let mut host = Host::new(config());
+    let folder = tempfile::tempdir().unwrap();
+    let [own, opened, foreign] = ["own", "opened", "foreign"].map(|name| folder.path().join(name));
+    host.server.listen_unix(&own).unwrap();
+    host.server.listen_on(Listener::unix(&opened).unwrap()).unwrap();
+    let bound = std::os::unix::net::UnixListener::bind(&foreign).unwrap();
+    host.server.listen_on(Listener::Unix(bound)).unwrap();
     host.server.shutdown();
-    assert!(!path.exists(), "the socket file goes with its listener");
+    host.turn_until("the end", |host| host.server.has_ended());
+    assert_eq!([&own, &opened, &foreign].map(|path| path.exists()), [false, false, true]);
 }
 
 trait ReadWrite: Read + Write {}

@@ -2,7 +2,10 @@
 
 use std::{
     net::TcpListener,
-    os::unix::net::UnixStream,
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -222,6 +225,36 @@ fn a_unix_socket_is_listened_on() {
     raw.send(upgrade_request("/ws?userId=alice", &[]).as_bytes());
     raw.upgraded();
     assert_eq!(raw.json()["userId"], "alice");
+}
+
+/// The program with a socket that was opened for it, as systemd does it: descriptor 3, named by `LISTEN_FDS`.
+fn activated(socket: OwnedFd) -> Server {
+    let program = roomcast();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" --listen systemd 3<&0 </dev/null"#]);
+    command.arg(program.get_program());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    Server::spawn_with_input(command, socket.into(), 1)
+}
+
+#[test]
+fn the_file_of_a_socket_of_systemd_outlives_the_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("roomcast.sock");
+    let socket = UnixListener::bind(&path).expect("a socket");
+    let mut server = activated(socket.try_clone().expect("a copy").into());
+    let mut raw = Raw::over(UnixStream::connect(&path).expect("connect to the socket"));
+    raw.send(request("GET", "/healthz", &[("Connection", "close")]).as_bytes());
+    assert_eq!(raw.response().text().trim(), "ok");
+    server.sigterm();
+    assert!(server.wait_exit().success());
+    // systemd keeps listening, and starts the server again for the next client.
+    UnixStream::connect(&path).expect("connect to the socket of a server that has ended");
 }
 
 #[test]

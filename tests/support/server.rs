@@ -99,8 +99,13 @@ impl Server {
     }
 
     /// Starts any command that logs `listening on …` on its standard error once for each of its listeners.
-    pub fn spawn_command(mut command: Command, listeners: usize) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    pub fn spawn_command(command: Command, listeners: usize) -> Self {
+        Self::spawn_with_input(command, Stdio::null(), listeners)
+    }
+
+    /// As [`Server::spawn_command`], with something as its standard input.
+    pub fn spawn_with_input(mut command: Command, input: Stdio, listeners: usize) -> Self {
+        command.stdin(input).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let log = Log::follow(child.stderr.take().expect("stderr is piped"));
         let mut server = Self { child, log, listeners: Vec::new() };
