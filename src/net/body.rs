@@ -1,13 +1,13 @@
 //! Requests with a body: how long it is, reading it, answers that come later, and the next request on the connection.
 
-use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, Request, StatusCode, Version};
 
 use crate::id::{ConnectionId, Slot};
 
 use super::Net;
 use super::handler::{BodyDecision, Handler};
-use super::http::Response;
+use super::http::{Response, content_length};
 use super::phase::{After, PartialRequest, PendingResponse, Phase};
 
 /// What a client that waits for permission gets (RFC 9110 section 10.1.1).
@@ -15,29 +15,17 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// How many bytes of body a request has that is allowed `bytes_max` of them.
 ///
-/// Chunks are not read: a back-end knows what it publishes before it does, and two ways to tell where a request ends are one
-/// too many (RFC 9112 section 11.2). Any doubt about its end closes the connection.
+/// Chunks are not read: a back-end knows what it publishes before it does. Any doubt about its end closes the connection.
 ///
 /// # Errors
 /// Status and sentence of the refusal.
 fn body_bytes(headers: &HeaderMap, bytes_max: usize) -> Result<usize, (StatusCode, String)> {
-    let lengths: Vec<&[u8]> = headers.get_all(CONTENT_LENGTH).iter().map(http::HeaderValue::as_bytes).collect();
-    if headers.contains_key(TRANSFER_ENCODING) {
-        return Err(match lengths.is_empty() {
-            true => (StatusCode::LENGTH_REQUIRED, "Transfer-Encoding; a Content-Length is needed instead".to_owned()),
-            false => (StatusCode::BAD_REQUEST, "Content-Length beside Transfer-Encoding; one is allowed".to_owned()),
-        });
-    }
-    let Some(length) = lengths.first() else {
-        return Err((StatusCode::LENGTH_REQUIRED, "no Content-Length; one is needed".to_owned()));
+    let needed = |found: &str| (StatusCode::LENGTH_REQUIRED, format!("{found}; a Content-Length is needed"));
+    let length = match content_length(headers).map_err(|reason| (StatusCode::BAD_REQUEST, reason))? {
+        Some(length) => length,
+        None if headers.contains_key(TRANSFER_ENCODING) => return Err(needed("Transfer-Encoding")),
+        None => return Err(needed("no Content-Length")),
     };
-    let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
-    if !is_number || lengths.iter().any(|other| other != length) {
-        let found: Vec<_> = lengths.iter().map(|length| String::from_utf8_lossy(length)).collect();
-        let reason = format!("Content-Length is {:?}; one number is allowed", found.join(", "));
-        return Err((StatusCode::BAD_REQUEST, reason));
-    }
-    let length = String::from_utf8_lossy(length);
     // Digits that no number holds are too many bytes as well.
     length.parse().ok().filter(|bytes| *bytes <= bytes_max).ok_or_else(|| {
         let reason = format!("body of {length} bytes exceeds {bytes_max}");

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::handshake::server::{create_response, write_response};
@@ -66,6 +66,28 @@ fn to_request(parsed: &httparse::Request<'_, '_>) -> Result<Request<()>, String>
         return Err(format!("{hosts} Host header fields; HTTP/1.1 wants one"));
     }
     Ok(request)
+}
+
+/// The `Content-Length` of a request, in digits, if it has one.
+///
+/// Any other length is an error that the request cannot be read past (RFC 9112 section 6.3), and so are two ways to tell where it
+/// ends (section 11.2).
+///
+/// # Errors
+/// What was found and what is allowed.
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<&str>, String> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(None) };
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return Err("Content-Length beside Transfer-Encoding; one is allowed".to_owned());
+    }
+    let digits = first.to_str().ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+    if digits.is_none() || lengths.any(|other| other != first) {
+        let found = headers.get_all(CONTENT_LENGTH).iter().map(|length| String::from_utf8_lossy(length.as_bytes()));
+        let found = found.collect::<Vec<_>>().join(", ");
+        return Err(format!("Content-Length is {found:?}; one number is allowed"));
+    }
+    Ok(digits)
 }
 
 /// A whole answer. The connection is closed after it, unless it answers a request with a body.

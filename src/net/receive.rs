@@ -1,6 +1,6 @@
 //! From a socket to messages: one read a turn and connection, HTTP head first, then frames.
 
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use tungstenite::Message;
 
 use crate::id::{ConnectionId, Slot};
@@ -161,7 +161,8 @@ impl<R> Net<R> {
             request.extensions_mut().insert(address);
         }
         let (id, rest) = (connection.id(slot), &bytes[used..]);
-        match handler.on_request(id, &request, capacity) {
+        let decision = handler.on_request(id, &request, capacity);
+        match check_length(&request, decision, handler) {
             HeadDecision::Respond(response) if request.method() == Method::HEAD => {
                 self.answer(slot, &response.without_body(), handler);
             }
@@ -279,6 +280,21 @@ impl<R> Net<R> {
         self.connections[slot.index()].write_buffer = Some(answers);
         self.queue_flush(slot);
     }
+}
+
+/// Refuses a request whose length is none. One with a body is refused when that is read, in the words of its route.
+fn check_length<A, H: Handler<Admission = A>>(
+    request: &Request<()>,
+    decision: HeadDecision<A, H::Route>,
+    handler: &mut H,
+) -> HeadDecision<A, H::Route> {
+    let Err(reason) = head::content_length(request.headers()) else { return decision };
+    match decision {
+        HeadDecision::ReadBody(rules, route) => return HeadDecision::ReadBody(rules, route),
+        HeadDecision::Later(_, ticket) => handler.on_abandoned(ticket),
+        HeadDecision::Respond(_) | HeadDecision::Upgrade(..) => {}
+    }
+    HeadDecision::Respond(Response::text(StatusCode::BAD_REQUEST, &reason))
 }
 
 fn dispatch(id: ConnectionId, message: &Message, answers: &mut WriteBuffer, handler: &mut impl Handler) -> Verdict {

@@ -115,6 +115,43 @@ fn a_request_of_http_1_1_needs_a_host() {
 }
 
 #[test]
+fn a_length_that_is_not_one_number_is_answered_400_whatever_is_asked_for() {
+    // RFC 9112 section 6.3, item 5.
+    let server = Server::spawn(&[]);
+    let lengths: [(&[(&str, &str)], &str); 8] = [
+        (&[("Content-Length", "-1")], "-1"),
+        (&[("Content-Length", "abc")], "abc"),
+        (&[("Content-Length", "")], "Content-Length"),
+        (&[("Content-Length", "+0")], "+0"),
+        (&[("Content-Length", "0x0")], "0x0"),
+        (&[("Content-Length", "0, 0")], "0, 0"),
+        (&[("Content-Length", "0"), ("Content-Length", "1")], "0, 1"),
+        (&[("Content-Length", "0"), ("Transfer-Encoding", "chunked")], "beside"),
+    ];
+    for (headers, needle) in lengths {
+        for path in ["/healthz", "/", "/nowhere", "/ws"] {
+            check_refusal(&server, request("GET", path, headers).as_bytes(), 400, &[needle]);
+        }
+        check_refusal(&server, upgrade_request("/ws", headers).as_bytes(), 400, &[needle]);
+        check_refusal(&server, request("POST", "/", headers).as_bytes(), 400, &[needle]);
+        let head = exchange_head(&server, &request("HEAD", "/healthz", headers));
+        assert_eq!(head.status, 400, "{head:?}");
+    }
+    for headers in [&[("Content-Length", "0")][..], &[("Content-Length", "0"), ("Content-Length", "0")]] {
+        assert_eq!(exchange(&server, request("GET", "/healthz", headers).as_bytes()).status, 200, "{headers:?}");
+    }
+}
+
+/// The answer to a request for a head, behind which no body may come.
+fn exchange_head(server: &Server, request: &str) -> Response {
+    let mut raw = Raw::connect(server.address());
+    raw.send(request.as_bytes());
+    let head = raw.response_head();
+    assert!(raw.at_end(), "a body follows {head:?}");
+    head
+}
+
+#[test]
 fn a_bad_user_id_is_answered_with_what_is_allowed() {
     let server = Server::spawn(&[]);
     let check = |bad: &str, needles: &[&str]| {
