@@ -4,6 +4,7 @@ pub(crate) mod client;
 
 use std::borrow::Cow;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -130,13 +131,15 @@ pub(crate) fn present<'a, 'de: 'a, D: serde::Deserializer<'de>>(
 /// # Errors
 /// A code, and a sentence with the fault and the allowed values.
 pub(crate) fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, (ErrorCode, String)> {
-    serde_json::from_str(text).map_err(|error| {
-        let is_object = text.trim_start().starts_with('{');
-        match error.classify() {
-            serde_json::error::Category::Data if is_object => (ErrorCode::BadMessage, error.to_string()),
-            serde_json::error::Category::Data => (ErrorCode::BadJson, "not a JSON object".to_owned()),
-            _ => (ErrorCode::BadJson, format!("not JSON: {error}")),
-        }
+    let not_json = |error| (ErrorCode::BadJson, format!("not JSON: {error}"));
+    // serde would take an array for an object whose fields have no names.
+    if !text.trim_ascii_start().starts_with('{') {
+        let IgnoredAny = serde_json::from_str(text).map_err(not_json)?;
+        return Err((ErrorCode::BadJson, "not a JSON object".to_owned()));
+    }
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => (ErrorCode::BadMessage, error.to_string()),
+        _ => not_json(error),
     })
 }
 

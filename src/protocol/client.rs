@@ -132,8 +132,9 @@ struct RawMessage<'a> {
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     id: Option<Text<'a>>,
+    /// Read by itself, because it has to be an object, too.
     #[serde(borrow)]
-    since: Option<Since<'a>>,
+    since: Option<&'a RawValue>,
     history: Option<u32>,
     #[serde(borrow)]
     status: Option<Text<'a>>,
@@ -169,6 +170,10 @@ impl<'a> RawMessage<'a> {
         if let Some(bytes) = id.as_ref().map(|id| id.len()).filter(|bytes| !(1..=ID_BYTES_MAX).contains(bytes)) {
             return bad(format!("id of {bytes} bytes; 1 to {ID_BYTES_MAX} are allowed"), room, id);
         }
+        let since = match since.map(|since| parse_object::<Since<'a>>(since.get())).transpose() {
+            Ok(since) => since,
+            Err((_, message)) => return bad(format!("since: {message}"), room, id),
+        };
         match (&*kind, room) {
             ("ping", _) => Ok(ClientMessage::Ping { id }),
             ("join", Some(room)) => match RoomName::new(&room) {
@@ -216,6 +221,7 @@ mod tests {
         check("", ErrorCode::BadJson, "EOF");
         check("[]", ErrorCode::BadJson, "not a JSON object");
         check("7", ErrorCode::BadJson, "not a JSON object");
+        check(r#"["ping",null,null,null,null,null,null,null]"#, ErrorCode::BadJson, "not a JSON object");
         check("{", ErrorCode::BadJson, "EOF");
         check("{}", ErrorCode::BadMessage, "missing field `type`");
         check(r#"{"type":"join","room":5}"#, ErrorCode::BadMessage, "integer `5`, expected a string");
@@ -228,6 +234,27 @@ mod tests {
         check(r#"{"type":"chat","room":"a","text":""}"#, ErrorCode::BadMessage, "chat without text");
         check(r#"{"type":"typing","room":"a","status":"on"}"#, ErrorCode::BadMessage, r#"status "on"; "start""#);
         check(r#"{"type":"ping","id":""}"#, ErrorCode::BadMessage, "id of 0 bytes; 1 to 64 are allowed");
+    }
+
+    #[test]
+    fn a_position_is_an_object_with_both_fields() {
+        let parse = |since: &str| match ClientMessage::parse(&format!(r#"{{"type":"join","room":"a","since":{since}}}"#)) {
+            Ok(ClientMessage::Join(join)) => Ok(join.since.map(|since| (since.epoch.to_string(), since.seq))),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err((error.code, error.message)),
+        };
+        assert_eq!(parse("null"), Ok(None));
+        assert_eq!(parse(r#"{"epoch":"e\u0041","x":[],"seq":7}"#), Ok(Some(("eA".to_owned(), 7))));
+        for (since, needle) in [
+            (r#"["e",7]"#, "since: not a JSON object"),
+            (r#""e""#, "since: not a JSON object"),
+            (r#"{"epoch":"e"}"#, "since: missing field `seq`"),
+            (r#"{"epoch":"e","seq":-7}"#, "since: invalid value"),
+            (r#"{"epoch":"\ud800","seq":7}"#, "since: not JSON"),
+        ] {
+            let (code, message) = parse(since).unwrap_err();
+            assert!(code == ErrorCode::BadMessage && message.contains(needle), "{since}: {code:?} {message}");
+        }
     }
 
     #[test]

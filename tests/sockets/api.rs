@@ -225,6 +225,7 @@ fn a_body_is_refused_with_what_was_found_and_what_is_allowed() {
     check("", 400, "bad_json", &["EOF"]);
     check("{", 400, "bad_json", &["EOF"]);
     check("[1]", 400, "bad_json", &["not a JSON object"]);
+    check(r#"["lobby","hello",null,null,null,null]"#, 400, "bad_json", &["not a JSON object"]);
     check(r#"{"room":"lobby","text":"a"} {}"#, 400, "bad_json", &["trailing"]);
     check("{}", 400, "bad_message", &["without room"]);
     check(r#"{"room":"lobby"}"#, 400, "bad_message", &["text is empty"]);

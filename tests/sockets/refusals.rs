@@ -74,6 +74,22 @@ fn texts_that_are_no_json_objects_are_refused() {
 }
 
 #[test]
+fn fields_without_names_are_no_message() {
+    let (_server, mut alice) = alice_in_lobby(&[]);
+    for text in [
+        r#"["ping",null,null,null,"1",null,null,null]"#,
+        r#"["chat","lobby","hello",null,null,null,null,null]"#,
+        r#"["join","other",null,null,null,null,null,null]"#,
+    ] {
+        let error = check(&mut alice, text, "bad_json");
+        assert_eq!(error["message"], "not a JSON object");
+    }
+    let error = check(&mut alice, r#"{"type":"join","room":"other","since":["epoch",0]}"#, "bad_message");
+    assert_eq!(error["message"], "since: not a JSON object");
+    check_unharmed(&mut alice);
+}
+
+#[test]
 fn a_lone_surrogate_is_refused() {
     let (_server, mut alice) = alice_in_lobby(&[]);
     for text in [r"\ud800", r"\udc00\ud800", r"\ud800x"] {
