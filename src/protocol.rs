@@ -1,6 +1,7 @@
 //! The JSON of both directions, the codes of errors, and the codes with which a connection is closed.
 
 pub(crate) mod client;
+mod data;
 
 use std::borrow::Cow;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub(crate) use self::client::{ChatRequest, ClientMessage, JoinRequest, LeaveRequest, Text, TypingRequest};
+pub(crate) use self::data::check_data;
 use crate::frame;
 
 /// The longest `id` of a message, in bytes.

@@ -26,7 +26,8 @@ pub struct HostPublication {
     pub name: Option<String>,
     /// The text, not empty.
     pub text: String,
-    /// Any JSON beside it.
+    /// Any JSON beside it that every receiver can read: at most 64 levels deep, with numbers that fit a double, and without halves
+    /// of surrogate pairs.
     pub data: Option<Box<RawValue>>,
     /// Makes it safe to publish again: 1 to 64 bytes, unique per user and room.
     pub id: Option<String>,
@@ -199,5 +200,6 @@ fn check_data(data: Option<&RawValue>, max: usize) -> Result<(), Refused> {
     if found > max {
         return Err((ErrorCode::TooLarge, format!("data of {found} bytes exceeds {max}")));
     }
-    Ok(())
+    let checked = data.map_or(Ok(()), |data| protocol::check_data(data.get()));
+    checked.map_err(|message| (ErrorCode::BadMessage, message))
 }

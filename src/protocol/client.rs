@@ -238,11 +238,12 @@ mod tests {
 
     #[test]
     fn a_position_is_an_object_with_both_fields() {
-        let parse = |since: &str| match ClientMessage::parse(&format!(r#"{{"type":"join","room":"a","since":{since}}}"#)) {
-            Ok(ClientMessage::Join(join)) => Ok(join.since.map(|since| (since.epoch.to_string(), since.seq))),
-            Ok(other) => panic!("{other:?}"),
-            Err(error) => Err((error.code, error.message)),
-        };
+        let parse =
+            |since: &str| match ClientMessage::parse(&format!(r#"{{"type":"join","room":"a","since":{since}}}"#)) {
+                Ok(ClientMessage::Join(join)) => Ok(join.since.map(|since| (since.epoch.to_string(), since.seq))),
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => Err((error.code, error.message)),
+            };
         assert_eq!(parse("null"), Ok(None));
         assert_eq!(parse(r#"{"epoch":"e\u0041","x":[],"seq":7}"#), Ok(Some(("eA".to_owned(), 7))));
         for (since, needle) in [

@@ -192,6 +192,20 @@ fn the_hosts_data_is_held_to_the_bound_of_all_data() {
 }
 
 #[test]
+fn the_hosts_data_can_be_read_by_everybody() {
+    let mut host = Host::new(config());
+    let mut refusal = |data: &str| {
+        let data = Some(RawValue::from_string(data.to_owned()).unwrap());
+        host.server.publish(&HostPublication { data, ..publication("hello", None) }).map_err(|error| error.to_string())
+    };
+    assert!(refusal(r#"{"a":[1e308]}"#).is_ok());
+    assert!(refusal("1e309").is_err_and(|error| error.starts_with("data contains the number 1e309; at most")));
+    assert!(refusal(r#""\udfff""#).is_err_and(|error| error.contains("without its other half")));
+    let deep = "[".repeat(65) + &"]".repeat(65);
+    assert!(refusal(&deep).is_err_and(|error| error.contains("65 levels")));
+}
+
+#[test]
 fn other_threads_publish_close_and_count() {
     let mut host = Host::new(config());
     let (address, remote) = (host.listen(), host.server.remote());

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::chat::{chat, frame_of_json, is, send_text, settle, texts};
+use crate::support::api::{KEY, check_refused, publish_text};
+use crate::support::chat::{chat, frame_of_json, is, recv_text, send_text, settle, texts};
 use crate::support::{CLOSE, Client, PATIENCE, Raw, Server, TEXT, frame};
 
 /// A client that has joined the lobby of a server that lets it talk as fast as it likes.
@@ -99,6 +100,59 @@ fn a_lone_surrogate_is_refused() {
         assert!(answers.len() == 1 && ["bad_json", "bad_message"].contains(&code), "{text}: {answers:?}");
     }
     check_unharmed(&mut alice);
+}
+
+/// What is JSON, but not for every reader of JSON, as the `data` of a message; and what an error says of it.
+fn data_that_some_cannot_read() -> Vec<(String, &'static str)> {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    vec![
+        (
+            r#""\ud800""#.to_owned(),
+            r"data contains \ud800 without its other half; only pairs of surrogates are allowed",
+        ),
+        (r#"{"\udc00\ud800":1}"#.to_owned(), r"data contains \udc00 without"),
+        (r#"["\uD83D\u0041"]"#.to_owned(), r"data contains \uD83D without"),
+        ("1e999999".to_owned(), "data contains the number 1e999999; at most 1.7976931348623157e308 is allowed"),
+        ("[-1E400]".to_owned(), "data contains the number -1E400; "),
+        ("9".repeat(400), "data contains the number 99999999999999999999999999999999…; "),
+        (nested(65), "data has 65 levels of arrays and objects; 64 are allowed"),
+        (nested(2000), "data has 2000 levels of arrays and objects; 64 are allowed"),
+        (r#"{"a":"#.repeat(65) + "1" + &"}".repeat(65), "data has 65 levels"),
+    ]
+}
+
+#[test]
+fn data_that_some_receivers_could_not_read_is_refused() {
+    let (server, mut alice) = alice_in_lobby(&["--api-key", KEY]);
+    for (data, message) in data_that_some_cannot_read() {
+        let chat = format!(r#"{{"type":"chat","room":"lobby","text":"x","data":{data}}}"#);
+        let error = check(&mut alice, &chat, "bad_message");
+        assert!(error["message"].as_str().is_some_and(|found| found.starts_with(message)), "{data}: {error}");
+        let body = format!(r#"{{"room":"lobby","text":"x","data":{data}}}"#);
+        check_refused(&publish_text(server.address(), &body), 400, "bad_message", &[message]);
+    }
+    check_unharmed(&mut alice);
+}
+
+#[test]
+fn unusual_data_that_everybody_can_read_is_passed_on_as_it_is() {
+    let (_server, mut alice) = alice_in_lobby(&[]);
+    let deepest = format!("{}{}", "[".repeat(64), "]".repeat(64));
+    let digits = "9".repeat(300);
+    for data in [
+        r#""\ud83d\ude00 \\ud800 \" \\""#,
+        r#"{"[[[[": "{{{{", "\\":"1e999999"}"#,
+        "1e308",
+        "-1.7976931348623157e308",
+        "1e-999999",
+        "[[], [[]], {}, {\"a\": []}]",
+        &deepest,
+        &digits,
+    ] {
+        send_text(&mut alice, &format!(r#"{{"type":"chat","room":"lobby","text":"x","data":{data}}}"#));
+        let chat = recv_text(&mut alice, "chat");
+        assert!(chat.contains(&format!(r#""data":{data},"#)), "{data}: {chat}");
+    }
 }
 
 #[test]
