@@ -370,7 +370,8 @@
   }
 
   function avatar(userId, name) {
-    const element = make('span', 'avatar', [...(name ?? userId).replace(/^guest-/, '')][0].toUpperCase());
+    const [initial] = (name || userId).replace(/^guest-(?=.)/u, ''); // a user may be called just that
+    const element = make('span', 'avatar', initial.toUpperCase());
     let hash = 0;
     for (const character of userId) hash = (hash * 31 + character.codePointAt(0)) % 9973;
     element.dataset.hue = hash % 8;

@@ -159,6 +159,16 @@ test('a guest is the same guest after a reload', async () => {
   assert.equal(await tab.textContent('#me'), name);
 });
 
+test('a user with nothing behind "guest-" is shown like everybody', async () => {
+  const bob = await openTab(context, server.url, { name: 'bob', room: 'nameless' });
+  const guest = await openTab(context, server.url, { name: 'guest-', room: 'nameless' });
+  await say(guest, 'hello');
+  await message(bob, 'hello').waitFor();
+  await message(guest, 'hello').waitFor();
+  assert.deepEqual(await texts(bob, '.message .avatar'), ['G']);
+  assertNoComplaints(bob, guest);
+});
+
 test('the server dies and comes back: both tabs return, and what was written meanwhile arrives once', async (t) => {
   let mortal = await startServer();
   t.after(() => mortal.stop()); // also when the test fails: a server left running would keep the run from ending
