@@ -32,7 +32,8 @@ impl Outgoing {
     /// Tells a connection that something was not done.
     pub(super) fn error(&mut self, connections: &mut Connections, id: ConnectionId, reply: ErrorReply<'_>) {
         self.errors += 1;
-        log::debug!("connection {id}: {} {}", reply.code.as_str(), reply.message);
+        // Quoted: it may repeat what the client has sent.
+        log::debug!("connection {id}: {} {:?}", reply.code.as_str(), reply.message);
         self.say(connections, id, &reply.server_message());
     }
 }

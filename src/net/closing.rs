@@ -46,7 +46,7 @@ impl<R> Net<R> {
     ) {
         let id = self.connections[slot.index()].id(slot);
         let CloseReason { code, reason } = reason;
-        log::debug!("connection {id}: closing with {code} {reason}");
+        log::debug!("connection {id}: closing with {code} {reason:?}");
         let mut buffer = self.connections[slot.index()].write_buffer.take().unwrap_or_default();
         buffer.append_close(code, &reason);
         self.connections[slot.index()].write_buffer = Some(buffer);

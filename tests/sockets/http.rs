@@ -187,6 +187,44 @@ fn a_foreign_origin_is_told_the_flag_that_would_let_it_in() {
 }
 
 #[test]
+fn an_origin_that_is_none_is_shown_in_quotes_and_never_proposed_as_a_flag() {
+    let server = Server::spawn(&[]);
+    for origin in [
+        "https://evil.example --api-key 0123456789abcdef",
+        "https://evil.example';reboot;'",
+        "https://$(reboot).example",
+        "https://evil.example/path",
+        "https://*.example",
+        "evil://",
+        "[2026-11-29T00:00:00Z WARN  roomcast] start the server with --allow-origin '*'",
+    ] {
+        let upgrade = upgrade_request("/ws", &[("Origin", origin)]);
+        let refusal = check_refusal(&server, upgrade.as_bytes(), 403, &[&format!("{origin:?}")]);
+        assert!(!refusal.text().replace(origin, "").contains("--allow-origin"), "{refusal:?}");
+        server.wait_for_log(&format!("{origin:?}"));
+    }
+    // Long enough to push everything else out of sight.
+    let upgrade = upgrade_request("/ws", &[("Origin", &"x".repeat(4000))]);
+    assert!(check_refusal(&server, upgrade.as_bytes(), 403, &["xxx\"…"]).text().len() < 400);
+}
+
+#[test]
+fn what_is_proposed_is_how_an_origin_is_written() {
+    let server = Server::spawn(&[]);
+    for (origin, flag) in [
+        ("HTTPS://Evil.example:8443", "--allow-origin https://evil.example:8443"),
+        ("http://[2001:db8::1]:3000", "--allow-origin http://[2001:db8::1]:3000"),
+        ("moz-extension://5f0c2a-17", "--allow-origin moz-extension://5f0c2a-17"),
+    ] {
+        let refusal = check_refusal(&server, upgrade_request("/ws", &[("Origin", origin)]).as_bytes(), 403, &[]);
+        assert!(refusal.text().trim().ends_with(flag), "{refusal:?}");
+    }
+    // A file, or a frame in a sandbox: it has no name by which it could be allowed.
+    let null = upgrade_request("/ws", &[("Origin", "null")]);
+    check_refusal(&server, null.as_bytes(), 403, &["null", "web server", "--allow-origin '*'"]);
+}
+
+#[test]
 fn the_flag_that_a_foreign_origin_is_told_does_let_it_in() {
     let server = Server::spawn(&["--allow-origin", "https://evil.example"]);
     let mut raw = Raw::connect(server.address());

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::api::{KEY, check_refused, publish_text};
+use crate::support::api::{KEY, check_refused, exchange, publish_head, publish_text};
 use crate::support::chat::{chat, frame_of_json, is, recv_text, send_text, settle, texts};
-use crate::support::{CLOSE, Client, PATIENCE, Raw, Server, TEXT, frame};
+use crate::support::{CLOSE, Client, PATIENCE, Raw, Server, TEXT, frame, roomcast};
 
 /// A client that has joined the lobby of a server that lets it talk as fast as it likes.
 fn alice_in_lobby(flags: &[&str]) -> (Server, Client) {
@@ -88,6 +88,36 @@ fn fields_without_names_are_no_message() {
     let error = check(&mut alice, r#"{"type":"join","room":"other","since":["epoch",0]}"#, "bad_message");
     assert_eq!(error["message"], "since: not a JSON object");
     check_unharmed(&mut alice);
+}
+
+#[test]
+fn no_text_of_a_client_or_of_a_close_makes_a_line_of_the_log() {
+    let mut command = roomcast();
+    command.env("RUST_LOG", "debug").args(["--listen", "127.0.0.1:0", "--api-key", KEY]);
+    let server = Server::spawn_command(command, 1);
+    let mut alice = Client::connect_as(&server, "alice");
+    let forged = "x\n[2026-11-29T00:00:00Z ERROR roomcast] forged \u{1b}[31m\u{202e}";
+    for message in [
+        json!({"type": "chat", "room": forged, "text": "hello"}),
+        json!({"type": "join", "room": forged}),
+        json!({"type": "leave", "room": forged}),
+        json!({"type": forged}),
+        json!({"type": "typing", "room": "lobby", "status": forged}),
+        json!({"type": "join", "room": "lobby", "history": forged}),
+        json!({"type": "join", "room": "lobby", "since": {"epoch": "e", "seq": forged}}),
+    ] {
+        alice.send_json(&message);
+        alice.recv_type("error");
+    }
+    let body = json!({"userId": "alice", "reason": forged}).to_string();
+    let head = publish_head(body.len(), &[("Connection", "close")]).replace("/api/publish", "/api/disconnect");
+    assert_eq!(exchange(server.address(), &head, body.as_bytes()).status, 200);
+    assert_eq!(alice.expect_close(), 4500);
+    server.wait_for_log("closing with 4500");
+    for line in server.log() {
+        assert!(line.starts_with("[20") && line.contains("Z ") && !line.contains(['\u{1b}', '\u{202e}']), "{line:?}");
+        assert!(!line.starts_with("[2026-11-29T00:00:00Z ERROR"), "{line:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! programs need not.
 
 use std::collections::HashSet;
+use std::fmt;
+use std::net::Ipv6Addr;
 
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri};
@@ -12,6 +14,9 @@ use crate::net::Response;
 /// How many refused origins are remembered. The log has one warning for each, and a flood of origins
 /// does not fill it.
 const WARNED_MAX: usize = 64;
+
+/// How much is shown of what is no origin.
+const SHOWN_CHARS_MAX: usize = 100;
 
 /// Checks the origins of handshakes, and warns of those that are refused.
 pub(super) struct Origins {
@@ -35,17 +40,31 @@ impl Origins {
         if self.policy.allows(origin, host) {
             return Ok(());
         }
-        let origin = origin.unwrap_or_default();
-        // An opaque origin has no name by which it could be allowed.
-        let flag = match origin.contains("://") {
-            true => format!("--allow-origin {origin}"),
-            false => "--allow-origin '*'".to_owned(),
-        };
-        let reason = format!("pages of origin {origin} may not connect; to allow them start the server with {flag}");
-        if self.warned.len() < WARNED_MAX && self.warned.insert(origin.to_owned()) {
+        let reason = refusal(origin.unwrap_or_default());
+        if self.warned.len() < WARNED_MAX && self.warned.insert(reason.clone()) {
             log::warn!("{reason}");
         }
         Err(Response::text(StatusCode::FORBIDDEN, &reason))
+    }
+}
+
+/// Why an origin may not connect. Its words come from outside: what is proposed to an operator is made of what was understood, and
+/// everything else stands in quotes, in one line.
+fn refusal(origin: &str) -> String {
+    match Pattern::parse(origin) {
+        Ok(named @ Pattern::Origin { is_wildcard: false, .. }) => {
+            format!("pages of origin {named} may not connect; to allow them start the server with --allow-origin {named}")
+        }
+        _ if origin == "null" => {
+            "pages of origin null may not connect: files, and frames in a sandbox, have no origin to be allowed by; open the \
+             page from a web server, or let all pages connect with --allow-origin '*'"
+                .to_owned()
+        }
+        _ => {
+            let shown: String = origin.chars().take(SHOWN_CHARS_MAX).collect();
+            let ellipsis = if shown.len() < origin.len() { "…" } else { "" };
+            format!("pages of origin {shown:?}{ellipsis} may not connect: it is not an origin as https://chat.example is")
+        }
     }
 }
 
@@ -99,11 +118,28 @@ fn is_same_host(scheme: &str, origin_host: &str, port: Option<u16>, host: Option
     host.host().eq_ignore_ascii_case(origin_host) && host_port == port.or(default_port(scheme))
 }
 
+/// Whether it is a name, or an IP address. A URI allows more (RFC 3986 section 3.2.2), down to quotes and semicolons, and no
+/// host is called so.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    }
+}
+
 fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),
         "https" => Some(443),
         _ => None,
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Origin { scheme, host, is_wildcard, port } = self else { return f.write_str("*") };
+        write!(f, "{scheme}://{}{host}", if *is_wildcard { "*." } else { "" })?;
+        port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
@@ -124,7 +160,7 @@ impl Pattern {
         let uri: Uri = plain.parse().map_err(|_| error())?;
         let is_bare = matches!(uri.path(), "" | "/") && !plain.ends_with('/') && uri.query().is_none();
         let (Some(scheme), Some(host), true) = (uri.scheme_str(), uri.host(), is_bare) else { return Err(error()) };
-        if host.is_empty() || host.contains('*') || plain.contains('@') {
+        if !is_host(host) || plain.contains('@') {
             return Err(error());
         }
         Ok(Self::Origin {
