@@ -111,7 +111,7 @@ impl CloseReason {
     pub const STALLED: Self = Self::new(4002, "took no bytes for too long; come back");
     /// The host closed the connection for good.
     pub const EXPELLED: Self = Self::new(4500, "closed by the server; do not come back");
-    /// The client sent ten bursts of messages beyond the rate limit.
+    /// The client sent ten bursts beyond the rate limit that no message within the limit has made up for.
     pub const FLOODING: Self = Self::new(4501, "far more messages than the rate limit allows");
     /// The user stalled three times within five minutes.
     pub const STALLED_OFTEN: Self = Self::new(4502, "took no bytes for too long, three times in five minutes");

@@ -8,7 +8,8 @@ pub(super) struct Bucket {
     full_at_micros: u64,
 }
 
-/// What was refused since the bucket was last full.
+/// How many messages were refused and not forgiven. Each message that passes forgives one, and a full bucket all: so refusals
+/// decay at the rate of the bucket, without a clock of their own.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     count: u16,
@@ -48,6 +49,7 @@ impl Bucket {
         let allowed = now_micros + cost * u64::from(burst);
         if self.full_at_micros + cost <= allowed {
             self.full_at_micros += cost;
+            refusals.count = refusals.count.saturating_sub(1);
             return Verdict::Pass;
         }
         refusals.count = refusals.count.saturating_add(1);
@@ -100,6 +102,28 @@ mod tests {
             flood += u32::from(take(1002) == Verdict::Flood);
         }
         assert!(flood > 0);
+    }
+
+    /// How long a client that sends `rate` messages a second lasts under a limit of 50 a second and 100 at once.
+    fn seconds_until_flood(rate: u64) -> Option<u64> {
+        let (mut bucket, mut refusals) = (Bucket::default(), Refusals::default());
+        (0..3600 * rate).map(|n| n * 1_000_000 / rate).find_map(|micros| {
+            let now = Now { uptime: Duration::from_micros(1_000_000 + micros), unix_ms: 0 };
+            (bucket.take(&mut refusals, now, 50, 100) == Verdict::Flood).then_some(micros / 1_000_000)
+        })
+    }
+
+    #[test]
+    fn a_client_a_little_above_the_rate_is_refused_for_ever_and_never_closed() {
+        for rate in [10, 50, 51, 60, 99] {
+            assert_eq!(seconds_until_flood(rate), None, "{rate} messages a second");
+        }
+    }
+
+    #[test]
+    fn a_client_far_above_the_rate_is_closed_the_sooner_the_more_it_sends() {
+        // Each second 50 pass, as many refusals are forgiven, and 1,000 are too many.
+        assert_eq!([150, 300, 1100, 100_000].map(seconds_until_flood), [20, 5, 1, 0].map(Some));
     }
 
     #[test]

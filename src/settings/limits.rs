@@ -46,7 +46,8 @@ settings! {
     struct HubLimits at hub, "Messages and rooms" {
         /// Messages a second that a connection may send in the long run; beyond them `rate_limited`. 0 turns the limit off.
         message_rate: u32 = Count(50), 0 => 1_000_000, "message-rate";
-        /// Messages that a connection may send at once after a pause; ten times as many refused ones end it (4501).
+        /// Messages that a connection may send at once after a pause. Ten times as many refused ones end it (4501); each message that
+        /// passes makes up for a refused one.
         message_burst: u32 = Count(100), 1 => 1_000_000, "message-burst";
         /// Largest `data` of a chat message; beyond it `too_large`. At most `message-bytes`.
         data_bytes_max: usize = Bytes(4 * KIB), 0 => 64 * MIB, "data-bytes";
