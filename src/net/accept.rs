@@ -1,5 +1,7 @@
 //! Taking connections in, up to the cap, and pausing when the system is out of something.
 
+use std::io;
+
 #[cfg(feature = "in-memory")]
 use crate::error::Error;
 use crate::id::Slot;
@@ -11,7 +13,7 @@ use super::listener::{AcceptTrouble, accept_trouble};
 #[cfg(feature = "in-memory")]
 use super::memory;
 use super::transport::Transport;
-use super::{ACCEPT_AGAIN, Net};
+use super::{ACCEPT_AGAIN, Net, RETRY_LISTENERS};
 
 impl<R> Net<R> {
     /// Whether a connection may be waiting that there is room for.
@@ -39,10 +41,15 @@ impl<R> Net<R> {
     }
 
     fn accept_one(&mut self, index: usize) {
-        match self.listeners.polled[index].accept() {
-            Ok(transport) => self.insert(transport),
+        let listener = &mut self.listeners.polled[index];
+        match listener.accept() {
+            Ok(transport) => {
+                listener.failures = 0;
+                self.insert(transport);
+            }
             Err(error) => match accept_trouble(&error) {
-                AcceptTrouble::NoneWaits => self.listeners.polled[index].is_ready = false,
+                AcceptTrouble::NoneWaits => (listener.is_ready, listener.failures) = (false, 0),
+                AcceptTrouble::Broken => self.rest_listener(index, &error),
                 AcceptTrouble::One => log::debug!("a connection was lost before it was accepted: {error}"),
                 AcceptTrouble::Exhausted => {
                     let pause = self.timing.accept_pause;
@@ -52,6 +59,23 @@ impl<R> Net<R> {
                     self.listeners.are_paused = true;
                 }
             },
+        }
+    }
+
+    /// Leaves a listener alone for a while that does not work.
+    fn rest_listener(&mut self, index: usize, error: &io::Error) {
+        let pause = self.timing.accept_pause;
+        let listener = &mut self.listeners.polled[index];
+        listener.is_ready = false;
+        listener.failures = listener.failures.saturating_add(1);
+        // It may go on for ever: the pauses between two lines of the log double.
+        if listener.failures.is_power_of_two() {
+            log::warn!("cannot accept connections at {}: {error}; trying again every {pause:?}", listener.address());
+        }
+        self.stats.accept_pauses += 1;
+        if !self.listeners.are_to_be_retried {
+            self.listeners.are_to_be_retried = true;
+            self.timers.wheel.insert(self.timers.tick.after(pause), RETRY_LISTENERS);
         }
     }
 

@@ -108,6 +108,8 @@ pub(super) struct PolledListener {
     has_own_file: bool,
     /// Whether connections may be waiting: an edge was seen and accepting has not come to its end since.
     pub(super) is_ready: bool,
+    /// How often accepting has failed in a row although the system is out of nothing.
+    pub(super) failures: u32,
 }
 
 #[derive(Debug)]
@@ -122,12 +124,20 @@ pub(super) struct Listeners {
     pub(super) polled: Vec<PolledListener>,
     /// Whether accepting pauses, because the system was out of something.
     pub(super) are_paused: bool,
+    /// Whether those that do not work are going to be tried again.
+    pub(super) are_to_be_retried: bool,
 }
 
 impl Listeners {
     /// Whether a connection may be waiting that can be accepted now.
     pub(super) fn may_have_waiting(&self) -> bool {
         !self.are_paused && self.polled.iter().any(|listener| listener.is_ready)
+    }
+
+    /// Tries those again that do not work.
+    pub(super) fn retry_broken(&mut self) {
+        self.are_to_be_retried = false;
+        self.polled.iter_mut().for_each(|listener| listener.is_ready |= listener.failures > 0);
     }
 }
 
@@ -154,7 +164,7 @@ impl PolledListener {
             PolledSocket::Tcp(listener) => listener.register(registry, token, Interest::READABLE)?,
             PolledSocket::Unix(listener) => listener.register(registry, token, Interest::READABLE)?,
         }
-        Ok(Self { socket, address, has_own_file, is_ready: true })
+        Ok(Self { socket, address, has_own_file, is_ready: true, failures: 0 })
     }
 
     pub(super) fn address(&self) -> &ListenAddress {
@@ -194,6 +204,8 @@ pub(super) enum AcceptTrouble {
     One,
     /// The system is out of something; a failed accept gives no second edge, so try again after a pause.
     Exhausted,
+    /// The listener does not work, and may never again; try again after a pause, and go on with the others.
+    Broken,
 }
 
 pub(super) fn accept_trouble(error: &io::Error) -> AcceptTrouble {
@@ -201,9 +213,14 @@ pub(super) fn accept_trouble(error: &io::Error) -> AcceptTrouble {
         return AcceptTrouble::NoneWaits;
     }
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    // accept(2): Linux passes pending network errors of the new socket on; they are to be treated like EAGAIN. Not EOPNOTSUPP,
+    // which is that of a socket that cannot accept at all.
+    let network =
+        [Errno::NETDOWN, Errno::PROTO, Errno::NOPROTOOPT, Errno::HOSTDOWN, Errno::HOSTUNREACH, Errno::NETUNREACH];
     match Errno::from_io_error(error) {
         Some(errno) if exhausted.contains(&errno) => AcceptTrouble::Exhausted,
-        // accept(2): Linux passes pending network errors of the new socket on; they are to be treated like EAGAIN.
-        _ => AcceptTrouble::One,
+        Some(errno) if network.contains(&errno) => AcceptTrouble::One,
+        Some(Errno::CONNABORTED | Errno::INTR) => AcceptTrouble::One,
+        _ => AcceptTrouble::Broken,
     }
 }

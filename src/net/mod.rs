@@ -92,6 +92,9 @@ pub struct Net<R> {
 /// In the place of a slot: that accepting is to be tried again.
 const ACCEPT_AGAIN: Slot = Slot(u32::MAX);
 
+/// In the place of a slot: that listeners which do not work are to be tried again.
+const RETRY_LISTENERS: Slot = Slot(u32::MAX - 1);
+
 impl<R> Net<R> {
     /// A net without listeners, whose tokens lie in `tokens`. `config` has been checked.
     ///
@@ -198,13 +201,15 @@ impl<R> Net<R> {
         self.advance_drain(handler);
         for _ in 0..LOOKS_PER_TURN {
             let Some((tick, slot)) = self.timers.wheel.pop(self.timers.tick) else { break };
-            if slot == ACCEPT_AGAIN {
-                self.listeners.are_paused = false;
-                continue;
-            }
-            let is_current = |connection: &Connection<R>| connection.timer_at == tick;
-            if self.connections.get(slot.index()).is_some_and(is_current) {
-                self.check_timers(slot, handler);
+            match slot {
+                ACCEPT_AGAIN => self.listeners.are_paused = false,
+                RETRY_LISTENERS => self.listeners.retry_broken(),
+                slot => {
+                    let is_current = |connection: &Connection<R>| connection.timer_at == tick;
+                    if self.connections.get(slot.index()).is_some_and(is_current) {
+                        self.check_timers(slot, handler);
+                    }
+                }
             }
         }
     }

@@ -21,7 +21,7 @@ counts! {
         upgraded: u64 = Counter("http_upgrades");
         /// HTTP requests answered without an upgrade, timeouts included.
         answered: u64 = Counter("http_responses");
-        /// Times that accepting paused because the system was out of file descriptors or memory.
+        /// Times that accepting paused because the system was out of file descriptors or memory, or a listener did not work.
         accept_pauses: u64 = Counter("accept_pauses");
         /// Bytes received from sockets.
         received_bytes: u64 = Counter("received_bytes");

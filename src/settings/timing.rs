@@ -39,7 +39,8 @@ settings! {
         /// Least time between two rounds of sends of one room. The first message after a quiet time goes out at once;
         /// messages that follow within this time go out together, in fewer and larger sends.
         batch_delay: Duration = Time(Duration::ZERO), Duration::ZERO => SECOND, "batch-delay";
-        /// How long accepting pauses when the system is out of descriptors or memory.
+        /// How long accepting pauses when the system is out of descriptors or memory, and until a listener is tried again that does
+        /// not work.
         accept_pause: Duration = Time(SECOND), TICK => DAY, library;
     }
 }

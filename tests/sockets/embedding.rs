@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::support::host::{Example, Host, LOOK, OWN, WAKE, config, host_loop, publication, tokens};
-use crate::support::{Connect, PATIENCE, Raw, TEXT, frame};
+use crate::support::{Connect, PATIENCE, Raw, TEXT, frame, request};
 
 #[test]
 fn the_example_says_what_comes_by_udp_and_prints_what_is_said() {
@@ -352,6 +352,31 @@ fn the_file_of_a_unix_socket_is_removed_only_by_the_server_that_bound_it() {
     host.server.shutdown();
     host.turn_until("the end", |host| host.server.has_ended());
     assert_eq!([&own, &opened, &foreign].map(|path| path.exists()), [false, false, true]);
+}
+
+#[test]
+fn a_listener_that_is_broken_for_good_neither_spins_nor_holds_up_the_others() {
+    let mut host = Host::new(config());
+    let broken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let copy = socket2::Socket::from(broken.try_clone().unwrap());
+    host.server.listen_on(Listener::Tcp(broken)).unwrap();
+    let address = host.listen();
+    host.turn(LOOK);
+    copy.shutdown(std::net::Shutdown::Both).unwrap();
+    host.turn_until("accepting fails", |host| host.server.stats().net.accept_pauses > 0);
+    let (turns, start) = (host.server.stats().turns, Instant::now());
+    host.serve(move || {
+        for _ in 0..20 {
+            let mut raw = Raw::connect(address);
+            raw.send(request("GET", "/healthz", &[]).as_bytes());
+            assert_eq!(raw.response().status, 200);
+        }
+        thread::sleep(LOOK * 10);
+    });
+    // A few for each request, and one for each time that `serve` looks at the client.
+    let turns = host.server.stats().turns - turns;
+    assert!(turns < 20 * 6 + 50, "{turns} turns in {:?}", start.elapsed());
+    assert!(host.server.timeout().is_some_and(|timeout| !timeout.is_zero()));
 }
 
 trait ReadWrite: Read + Write {}

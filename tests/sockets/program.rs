@@ -1,16 +1,18 @@
 //! The program: its flags, its environment, its listeners, and what it says when it cannot start.
 
 use std::{
-    net::TcpListener,
+    net::{Shutdown, TcpListener},
     os::{
         fd::OwnedFd,
         unix::net::{UnixListener, UnixStream},
     },
     path::Path,
     process::{Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::json;
+use socket2::Socket;
 
 use crate::support::{Client, Connect, Raw, Server, request, roomcast, upgrade_request};
 
@@ -255,6 +257,21 @@ fn the_file_of_a_socket_of_systemd_outlives_the_server() {
     assert!(server.wait_exit().success());
     // systemd keeps listening, and starts the server again for the next client.
     UnixStream::connect(&path).expect("connect to the socket of a server that has ended");
+}
+
+#[test]
+fn a_listener_that_is_broken_for_good_is_named_in_the_log_now_and_then() {
+    let socket = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("its address");
+    let copy = Socket::from(socket.try_clone().expect("a copy"));
+    let server = activated(socket.into());
+    copy.shutdown(Shutdown::Both).expect("break the socket");
+    let line = server.wait_for_log("cannot accept");
+    assert!(line.contains("WARN") && line.contains(&format!("http://{address}")), "{line}");
+    // It is tried again each second; the pauses between two lines grow.
+    std::thread::sleep(Duration::from_millis(3500));
+    let lines = server.log_lines("cannot accept").len();
+    assert!((2..=3).contains(&lines), "{lines} lines");
 }
 
 #[test]
