@@ -41,8 +41,9 @@ struct TextFlags {
     )]
     pub(crate) listen: Vec<Listen>,
 
-    /// An origin whose pages may connect besides the server's own host; repeat the flag for more: `https://chat.example`,
-    /// `https://*.example`, or `*` for all. Programs that send no Origin may always connect.
+    /// An origin whose pages may connect; repeat the flag for more: `https://chat.example`, `https://*.example`, or `*` for all. Name
+    /// the server's own origin, too, if people open its page by a name. Pages of its IP addresses and of localhost, and programs
+    /// that send no Origin, may always connect.
     #[arg(long, value_name = "ORIGIN", env = "ROOMCAST_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
 

@@ -17,7 +17,8 @@ use crate::error::Error;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Config {
-    /// Origins that may connect besides the server's own host: `https://chat.example`, `https://*.example`, or `*`.
+    /// Origins whose pages may connect: `https://chat.example`, `https://*.example`, or `*`; the server's own among them if its page
+    /// is opened by a name. Pages that came from the host that they connect to are allowed if it is an IP address or `localhost`.
     pub allow_origins: Vec<String>,
     /// A back-end with one of these keys may use the HTTP API. Without keys there is no such API. There
     /// may be several, so that keys can be replaced one by one.

@@ -44,8 +44,34 @@ fn a_page_of_the_same_host_is_let_in() {
     let server = Server::spawn(&[]);
     let host = server.address().to_string();
     assert_eq!(status_for_origin(&server, &host, &format!("http://{host}")), 101);
-    assert_eq!(status_for_origin(&server, "chat.example", "http://chat.example"), 101);
-    assert_eq!(status_for_origin(&server, "CHAT.example", "http://chat.example"), 101);
+    for host in ["localhost:8080", "LOCALHOST", "192.0.2.7:8080", "[::1]:8080", "[2001:db8::1]"] {
+        let origin = format!("http://{}", host.to_lowercase());
+        assert_eq!(status_for_origin(&server, host, &origin), 101, "{host}");
+    }
+}
+
+#[test]
+fn a_page_whose_name_was_pointed_at_the_server_is_not_let_in() {
+    // DNS rebinding: the browser takes the page of an attacker and the server for one host.
+    let server = Server::spawn(&["--allow-origin", "https://chat.example"]);
+    for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "evil"] {
+        assert_eq!(status_for_origin(&server, host, &format!("http://{host}")), 403, "{host}");
+    }
+    assert_eq!(status_for_origin(&server, "chat.example", "https://chat.example"), 101);
+    // What a proxy made of the host does not matter for an origin that is allowed.
+    assert_eq!(status_for_origin(&server, "backend:8080", "https://chat.example"), 101);
+}
+
+#[test]
+fn a_page_of_the_servers_name_is_told_the_flag_that_names_it() {
+    let server = Server::spawn(&[]);
+    let mut raw = Raw::connect(server.address());
+    let upgrade = upgrade_request("/ws", &[("Origin", "https://chat.example")]);
+    raw.send(upgrade.replace("Host: roomcast.test", "Host: chat.example").as_bytes());
+    let refusal = raw.response();
+    assert_eq!(refusal.status, 403, "{refusal:?}");
+    assert!(refusal.text().trim().ends_with("--allow-origin https://chat.example"), "{refusal:?}");
+    server.wait_for_log("--allow-origin https://chat.example");
 }
 
 #[test]

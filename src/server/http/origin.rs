@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode, Uri};
@@ -68,7 +68,7 @@ fn refusal(origin: &str) -> String {
     }
 }
 
-/// The origins that are allowed besides the server's own host.
+/// The origins that are allowed besides the server's own host, as far as that is an IP address or `localhost`.
 #[derive(Clone, Debug, Default)]
 struct OriginPolicy {
     patterns: Vec<Pattern>,
@@ -111,11 +111,23 @@ impl OriginPolicy {
     }
 }
 
-/// The scheme is not compared: behind a proxy that ends TLS the server cannot know it.
+/// Whether a page came from the host that it connects to. The scheme is not compared: behind a proxy that ends TLS the server
+/// cannot know it.
+///
+/// An agreeing name proves nothing: whoever owns a name can point it at this server once the page is loaded (DNS rebinding). Nobody
+/// else can point an IP address or `localhost` anywhere.
 fn is_same_host(scheme: &str, origin_host: &str, port: Option<u16>, host: Option<&str>) -> bool {
+    if !is_beyond_dns(origin_host) {
+        return false;
+    }
     let Some(host) = host.and_then(|host| host.parse::<Authority>().ok()) else { return false };
     let host_port = host.port_u16().or(default_port(scheme));
     host.host().eq_ignore_ascii_case(origin_host) && host_port == port.or(default_port(scheme))
+}
+
+/// Whether a host, in lower case, means the same machine to everybody's browser, whatever DNS says.
+fn is_beyond_dns(host: &str) -> bool {
+    host == "localhost" || host.starts_with('[') || host.parse::<Ipv4Addr>().is_ok()
 }
 
 /// Whether it is a name, or an IP address. A URI allows more (RFC 3986 section 3.2.2), down to quotes and semicolons, and no
@@ -196,8 +208,13 @@ mod tests {
         };
         check(&[], "http://localhost:8080", "localhost:8080", true);
         check(&[], "http://localhost", "localhost:8080", false);
-        check(&[], "https://chat.example", "chat.example", true);
-        check(&[], "https://chat.example", "chat.example:443", true);
+        check(&[], "http://LocalHost:8080", "localhost:8080", true);
+        check(&[], "https://127.0.0.1", "127.0.0.1:443", true);
+        check(&[], "http://127.0.0.1", "127.0.0.1:443", false);
+        check(&[], "https://chat.example", "chat.example", false);
+        check(&[], "http://localhost.example", "localhost.example", false);
+        check(&[], "http://1.2.3", "1.2.3", false);
+        check(&["https://chat.example"], "http://chat.example", "chat.example", false);
         check(&[], "http://[::1]:8080", "[::1]:8080", true);
         check(&[], "http://evil.example", "localhost:8080", false);
         check(&[], "null", "localhost:8080", false);
