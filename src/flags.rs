@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use roomcast::Config;
 #[cfg(feature = "redis")]
@@ -145,6 +145,12 @@ fn command() -> Command {
     command
 }
 
+/// An empty environment variable is as good as none: Compose and unit files make it of a variable that is not set.
+fn without_empty_variable(arg: Arg) -> Arg {
+    let is_empty = arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+    if is_empty { arg.env(Resettable::Reset) } else { arg }
+}
+
 impl Flags {
     /// Reads the command line and the environment. Ends the program after `--help` and after errors.
     pub(crate) fn parse() -> Self {
@@ -157,7 +163,7 @@ impl Flags {
     }
 
     fn parse_from(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Self {
-        let numbers = command().get_matches_from(words);
+        let numbers = command().mut_args(without_empty_variable).get_matches_from(words);
         let text = TextFlags::from_arg_matches(&numbers).unwrap_or_else(|error| error.exit());
         Self { text, numbers }
     }

@@ -204,6 +204,23 @@ fn the_environment_sets_what_no_flag_sets() {
 }
 
 #[test]
+fn an_empty_variable_is_as_good_as_none() {
+    // Compose and unit files make them of variables that are not set.
+    let mut command = roomcast();
+    for flag in FLAGS {
+        command.env(format!("ROOMCAST_{}", flag[2..].to_uppercase().replace('-', "_")), "");
+    }
+    command.env("ROOMCAST_LISTEN", "127.0.0.1:0");
+    let server = Server::spawn_command(command, 1);
+    assert_eq!(server.get("/metrics").status, 404);
+    assert_eq!(Client::connect(&server).welcome["pingInterval"], 25_000);
+    assert!(server.log_lines("is no setting").is_empty());
+    // On the command line nothing is as wrong as ever.
+    check_refused(&["--api-key", ""], &[], &["api-key 1 has 0 bytes"]);
+    check_refused(&["--ping-interval", ""], &[("ROOMCAST_PING_INTERVAL", "")], &["--ping-interval"]);
+}
+
+#[test]
 fn an_ipv6_address_is_listened_on() {
     let server = Server::spawn(&["--listen", "[::1]:0"]);
     assert!(server.listeners()[0].starts_with("http://[::1]:"), "{:?}", server.listeners());
