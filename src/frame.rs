@@ -54,7 +54,7 @@ pub(crate) fn append_text(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-/// Appends a Close frame with a status code and a reason of at most 123 bytes.
+/// Appends a Close frame with the code and the sentence of a [`CloseReason`](crate::protocol::CloseReason).
 #[expect(clippy::expect_used, reason = "writing into memory does not fail")]
 pub(crate) fn append_close(out: &mut Vec<u8>, code: u16, reason: &str) {
     debug_assert!(reason.len() <= 123);

@@ -8,9 +8,11 @@ use std::borrow::Cow;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tungstenite::protocol::frame::coding::CloseCode;
 
 pub(crate) use self::client::{ChatRequest, ClientMessage, JoinRequest, LeaveRequest, Text, TypingRequest};
 pub(crate) use self::data::check_data;
+use crate::error::Error;
 use crate::frame;
 
 /// The longest `id` of a message, in bytes.
@@ -77,15 +79,13 @@ error_codes! {
     ShuttingDown "shutting_down" true,
 }
 
-/// A code and a reason with which a connection is closed.
+/// A code and a reason with which a connection is closed. Both fit into a Close frame.
 ///
 /// After 4000 to 4499 a client reconnects, with full jitter. After 4500 to 4999 it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
-    /// A code of RFC 6455 section 7.4; those of an application are 4000 to 4999.
-    pub code: u16,
-    /// A sentence for a person, of at most 123 bytes of UTF-8.
-    pub reason: Cow<'static, str>,
+    code: u16,
+    reason: Cow<'static, str>,
 }
 
 /// The longest text of a [`CloseReason`]: the payload of a control frame without the code (RFC 6455
@@ -94,30 +94,63 @@ pub(crate) const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 impl CloseReason {
     /// The server shuts down or restarts.
-    pub const GOING_AWAY: Self = Self::new(1001, "the server is shutting down; come back");
+    pub const GOING_AWAY: Self = Self::fixed(1001, "the server is shutting down; come back");
     /// The bytes are not WebSocket frames as a client must send them.
-    pub const PROTOCOL: Self = Self::new(1002, "protocol error");
+    pub const PROTOCOL: Self = Self::fixed(1002, "protocol error");
     /// A binary message.
-    pub const BINARY: Self = Self::new(1003, "binary message; only text messages are allowed");
+    pub const BINARY: Self = Self::fixed(1003, "binary message; only text messages are allowed");
     /// A text that is not UTF-8.
-    pub const NOT_UTF8: Self = Self::new(1007, "text is not UTF-8");
+    pub const NOT_UTF8: Self = Self::fixed(1007, "text is not UTF-8");
     /// A message of more bytes or fragments than allowed.
-    pub const TOO_BIG: Self = Self::new(1009, "message is larger than allowed");
+    pub const TOO_BIG: Self = Self::fixed(1009, "message is larger than allowed");
     /// The host closed the connection. The client may come back.
-    pub const CLOSED: Self = Self::new(4000, "closed by the server; come back");
+    pub const CLOSED: Self = Self::fixed(4000, "closed by the server; come back");
     /// The client sent no byte after a ping.
-    pub const NO_PONG: Self = Self::new(4001, "no answer to a ping");
+    pub const NO_PONG: Self = Self::fixed(4001, "no answer to a ping");
     /// The client took no bytes for longer than `--stall-timeout`.
-    pub const STALLED: Self = Self::new(4002, "took no bytes for too long; come back");
+    pub const STALLED: Self = Self::fixed(4002, "took no bytes for too long; come back");
     /// The host closed the connection for good.
-    pub const EXPELLED: Self = Self::new(4500, "closed by the server; do not come back");
+    pub const EXPELLED: Self = Self::fixed(4500, "closed by the server; do not come back");
     /// The client sent ten bursts beyond the rate limit that no message within the limit has made up for.
-    pub const FLOODING: Self = Self::new(4501, "far more messages than the rate limit allows");
+    pub const FLOODING: Self = Self::fixed(4501, "far more messages than the rate limit allows");
     /// The user stalled three times within five minutes.
-    pub const STALLED_OFTEN: Self = Self::new(4502, "took no bytes for too long, three times in five minutes");
+    pub const STALLED_OFTEN: Self = Self::fixed(4502, "took no bytes for too long, three times in five minutes");
 
-    const fn new(code: u16, reason: &'static str) -> Self {
+    const fn fixed(code: u16, reason: &'static str) -> Self {
+        assert!(reason.len() <= CLOSE_REASON_BYTES_MAX);
         Self { code, reason: Cow::Borrowed(reason) }
+    }
+
+    /// A code of RFC 6455 section 7.4, and a sentence for a person, of at most 123 bytes of UTF-8. The codes of an application are
+    /// 4000 to 4999.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if no Close frame may have this code, or has room for this sentence.
+    pub fn new(code: u16, reason: impl Into<Cow<'static, str>>) -> Result<Self, Error> {
+        if !CloseCode::from(code).is_allowed() {
+            let message = format!("close code {code}; 1000 to 1003, 1007 to 1013 and 3000 to 4999 are allowed");
+            return Err(Error::Command(message));
+        }
+        let reason = reason.into();
+        let (bytes, max) = (reason.len(), CLOSE_REASON_BYTES_MAX);
+        if bytes > max {
+            return Err(Error::Command(format!("close reason of {bytes} bytes exceeds {max}")));
+        }
+        Ok(Self { code, reason })
+    }
+
+    pub(crate) fn into_parts(self) -> (u16, Cow<'static, str>) {
+        (self.code, self.reason)
+    }
+
+    /// The code.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// The sentence.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
@@ -361,6 +394,23 @@ fn decimal_digits(n: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_close_reason_fits_into_a_close_frame() {
+        let error = |code, reason: String| CloseReason::new(code, reason).map_err(|error| error.to_string());
+        for code in [1000, 1001, 1002, 1003, 1007, 1011, 1013, 3000, 4000, 4999] {
+            let longest = "ü".repeat(61) + "r";
+            let reason = error(code, longest.clone()).unwrap();
+            assert_eq!((reason.code(), reason.reason()), (code, &*longest));
+            let mut frame = Vec::new();
+            frame::append_close(&mut frame, reason.code(), reason.reason());
+            assert_eq!((frame.len(), frame[1]), (127, 125));
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1014, 1015, 1016, 2999, 5000, u16::MAX] {
+            assert!(error(code, String::new()).unwrap_err().starts_with(&format!("close code {code}; 1000 to 1003, ")));
+        }
+        assert_eq!(error(4000, "r".repeat(124)).unwrap_err(), "close reason of 124 bytes exceeds 123");
+    }
 
     #[test]
     fn a_chat_frame_has_the_announced_size_for_every_length_of_number() {

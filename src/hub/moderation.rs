@@ -126,7 +126,7 @@ impl Hub {
         self.moderator.moderated += task.done as u64;
         match &task.moderation {
             Moderation::Disconnect { user, reason } => {
-                log::debug!("moderation: {} connections of {user} are closed with {}", task.done, reason.code);
+                log::debug!("moderation: {} connections of {user} are closed with {}", task.done, reason.code());
             }
             Moderation::Kick { room, user } => {
                 self.end_grace(now, room, user);

@@ -45,7 +45,7 @@ impl<R> Net<R> {
         handler: &mut impl Handler<Route = R>,
     ) {
         let id = self.connections[slot.index()].id(slot);
-        let CloseReason { code, reason } = reason;
+        let (code, reason) = reason.into_parts();
         log::debug!("connection {id}: closing with {code} {reason:?}");
         let mut buffer = self.connections[slot.index()].write_buffer.take().unwrap_or_default();
         buffer.append_close(code, &reason);

@@ -19,7 +19,7 @@ impl Server {
     /// of the command.
     ///
     /// # Errors
-    /// [`Error::Command`] if the code or the reason is out of its bounds, or the server is busy or shutting down.
+    /// [`Error::Command`] if the code is another one, or the server is busy or shutting down.
     pub fn disconnect_user(&mut self, user: &UserId, reason: CloseReason) -> Result<Ticket, Error> {
         self.moderate(&Moderation::Disconnect { user: user.clone(), reason })
     }

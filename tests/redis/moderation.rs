@@ -38,7 +38,7 @@ impl Judge {
 
     fn disconnect(&mut self, user: &str) {
         let user = UserId::new(user).unwrap();
-        let reason = CloseReason { code: 4711, reason: "enough".into() };
+        let reason = CloseReason::new(4711, "enough").unwrap();
         self.command(|server| server.disconnect_user(&user, reason.clone()));
     }
 

@@ -226,6 +226,22 @@ fn other_threads_publish_close_and_count() {
 }
 
 #[test]
+fn the_longest_reason_of_a_close_arrives_whole_and_a_longer_one_cannot_be_made() {
+    let mut host = Host::new(config());
+    let address = host.listen();
+    let mut ann = host.serve(move || Connect::to(address).user("ann").connect());
+    host.turn(LOOK);
+    let Some(Notice::Connected { connection, .. }) = host.notices.first() else { panic!("{:?}", host.notices) };
+    let longest = "r".repeat(123);
+    let error = CloseReason::new(4000, longest.clone() + "r").unwrap_err();
+    assert_eq!(error.to_string(), "close reason of 124 bytes exceeds 123");
+    host.server.close(*connection, CloseReason::new(4000, longest.clone()).unwrap());
+    let frame = host.serve(move || ann.recv_frame(Instant::now() + PATIENCE)).expect("a frame").expect("a whole one");
+    let tungstenite::Message::Close(Some(close)) = frame else { panic!("{frame:?}") };
+    assert_eq!((u16::from(close.code), close.reason.as_str()), (4000, longest.as_str()));
+}
+
+#[test]
 fn a_loop_that_sleeps_for_ever_is_woken_by_another_thread_to_end() {
     let mut host = Host::new(config());
     host.listen();

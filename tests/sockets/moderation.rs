@@ -22,7 +22,7 @@ fn user(name: &str) -> UserId {
 }
 
 fn reason() -> CloseReason {
-    CloseReason { code: 4711, reason: "„genug“".into() }
+    CloseReason::new(4711, "„genug“").unwrap()
 }
 
 fn join(address: SocketAddr, user: &str, rooms: &[&str]) -> Client {

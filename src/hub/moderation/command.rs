@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{RoomName, UserId};
-use crate::protocol::{CLOSE_REASON_BYTES_MAX, CloseReason, append_json};
+use crate::protocol::{CloseReason, append_json};
 use crate::time::Now;
 
 /// The close codes that are the application's.
@@ -74,8 +74,8 @@ impl Moderation {
         let ts = now.unix_ms;
         match self {
             Self::Disconnect { user, reason } => {
-                let (user_id, text) = (user.as_str().into(), Cow::Borrowed(&*reason.reason));
-                Command::Disconnect { user_id, code: reason.code, reason: text, ts }
+                let (user_id, text) = (user.as_str().into(), reason.reason().into());
+                Command::Disconnect { user_id, code: reason.code(), reason: text, ts }
             }
             Self::Kick { room, user } => {
                 Command::Kick { room: room.as_str().into(), user_id: user.as_str().into(), ts }
@@ -90,12 +90,20 @@ impl Moderation {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self::Disconnect { reason: CloseReason { code, reason }, .. } = self else { return Ok(()) };
-        if !CODES.contains(code) {
-            return Err(format!("close code {code}; {} to {} are allowed", CODES.start(), CODES.end()));
+        match self {
+            Self::Disconnect { reason, .. } => check_code(reason.code()),
+            Self::Kick { .. } => Ok(()),
         }
-        let (bytes, max) = (reason.len(), CLOSE_REASON_BYTES_MAX);
-        if bytes > max { Err(format!("close reason of {bytes} bytes exceeds {max}")) } else { Ok(()) }
+    }
+
+    /// A command to close all connections of a user.
+    ///
+    /// # Errors
+    /// What was found and what is allowed.
+    pub(crate) fn disconnect(user: UserId, code: u16, reason: &str) -> Result<Self, String> {
+        check_code(code)?;
+        let reason = CloseReason::new(code, reason.to_owned()).map_err(|error| error.to_string())?;
+        Ok(Self::Disconnect { user, reason })
     }
 
     /// What another node wants done, and when it said so; or why nothing can be done.
@@ -107,8 +115,7 @@ impl Moderation {
         let user = |text: &str| UserId::new(text).map_err(|error| error.to_string());
         let (moderation, ts) = match serde_json::from_slice(&text).map_err(|error| error.to_string())? {
             Command::Disconnect { user_id, code, reason, ts } => {
-                let reason = CloseReason { code, reason: reason.into_owned().into() };
-                (Self::Disconnect { user: user(&user_id)?, reason }, ts)
+                (Self::disconnect(user(&user_id)?, code, &reason)?, ts)
             }
             Command::Kick { room, user_id, ts } => {
                 let room = RoomName::new(&room).map_err(|error| error.to_string())?;
@@ -116,9 +123,16 @@ impl Moderation {
             }
             Command::Unknown => return Err("it is of a kind that this version does not know".to_owned()),
         };
-        moderation.check()?;
         Ok((moderation, ts))
     }
+}
+
+/// A command closes with a code of the application.
+fn check_code(code: u16) -> Result<(), String> {
+    if CODES.contains(&code) {
+        return Ok(());
+    }
+    Err(format!("close code {code}; {} to {} are allowed", CODES.start(), CODES.end()))
 }
 
 #[cfg(test)]
@@ -126,8 +140,7 @@ mod tests {
     use super::*;
 
     fn disconnect(user: &str, code: u16, reason: &str) -> Moderation {
-        let reason = CloseReason { code, reason: reason.to_owned().into() };
-        Moderation::Disconnect { user: UserId::new(user).unwrap(), reason }
+        Moderation::disconnect(UserId::new(user).unwrap(), code, reason).unwrap()
     }
 
     #[test]
@@ -146,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_longest_command_is_within_the_bound() {
-        let longest = disconnect(&"u".repeat(128), 4999, &"\u{1}".repeat(CLOSE_REASON_BYTES_MAX));
+        let longest = disconnect(&"u".repeat(128), 4999, &"\u{1}".repeat(123));
         let body = longest.body(Now { unix_ms: u64::MAX, ..Now::default() });
         assert!(body.len() < COMMAND_BYTES_MAX, "{} bytes", body.len());
         assert_eq!(Moderation::read(&body), Ok((longest, u64::MAX)));

@@ -33,7 +33,7 @@ fn kick(room: &str, who: &str) -> Moderation {
 }
 
 fn disconnect(who: &str) -> Moderation {
-    Moderation::Disconnect { user: user(who), reason: CloseReason { code: 4600, reason: "said \"no\"".into() } }
+    Moderation::Disconnect { user: user(who), reason: CloseReason::new(4600, "said \"no\"").unwrap() }
 }
 
 impl Node {
@@ -143,7 +143,9 @@ impl Node {
         };
         self.hub.poll_output(|output| match output {
             Output::Frames(id, frames) => add(id.slot, frames),
-            Output::Close(id, reason) => add(id.slot, format!("close {} {}", reason.code, reason.reason).as_bytes()),
+            Output::Close(id, reason) => {
+                add(id.slot, format!("close {} {}", reason.code(), reason.reason()).as_bytes());
+            }
         });
         let now = self.now;
         self.hub.poll_sends(now, 1000, &mut || now, &mut |slot, frames| {
@@ -337,8 +339,9 @@ fn reasons_have_bounds_and_a_server_that_ends_takes_no_commands() {
         (5000, String::new(), "close code 5000"),
         (4000, "r".repeat(124), "close reason of 124 bytes exceeds 123"),
     ] {
-        let reason = CloseReason { code, reason: reason.into() };
-        let error = node.hub.moderate_for_host(node.now, &Moderation::Disconnect { user: user("ann"), reason });
+        let disconnect = |reason| Moderation::Disconnect { user: user("ann"), reason };
+        let reason = CloseReason::new(code, reason);
+        let error = reason.and_then(|reason| node.hub.moderate_for_host(node.now, &disconnect(reason)));
         let message = error.unwrap_err().to_string();
         assert!(message.contains(expected), "{message}");
     }

@@ -6,7 +6,7 @@ use super::answer::to_json;
 use super::command::{ApiCommand, Begun, CommandContext, room_of, user_of};
 use crate::hub::{Moderation, Refused};
 use crate::id::UserId;
-use crate::protocol::{self, CloseReason, Text};
+use crate::protocol::{self, CloseReason, ErrorCode, Text};
 
 pub(super) const KICK: ApiCommand = ApiCommand { path: "/api/kick", run: kick };
 pub(super) const DISCONNECT: ApiCommand = ApiCommand { path: "/api/disconnect", run: disconnect };
@@ -40,14 +40,11 @@ fn kick(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> 
 fn disconnect(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
     let body: ModerationBody<'_> = protocol::parse_object(body)?;
     let user = user_of("disconnect", body.user_id.as_deref())?;
-    let mut reason = CloseReason::EXPELLED;
-    if let Some(code) = body.code {
-        reason.code = code;
-    }
-    if let Some(text) = body.reason.as_deref() {
-        reason.reason = text.to_owned().into();
-    }
-    moderate(context, &Moderation::Disconnect { user: user.clone(), reason }, user)
+    let usual = CloseReason::EXPELLED;
+    let code = body.code.unwrap_or(usual.code());
+    let reason = body.reason.as_deref().unwrap_or(usual.reason());
+    let moderation = Moderation::disconnect(user.clone(), code, reason);
+    moderate(context, &moderation.map_err(|message| (ErrorCode::BadMessage, message))?, user)
 }
 
 fn moderate(context: &mut CommandContext<'_>, moderation: &Moderation, user: UserId) -> Result<Begun, Refused> {
