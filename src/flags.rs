@@ -26,7 +26,7 @@ use roomcast::settings::ApiKey;
     version,
     max_term_width = 100,
     after_help = "Durations are written 30s, 500ms, 1h 30m; sizes 64KiB, 1MiB, 4096. Every flag can be set by the \
-                  environment variable named beside it. SIGTERM and SIGINT shut down gracefully, a second one at \
+                  environment variable named beside it. SIGTERM, SIGINT and SIGHUP shut down gracefully, a second one at \
                   once. The log goes to standard error; RUST_LOG=debug shows more of it."
 )]
 struct TextFlags {
@@ -203,12 +203,35 @@ impl Flags {
     }
 }
 
-/// Environment variables that look like settings and are none, such as misspelt ones.
-pub(crate) fn unknown_variables() -> Vec<String> {
-    let known: Vec<_> = command().get_arguments().filter_map(|arg| arg.get_env().map(ToOwned::to_owned)).collect();
-    let names = std::env::vars_os().map(|(name, _)| name);
-    let unknown = names.filter(|name| !known.contains(name)).filter_map(|name| name.into_string().ok());
-    unknown.filter(|name| name.starts_with("ROOMCAST_")).collect()
+/// An environment variable that looks like a setting and is none.
+pub(crate) struct UnknownVariable {
+    pub(crate) name: String,
+    /// The setting that was probably meant.
+    pub(crate) nearest: Option<String>,
+}
+
+/// The environment variables that look like settings and are none, misspelt ones among them.
+pub(crate) fn unknown_variables() -> Vec<UnknownVariable> {
+    let known: Vec<_> =
+        command().get_arguments().filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned)).collect();
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown = names.filter(|name| name.starts_with(VARIABLE_PREFIX) && !known.contains(name));
+    unknown.map(|name| UnknownVariable { nearest: nearest(&name, &known), name }).collect()
+}
+
+/// What all environment variables of settings begin with.
+const VARIABLE_PREFIX: &str = "ROOMCAST_";
+
+/// So alike, out of 1, is what is offered in place of a name.
+const LIKENESS_MIN: f64 = 0.7;
+
+fn nearest(name: &str, known: &[String]) -> Option<String> {
+    let likeness = |other: &str| {
+        let [name, other] = [name, other].map(|name| name.trim_start_matches(VARIABLE_PREFIX));
+        strsim::normalized_damerau_levenshtein(name, other)
+    };
+    let nearest = known.iter().max_by(|one, other| likeness(one).total_cmp(&likeness(other)))?;
+    (likeness(nearest) >= LIKENESS_MIN).then(|| nearest.clone())
 }
 
 #[cfg(test)]
@@ -221,6 +244,22 @@ mod tests {
         let defaults = Config::default();
         let config = Flags::parse_from(["roomcast"]).config(defaults.net.connections_max);
         assert_eq!(format!("{config:?}"), format!("{defaults:?}"));
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_near_the_one_that_was_meant() {
+        let known =
+            ["ROOMCAST_LISTEN", "ROOMCAST_API_KEY", "ROOMCAST_LOG_BYTES", "ROOMCAST_LOG_BYTES_TOTAL"].map(String::from);
+        for (name, expected) in [
+            ("ROOMCAST_API_KEYS", Some("ROOMCAST_API_KEY")),
+            ("ROOMCAST_APIKEY", Some("ROOMCAST_API_KEY")),
+            ("ROOMCAST_LOGBYTES_TOTAL", Some("ROOMCAST_LOG_BYTES_TOTAL")),
+            ("ROOMCAST_LISTNE", Some("ROOMCAST_LISTEN")),
+            ("ROOMCAST_COLOUR", None),
+            ("ROOMCAST_", None),
+        ] {
+            assert_eq!(nearest(name, &known).as_deref(), expected, "{name}");
+        }
     }
 
     #[test]

@@ -5,12 +5,12 @@ mod flags;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use flags::{Flags, Listen};
+use flags::{Flags, Listen, UnknownVariable};
 use listenfd::ListenFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use roomcast::{Config, HostLoop, Listener, Now, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 const WAKE: Token = Token(0);
@@ -29,8 +29,11 @@ fn main() -> ExitCode {
         .filter_module("tungstenite", log::LevelFilter::Warn)
         .init();
     let flags = Flags::parse();
-    for name in flags::unknown_variables() {
-        log::warn!("{name} is no setting and has no effect; roomcast --help lists all settings");
+    for UnknownVariable { name, nearest } in flags::unknown_variables() {
+        match nearest {
+            Some(nearest) => log::warn!("{name} is no setting and changes nothing; {nearest} is one"),
+            None => log::warn!("{name} is no setting and changes nothing; roomcast --help names them all"),
+        }
     }
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,8 +48,12 @@ fn main() -> ExitCode {
 fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     let mut poll = Poll::new()?;
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    if !is_hangup_ignored() {
+        signals.add_signal(SIGHUP)?;
+    }
     poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
     let config = flags.config(connections_max(flags));
+    log::info!("{}", summary(&config, flags));
     let mut server = new_server(&poll, config, flags)?;
     listen(&mut server, flags.listen())?;
     let mut events = Events::with_capacity(1024);
@@ -67,6 +74,22 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
         server.turn();
     }
     Ok(())
+}
+
+/// What runs here, for a reader of the log who did not start it.
+fn summary(config: &Config, flags: &Flags) -> String {
+    #[cfg(feature = "redis")]
+    let is_shared = flags.redis().is_some();
+    #[cfg(not(feature = "redis"))]
+    let (is_shared, _) = (false, flags);
+    format!(
+        "roomcast {}: up to {} connections; history {}; API {}; metrics {}",
+        env!("CARGO_PKG_VERSION"),
+        config.net.connections_max,
+        if is_shared { "in redis, shared by several nodes" } else { "in memory, of this node alone" },
+        if config.api_keys.is_empty() { "off" } else { "on" },
+        if config.metrics { "on" } else { "off" },
+    )
 }
 
 fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<dyn std::error::Error>> {
@@ -156,6 +179,14 @@ fn listen_on_systemd(server: &mut Server) -> Result<(), Box<dyn std::error::Erro
         }
     }
     Ok(())
+}
+
+/// Whether the server was started to outlive its terminal, as by `nohup`. Only Linux tells.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 fn handle_signals(signals: &mut Signals, server: &mut Server) {

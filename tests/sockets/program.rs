@@ -113,7 +113,7 @@ fn a_misspelt_variable_is_named_in_the_log() {
     let mut command = roomcast();
     command.env("ROOMCAST_PING_INTERVALL", "5s").args(["--listen", "127.0.0.1:0"]);
     let server = Server::spawn_command(command, 1);
-    server.wait_for_log("ROOMCAST_PING_INTERVALL is no setting");
+    server.wait_for_log("ROOMCAST_PING_INTERVALL is no setting and changes nothing; ROOMCAST_PING_INTERVAL is one");
     let server = Server::spawn(&[]);
     assert!(server.log_lines("is no setting").is_empty());
 }
@@ -132,6 +132,7 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
     check_refused(&["--listen", "127.0.0.1:99999"], &[], &["127.0.0.1:99999", "--listen"]);
     check_refused(&["--allow-origin", "chat.example"], &[], &["chat.example", "origin", "https://"]);
     check_refused(&["--allow-origin", "https://chat.example/path"], &[], &["https://chat.example/path"]);
+    check_refused(&["--allow-origin", "https://*.example/"], &[], &["ends with a slash; write https://*.example"]);
     check_refused(&["--ping-interval", "5parsecs"], &[], &["5parsecs", "--ping-interval", "30s"]);
     check_refused(&["--ping-interval", "5"], &[], &["'5'", "--ping-interval", "30s"]);
     check_refused(&["--log-bytes", "12bananas"], &[], &["12bananas", "--log-bytes", "KiB"]);
@@ -218,6 +219,15 @@ fn an_empty_variable_is_as_good_as_none() {
     // On the command line nothing is as wrong as ever.
     check_refused(&["--api-key", ""], &[], &["api-key 1 has 0 bytes"]);
     check_refused(&["--ping-interval", ""], &[("ROOMCAST_PING_INTERVAL", "")], &["--ping-interval"]);
+}
+
+#[test]
+fn the_log_begins_with_what_runs_here() {
+    let server = Server::spawn(&["--max-connections", "77", "--metrics"]);
+    let version = env!("CARGO_PKG_VERSION");
+    let expected =
+        format!("roomcast {version}: up to 77 connections; history in memory, of this node alone; API off; metrics on");
+    assert!(server.log()[0].ends_with(&expected), "{:?}", server.log());
 }
 
 #[test]

@@ -5,13 +5,14 @@ use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Client, Raw, Server, TEXT, close_frame, frame, raise_file_limit, request};
+use crate::support::{Client, Raw, Server, TEXT, close_frame, frame, raise_file_limit, request, roomcast};
 
 /// So much time for the peers that a test sees when the server waits for nobody.
 const UNHURRIED: [&str; 2] = ["--drain-timeout", "1m"];
@@ -39,6 +40,28 @@ fn open_in_lobby(server: &Server, user_id: &str) -> Raw {
 fn begin_drain(server: &Server, witness: &mut Raw) {
     server.sigterm();
     assert_eq!(witness.expect_close(), 1001);
+}
+
+#[test]
+fn a_server_of_nohup_outlives_its_terminal() {
+    let program = roomcast();
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"trap "" HUP; exec "$0" --listen 127.0.0.1:0"#]).arg(program.get_program());
+    let server = Server::spawn_command(command, 1);
+    server.signal(Signal::HUP);
+    let mut alice = Client::connect_as(&server, "alice");
+    alice.join("lobby");
+    assert_eq!(server.log_lines("shutting down"), [""; 0]);
+}
+
+#[test]
+fn a_terminal_that_goes_away_ends_the_server_as_gracefully_as_sigterm() {
+    let mut server = Server::spawn(&[]);
+    let mut alice = Client::connect_as(&server, "alice");
+    alice.join("lobby");
+    server.signal(Signal::HUP);
+    assert_eq!(alice.expect_close(), 1001);
+    assert_eq!(server.wait_exit().code(), Some(0));
 }
 
 #[test]

@@ -92,8 +92,12 @@ impl OriginPolicy {
     /// # Errors
     /// A sentence that names the pattern that cannot be read, and shows valid ones.
     fn new(patterns: &[String]) -> Result<Self, String> {
-        let patterns = patterns.iter().map(|pattern| Pattern::parse(pattern)).collect::<Result<_, _>>()?;
-        Ok(Self { patterns })
+        let read = |text: &String| match (Pattern::parse(text), text.strip_suffix('/').map(Pattern::parse)) {
+            // As it is copied from an address bar.
+            (Err(_), Some(Ok(bare))) => Err(format!("origin {text:?} ends with a slash; write {bare}")),
+            (read, _) => read,
+        };
+        Ok(Self { patterns: patterns.iter().map(read).collect::<Result<_, _>>()? })
     }
 
     /// Whether a request with this `Origin` header may connect to the host of this `Host` header.
