@@ -55,12 +55,14 @@ mod memory;
 mod metric;
 mod name_index;
 pub mod net;
+mod owner;
 mod protocol;
 mod room_log;
 mod server;
 pub mod settings;
 mod time;
 mod timer_wheel;
+mod weights;
 
 #[doc(inline)]
 pub use bus::{BusRefusal, Outcome, RefusalKind, Ticket};
@@ -72,6 +74,7 @@ pub use id::{ConnectionId, NameError, RoomName, UserId};
 pub use inbox::PushError;
 #[doc(inline)]
 pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats};
+pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
 pub use server::{
     ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server,
@@ -86,7 +89,7 @@ pub use time::Now;
 pub mod internals {
     #[cfg(feature = "redis")]
     pub use crate::bus::redis::PublishScript;
-    pub use crate::hub::{Hub, Moderation, Output};
+    pub use crate::hub::{Hub, Moderation, NewConnection, Output};
     #[cfg(feature = "in-memory")]
     pub use crate::net::memory::taken_bytes;
     pub use crate::room_log::{LogBuffer, Offset, RoomLog};

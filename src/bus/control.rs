@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::message::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
 use crate::id::{RoomName, UserId};
+use crate::owner::Owner;
 use crate::time::Now;
 
 /// How long until the room's position is read again after that was refused.
@@ -114,7 +115,8 @@ impl ControlRoom {
     }
 
     fn publish(&mut self, ticket: Ticket, body: Bytes) {
-        let publication = Publication { room: self.name.clone(), user: UserId::control(), id: None, body };
+        let publication =
+            Publication { room: self.name.clone(), user: UserId::control(), owner: Owner::HOST, id: None, body };
         self.requests.push_back(BusRequest::Publish { ticket, publication });
     }
 

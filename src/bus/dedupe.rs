@@ -1,23 +1,34 @@
 //! Remembered ids: a message that is sent again is recognised by its sender's id for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::collections::hash_map::{Entry, HashMap};
+
+use rustc_hash::FxBuildHasher;
 
 use super::message::BusRefusal;
 use crate::id::UserId;
+use crate::owner::Owner;
 use crate::settings::HistoryLimits;
 use crate::time::Now;
+
+/// What a remembered id costs, with a user and an id of medium length, and with the spare room of tables. A test compares it with the
+/// allocator's count.
+const ID_BYTES: usize = 240;
 
 /// A user, and its id for a message.
 pub(crate) type MessageId = (UserId, Box<str>);
 
 /// What all rooms remember, and may remember.
 ///
-/// **Bounds:** ids of all rooms together; beyond these a message with a new id is refused.
+/// **Bounds:** ids of all rooms together, and for each owner as many as are still free. So one owner alone can have half of them, and
+/// n that want all have an n-plus-first part each, and as much is left for newcomers. Beyond these a message with a new id is
+/// refused; an id within its window is never forgotten.
 #[derive(Debug)]
 pub(crate) struct DedupePool {
     ids: usize,
     ids_max: usize,
     window_millis: u64,
+    owners: HashMap<Owner, usize, FxBuildHasher>,
 }
 
 /// The ids of one room: those of messages in its history, and those within the dedupe window.
@@ -35,32 +46,47 @@ struct Ids {
 struct Remembered {
     at_millis: u64,
     seq: u64,
+    owner: Owner,
     id: MessageId,
 }
 
 impl DedupePool {
     pub(crate) fn new(limits: &HistoryLimits) -> Self {
         let window_millis = limits.dedupe_window.as_millis() as u64;
-        Self { ids: 0, ids_max: limits.dedupe_ids_max, window_millis }
+        Self { ids: 0, ids_max: limits.dedupe_ids_max, window_millis, owners: HashMap::default() }
     }
 
-    /// Whether one more id may be remembered.
+    /// What all remembered ids cost, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.ids * ID_BYTES
+    }
+
+    /// Sees to it that one more id of an owner may be remembered in a room. Ids of the room that are remembered only because their
+    /// messages are in history make way.
     ///
     /// # Errors
     /// As many are remembered as may be.
-    pub(crate) fn check_space(&self) -> Result<(), BusRefusal> {
-        if self.ids < self.ids_max {
+    pub(crate) fn make_space(&mut self, now: Now, room: &mut RememberedIds, owner: Owner) -> Result<(), BusRefusal> {
+        if !self.has_space(owner) {
+            self.trim(now, room, u64::MAX);
+        }
+        if self.has_space(owner) {
             return Ok(());
         }
         Err(BusRefusal::storage_full("too many message ids are remembered; try again later"))
     }
 
-    /// Remembers the id of a message that has got its number.
-    pub(crate) fn remember(&mut self, now: Now, room: &mut RememberedIds, id: MessageId, seq: u64) {
+    fn has_space(&self, owner: Owner) -> bool {
+        self.owners.get(&owner).copied().unwrap_or_default() < self.ids_max - self.ids
+    }
+
+    /// Remembers the id of a message that has got its number. There is [space](Self::make_space).
+    pub(crate) fn remember(&mut self, now: Now, room: &mut RememberedIds, owner: Owner, (id, seq): (MessageId, u64)) {
         let Ids { seqs, order } = &mut **room.0.get_or_insert_default();
         if seqs.insert(id.clone(), seq).is_none() {
             self.ids += 1;
-            order.push_back(Remembered { at_millis: now.millis(), seq, id });
+            *self.owners.entry(owner).or_default() += 1;
+            order.push_back(Remembered { at_millis: now.millis(), seq, owner, id });
         }
     }
 
@@ -73,10 +99,26 @@ impl DedupePool {
             && let Some(forgotten) = ids.order.pop_front()
         {
             ids.seqs.remove(&forgotten.id);
-            self.ids -= 1;
+            self.release(forgotten.owner);
         }
         if ids.order.is_empty() {
             room.0 = None;
+        } else if ids.order.capacity() > 8 * ids.order.len() + 64 {
+            ids.order.shrink_to(2 * ids.order.len());
+            ids.seqs.shrink_to(2 * ids.order.len());
+        }
+    }
+
+    fn release(&mut self, owner: Owner) {
+        self.ids -= 1;
+        if let Entry::Occupied(mut count) = self.owners.entry(owner) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        if self.owners.capacity() > 8 * self.owners.len() + 64 {
+            self.owners.shrink_to(2 * self.owners.len());
         }
     }
 }

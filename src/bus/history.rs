@@ -1,30 +1,41 @@
 //! History in memory: what a room keeps, and what all rooms may keep together.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use rustc_hash::FxBuildHasher;
 
 use super::message::{Numbered, ReadFrom};
-use crate::id::RoomName;
+use crate::owner::Owner;
 use crate::settings::HistoryLimits;
 use crate::time::Now;
+use crate::weights::Weights;
 
-/// What a kept message costs beside its bytes, roughly; counted so that many small ones cannot outgrow the bound.
-pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 128;
+/// What a kept message costs beside its bytes: its entry, the spare room of the list, and what an allocator adds. A test compares
+/// it with the allocator's count.
+pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 96;
+
+/// What it costs that an owner has messages in a room: the accounts, and its part of the room itself.
+pub(super) const SHARE_OVERHEAD_BYTES: usize = 300;
 
 /// What the histories of all rooms hold, and may hold.
 ///
-/// **Bounds:** messages of a room by number and age; bytes of all rooms. Beyond these the oldest messages of all go first.
+/// **Bounds:** messages of a room by number and age; bytes of all rooms. Beyond these the owner with the most bytes gives way, in
+/// the room where it has the most: the room loses its oldest messages up to the oldest of that owner, so that no hole is left.
+/// An owner that holds little loses nothing unless it speaks in the same room.
 #[derive(Debug)]
 pub(crate) struct HistoryPool {
     messages_max: usize,
     bytes_max: usize,
     age_millis: u64,
-    /// All kept messages, oldest first; names of ones that are gone already are passed over.
-    order: VecDeque<(RoomName, u64)>,
-    messages: usize,
     bytes: usize,
+    owners: Weights<Owner>,
+    /// What each owner has in each room.
+    rooms: HashMap<Owner, Weights<RoomKey>, FxBuildHasher>,
 }
+
+/// The number by which a bus calls a room, for as long as the room has any history.
+pub(crate) type RoomKey = u32;
 
 /// The messages of one room, numbered without a gap. The newest ones are kept.
 #[derive(Debug, Default)]
@@ -36,6 +47,7 @@ pub(crate) struct History {
 #[derive(Debug)]
 struct Kept {
     at_millis: u64,
+    owner: Owner,
     body: Bytes,
 }
 
@@ -51,64 +63,86 @@ impl HistoryPool {
             messages_max: limits.messages_max as usize,
             bytes_max: limits.bytes_max,
             age_millis: limits.age_max.as_millis() as u64,
-            order: VecDeque::new(),
-            messages: 0,
             bytes: 0,
+            owners: Weights::default(),
+            rooms: HashMap::default(),
         }
     }
 
+    /// What all histories cost, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Numbers a message of a room, and keeps it if anything is kept.
-    pub(crate) fn append(&mut self, now: Now, room: &RoomName, history: &mut History, body: Bytes) -> u64 {
+    pub(crate) fn append(
+        &mut self,
+        now: Now,
+        (room, history): (RoomKey, &mut History),
+        owner: Owner,
+        body: Bytes,
+    ) -> u64 {
         history.top += 1;
         if self.messages_max > 0 && self.age_millis > 0 {
-            let kept = Kept { at_millis: now.millis(), body };
-            self.bytes += kept.bytes();
-            self.messages += 1;
+            let kept = Kept { at_millis: now.millis(), owner, body };
+            self.charge(owner, room, kept.bytes());
             history.messages.push_back(kept);
-            self.order.push_back((room.clone(), history.top));
         }
         history.top
     }
 
     /// Drops the messages of a room that are too many or too old.
-    pub(crate) fn trim(&mut self, now: Now, history: &mut History) {
+    pub(crate) fn trim(&mut self, now: Now, room: RoomKey, history: &mut History) {
         let oldest = now.millis().saturating_sub(self.age_millis);
         let is_old = |kept: &Kept| kept.at_millis < oldest;
         while history.messages.len() > self.messages_max || history.messages.front().is_some_and(is_old) {
-            self.drop_oldest(history);
+            self.drop_oldest(room, history);
         }
     }
 
-    fn drop_oldest(&mut self, history: &mut History) {
-        if let Some(kept) = history.messages.pop_front() {
-            self.bytes -= kept.bytes();
-            self.messages -= 1;
+    /// While there are too many bytes: the owner that gives way, and the room in which it does, by
+    /// [`drop_oldest_of`](Self::drop_oldest_of).
+    pub(crate) fn next_surplus(&self) -> Option<(Owner, RoomKey)> {
+        let owner = self.owners.heaviest().filter(|_| self.bytes > self.bytes_max)?;
+        Some((owner, self.rooms.get(&owner)?.heaviest()?))
+    }
+
+    /// Drops the oldest messages of a room up to the oldest one of an owner. Says whether there was any.
+    pub(crate) fn drop_oldest_of(&mut self, owner: Owner, room: RoomKey, history: &mut History) -> bool {
+        while let Some(dropped) = self.drop_oldest(room, history) {
+            if dropped == owner {
+                return true;
+            }
         }
+        false
     }
 
-    /// While there are too many bytes: the oldest message of all, which is to be [dropped](Self::drop_if_oldest).
-    pub(crate) fn next_surplus(&mut self) -> Option<(RoomName, u64)> {
-        if self.bytes > self.bytes_max { self.order.pop_front() } else { None }
+    fn drop_oldest(&mut self, room: RoomKey, history: &mut History) -> Option<Owner> {
+        let kept = history.messages.pop_front()?;
+        self.release(kept.owner, room, kept.bytes());
+        Some(kept.owner)
     }
 
-    /// Drops a message, unless the room has dropped it already.
-    pub(crate) fn drop_if_oldest(&mut self, history: &mut History, seq: u64) {
-        if history.first_seq() == seq {
-            self.drop_oldest(history);
+    fn charge(&mut self, owner: Owner, room: RoomKey, bytes: usize) {
+        let rooms = self.rooms.entry(owner).or_default();
+        let bytes = if rooms.get(room) == 0 { bytes + SHARE_OVERHEAD_BYTES } else { bytes };
+        rooms.add(room, bytes);
+        self.owners.add(owner, bytes);
+        self.bytes += bytes;
+    }
+
+    fn release(&mut self, owner: Owner, room: RoomKey, bytes: usize) {
+        let Some(rooms) = self.rooms.get_mut(&owner) else { return };
+        let bytes = if rooms.get(room) == bytes + SHARE_OVERHEAD_BYTES { bytes + SHARE_OVERHEAD_BYTES } else { bytes };
+        rooms.take(room, bytes);
+        if rooms.is_empty() {
+            self.rooms.remove(&owner);
+            if self.rooms.capacity() > 8 * self.rooms.len() + 64 {
+                self.rooms.shrink_to(2 * self.rooms.len());
+            }
         }
-    }
-
-    /// Forgets the order of messages that are gone, once these are about as many as the others. Rooms drop messages by number
-    /// and age on their own. `first_seq` gives the oldest that a room holds, if there is such a room.
-    pub(crate) fn sweep(&mut self, first_seq: impl Fn(&RoomName) -> Option<u64>) {
-        if self.order.len() > 2 * self.messages + 1024 {
-            self.order.retain(|(room, seq)| first_seq(room).is_some_and(|first| first <= *seq));
-        }
-    }
-
-    #[cfg(test)]
-    pub(super) fn counts(&self) -> (usize, usize) {
-        (self.messages, self.order.len())
+        self.owners.take(owner, bytes);
+        self.bytes -= bytes;
     }
 }
 

@@ -12,6 +12,7 @@ use super::history::{History, HistoryPool};
 use super::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
 use crate::id::{Epoch, RoomName, Unique};
 use crate::memory::long_list;
+use crate::metric::{Metric, counts};
 use crate::name_index::NameIndex;
 use crate::settings::Config;
 use crate::time::Now;
@@ -19,9 +20,10 @@ use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
 /// Keeps everything in memory.
 ///
-/// **Bounds:** messages of a room by number and age; bytes of all rooms, where the oldest of all go first; remembered
-/// ids of all rooms, beyond which publications with an id are refused. A room is forgotten, and its epoch with it, when
-/// it is not open, its history is empty and all its ids have lapsed.
+/// **Bounds:** messages of a room by number and age; bytes of all rooms, where the oldest of the [owner](crate::Owner) with the most go
+/// first; remembered ids of all rooms, of which an owner may have as many as are free, and beyond which publications with
+/// an id are refused. A room is forgotten, and its epoch with it, when it is not open, its history is empty and all its ids
+/// have lapsed.
 #[derive(Debug)]
 pub struct LocalBus {
     rooms: Slab<Room>,
@@ -34,6 +36,16 @@ pub struct LocalBus {
     control: ControlRoom,
     events: VecDeque<BusEvent>,
     now: Now,
+}
+
+counts! {
+    /// What is held in memory.
+    struct LocalStats {
+        /// Bytes of history of all rooms, with what keeping it costs.
+        history_bytes: usize = Gauge("history_bytes");
+        /// Bytes of remembered message ids of all rooms, with what remembering them costs.
+        dedupe_bytes: usize = Gauge("dedupe_bytes");
+    }
 }
 
 #[derive(Debug)]
@@ -49,6 +61,11 @@ struct Room {
 }
 
 impl LocalBus {
+    /// Counts, as of now.
+    pub fn stats(&self) -> LocalStats {
+        LocalStats { history_bytes: self.history.bytes(), dedupe_bytes: self.dedupe.bytes() }
+    }
+
     /// An empty bus with the history bounds of `config`, which has been checked. `seed` makes its epochs.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
@@ -94,25 +111,25 @@ impl LocalBus {
     }
 
     fn accept(&mut self, now: Now, publication: Publication) -> Outcome {
-        let Publication { room: name, user, id, body } = publication;
+        let Publication { room: name, user, owner, id, body } = publication;
         let key = self.room(&name);
         self.watch(now, key);
-        let room = &mut self.rooms[key as usize];
+        let Room { history, ids, .. } = &mut self.rooms[key as usize];
         let id = id.map(|id| (user, id));
-        if let Some(seq) = id.as_ref().and_then(|id| room.ids.find(id)) {
-            return Outcome::Duplicate(seq);
+        if let Some(id) = &id {
+            if let Some(seq) = ids.find(id) {
+                return Outcome::Duplicate(seq);
+            }
+            if let Err(refusal) = self.dedupe.make_space(now, ids, owner) {
+                return Outcome::Refused(refusal);
+            }
         }
-        if id.is_some()
-            && let Err(refusal) = self.dedupe.check_space()
-        {
-            return Outcome::Refused(refusal);
-        }
-        let seq = self.history.append(now, &name, &mut room.history, body.clone());
+        let seq = self.history.append(now, (key, history), owner, body.clone());
         if let Some(id) = id {
-            self.dedupe.remember(now, &mut room.ids, id, seq);
+            self.dedupe.remember(now, ids, owner, (id, seq));
         }
         self.trim(now, key);
-        self.trim_all();
+        self.drop_surplus();
         let message = Numbered { seq, body };
         self.events.push_back(BusEvent::Delivered { room: name, message });
         Outcome::Accepted(seq)
@@ -121,24 +138,19 @@ impl LocalBus {
     /// Drops what a room need not keep any longer; says whether it keeps anything at all.
     fn trim(&mut self, now: Now, key: u32) -> bool {
         let Room { history, ids, is_open, .. } = &mut self.rooms[key as usize];
-        self.history.trim(now, history);
+        self.history.trim(now, key, history);
         self.dedupe.trim(now, ids, history.first_seq());
         *is_open || !history.is_empty() || !ids.is_empty()
     }
 
-    /// Drops the oldest messages of all until all fit.
-    fn trim_all(&mut self) {
-        while let Some((name, seq)) = self.history.next_surplus() {
-            if let Some(key) = self.find(&name) {
-                self.history.drop_if_oldest(&mut self.rooms[key as usize].history, seq);
+    /// Drops messages of the heaviest owners until the rest fits.
+    fn drop_surplus(&mut self) {
+        while let Some((owner, key)) = self.history.next_surplus() {
+            let room = self.rooms.get_mut(key as usize);
+            if !room.is_some_and(|room| self.history.drop_oldest_of(owner, key, &mut room.history)) {
+                return log::error!("history: an account of room {key} has no messages");
             }
         }
-        let Self { rooms, keys, history, .. } = self;
-        let room = |key: u32| &rooms[key as usize];
-        history.sweep(|name| {
-            let key = keys.find(name.as_str(), |key| room(key).name.as_str())?;
-            Some(room(key).history.first_seq())
-        });
     }
 
     fn submit_control(&mut self) {
@@ -230,6 +242,10 @@ impl Bus for LocalBus {
         }
     }
 
+    fn metrics(&self) -> Vec<Metric> {
+        self.stats().metrics()
+    }
+
     fn timeout(&self, now: Now) -> Option<Duration> {
         [self.wheel.timeout(now), self.control.timeout(now)].into_iter().flatten().min()
     }
@@ -240,13 +256,18 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::bus::history::MESSAGE_OVERHEAD_BYTES;
+    use crate::bus::history::{MESSAGE_OVERHEAD_BYTES, SHARE_OVERHEAD_BYTES};
     use crate::bus::message::Ticket;
     use crate::id::UserId;
+    use crate::owner::{Owner, Owners};
     use crate::protocol::ErrorCode;
 
     fn at(seconds: u64) -> Now {
         Now { uptime: Duration::from_secs(seconds), unix_ms: 0 }
+    }
+
+    fn owner(number: u8) -> Owner {
+        Owners::new(1).api_key(&[number; 32])
     }
 
     struct Fixture {
@@ -271,10 +292,15 @@ mod tests {
         }
 
         fn publish(&mut self, seconds: u64, room: &str, id: Option<&str>) -> Outcome {
+            self.publish_as(owner(0), seconds, room, id)
+        }
+
+        fn publish_as(&mut self, owner: Owner, seconds: u64, room: &str, id: Option<&str>) -> Outcome {
             self.tickets += 1;
             let publication = Publication {
                 room: RoomName::new(room).unwrap(),
                 user: UserId::new("ann").unwrap(),
+                owner,
                 id: id.map(Into::into),
                 body: Bytes::from(vec![b'x'; 100]),
             };
@@ -335,7 +361,7 @@ mod tests {
             assert_eq!(fixture.publish(1, "r", Some("a")), Outcome::Duplicate(1));
             let (page, seqs) = fixture.read(1, "r", ReadFrom::After(0), 1000);
             assert_eq!((seqs.len(), page.top, page.complete), (0, 2, true));
-            assert_eq!(fixture.bus.history.counts(), (0, 0));
+            assert_eq!(fixture.bus.history.bytes(), 0);
         }
     }
 
@@ -362,7 +388,7 @@ mod tests {
     fn ids_are_remembered_while_in_history_and_for_the_window() {
         let mut fixture = Fixture::new(|config| {
             config.history.messages_max = 1;
-            config.history.dedupe_ids_max = 2;
+            config.history.dedupe_ids_max = 4;
         });
         assert_eq!(fixture.publish(0, "r", Some("a")), Outcome::Accepted(1));
         assert_eq!(fixture.publish(1, "r", Some("b")), Outcome::Accepted(2));
@@ -375,22 +401,46 @@ mod tests {
         assert_eq!(fixture.publish(1000, "r", Some("a")), Outcome::Accepted(3));
     }
 
+    /// What a message of the fixture costs.
+    const COST: usize = 100 + MESSAGE_OVERHEAD_BYTES;
+
     #[test]
-    fn the_oldest_of_all_rooms_go_first() {
-        let mut fixture = Fixture::new(|config| config.history.bytes_max = 10 * (100 + MESSAGE_OVERHEAD_BYTES));
-        for room in ["a", "b", "a", "b"] {
-            for _ in 0..3 {
-                fixture.publish(1, room, None);
-            }
+    fn the_owner_of_the_most_history_gives_way_in_its_fullest_room() {
+        let mut fixture = Fixture::new(|config| config.history.bytes_max = 8 * SHARE_OVERHEAD_BYTES + 40 * COST);
+        for room in ["a", "a", "a", "b", "common"] {
+            fixture.publish_as(owner(1), 1, room, None);
         }
-        assert_eq!(fixture.read(1, "a", ReadFrom::After(0), 10_000).1, [3, 4, 5, 6]);
-        assert_eq!(fixture.read(1, "b", ReadFrom::After(0), 10_000).1, [1, 2, 3, 4, 5, 6]);
-        assert_eq!(fixture.bus.history.counts().0, 10);
-        for _ in 0..5000 {
-            fixture.publish(1, "a", None);
+        for room in ["b", "common", "a", "a"] {
+            fixture.publish_as(owner(2), 1, room, None);
         }
-        let (messages, in_order) = fixture.bus.history.counts();
-        assert!(in_order <= 2 * messages + 1025);
+        let mut seqs = |room: &str| fixture.read(1, room, ReadFrom::After(0), 10_000).1;
+        assert_eq!((seqs("a"), seqs("b"), seqs("common")), (vec![1, 2, 3, 4, 5], vec![1, 2], vec![1, 2]));
+        // A crowd behind one address says much, in rooms of its own and in one that others use.
+        for number in 0..100 {
+            fixture.publish_as(owner(3), 1, ["flood", "flood", "b"][number % 3], None);
+            assert!(fixture.bus.history.bytes() <= 8 * SHARE_OVERHEAD_BYTES + 40 * COST);
+        }
+        let mut seqs = |room: &str| fixture.read(1, room, ReadFrom::After(0), 10_000).1;
+        assert_eq!((seqs("a").len(), seqs("common")), (5, vec![1, 2]), "owners that hold little lose nothing");
+        let flood = seqs("flood");
+        assert!(flood.is_sorted() && flood.last() == Some(&67), "the newest are kept: {flood:?}");
+    }
+
+    #[test]
+    fn an_owner_that_sends_many_ids_leaves_space_for_others() {
+        let mut fixture = Fixture::new(|config| config.history.dedupe_ids_max = 100);
+        let accepted = |outcome: &Outcome| matches!(outcome, Outcome::Accepted(_));
+        let mut say = |owner, id: usize| fixture.publish_as(owner, 1, "r", Some(&format!("{id}")));
+        let taken = (0..200).map(|id| say(owner(1), id)).filter(accepted).count();
+        assert_eq!(taken, 50, "half of them");
+        let taken = (200..400).map(|id| say(owner(2), id)).filter(accepted).count();
+        assert_eq!(taken, 25);
+        // What is free is not less than what anybody new would need to get as much as the others would have been left.
+        assert!(accepted(&say(owner(3), 400)));
+        // Ids are forgotten when their window is over, although their messages are still in history.
+        assert!(!accepted(&fixture.publish_as(owner(1), 100, "r", Some("new"))));
+        assert!(accepted(&fixture.publish_as(owner(1), 200, "r", Some("new"))));
+        assert_eq!(fixture.publish_as(owner(1), 200, "r", Some("new")), Outcome::Duplicate(77));
     }
 
     #[test]

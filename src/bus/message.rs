@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::id::{Epoch, RoomName, UserId};
+use crate::owner::Owner;
 use crate::protocol::{ErrorCode, PresenceStatus, SignalKind};
 
 /// Names one request until it is answered. Every publication and every read is answered exactly once.
@@ -26,6 +27,8 @@ pub struct Publication {
     pub room: RoomName,
     /// Who says it; ids are unique per user and room.
     pub user: UserId,
+    /// What the memory that it takes is charged to.
+    pub owner: Owner,
     /// The sender's id for it, by which a repetition is recognised.
     pub id: Option<Box<str>>,
     /// The message as JSON without its end: the bus appends `,"seq":N}` and knows nothing else of it.

@@ -13,7 +13,7 @@ pub(crate) mod worker;
 use std::time::Duration;
 
 pub use self::control::ControlRoom;
-pub use self::local::LocalBus;
+pub use self::local::{LocalBus, LocalStats};
 pub use self::message::{
     BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, PresenceChange, Publication, ReadFrom, RefusalKind,
     Signal, Ticket,
@@ -50,8 +50,8 @@ pub enum ShutdownProgress {
 ///
 /// Requests are answered by [`BusEvent`]s, in the same turn or a later one, in any order but for what [`BusEvent`] promises.
 /// **Delivery:** a message that was [accepted](Outcome::Accepted) is delivered to every node that has the room open, in the
-/// order of its number, once. A message with the id of an accepted one is a duplicate for as long as that one is in history, and at least
-/// for the dedupe window. If a bus cannot keep this, because its storage has lost messages, it tells of it by
+/// order of its number, once. A message with the id of an accepted one is a duplicate at least for the dedupe window, and longer, as long as that
+/// one is in history, unless the memory is needed. If a bus cannot keep this, because its storage has lost messages, it tells of it by
 /// [`BusEvent::EpochChanged`] before it delivers anything else in that room.
 pub trait Bus {
     /// A turn of the loop begins: what is due is done. `now` holds for everything until the next.

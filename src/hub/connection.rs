@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::memory::long_list;
+use crate::owner::Owner;
 use crate::settings::HubLimits;
 use crate::time::Now;
 
@@ -16,6 +17,7 @@ use super::users::UserKey;
 pub(super) struct Connection {
     serial: ConnectionSerial,
     pub(super) user: UserKey,
+    pub(super) owner: Owner,
     /// Bytes handed to the connection's own output since it was last known to be empty, and [`AWAITS_PAGE`].
     queued: u32,
     memberships: Memberships,
@@ -106,10 +108,11 @@ impl Memberships {
 }
 
 impl Connection {
-    pub(super) fn new(serial: ConnectionSerial, user: UserKey) -> Self {
+    pub(super) fn new(serial: ConnectionSerial, user: UserKey, owner: Owner) -> Self {
         Self {
             serial,
             user,
+            owner,
             queued: 0,
             memberships: Memberships::None,
             bucket: Bucket::default(),
@@ -310,12 +313,12 @@ mod tests {
     #[test]
     fn a_connection_is_small() {
         let bytes = std::mem::size_of::<Option<Connection>>();
-        assert!(bytes <= 40, "{bytes} bytes");
+        assert!(bytes <= 48, "{bytes} bytes");
     }
 
     #[test]
     fn rooms_keep_their_order_and_places() {
-        let mut connection = Connection::new(ConnectionSerial(1), key(1));
+        let mut connection = Connection::new(ConnectionSerial(1), key(1), Owner::HOST);
         for rooms in 0..4_u32 {
             for room in 0..rooms {
                 connection.enter(RoomIndex(room), Place::CatchingUp(CatchUpIndex(room + 10)));
@@ -336,7 +339,8 @@ mod tests {
     fn closing_all_connections_walks_their_slots_once() {
         let mut connections = Connections::default();
         for slot in 0..1000 {
-            connections.insert(ConnectionId::new(slot, slot), Connection::new(ConnectionSerial(slot), key(slot)));
+            connections
+                .insert(ConnectionId::new(slot, slot), Connection::new(ConnectionSerial(slot), key(slot), Owner::HOST));
         }
         let mut walked = 0;
         while connections.len() > 0 {
@@ -347,7 +351,7 @@ mod tests {
         }
         assert_eq!(walked, 1000);
         // A connection in a slot that was passed is found, too.
-        connections.insert(ConnectionId::new(3, 2000), Connection::new(ConnectionSerial(2000), key(3)));
+        connections.insert(ConnectionId::new(3, 2000), Connection::new(ConnectionSerial(2000), key(3), Owner::HOST));
         assert_eq!(connections.walk(10).0, [ConnectionId::new(3, 2000)]);
         assert_eq!(connections.walk(0), (Vec::new(), 0));
     }

@@ -81,10 +81,22 @@ use self::timers::{Timer, Timers};
 use self::users::Users;
 use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
+use crate::owner::Owner;
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ServerMessage, WelcomeLimits};
 use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::LOOKS_PER_TURN;
+
+/// A connection that was upgraded: whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct NewConnection<'a> {
+    /// Its user.
+    pub user: &'a UserId,
+    /// A name to show beside the user's; at most 64 characters are kept.
+    pub name: Option<&'a str>,
+    /// What its costs are charged to.
+    pub owner: Owner,
+}
 
 /// Rooms, members and users. The module has the contract of its loop.
 pub struct Hub {
@@ -136,10 +148,10 @@ impl Hub {
     }
 
     /// A connection was upgraded; it gets its `welcome`.
-    pub fn connect(&mut self, id: ConnectionId, user: &UserId, name: Option<&str>) {
+    pub fn connect(&mut self, id: ConnectionId, NewConnection { user, name, owner }: NewConnection<'_>) {
         let name = name.map(|name| truncate_chars(name, 64));
         let key = self.users.hold_named(user, name);
-        let mut connection = Connection::new(id.serial, key);
+        let mut connection = Connection::new(id.serial, key, owner);
         let welcome = ServerMessage::Welcome {
             user: self.users.view(key),
             ping_interval: self.settings.timing.ping_interval.as_millis() as u64,

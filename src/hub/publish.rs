@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::bus::message::{Outcome, Publication, Ticket};
 use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, UserId};
+use crate::owner::Owner;
 use crate::protocol::{self, Chat, ChatRequest, ErrorCode, ServerMessage};
 use crate::time::Now;
 
@@ -40,7 +41,7 @@ impl HostPublication {
     }
 
     /// The publication as the bus is given it, if it is within its bounds.
-    fn checked(&self, now: Now, settings: &Settings) -> Result<Publication, Refused> {
+    fn checked(&self, now: Now, owner: Owner, settings: &Settings) -> Result<Publication, Refused> {
         if self.text.is_empty() {
             return Err((ErrorCode::BadMessage, "text is empty; at least one byte is needed".to_owned()));
         }
@@ -65,6 +66,7 @@ impl HostPublication {
         Ok(Publication {
             room: self.room.clone(),
             user: self.user.clone(),
+            owner,
             id: self.id.as_deref().map(Into::into),
             body: Bytes::from(body),
         })
@@ -77,7 +79,7 @@ impl Hub {
         self.pending.check_running()?;
         check_data(chat.data, self.settings.hub.data_bytes_max)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
-        let user = connection.user;
+        let (user, owner) = (connection.user, connection.owner);
         let (name, user_id) = (self.rooms[index].name.clone(), self.users.id(user).clone());
         self.policy
             .allow_message(&Caller { connection: id, user: &user_id }, &name, &chat.text, chat.data.map(RawValue::get))
@@ -94,7 +96,7 @@ impl Hub {
         let reserved = self.reserve(index, &body)?;
         let message_id: Option<Box<str>> = chat.id.as_deref().map(Into::into);
         let requester = Requester::Member { connection: id, room: name.clone(), id: message_id.clone(), reserved };
-        let publication = Publication { room: name, user: user_id, id: message_id, body: Bytes::from(body) };
+        let publication = Publication { room: name, user: user_id, owner, id: message_id, body: Bytes::from(body) };
         self.pending.publish(requester, publication);
         Ok(())
     }
@@ -119,7 +121,7 @@ impl Hub {
     /// # Errors
     /// [`Error::Command`] if something is out of its bounds, or the server is busy or shutting down.
     pub fn publish_for_host(&mut self, now: Now, publication: &HostPublication) -> Result<Ticket, Error> {
-        let published = self.publish_checked(now, Requester::Host, publication);
+        let published = self.publish_checked(now, (Requester::Host, Owner::HOST), publication);
         published.map_err(|(_, message)| Error::Command(message))
     }
 
@@ -127,8 +129,13 @@ impl Hub {
     ///
     /// # Errors
     /// The code of the protocol, and what was found and what is allowed.
-    pub fn publish_for_api(&mut self, now: Now, publication: &HostPublication) -> Result<Ticket, Refused> {
-        self.publish_checked(now, Requester::Api, publication)
+    pub fn publish_for_api(
+        &mut self,
+        now: Now,
+        owner: Owner,
+        publication: &HostPublication,
+    ) -> Result<Ticket, Refused> {
+        self.publish_checked(now, (Requester::Api, owner), publication)
     }
 
     /// The next answer to a request of the HTTP API.
@@ -139,11 +146,11 @@ impl Hub {
     fn publish_checked(
         &mut self,
         now: Now,
-        requester: Requester,
+        (requester, owner): (Requester, Owner),
         publication: &HostPublication,
     ) -> Result<Ticket, Refused> {
         self.pending.check_can_publish()?;
-        let publication = publication.checked(now, &self.settings)?;
+        let publication = publication.checked(now, owner, &self.settings)?;
         Ok(self.pending.publish(requester, publication))
     }
 

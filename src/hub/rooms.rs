@@ -368,12 +368,13 @@ mod tests {
     use crate::hub::index::CatchUpIndex;
     use crate::hub::users::tests::key;
     use crate::id::ConnectionSerial;
+    use crate::owner::Owner;
 
     /// A room with one live member in the slot with the room's number.
     fn room(rooms: &mut Rooms, connections: &mut Connections, number: u32) -> RoomIndex {
         let index = rooms.open(&RoomName::new(&format!("room-{number}")).unwrap()).unwrap();
         let connection = ConnectionId::new(number, number);
-        connections.insert(connection, Connection::new(ConnectionSerial(number), key(number)));
+        connections.insert(connection, Connection::new(ConnectionSerial(number), key(number), Owner::HOST));
         let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
         let from = ReadFrom::Newest(0);
         let member = CatchUp { connection, reason, epoch: None, from, gap: false, shown, step };

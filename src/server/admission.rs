@@ -4,7 +4,7 @@ use crate::net::{AdmissionTicket, Response};
 use crate::time::Now;
 
 use super::Server;
-use super::authenticator::{Identity, Refusal};
+use super::authenticator::{Admission, Identity, Refusal};
 
 impl Server {
     /// Decides about a handshake that was [put off](crate::Authentication::Later). Returns whether it was
@@ -18,7 +18,10 @@ impl Server {
     }
 
     pub(super) fn admit_at(&mut self, now: Now, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> bool {
+        // The address is that of another event; those that nobody has vouched for share one owner.
+        let owners = self.routes.owners;
+        let admission = decision.map(|identity| Admission::with_owner(owners, identity, owners.without_address()));
         let (net, mut dispatch) = self.dispatch(now);
-        net.admit(ticket, decision.map_err(Response::from), &mut dispatch)
+        net.admit(ticket, admission.map_err(Response::from), &mut dispatch)
     }
 }

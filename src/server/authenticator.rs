@@ -1,10 +1,13 @@
 //! The seam at which an embedder decides about handshakes: it admits a connection as a user, or
 //! refuses it.
 
+use std::net::SocketAddr;
+
 use http::{Request, StatusCode};
 
 use crate::id::UserId;
 use crate::net::{AdmissionTicket, Response};
+use crate::owner::{Owner, Owners};
 use crate::time::Now;
 
 /// The user that a connection belongs to.
@@ -14,6 +17,37 @@ pub struct Identity {
     pub user: Option<UserId>,
     /// A name to show beside the id. Characters beyond 64 are cut off.
     pub name: Option<String>,
+    /// Whether somebody has vouched for the user, by a token for example. What a verified user costs is charged to the user, and
+    /// what others cost to their address, since they can have as many names as they like.
+    pub is_verified: bool,
+}
+
+impl Identity {
+    /// A user whose identity was verified.
+    pub fn verified(user: UserId) -> Self {
+        Self { user: Some(user), name: None, is_verified: true }
+    }
+}
+
+/// Whose a connection is, and what it is charged to.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) identity: Identity,
+    pub(super) owner: Owner,
+}
+
+impl Admission {
+    pub(super) fn new(owners: Owners, identity: Identity, request: &Request<()>) -> Self {
+        let address = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
+        let unverified = address.map_or_else(|| owners.without_address(), |address| owners.address(address));
+        Self::with_owner(owners, identity, unverified)
+    }
+
+    pub(super) fn with_owner(owners: Owners, identity: Identity, unverified: Owner) -> Self {
+        let verified = identity.user.as_ref().filter(|_| identity.is_verified);
+        let owner = verified.map_or(unverified, |user| owners.user(user));
+        Self { identity, owner }
+    }
 }
 
 /// The HTTP answer to a handshake that is not admitted.
@@ -127,7 +161,7 @@ pub fn open_identity(request: &Request<()>) -> Result<Identity, Refusal> {
     let decoded =
         percent_encoding::percent_decode_str(asked).decode_utf8().map_err(|_| bad("userId is not UTF-8".to_owned()))?;
     let user = UserId::new(&decoded).map_err(|error| bad(format!("userId: {error}")))?;
-    Ok(Identity { user: Some(user), name: None })
+    Ok(Identity { user: Some(user), ..Identity::default() })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::hub::{Hub, OpenPolicy, Policy};
 use crate::id::Unique;
 use crate::inbox::inbox;
 use crate::net::Net;
+use crate::owner::Owners;
 use crate::settings::Config;
 
 /// The parts of a server before it is built; see [`Server::builder`].
@@ -68,7 +69,7 @@ impl ServerBuilder {
             hub,
             net: Net::new(&config, host.registry, host.tokens)?,
             bus,
-            routes: Routes::new(&config)?,
+            routes: Routes::new(&config, Owners::new(host.seed))?,
             authenticator,
             clock: Clock::new(host.clock),
             names: Unique::new(host.seed ^ 1),

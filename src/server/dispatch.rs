@@ -1,14 +1,14 @@
 //! The handler of the net: messages go to the hub, and requests to the routes.
 
 use crate::bus::Bus;
-use crate::hub::Hub;
+use crate::hub::{Hub, NewConnection};
 use crate::id::{ConnectionId, Unique, UserId};
 use crate::net::{AdmissionTicket, BodyDecision, Capacity, Handler, Verdict, WriteBuffer};
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
-use super::authenticator::{Authenticator, Identity};
-use super::http::api::{ApiCommand, CommandContext};
+use super::authenticator::{Admission, Authenticator};
+use super::http::api::{ApiRoute, CommandContext};
 use super::http::{Decision, RequestContext, Routes};
 use super::metrics::MetricsSnapshot;
 
@@ -38,8 +38,8 @@ impl Dispatch<'_> {
 }
 
 impl Handler for Dispatch<'_> {
-    type Admission = Identity;
-    type Route = &'static ApiCommand;
+    type Admission = Admission;
+    type Route = ApiRoute;
 
     fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, capacity: Capacity) -> Decision {
         let context = RequestContext {
@@ -52,18 +52,18 @@ impl Handler for Dispatch<'_> {
         self.routes.decide(request, &context, self.authenticator)
     }
 
-    fn on_body(&mut self, id: ConnectionId, command: &'static ApiCommand, body: &[u8]) -> BodyDecision {
-        let mut context = CommandContext { now: self.now, hub: self.hub };
-        self.routes.api.run(&mut context, id, command, body)
+    fn on_body(&mut self, id: ConnectionId, route: ApiRoute, body: &[u8]) -> BodyDecision {
+        let mut context = CommandContext { now: self.now, hub: self.hub, owner: route.owner };
+        self.routes.api.run(&mut context, id, route.command, body)
     }
 
     fn on_abandoned(&mut self, ticket: AdmissionTicket) {
         self.authenticator.abandon(ticket);
     }
 
-    fn on_open(&mut self, id: ConnectionId, Identity { user, name }: Identity) {
-        let user = user.unwrap_or_else(|| self.guest());
-        self.hub.connect(id, &user, name.as_deref());
+    fn on_open(&mut self, id: ConnectionId, Admission { identity, owner }: Admission) {
+        let user = identity.user.unwrap_or_else(|| self.guest());
+        self.hub.connect(id, NewConnection { user: &user, name: identity.name.as_deref(), owner });
     }
 
     fn on_text(&mut self, id: ConnectionId, text: &str, _answers: &mut WriteBuffer) -> Verdict {

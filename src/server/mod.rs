@@ -28,7 +28,7 @@ pub use self::builder::ServerBuilder;
 use self::clock::Clock;
 use self::dispatch::Dispatch;
 use self::http::Routes;
-use self::http::api::ApiCommand;
+use self::http::api::ApiRoute;
 pub use self::http::api::ApiStats;
 use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::remote::Command;
@@ -103,7 +103,7 @@ pub struct HostLoop {
 /// ```
 pub struct Server {
     hub: Hub,
-    net: Net<&'static ApiCommand>,
+    net: Net<ApiRoute>,
     bus: Box<dyn Bus>,
     routes: Routes,
     authenticator: Box<dyn Authenticator>,
@@ -252,7 +252,7 @@ impl Server {
     }
 
     /// The net, and everything else as the handler of the net.
-    fn dispatch(&mut self, now: Now) -> (&mut Net<&'static ApiCommand>, Dispatch<'_>) {
+    fn dispatch(&mut self, now: Now) -> (&mut Net<ApiRoute>, Dispatch<'_>) {
         let metrics = self.config.metrics.then(|| self.metrics_snapshot());
         let dispatch = Dispatch {
             now,

@@ -90,12 +90,13 @@ settings! {
         messages_max: u32 = Count(1000), 0 => 10_000_000, "history-messages";
         /// Age at which a message leaves the history.
         age_max: Duration = Time(60 * MINUTE), Duration::ZERO => 31 * DAY, "history-age";
-        /// Largest history of all rooms together, in the memory of one node; the oldest messages go first.
+        /// Largest history of all rooms together, in the memory of one node, with what keeping it costs. Beyond it the oldest
+        /// messages of the user or address go that has the most.
         bytes_max: usize = Bytes(256 * MIB), 0 => usize::MAX, "history-bytes";
         /// Least time for which the id of a message is remembered, so that sending it again doubles nothing.
         dedupe_window: Duration = Time(2 * MINUTE), Duration::ZERO => DAY, "dedupe-window";
-        /// Message ids remembered for all rooms together, in the memory of one node; beyond them a publication with an id is
-        /// answered `server_busy`.
+        /// Message ids remembered for all rooms together, in the memory of one node. A user or address may have as many as
+        /// are free; beyond them a publication with an id is answered `server_busy`.
         dedupe_ids_max: usize = Count(1_000_000), 0 => usize::MAX, library;
     }
 }

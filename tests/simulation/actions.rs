@@ -3,9 +3,9 @@
 use roomcast::CloseReason;
 use roomcast::HostPublication;
 use roomcast::bus::Ticket;
-use roomcast::internals::Moderation;
 use roomcast::internals::protocol::{self, Chat};
-use roomcast::{ConnectionId, UserId};
+use roomcast::internals::{Moderation, NewConnection};
+use roomcast::{ConnectionId, Owner, UserId};
 
 use super::chance::Chance;
 use super::fake_bus::FakeBus;
@@ -207,7 +207,7 @@ impl World {
         let user = UserId::new(&user_name(self.seats[seat].user)).expect("a user name");
         let name = self.chance.pick(&[None, Some("Ann"), Some("Zoë \"quoted\"")]);
         self.seats[seat].connect(Link::new(id));
-        self.hub.connect(id, &user, name);
+        self.hub.connect(id, NewConnection { user: &user, name, owner: Owner::HOST });
     }
 
     pub(crate) fn disconnect(&mut self, seat: usize) {

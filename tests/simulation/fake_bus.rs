@@ -247,7 +247,7 @@ impl FakeBus {
     }
 
     fn take_publication(&mut self, ticket: Ticket, publication: Publication) {
-        let Publication { room: name, user, id, body } = publication;
+        let Publication { room: name, user, id, body, .. } = publication;
         let id = id.map(|id| (user, id));
         let known = id.as_ref().and_then(|id| self.room(&name).ids.get(id).copied());
         let outcome = match known {

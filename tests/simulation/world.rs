@@ -28,15 +28,15 @@ pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug)]
 pub(crate) enum AnyBus {
-    Local(LocalBus),
-    Fake(FakeBus),
+    Local(Box<LocalBus>),
+    Fake(Box<FakeBus>),
 }
 
 impl AnyBus {
     fn bus(&mut self) -> &mut dyn Bus {
         match self {
-            Self::Local(bus) => bus,
-            Self::Fake(bus) => bus,
+            Self::Local(bus) => bus.as_mut(),
+            Self::Fake(bus) => bus.as_mut(),
         }
     }
 
@@ -91,10 +91,10 @@ impl World {
         let mut chance = Chance::new(seed);
         let settings = Settings::draw(&mut chance);
         let bus = match settings.bus {
-            BusKind::Local => AnyBus::Local(LocalBus::new(&settings.config, seed)),
+            BusKind::Local => AnyBus::Local(Box::new(LocalBus::new(&settings.config, seed))),
             BusKind::Fake | BusKind::Lossy => {
                 let most = settings.config.history.messages_max;
-                AnyBus::Fake(FakeBus::new(seed, settings.delay_steps_max, most))
+                AnyBus::Fake(Box::new(FakeBus::new(seed, settings.delay_steps_max, most)))
             }
         };
         let mut hub = Hub::new(&settings.config, Box::new(OpenPolicy));

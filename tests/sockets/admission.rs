@@ -72,7 +72,7 @@ impl Setup {
     }
 
     fn admit(&mut self, ticket: AdmissionTicket, user: &str) -> bool {
-        let identity = Identity { user: Some(UserId::new(user).unwrap()), name: None };
+        let identity = Identity::verified(UserId::new(user).unwrap());
         self.host.server.admit(ticket, Ok(identity))
     }
 

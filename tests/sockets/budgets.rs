@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use roomcast::OpenPolicy;
 use roomcast::bus::LocalBus;
-use roomcast::internals::Hub;
+use roomcast::internals::{Hub, NewConnection};
 use roomcast::net::Slot;
-use roomcast::{Config, ConnectionId, Now, UserId};
+use roomcast::{Config, ConnectionId, Now, Owner, UserId};
 
 use crate::support::local_room::run_bus;
 
@@ -22,7 +22,10 @@ fn a_rush_of_deadlines_is_spread_over_turns() {
     let count = 2000;
     for slot in 0..count {
         let id = ConnectionId::new(slot, 1);
-        hub.connect(id, &UserId::new(&format!("user-{slot}")).unwrap(), None);
+        hub.connect(
+            id,
+            NewConnection { user: &UserId::new(&format!("user-{slot}")).unwrap(), name: None, owner: Owner::HOST },
+        );
         hub.handle_text(at(1), id, &format!(r#"{{"type":"join","room":"room-{slot}"}}"#));
         run_bus(&mut hub, &mut bus, at(1));
         hub.disconnect(at(1), id);
@@ -71,7 +74,10 @@ impl Rooms {
         let mut rooms = Self { hub, bus: LocalBus::new(&config, 1), uptime: Duration::from_secs(1) };
         for slot in 0..GIANT + 2 * small {
             let id = ConnectionId::new(slot, 1);
-            rooms.hub.connect(id, &UserId::new(&format!("user-{slot}")).unwrap(), None);
+            rooms.hub.connect(
+                id,
+                NewConnection { user: &UserId::new(&format!("user-{slot}")).unwrap(), name: None, owner: Owner::HOST },
+            );
             let room = if slot < GIANT { "giant".to_owned() } else { format!("small-{}", (slot - GIANT) / 2) };
             rooms.tell(slot, &format!(r#"{{"type":"join","room":"{room}"}}"#));
         }

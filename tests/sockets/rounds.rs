@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use roomcast::OpenPolicy;
 use roomcast::bus::LocalBus;
-use roomcast::internals::Hub;
+use roomcast::internals::{Hub, NewConnection};
 use roomcast::net::Slot;
-use roomcast::{Config, ConnectionId, Now, RoomName, UserId};
+use roomcast::{Config, ConnectionId, Now, Owner, RoomName, UserId};
 
 use crate::support::host::{self, Host, LOOK};
 use crate::support::local_room::run_bus;
@@ -81,7 +81,7 @@ impl Hall {
     /// Joins a room, with a connection of its own if there is none yet.
     fn join(&mut self, slot: u32, room: &str) {
         let user = UserId::new(&format!("user-{slot}")).unwrap();
-        self.hub.connect(id(slot), &user, None);
+        self.hub.connect(id(slot), NewConnection { user: &user, name: None, owner: Owner::HOST });
         self.tell(slot, &format!(r#"{{"type":"join","room":"{room}"}}"#));
     }
 

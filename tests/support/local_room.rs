@@ -2,8 +2,8 @@
 
 use roomcast::OpenPolicy;
 use roomcast::bus::{Bus, LocalBus};
-use roomcast::internals::Hub;
-use roomcast::{Config, ConnectionId, Now, UserId};
+use roomcast::internals::{Hub, NewConnection};
+use roomcast::{Config, ConnectionId, Now, Owner, UserId};
 
 /// One room with its hub and bus, driven by method calls alone.
 pub struct LocalRoom {
@@ -22,7 +22,14 @@ impl LocalRoom {
         let mut room = Self { hub: Hub::new(&config, Box::new(OpenPolicy)), bus: LocalBus::new(&config, 1) };
         for slot in 0..members {
             let id = ConnectionId::new(slot, 1);
-            room.hub.connect(id, &UserId::new(&format!("user-{slot:06}")).unwrap(), None);
+            room.hub.connect(
+                id,
+                NewConnection {
+                    user: &UserId::new(&format!("user-{slot:06}")).unwrap(),
+                    name: None,
+                    owner: Owner::HOST,
+                },
+            );
             room.hub.handle_text(Now::default(), id, r#"{"type":"join","room":"lobby"}"#);
             room.run_bus();
         }

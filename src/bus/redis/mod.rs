@@ -394,6 +394,7 @@ mod tests {
     use crate::bus::redis::commands::Response;
     use crate::bus::worker::{BATCHES_PER_TURN, QueueBounds, Queues, WorkerThread, worker};
     use crate::id::UserId;
+    use crate::owner::Owner;
 
     /// A bus whose command thread is replaced by the test.
     struct Bench {
@@ -457,8 +458,13 @@ mod tests {
         let asked = bench.queues.requests.pop().and_then(|mut requests| requests.pop());
         let Some(Request::Read(read)) = asked else { panic!("no read") };
         bench.answer(Response::Page(read, Err(BusRefusal::unavailable("no"))));
-        let publication =
-            Publication { room, user: UserId::new("ann").unwrap(), id: None, body: Bytes::from_static(b"{") };
+        let publication = Publication {
+            room,
+            user: UserId::new("ann").unwrap(),
+            owner: Owner::HOST,
+            id: None,
+            body: Bytes::from_static(b"{"),
+        };
         bench.bus.begin_turn(Now::default());
         bench.bus.publish(Ticket(2), publication);
         assert!(matches!(bench.bus.poll_event(), Some(BusEvent::Page { .. })));

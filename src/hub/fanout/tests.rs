@@ -9,6 +9,7 @@ use crate::hub::index::{CatchUpIndex, Place, RoomIndex};
 use crate::hub::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use crate::hub::users::tests::key;
 use crate::id::ConnectionId;
+use crate::owner::Owner;
 
 const ROOM: RoomIndex = RoomIndex(0);
 const FRAME_BYTES: usize = 3;
@@ -71,7 +72,7 @@ impl World {
     fn join(&mut self) {
         let id = ConnectionId::new(self.slots, self.slots);
         self.slots += 1;
-        self.connections.insert(id, Connection::new(id.serial, key(id.slot.0)));
+        self.connections.insert(id, Connection::new(id.serial, key(id.slot.0), Owner::HOST));
         let member = CatchUp {
             connection: id,
             reason: CatchUpReason::FellBack,

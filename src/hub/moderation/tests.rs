@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::bus::message::{BusEvent, BusRequest, Outcome, Page};
-use crate::hub::{Notice, OpenPolicy, Output};
+use crate::hub::{NewConnection, Notice, OpenPolicy, Output};
 use crate::id::Epoch;
+use crate::owner::Owner;
 use crate::protocol::CloseReason;
 use crate::settings::Config;
 
@@ -123,7 +124,7 @@ impl Node {
     fn connect(&mut self, slot: u32, who: &str, rooms: &[&str]) -> ConnectionId {
         self.serials += 1;
         let id = ConnectionId::new(slot, self.serials);
-        self.hub.connect(id, &user(who), None);
+        self.hub.connect(id, NewConnection { user: &user(who), name: None, owner: Owner::HOST });
         for room in rooms {
             self.hub.handle_text(self.now, id, &format!(r#"{{"type":"join","room":"{room}"}}"#));
         }

@@ -2,19 +2,20 @@
 
 use http::{Method, Request, StatusCode};
 
-use super::api::{self, Api, ApiCommand};
+use super::api::{self, Api, ApiCommand, ApiRoute};
 use super::origin::Origins;
 use super::page::{self, Page};
 use super::request_context::RequestContext;
 use super::{health, websocket};
 use crate::error::Error;
 use crate::net::{HeadDecision, Response, method_not_allowed};
-use crate::server::authenticator::{Authentication, Authenticator, Identity};
+use crate::owner::Owners;
+use crate::server::authenticator::{Admission, Authentication, Authenticator};
 use crate::server::metrics::MetricsSnapshot;
 use crate::settings::Config;
 
 /// A decision about the head of a request.
-pub(in crate::server) type Decision = HeadDecision<Identity, &'static ApiCommand>;
+pub(in crate::server) type Decision = HeadDecision<Admission, ApiRoute>;
 
 /// A resource.
 #[derive(Clone, Copy, Debug)]
@@ -54,11 +55,12 @@ pub(in crate::server) struct Routes {
     page: Page,
     origins: Origins,
     pub(in crate::server) api: Api,
+    pub(in crate::server) owners: Owners,
 }
 
 impl Routes {
-    pub(in crate::server) fn new(config: &Config) -> Result<Self, Error> {
-        Ok(Self { page: Page::new(), origins: Origins::new(&config.allow_origins)?, api: Api::new(config) })
+    pub(in crate::server) fn new(config: &Config, owners: Owners) -> Result<Self, Error> {
+        Ok(Self { page: Page::new(), origins: Origins::new(&config.allow_origins)?, api: Api::new(config), owners })
     }
 
     /// Decides about a request whose head has come.
@@ -73,7 +75,8 @@ impl Routes {
             Route::WebSocket => return self.open(request, context, authenticator),
             Route::Api(command) => {
                 let respond = HeadDecision::Respond;
-                return self.api.check(request).map_or_else(respond, |rules| HeadDecision::ReadBody(rules, command));
+                let accept = |(rules, owner)| HeadDecision::ReadBody(rules, ApiRoute { command, owner });
+                return self.api.check(request, self.owners).map_or_else(respond, accept);
             }
             Route::UnknownCommand => return HeadDecision::Respond(self.api.not_found(path)),
             Route::Unknown => return HeadDecision::Respond(self.not_found(path, context)),
@@ -100,7 +103,9 @@ impl Routes {
             Err(response) => return HeadDecision::Respond(response),
         };
         match authenticator.authenticate(context.now, request) {
-            Authentication::Admit(identity) => HeadDecision::Upgrade(handshake, identity),
+            Authentication::Admit(identity) => {
+                HeadDecision::Upgrade(handshake, Admission::new(self.owners, identity, request))
+            }
             Authentication::Refuse(refusal) => HeadDecision::Respond(refusal.into()),
             Authentication::Later(ticket) => HeadDecision::Later(handshake, ticket),
         }

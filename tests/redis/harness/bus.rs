@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mio::{Events, Poll, Token, Waker};
 use roomcast::bus::{Bus, RedisBus, RedisConfig, RedisStats};
 use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
-use roomcast::{Config, Now, RoomName, UserId};
+use roomcast::{Config, Now, Owner, RoomName, UserId};
 
 use crate::harness::redis::{LONG, Redis};
 
@@ -122,8 +122,13 @@ impl Node {
         self.tickets += 1;
         let ticket = Ticket(self.tickets);
         let body = Bytes::from(body.to_owned());
-        let publication =
-            Publication { room: lobby(), user: UserId::new("ann").unwrap(), id: id.map(Into::into), body };
+        let publication = Publication {
+            room: lobby(),
+            user: UserId::new("ann").unwrap(),
+            owner: Owner::HOST,
+            id: id.map(Into::into),
+            body,
+        };
         self.bus.submit(BusRequest::Publish { ticket, publication });
         ticket
     }

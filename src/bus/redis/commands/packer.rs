@@ -194,6 +194,7 @@ mod tests {
     use crate::bus::redis::connection::resp;
     use crate::bus::redis::ordering::fingerprint_of;
     use crate::id::UserId;
+    use crate::owner::Owner;
 
     fn packed(id: Option<&str>) -> String {
         let mut packer =
@@ -202,6 +203,7 @@ mod tests {
         let publication = Publication {
             room: RoomName::new("lobby").unwrap(),
             user: UserId::new("ann:x").unwrap(),
+            owner: Owner::HOST,
             id: id.map(Into::into),
             body: Bytes::from_static(b"{\r\n"),
         };

@@ -49,6 +49,7 @@ mod tests {
 
     use super::*;
     use crate::id::{RoomName, UserId};
+    use crate::owner::Owner;
 
     #[test]
     fn the_words_are_those_of_the_bus() {
@@ -57,6 +58,7 @@ mod tests {
         let publication = Publication {
             room: RoomName::new("lobby").unwrap(),
             user: UserId::new("ann").unwrap(),
+            owner: Owner::HOST,
             id: Some("7".into()),
             body: Bytes::from_static(b"{\"text\":\"hi\""),
         };

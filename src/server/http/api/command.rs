@@ -3,6 +3,7 @@
 use crate::bus::message::Ticket;
 use crate::hub::{Hub, Refused};
 use crate::id::{RoomName, UserId};
+use crate::owner::Owner;
 use crate::protocol::ErrorCode;
 use crate::time::Now;
 
@@ -13,10 +14,19 @@ pub(in crate::server) struct ApiCommand {
     pub(super) run: fn(&mut CommandContext<'_>, body: &str) -> Result<Begun, Refused>,
 }
 
+/// A command whose request has a right head, until its body has come.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::server) struct ApiRoute {
+    pub(in crate::server) command: &'static ApiCommand,
+    /// The key's.
+    pub(in crate::server) owner: Owner,
+}
+
 /// The parts of the server that a command works on.
 pub(in crate::server) struct CommandContext<'a> {
     pub(in crate::server) now: Now,
     pub(in crate::server) hub: &'a mut Hub,
+    pub(in crate::server) owner: Owner,
 }
 
 /// A command that is under way.

@@ -14,11 +14,12 @@ use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
 use self::command::{Accepted, Begun, Done};
-pub(in crate::server) use self::command::{ApiCommand, CommandContext};
+pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext};
 use crate::bus::message::{Outcome, Ticket};
 use crate::id::ConnectionId;
 use crate::metric::counts;
 use crate::net::{BodyDecision, BodyRules, Response};
+use crate::owner::{Owner, Owners};
 use crate::protocol::ErrorCode;
 use crate::settings::{API_KEY_BYTES_MIN, Config};
 
@@ -93,10 +94,11 @@ impl Api {
     }
 
     /// Checks the head of a request, so that a request that cannot be carried out need not send its
-    /// body. Returns how the body is read, or the answer.
-    pub(super) fn check(&mut self, request: &Request<()>) -> Result<BodyRules, Response> {
+    /// body. Returns how the body is read and the owner of the key, or the answer.
+    pub(super) fn check(&mut self, request: &Request<()>, owners: Owners) -> Result<(BodyRules, Owner), Response> {
         let rules = BodyRules { bytes_max: self.body_bytes_max, refuse };
-        self.check_head(request).map(|()| rules).inspect_err(|_| self.stats.rejected += 1)
+        let checked = self.check_head(request).map(|key| (rules, owners.api_key(&key)));
+        checked.inspect_err(|_| self.stats.rejected += 1)
     }
 
     /// Answers a request for a command that does not exist.
@@ -119,17 +121,18 @@ impl Api {
         Err(refuse(StatusCode::NOT_FOUND, &reason))
     }
 
-    fn check_head(&self, request: &Request<()>) -> Result<(), Response> {
+    /// Gives the digest of the key.
+    fn check_head(&self, request: &Request<()>) -> Result<[u8; 32], Response> {
         self.check_is_on()?;
         if request.method() != Method::POST {
             let reason = format!("method {}; POST allowed", request.method());
             return Err(refuse(StatusCode::METHOD_NOT_ALLOWED, &reason).with("Allow", "POST"));
         }
-        self.check_key(request.headers())?;
-        check_media_type(request.headers())
+        let key = self.check_key(request.headers())?;
+        check_media_type(request.headers()).map(|()| key)
     }
 
-    fn check_key(&self, headers: &HeaderMap) -> Result<(), Response> {
+    fn check_key(&self, headers: &HeaderMap) -> Result<[u8; 32], Response> {
         let refuse = |reason| refuse(StatusCode::UNAUTHORIZED, reason).with("WWW-Authenticate", "Bearer");
         let credentials = headers.get(AUTHORIZATION).map(|value| value.as_bytes().trim_ascii());
         let credentials = credentials.ok_or_else(|| refuse("no Authorization; Bearer and a key are needed"))?;
@@ -142,7 +145,7 @@ impl Api {
         if !self.keys.contains(&digest) {
             return Err(refuse("the key is none of this server's"));
         }
-        Ok(())
+        Ok(digest)
     }
 
     /// Carries out a request whose head has passed [`Api::check`].

@@ -50,7 +50,7 @@ fn publish(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refuse
         data: body.data.map(ToOwned::to_owned),
         id: body.id.as_deref().map(str::to_owned),
     };
-    let ticket = context.hub.publish_for_api(context.now, &publication)?;
+    let ticket = context.hub.publish_for_api(context.now, context.owner, &publication)?;
     let room = publication.room;
     let done = move |Accepted { seq, duplicate }| to_json(&Published { room: room.as_str(), seq, duplicate });
     Ok(Begun { ticket, done: Box::new(done) })

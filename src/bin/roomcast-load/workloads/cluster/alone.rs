@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use redis::cmd;
 use roomcast::bus::Publication;
 use roomcast::internals::PublishScript;
-use roomcast::{Config, RoomName, UserId};
+use roomcast::{Config, Owner, RoomName, UserId};
 
 use super::nodes::PREFIX;
 use crate::error::LoadError;
@@ -45,6 +45,7 @@ impl Alone {
             let publication = Publication {
                 room: RoomName::new(&format!("alone-{rooms}-{room}"))?,
                 user: UserId::new("alone")?,
+                owner: Owner::HOST,
                 id: Some(PLACE.into()),
                 body: body.to_owned().into(),
             };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Token, Waker};
 use roomcast::bus::{Bus, RedisBus, RedisConfig};
 use roomcast::bus::{BusEvent, BusRequest, Publication, ReadFrom, Ticket};
-use roomcast::{Config, Now, RoomName, UserId};
+use roomcast::{Config, Now, Owner, RoomName, UserId};
 
 use super::nodes::{Cluster, PREFIX};
 use crate::error::LoadError;
@@ -48,7 +48,7 @@ impl OwnBus {
     pub(super) fn publish(&mut self, user: &UserId, body: &str) -> Result<(), LoadError> {
         let ticket = self.next_ticket();
         let (room, user, bytes) = (self.room.clone(), user.clone(), body.to_owned().into());
-        let publication = Publication { room, user, id: None, body: bytes };
+        let publication = Publication { room, user, owner: Owner::HOST, id: None, body: bytes };
         self.bus.submit(BusRequest::Publish { ticket, publication });
         let is_it = |event: &BusEvent| matches!(event, BusEvent::Delivered { message, .. } if message.body == body);
         self.wait_for("a message", is_it)

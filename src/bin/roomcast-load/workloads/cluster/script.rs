@@ -2,7 +2,7 @@
 
 use roomcast::bus::Publication;
 use roomcast::internals::PublishScript;
-use roomcast::{Config, RoomName, UserId};
+use roomcast::{Config, Owner, RoomName, UserId};
 
 use super::nodes::{Cluster, PREFIX};
 use crate::error::LoadError;
@@ -29,6 +29,7 @@ impl Script {
         let publication = Publication {
             room: RoomName::new(ROOM)?,
             user: UserId::new("alone")?,
+            owner: Owner::HOST,
             id: Some(serial.to_string().into()),
             body: format!(r#"{{"type":"chat","room":"{ROOM}","userId":"alone","text":"{text}""#).into(),
         };

@@ -1,0 +1,83 @@
+//! Owners: what the costs that peers cause are charged to.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU64;
+
+use crate::id::UserId;
+
+/// A user whose identity was verified, an address, an API key, a listener, or the host: what a cost is charged to.
+///
+/// It is a keyed hash: eight bytes that nobody outside can aim at, so no table has to remember which owner has which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner(NonZeroU64);
+
+impl Owner {
+    /// The embedding program.
+    pub const HOST: Self = Self(NonZeroU64::MIN);
+}
+
+/// Names owners, by a key of this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owners {
+    key: u64,
+}
+
+impl Owners {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { key: seed ^ 0x6f77_6e65_7273_2121 }
+    }
+
+    /// A user whose identity was verified.
+    pub(crate) fn user(self, user: &UserId) -> Owner {
+        self.owner((0, user.as_str()))
+    }
+
+    /// All peers of an IPv4 address, or of an IPv6 network of 64 bits: so many addresses a subscriber has at least.
+    pub(crate) fn address(self, address: IpAddr) -> Owner {
+        const NETWORK: u128 = !0 << 64;
+        let network = match address.to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
+        };
+        self.owner((1, network))
+    }
+
+    /// An API key, by its digest.
+    pub(crate) fn api_key(self, digest: &[u8; 32]) -> Owner {
+        self.owner((2, digest))
+    }
+
+    /// All peers without an address: those of Unix sockets.
+    pub(crate) fn without_address(self) -> Owner {
+        self.owner(3)
+    }
+
+    fn owner(self, name: impl Hash) -> Owner {
+        // SipHash with the key in front of the name.
+        let mut hasher = DefaultHasher::new();
+        (self.key, name).hash(&mut hasher);
+        Owner(NonZeroU64::new(hasher.finish() | 2).unwrap_or(NonZeroU64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_stands_for_its_network_and_each_kind_of_name_for_itself() {
+        let owners = Owners::new(7);
+        let address = |text: &str| owners.address(text.parse().unwrap());
+        assert_eq!(address("192.0.2.1"), address("::ffff:192.0.2.1"));
+        assert_ne!(address("192.0.2.1"), address("192.0.2.2"));
+        assert_eq!(address("2001:db8::1"), address("2001:db8::ffff:0:0:1"));
+        assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
+        assert_ne!(owners.user(&UserId::new("192.0.2.1").unwrap()), address("192.0.2.1"));
+        assert_ne!(address("192.0.2.1"), Owners::new(8).address("192.0.2.1".parse().unwrap()));
+        let all = [owners.without_address(), owners.api_key(&[0; 32]), owners.api_key(&[1; 32]), Owner::HOST];
+        for (at, owner) in all.iter().enumerate() {
+            assert!(all[..at].iter().all(|other| other != owner));
+        }
+    }
+}
