@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(guests.len(), 20_000);
         let epochs: HashSet<_> = (0..20_000).map(|_| unique.epoch().as_str().to_owned()).collect();
         assert_eq!(epochs.len(), 20_000);
-        assert!(guests.iter().all(|guest| guest.as_str().len() == 12));
+        assert!(guests.iter().all(|guest| guest.as_str().len() == 19));
         assert!(epochs.iter().all(|epoch| epoch.len() == 13));
     }
 }
