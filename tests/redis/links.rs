@@ -119,6 +119,29 @@ fn a_link_whose_pings_are_answered_too_late_is_replaced() {
 }
 
 #[test]
+fn service_is_back_within_a_second_of_a_short_outage_however_often_there_is_one() {
+    let redis = Redis::start();
+    let way = Way::to(redis.port, Course::default());
+    let server = node_at(&way.url());
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    let mut times = Vec::new();
+    for round in 0..12 {
+        way.cut();
+        thread::sleep(Duration::from_millis(50));
+        way.mend();
+        let mended_at = Instant::now();
+        say_and_see(&mut ann, "lobby", &format!("round {round}"));
+        wait_ready(&server);
+        times.push(mended_at.elapsed());
+        thread::sleep(Duration::from_millis(400));
+    }
+    // A busy machine may be late now and then; a wait that grows with each outage is late from some round on.
+    let late = times.iter().filter(|time| **time > Duration::from_secs(1)).count();
+    assert!(late <= 1, "{times:?}");
+}
+
+#[test]
 fn typing_from_before_a_link_was_lost_is_not_told_afterwards() {
     let redis = Redis::start();
     let way = Way::to(redis.port, Course::default());

@@ -9,7 +9,7 @@ use mio::Waker;
 use super::cluster::{ConnectionPool, Topology};
 use super::commands::{ChannelKind, CommandThread, KeyNames, Packer, PipelineContext, Request, Response};
 use super::config::RedisConfig;
-use super::connection::LinkFactory;
+use super::connection::{Backoff, LinkFactory};
 use super::stats::Counters;
 use super::subscribe::{ChannelTable, SubscriberEvent, SubscriberThread, SubscriptionChange};
 use super::url::RedisUrl;
@@ -40,14 +40,16 @@ pub(crate) fn start(
 
     let (commands, thread, queues) = worker(COMMANDS, Arc::clone(&waker))?;
     let at = (&thread.poll, &thread.waker);
-    let factory = LinkFactory::new(Arc::clone(&login), "publishing", at, random.fork())?;
+    let backoff = Backoff::new(redis.timing.lease, random.fork());
+    let factory = LinkFactory::new(Arc::clone(&login), "publishing", at, backoff)?;
     let packer = Packer::new(config, names.clone(), kind, node.clone());
     let context = PipelineContext::new(packer, redis.timing.hold, queues.responses, Arc::clone(counters));
     let pool = ConnectionPool::new(topology.clone(), factory)?;
     thread.spawn("redis-commands", CommandThread::new(pool, queues.requests, context))?;
 
     let (subscriber, thread, queues) = worker(SUBSCRIBER, waker)?;
-    let factory = LinkFactory::new(login, "subscribing", (&thread.poll, &thread.waker), random)?;
+    let backoff = Backoff::new(redis.timing.lease, random);
+    let factory = LinkFactory::new(login, "subscribing", (&thread.poll, &thread.waker), backoff)?;
     let channels = ChannelTable::new(names, node, queues.responses, Arc::clone(counters));
     let pool = ConnectionPool::new(topology, factory)?;
     thread.spawn("redis-subscribe", SubscriberThread::new(pool, queues.requests, channels))?;

@@ -188,6 +188,7 @@ mod tests {
 
     use super::*;
     use crate::bus::redis::cluster::discovery::Cluster;
+    use crate::bus::redis::connection::Backoff;
 
     #[test]
     fn what_one_thread_finds_out_has_the_other_look() {
@@ -195,7 +196,8 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let topology = Topology::Cluster(Arc::new(Cluster::new(Vec::new(), Arc::default())));
         let [mut one, mut other] = [1, 2].map(|seed| {
-            let factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(seed)).unwrap();
+            let backoff = Backoff::new(Duration::from_secs(30), Rng::with_seed(seed));
+            let factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), backoff).unwrap();
             ConnectionPool::<()>::new(topology.clone(), factory).unwrap()
         });
         let now = Instant::now();

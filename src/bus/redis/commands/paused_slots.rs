@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use crate::bus::redis::cluster::{Cluster, Topology};
     use crate::bus::redis::commands::request::{Request, RoomRequest};
-    use crate::bus::redis::connection::LinkFactory;
+    use crate::bus::redis::connection::{Backoff, LinkFactory};
     use crate::bus::redis::ordering::HistoryQuery;
     use crate::id::RoomName;
 
@@ -181,7 +181,8 @@ mod tests {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
             let topology = Topology::Cluster(Arc::new(Cluster::new(Vec::new(), Arc::default())));
-            let factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
+            let backoff = Backoff::new(Duration::from_secs(30), Rng::with_seed(7));
+            let factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), backoff).unwrap();
             let mut pool = ConnectionPool::new(topology, factory).unwrap();
             assert_eq!((pool.link_to(&node(1)), pool.link_to(&node(2))), (Some(0), Some(1)));
             pool.slot_moved(SLOT, &node(1));

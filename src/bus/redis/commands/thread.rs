@@ -131,7 +131,7 @@ mod tests {
     use crate::bus::redis::commands::packer::Packer;
     use crate::bus::redis::commands::request::{PendingRead, Response};
     use crate::bus::redis::commands::script::ChannelKind;
-    use crate::bus::redis::connection::{Endpoint, LinkFactory, ResolvedAddress};
+    use crate::bus::redis::connection::{Backoff, Endpoint, LinkFactory, ResolvedAddress};
     use crate::bus::redis::stats::Counters;
     use crate::bus::worker::{QueueBounds, Queues, worker};
     use crate::id::RoomName;
@@ -189,8 +189,8 @@ mod tests {
         let (mut commands, thread, queues) = worker(QueueBounds { requests: 4, responses: 4 }, loop_waker).unwrap();
         let endpoint = Arc::new(Nowhere(Barrier::new(2)));
         let topology = Topology::One(Arc::clone(&endpoint) as Arc<dyn Endpoint>);
-        let factory =
-            LinkFactory::new(Arc::default(), "testing", (&thread.poll, &thread.waker), Rng::with_seed(7)).unwrap();
+        let backoff = Backoff::new(Duration::from_secs(30), Rng::with_seed(7));
+        let factory = LinkFactory::new(Arc::default(), "testing", (&thread.poll, &thread.waker), backoff).unwrap();
         let pool = ConnectionPool::new(topology, factory).unwrap();
         let counters = Arc::new(Counters::default());
         let packer = Packer::new(&Config::default(), KeyNames::new("roomcast"), ChannelKind::Global, "node".to_owned());

@@ -8,10 +8,14 @@ use fastrand::Rng;
 use super::endpoint::Endpoint;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// The longest wait is at most this part of the lease, a quarter of the time between heartbeats.
+/// Otherwise a healthy node could be silent for long enough to be declared dead.
+const BACKOFF_PER_LEASE: u32 = 24;
 
 /// A link that was up for this long resets the backoff.
-const STABLE_AFTER: Duration = Duration::from_secs(5);
+const STABLE_AFTER: Duration = Duration::from_millis(250);
 
 /// The same message is not logged again within this time.
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
@@ -67,18 +71,43 @@ impl From<std::io::Error> for LinkError {
     }
 }
 
-/// The failures of one link. They are logged, each message once a minute at most, and decide how
-/// long the link waits.
-pub(crate) struct Failures {
-    last: Option<(LinkError, Instant)>,
+/// How long a link waits before it connects again. Full jitter keeps nodes that lost the same
+/// Redis from reconnecting in step.
+pub(crate) struct Backoff {
+    max: Duration,
     /// Failures in a row.
     count: u32,
     random: Rng,
 }
 
+impl Backoff {
+    /// `lease` is how long a node may be silent before the others take it for dead.
+    pub(crate) fn new(lease: Duration, random: Rng) -> Self {
+        Self { max: (lease / BACKOFF_PER_LEASE).min(BACKOFF_MAX), count: 0, random }
+    }
+
+    /// One for another link.
+    pub(super) fn fork(&mut self) -> Self {
+        Self { max: self.max, count: 0, random: self.random.fork() }
+    }
+
+    fn next(&mut self) -> Duration {
+        let wait_max = (BACKOFF_MIN * (1 << self.count.min(10))).min(self.max);
+        self.count += 1;
+        wait_max.mul_f64(self.random.f64())
+    }
+}
+
+/// The failures of one link. They are logged, each message once a minute at most, and decide how
+/// long the link waits.
+pub(super) struct Failures {
+    last: Option<(LinkError, Instant)>,
+    backoff: Backoff,
+}
+
 impl Failures {
-    pub(crate) fn new(random: Rng) -> Self {
-        Self { last: None, count: 0, random }
+    pub(super) fn new(backoff: Backoff) -> Self {
+        Self { last: None, backoff }
     }
 
     /// The link is up: the same message would be news.
@@ -87,8 +116,7 @@ impl Failures {
     }
 
     /// An attempt has failed, or a link that was up for some time. Returns how long to wait before
-    /// the next attempt. Full jitter keeps nodes that lost the same Redis from reconnecting in
-    /// step.
+    /// the next attempt.
     pub(crate) fn add(
         &mut self,
         now: Instant,
@@ -108,11 +136,9 @@ impl Failures {
             self.last = Some((error, now));
         }
         if was_up_for.is_some_and(|was_up_for| was_up_for >= STABLE_AFTER) {
-            self.count = 0;
+            self.backoff.count = 0;
         }
-        let wait_max = (BACKOFF_MIN * (1 << self.count.min(10))).min(BACKOFF_MAX);
-        self.count += 1;
-        wait_max.mul_f64(self.random.f64())
+        self.backoff.next()
     }
 }
 
@@ -131,5 +157,21 @@ mod tests {
         let wrong = LinkError::reply(b"WRONGPASS invalid username-password pair or user is disabled.");
         assert_eq!(wrong.advice, Some(LOGIN));
         assert_eq!(LinkError::reply(b"LOADING Redis is loading the dataset in memory").advice, None);
+    }
+
+    #[test]
+    fn the_first_attempts_come_soon_and_the_longest_wait_is_a_small_part_of_the_lease() {
+        for (lease, max_ms) in [(3, 125), (12, 500), (300, 1000)] {
+            let mut backoff = Backoff::new(Duration::from_secs(lease), Rng::with_seed(7));
+            for expected_ms in [50, 100, 200, 400, 800, 1600, 3200] {
+                let waits: Vec<_> =
+                    (0..100).map(|_| Backoff { count: backoff.count, ..backoff.fork() }.next()).collect();
+                let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+                let wait_max = Duration::from_millis(max_ms.min(expected_ms));
+                assert!(*most <= wait_max && *most > wait_max * 9 / 10, "{most:?} of {wait_max:?}");
+                assert!(*least < wait_max / 10, "{least:?}");
+                backoff.next();
+            }
+        }
     }
 }

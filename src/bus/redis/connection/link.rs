@@ -12,13 +12,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
 use mio::event::Event;
 use mio::{Poll, Registry, Token, Waker};
 use redis::Cmd;
 
 use super::endpoint::{Endpoint, HostPort, ResolvedAddress};
-use super::error::{Failures, LinkError};
+use super::error::{Backoff, Failures, LinkError};
 use super::hello::{Login, RedisHello};
 use super::resp::Value;
 use super::run_id::RunId;
@@ -50,7 +49,7 @@ pub(crate) enum LinkChange {
 pub(crate) struct LinkFactory {
     registry: Registry,
     waker: Arc<Waker>,
-    random: Rng,
+    backoff: Backoff,
     /// What the links are used for, in the log.
     purpose: &'static str,
     login: Arc<Login>,
@@ -61,10 +60,10 @@ impl LinkFactory {
         login: Arc<Login>,
         purpose: &'static str,
         (poll, waker): (&Poll, &Arc<Waker>),
-        random: Rng,
+        backoff: Backoff,
     ) -> io::Result<Self> {
         let (registry, waker) = (poll.registry().try_clone()?, Arc::clone(waker));
-        Ok(Self { registry, waker, random, purpose, login })
+        Ok(Self { registry, waker, backoff, purpose, login })
     }
 
     pub(crate) fn purpose(&self) -> &'static str {
@@ -92,7 +91,7 @@ impl LinkFactory {
             pinged_at: None,
             lost: None,
             attempts: 0,
-            failures: Failures::new(self.random.fork()),
+            failures: Failures::new(self.backoff.fork()),
         })
     }
 }
@@ -342,9 +341,14 @@ mod tests {
     use std::sync::{Mutex, mpsc};
 
     use bytes::Bytes;
+    use fastrand::Rng;
     use mio::Events;
 
     use super::*;
+
+    fn backoff() -> Backoff {
+        Backoff::new(Duration::from_secs(30), Rng::with_seed(7))
+    }
 
     /// An endpoint whose address the test supplies later.
     struct Slow {
@@ -375,7 +379,7 @@ mod tests {
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (tell, told) = mpsc::channel();
         let endpoint = Arc::new(Slow { asked: AtomicUsize::new(0), told: Mutex::new(told) });
-        let mut factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
+        let mut factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), backoff()).unwrap();
         let mut link = factory.link(Arc::clone(&endpoint) as Arc<dyn Endpoint>, Token(1)).unwrap();
         let mut nothing = |_: &Bytes, _: Value<'_>| Ok(());
         let mut now = Instant::now();
@@ -432,7 +436,7 @@ mod tests {
         fn new(endpoint: SocketAddr) -> Self {
             let poll = Poll::new().unwrap();
             let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-            let mut factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), Rng::with_seed(7)).unwrap();
+            let mut factory = LinkFactory::new(Arc::default(), "testing", (&poll, &waker), backoff()).unwrap();
             let link = factory.link(Arc::new(Here(endpoint)), Token(1)).unwrap();
             Self { poll, link, heard: Vec::new() }
         }

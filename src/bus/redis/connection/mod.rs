@@ -15,7 +15,7 @@ mod wire;
 #[cfg(test)]
 pub(crate) use self::endpoint::ResolvedAddress;
 pub(crate) use self::endpoint::{Endpoint, HostPort, UnixPath};
-pub(crate) use self::error::LinkError;
+pub(crate) use self::error::{Backoff, LinkError};
 pub(crate) use self::hello::Login;
 pub(crate) use self::link::{Link, LinkChange, LinkFactory};
 pub(crate) use self::resp::Value;

@@ -21,8 +21,8 @@ const HEARTBEATS_PER_LEASE: u32 = 6;
 const UNCHANGED_MAX: u32 = 4;
 
 /// How long nobody is declared dead after a link of ours was lost. The cause may have cut the
-/// links of other nodes, too, and they need this long to reconnect (at most 5 s of backoff and 3
-/// s to connect).
+/// links of other nodes, too, and they need this long to reconnect (at most 1 s of backoff, and 3
+/// s each to connect and to log in).
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
 
 /// What a node that leaves writes in place of its number.
