@@ -63,7 +63,10 @@ pub(crate) fn read_delta(payload: &[u8], own: &str) -> Option<PresenceDelta> {
 /// Reads the answer to a request for a room.
 pub(super) fn read_presence(request: &PresenceRequest, value: Value<'_>) -> Option<PresenceAnswer> {
     if let PresenceRequest::Update { .. } = request {
-        return Some(PresenceAnswer::Updated(value.number()? == 1));
+        return match value {
+            Value::Integer(is_done @ 0..=1) => Some(PresenceAnswer::Updated(is_done == 1)),
+            _ => None,
+        };
     }
     let mut items = value.items()?;
     let (version, count) = (items.next()?.number(), items.next()?.number()? as usize);

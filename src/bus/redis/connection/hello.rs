@@ -1,5 +1,6 @@
 //! The first commands on a connection, and whether the answers allow to use it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use redis::Cmd;
@@ -30,34 +31,45 @@ impl Login {
     }
 }
 
+/// A command of the hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// AUTH or SELECT.
+    Login,
+    Role,
+    SetName,
+    Info,
+    Ping,
+}
+
 pub(crate) struct RedisHello {
-    /// Answers that have yet to come.
-    left: usize,
+    /// Commands that are not answered yet.
+    left: VecDeque<Step>,
     run_id: RunId,
 }
 
 impl RedisHello {
     /// Writes the commands. PING is the last: a Redis that is loading its data refuses PING only.
     pub(crate) fn write(login: &Login, asks_for_role: bool, out: &mut Vec<u8>) -> Self {
-        let mut hello = Self { left: login.write_auth(out), run_id: RunId::UNKNOWN };
-        let mut push = |command: &[&[u8]]| {
+        let mut left: VecDeque<_> = (0..login.write_auth(out)).map(|_| Step::Login).collect();
+        let mut push = |step, command: &[&[u8]]| {
             Cmd::new().arg(command).write_packed_command(out);
-            hello.left += 1;
+            left.push_back(step);
         };
         if login.database != 0 {
-            push(&[b"SELECT", login.database.to_string().as_bytes()]);
+            push(Step::Login, &[b"SELECT", login.database.to_string().as_bytes()]);
         }
         if asks_for_role {
-            push(&[b"ROLE"]);
+            push(Step::Role, &[b"ROLE"]);
         }
-        push(&[b"CLIENT", b"SETNAME", b"roomcast"]);
-        push(&[b"INFO", b"server"]);
-        push(&[b"PING"]);
-        hello
+        push(Step::SetName, &[b"CLIENT", b"SETNAME", b"roomcast"]);
+        push(Step::Info, &[b"INFO", b"server"]);
+        push(Step::Ping, &[b"PING"]);
+        Self { left, run_id: RunId::UNKNOWN }
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.left == 0
+        self.left.is_empty()
     }
 
     /// The run of the Redis process, if it is known yet.
@@ -66,23 +78,36 @@ impl RedisHello {
     }
 
     pub(crate) fn take(&mut self, answer: &Value<'_>) -> Result<(), LinkError> {
-        self.left = self.left.saturating_sub(1);
-        match answer {
+        match (self.left.pop_front(), answer) {
             // The user may lack the permission to set a name or to ask for role and version, and
-            // still be allowed to do the rest.
-            Value::Error(text) if !text.starts_with(b"NOPERM") => Err(LinkError::reply(text)),
-            // Only ROLE is answered by an array.
-            Value::Array(role) if role.clone().next() != Some(Value::Bulk(b"master")) => {
-                Err(LinkError::lost("the server is not a master now"))
+            // still be allowed to do the rest. A link without PING would not notice that it is
+            // dead.
+            (Some(Step::Role | Step::SetName | Step::Info), Value::Error(text)) if text.starts_with(b"NOPERM") => {
+                Ok(())
             }
-            // Only INFO is answered by a bulk string.
-            Value::Bulk(info) => {
+            (_, Value::Error(text)) => Err(LinkError::reply(text)),
+            (Some(Step::Role), Value::Array(role)) => match role.clone().next() {
+                Some(Value::Bulk(b"master")) => Ok(()),
+                _ => Err(LinkError::lost("the server is not a master now")),
+            },
+            (Some(Step::Info), Value::Bulk(info)) => {
                 let info = String::from_utf8_lossy(info);
                 self.run_id = RunId::read(&info);
                 check_version(&info)
             }
-            _ => Ok(()),
+            (Some(Step::Login | Step::SetName), Value::Status(b"OK")) => Ok(()),
+            (Some(Step::Ping), answer) if is_pong(answer) => Ok(()),
+            _ => Err(LinkError::lost("redis sends an unexpected reply to the login")),
         }
+    }
+}
+
+pub(super) fn is_pong(value: &Value<'_>) -> bool {
+    match value {
+        Value::Status(text) => *text == b"PONG",
+        // On a link that subscribes, PING is answered by an array.
+        Value::Array(items) => items.clone().next() == Some(Value::Bulk(b"pong")),
+        _ => false,
     }
 }
 
@@ -118,6 +143,16 @@ mod tests {
         assert_eq!(take(b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n"), Ok(false));
         assert_eq!(take(b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n+PONG\r\n"), Ok(true));
         assert_eq!(take(b"-NOPERM a\r\n-NOPERM b\r\n-NOPERM c\r\n+PONG\r\n"), Ok(true));
+    }
+
+    #[test]
+    fn a_user_who_may_not_ping_and_a_reply_to_something_else_will_not_do() {
+        let answered = b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n";
+        assert_eq!(take(&[answered, &b"-NOPERM ping\r\n"[..]].concat()).unwrap_err(), "NOPERM ping");
+        for wrong in [":1\r\n", "+OK\r\n", "$4\r\nPONG\r\n", "$-1\r\n"] {
+            assert!(take(&[answered, wrong.as_bytes()].concat()).is_err(), "{wrong:?} is no answer to PING");
+        }
+        assert!(take(b"+OK\r\n").is_err(), "no answer to ROLE");
     }
 
     #[test]

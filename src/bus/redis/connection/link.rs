@@ -18,7 +18,7 @@ use redis::Cmd;
 
 use super::endpoint::{Endpoint, HostPort, ResolvedAddress};
 use super::error::{Backoff, Failures, LinkError};
-use super::hello::{Login, RedisHello};
+use super::hello::{Login, RedisHello, is_pong};
 use super::resp::Value;
 use super::run_id::RunId;
 use super::wire::{TakeReply, Wire};
@@ -89,6 +89,7 @@ impl LinkFactory {
             wire: Wire::new(self.registry.try_clone()?, token),
             received_at: now,
             pinged_at: None,
+            pings: 0,
             lost: None,
             attempts: 0,
             failures: Failures::new(self.backoff.fork()),
@@ -108,7 +109,10 @@ pub(crate) struct Link {
     node: Option<HostPort>,
     wire: Wire,
     received_at: Instant,
+    /// When PING was sent, if nothing has come since.
     pinged_at: Option<Instant>,
+    /// How many PING are not answered yet.
+    pings: u32,
     /// Why a write has failed.
     lost: Option<LinkError>,
     attempts: usize,
@@ -279,10 +283,16 @@ impl Link {
     }
 
     fn read(&mut self, now: Instant, take: &mut TakeReply<'_>) -> Result<(), LinkError> {
-        let phase = &mut self.phase;
-        let has_come = self.wire.read(&mut |chunk, value| match phase {
-            LinkPhase::Hello { hello, .. } => hello.take(&value),
-            _ if is_pong(&value) => Ok(()),
+        let (phase, pings) = (&mut self.phase, &mut self.pings);
+        let has_come = self.wire.read(&mut |chunk, value| match (&mut *phase, &value) {
+            (LinkPhase::Hello { hello, .. }, _) => hello.take(&value),
+            (_, value) if is_pong(value) => {
+                *pings = pings.checked_sub(1).ok_or_else(|| LinkError::lost("redis sends an answer to no PING"))?;
+                Ok(())
+            }
+            // It may be the answer to PING. Were it taken for that of a request, all later answers
+            // would go to the wrong requests.
+            (_, Value::Error(text)) if *pings > 0 => Err(LinkError::reply(text)),
             _ => take(chunk, value),
         })?;
         if has_come {
@@ -304,6 +314,7 @@ impl Link {
             }
             None if now >= self.received_at + PING_AFTER => {
                 self.pinged_at = Some(now);
+                self.pings += 1;
                 let mut ping = Cmd::new();
                 ping.arg("PING").write_packed_command(&mut self.wire.out);
                 Ok(())
@@ -316,19 +327,10 @@ impl Link {
     fn fail(&mut self, now: Instant, error: LinkError) -> Option<LinkChange> {
         let up_for = self.up_for(now);
         self.wire.close();
-        self.pinged_at = None;
+        (self.pinged_at, self.pings) = (None, 0);
         let wait = self.failures.add(now, (&*self.endpoint, self.purpose), error, up_for);
         self.phase = LinkPhase::Waiting { until: now + wait };
         up_for.map(|_| LinkChange::Down)
-    }
-}
-
-fn is_pong(value: &Value<'_>) -> bool {
-    match value {
-        Value::Status(text) => *text == b"PONG",
-        // On a link that subscribes, PING is answered by an array.
-        Value::Array(items) => items.clone().next() == Some(Value::Bulk(b"pong")),
-        _ => false,
     }
 }
 
@@ -442,8 +444,12 @@ mod tests {
         }
 
         fn drive(&mut self) -> Option<LinkChange> {
+            self.drive_at(Instant::now())
+        }
+
+        fn drive_at(&mut self, now: Instant) -> Option<LinkChange> {
             let Self { link, heard, .. } = self;
-            let change = link.drive(Instant::now(), &mut |_, value| {
+            let change = link.drive(now, &mut |_, value| {
                 let Value::Integer(number) = value else { panic!("{value:?}") };
                 heard.push(number);
                 Ok(())
@@ -469,8 +475,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_socket_is_read_when_an_event_says_so_and_then_to_its_end() {
+    /// A link that is up, and the other end.
+    fn linked() -> (Driven, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut driven = Driven::new(listener.local_addr().unwrap());
         driven.drive();
@@ -481,7 +487,29 @@ mod tests {
         let events = driven.wait(Event::is_readable);
         driven.note(&events);
         assert_eq!(driven.drive(), Some(LinkChange::Up(RunId::UNKNOWN)));
+        (driven, redis)
+    }
 
+    #[test]
+    fn a_refused_ping_answers_no_request() {
+        for (answers, expected) in [
+            (":1\r\n-NOPERM ping\r\n:2\r\n", (Some(LinkChange::Down), vec![1])),
+            (":1\r\n+PONG\r\n:2\r\n", (None, vec![1, 2])),
+            ("+PONG\r\n+PONG\r\n", (Some(LinkChange::Down), vec![])),
+        ] {
+            let (mut driven, mut redis) = linked();
+            // So long after the last answer the link asks whether Redis lives.
+            assert_eq!(driven.drive_at(Instant::now() + PING_AFTER), None);
+            redis.write_all(answers.as_bytes()).unwrap();
+            let events = driven.wait(Event::is_readable);
+            driven.note(&events);
+            assert_eq!((driven.drive(), driven.heard), expected, "{answers}");
+        }
+    }
+
+    #[test]
+    fn the_socket_is_read_when_an_event_says_so_and_then_to_its_end() {
+        let (mut driven, mut redis) = linked();
         redis.write_all(b":1\r\n").unwrap();
         let events = driven.wait(Event::is_readable);
         assert_eq!((driven.drive(), &*driven.heard), (None, [].as_slice()), "nobody has said that there is something");
