@@ -14,5 +14,6 @@ mod moderation;
 mod order;
 mod presence;
 mod restored;
+mod rights;
 mod sentinel;
 mod shutdown;

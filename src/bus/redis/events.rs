@@ -37,7 +37,10 @@ impl RedisBus {
             PresenceAction::Ask { room, opening, request } => {
                 self.send(Request::Presence(RoomRequest { room, opening, request }));
             }
-            PresenceAction::Heartbeat(heartbeat) => self.send(Request::Heartbeat(heartbeat)),
+            PresenceAction::Heartbeat(heartbeat) => {
+                self.send(Request::Heartbeat(heartbeat));
+                self.send(Request::CheckRights);
+            }
             PresenceAction::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
             PresenceAction::Loaded(room) => self.release_reads(&room),
         }
@@ -98,7 +101,22 @@ impl RedisBus {
             }
             Response::Heartbeat(result) => self.presence.answer_heartbeat(self.now.uptime, result.ok()),
             Response::Left => self.departure = Departure::Known,
-            Response::Signal => {}
+            Response::Signal | Response::Rights(Err(_)) => {}
+            Response::Rights(Ok(missing)) => self.take_rights(missing),
+        }
+    }
+
+    /// Takes the commands that the Redis user may not call. A node that lacks one is not ready: it
+    /// would refuse what clients ask.
+    fn take_rights(&mut self, missing: Vec<String>) {
+        self.counters.rights_missing.set(!missing.is_empty());
+        if missing != self.rights_missing {
+            if missing.is_empty() {
+                log::info!("the redis user has all rights now");
+            } else {
+                log::error!("the redis user lacks rights: give it +{} (ACL SETUSER)", missing.join(" +"));
+            }
+            self.rights_missing = missing;
         }
     }
 

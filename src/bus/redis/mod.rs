@@ -150,6 +150,8 @@ pub struct RedisBus {
     steps: Vec<OrderingStep>,
     /// Rooms that began a new epoch and are not logged yet.
     epochs_unlogged: u64,
+    /// The commands that the Redis user lacked when they were last checked.
+    rights_missing: Vec<String>,
     now: Now,
     departure: Departure,
 }
@@ -196,6 +198,7 @@ impl RedisBus {
             events: VecDeque::new(),
             steps: Vec::new(),
             epochs_unlogged: 0,
+            rights_missing: Vec::new(),
             now: Now::default(),
             departure: Departure::None,
         })
@@ -207,7 +210,8 @@ impl RedisBus {
     }
 
     fn is_ready(&self) -> bool {
-        self.counters.publishing_up.get() && self.counters.subscribing_up.get()
+        let Counters { publishing_up, subscribing_up, rights_missing, .. } = &*self.counters;
+        publishing_up.get() && subscribing_up.get() && !rights_missing.get()
     }
 
     fn count_presence(&self) {

@@ -46,6 +46,8 @@ shared_counts! {
         publishing_up: bool = Gauge("redis_publisher_up");
         /// Whether the connection that subscribes is up (1) or not (0).
         subscribing_up: bool = Gauge("redis_subscriber_up");
+        /// Whether the Redis user lacks a right that the scripts need (1) or not (0).
+        rights_missing: bool = Gauge("redis_rights_missing");
         /// Times a connection to Redis was lost.
         reconnects_total: u64 = Counter("redis_reconnects");
         /// Requests that wait for an answer from Redis.

@@ -25,6 +25,12 @@ impl KeyNames {
         text.push_str("nodes");
     }
 
+    /// A key that never holds anything, in the slot of [`KeyNames::write_nodes_key`].
+    pub(crate) fn write_rights_key(&self, text: &mut String) {
+        self.write_nodes_key(text);
+        *text = format!("{}{text}}}:rights", self.prefix);
+    }
+
     pub(crate) fn write_channel(&self, text: &mut String, room: &RoomName) {
         text.clear();
         text.push_str(&self.prefix);

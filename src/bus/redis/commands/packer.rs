@@ -101,6 +101,10 @@ impl Packer {
             Request::Heartbeat(heartbeat) => self.pack_heartbeat(heartbeat),
             Request::Leave => self.pack_heartbeat(&Heartbeat::leave()),
             Request::Signal(signal) => self.pack_signal(signal),
+            Request::CheckRights => {
+                self.names.write_rights_key(&mut self.text);
+                self.command.arg(1).arg(&self.text);
+            }
         }
         self.command.write_packed_command(out);
     }

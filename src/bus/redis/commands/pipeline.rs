@@ -48,7 +48,11 @@ impl QueuedRequest {
     pub(crate) fn new(request: Request, number: u64, slot: u16, now: Instant, hold: Duration) -> Self {
         let expires_at = match request {
             Request::Publish(_) | Request::Read(_) | Request::Signal(_) => Some(now + hold),
-            Request::Query(_) | Request::Presence(_) | Request::Heartbeat(_) | Request::Leave => None,
+            Request::Query(_)
+            | Request::Presence(_)
+            | Request::Heartbeat(_)
+            | Request::Leave
+            | Request::CheckRights => None,
         };
         Self { request, number, slot, since: now, expires_at, is_abandoned: false, is_asking: false }
     }
@@ -67,6 +71,13 @@ impl QueuedRequest {
 pub(crate) fn insert_in_order(queue: &mut VecDeque<QueuedRequest>, queued: QueuedRequest) {
     let at = queue.partition_point(|other| other.number < queued.number);
     queue.insert(at, queued);
+}
+
+/// The length of the name that Redis gives a script.
+const SHA_BYTES: usize = 40;
+
+fn unexpected() -> LinkError {
+    LinkError::lost("redis sends a reply of the wrong kind")
 }
 
 enum InFlight {
@@ -99,6 +110,14 @@ fn error_action(error: &[u8], from: Option<&HostPort>) -> ErrorAction {
     }
 }
 
+/// Whether Redis refuses because the ACL of the user is too narrow.
+fn is_right_missing(error: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(error);
+    // A script that calls a forbidden command fails with a text that depends on the version.
+    text.starts_with("NOPERM")
+        || ["ACL failure in script", "The user executing the script can't"].iter().any(|part| text.contains(part))
+}
+
 /// What the pipelines of a thread share.
 pub(crate) struct PipelineContext {
     pub(crate) packer: Packer,
@@ -121,6 +140,9 @@ impl PipelineContext {
     }
 
     fn refuse(&mut self, now: Instant, queued: QueuedRequest, text: &[u8]) {
+        if is_right_missing(text) {
+            self.counters.rights_missing.set(true);
+        }
         if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(1)) {
             self.logged_at = Some(now);
             log::error!("redis refuses: {}", String::from_utf8_lossy(text));
@@ -254,12 +276,13 @@ impl Pipeline {
         let queued = match (self.in_flight.pop_front(), &value) {
             (None, _) => return Err(LinkError::lost("redis sends a reply without a request")),
             (Some(InFlight::Load(_) | InFlight::Asking), Value::Error(text)) => return Err(LinkError::reply(text)),
-            (Some(InFlight::Asking), _) => return Ok(()),
-            (Some(InFlight::Load(script)), value) => {
+            (Some(InFlight::Asking), Value::Status(b"OK")) => return Ok(()),
+            (Some(InFlight::Load(script)), Value::Bulk(sha)) if sha.len() == SHA_BYTES => {
                 self.loads -= 1;
                 context.packer.loaded(script, value.text().unwrap_or_default());
                 return Ok(());
             }
+            (Some(InFlight::Load(_) | InFlight::Asking), _) => return Err(unexpected()),
             (Some(InFlight::Request(queued)), _) => queued,
         };
         if let Value::Error(text) = value {
@@ -270,7 +293,7 @@ impl Pipeline {
             Answered::Response(response) => response,
             Answered::Unexpected(request) => {
                 self.in_flight.push_front(InFlight::Request(QueuedRequest { request, ..queued }));
-                return Err(LinkError::lost("redis sends a reply of the wrong kind"));
+                return Err(unexpected());
             }
         };
         if let Response::Published(_, Ok(Numbering { is_duplicate: false, .. })) = response {

@@ -56,6 +56,8 @@ pub(crate) enum Request {
     /// The last heartbeat of this node.
     Leave,
     Signal(Signal),
+    /// Ask which commands the Redis user may not call.
+    CheckRights,
 }
 
 /// The outcome of a request. Each request gets one response.
@@ -68,6 +70,8 @@ pub(crate) enum Response {
     Heartbeat(Result<HeartbeatReply, BusRefusal>),
     Left,
     Signal,
+    /// The commands that the Redis user may not call.
+    Rights(Result<Vec<String>, BusRefusal>),
 }
 
 /// A request with the answer of Redis.
@@ -141,6 +145,7 @@ impl Request {
             Self::Presence(RoomRequest { request: PresenceRequest::Query { .. }, .. }) => Script::QueryPresence,
             Self::Heartbeat(_) | Self::Leave => Script::Heartbeat,
             Self::Signal(_) => Script::Signal,
+            Self::CheckRights => Script::CheckRights,
         }
     }
 
@@ -153,7 +158,7 @@ impl Request {
             Self::Query(RoomRequest { room, .. })
             | Self::Presence(RoomRequest { room, .. })
             | Self::Signal(Signal { room, .. }) => room,
-            Self::Heartbeat(_) | Self::Leave => return names.write_nodes_key(text),
+            Self::Heartbeat(_) | Self::Leave | Self::CheckRights => return names.write_nodes_key(text),
         };
         names.write_channel(text, room);
     }
@@ -168,6 +173,7 @@ impl Request {
             Self::Heartbeat(_) => Response::Heartbeat(Err(refusal)),
             Self::Leave => Response::Left,
             Self::Signal(_) => Response::Signal,
+            Self::CheckRights => Response::Rights(Err(refusal)),
         }
     }
 
@@ -196,14 +202,25 @@ impl Request {
                 let reply = read_heartbeat(value);
                 pair(heartbeat, reply, |_, reply| Response::Heartbeat(reply), Self::Heartbeat)
             }
-            Self::Leave => Answered::Response(Response::Left),
-            Self::Signal(_) => Answered::Response(Response::Signal),
+            Self::Leave => pair((), read_heartbeat(value), |(), _| Response::Left, |()| Self::Leave),
+            Self::Signal(signal) => {
+                let receivers = matches!(value, Value::Integer(_)).then_some(());
+                pair(signal, receivers, |_, _| Response::Signal, Self::Signal)
+            }
+            Self::CheckRights => {
+                pair((), read_names(value), |(), names| Response::Rights(names), |()| Self::CheckRights)
+            }
         }
     }
 }
 
+/// Reads the names of commands.
+fn read_names(value: Value<'_>) -> Option<Vec<String>> {
+    value.items()?.map(|name| name.text().map(str::to_owned)).collect()
+}
+
 fn read_numbering(run_id: RunId, value: &Value<'_>) -> Option<Numbering> {
-    let mut words = value.text()?.split(' ');
+    let mut words = matches!(value, Value::Bulk(_)).then(|| value.text())??.split(' ');
     let (epoch, seq) = (Epoch::new(words.next()?), words.next()?.parse().ok()?);
     Some(Numbering { run_id, epoch, seq, is_duplicate: words.next() == Some("known") })
 }

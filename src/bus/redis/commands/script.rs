@@ -25,10 +25,11 @@ pub(crate) enum Script {
     QueryPresence,
     Heartbeat,
     Signal,
+    CheckRights,
 }
 
 impl Script {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Publish,
         Self::Read,
         Self::Renew,
@@ -37,6 +38,7 @@ impl Script {
         Self::QueryPresence,
         Self::Heartbeat,
         Self::Signal,
+        Self::CheckRights,
     ];
 
     pub(crate) fn source(self, channels: ChannelKind) -> String {
@@ -49,6 +51,7 @@ impl Script {
             Self::QueryPresence => include_str!("query_presence.lua").to_owned(),
             Self::Heartbeat => include_str!("heartbeat.lua").to_owned(),
             Self::Signal => include_str!("signal.lua").to_owned(),
+            Self::CheckRights => include_str!("check_rights.lua").to_owned(),
         };
         match channels {
             ChannelKind::Global => source,
