@@ -12,6 +12,7 @@ mod keys;
 mod links;
 mod moderation;
 mod order;
+mod pages;
 mod presence;
 mod restored;
 mod rights;

@@ -3,31 +3,39 @@
 -- ARGV candidate epoch, run, ttl of keys, first number (or minus the number of newest messages),
 -- max bytes, max age ('' for any), '1' to renew an unconfirmed epoch
 -- Returns the position, then number and body of each message; at least two messages, if there are
--- as many. Messages that are too old are removed from the stream, so that each is examined only
--- once.
+-- as many. Messages that are too old are removed from the stream.
 local found, newest = position(ARGV[1], ARGV[2])
 if found[4] == 0 and ARGV[7] == '1' then renew(found, ARGV[1], ARGV[2]) end
 keep(ARGV[3])
-local top, bytes, most, age = found[2], 0, tonumber(ARGV[5]), tonumber(ARGV[6])
+local top, bytes, most, age = tonumber(found[2]), 0, tonumber(ARGV[5]), tonumber(ARGV[6])
 if most == 0 then return found end
 local oldest = age and clock() - age
 if oldest and newest and tonumber(newest[2][4]) < oldest then
-  redis.call('HSET', KEYS[1], 'last', top .. ' ' .. found[5])
+  redis.call('HSET', KEYS[1], 'last', found[2] .. ' ' .. found[5])
 end
-while oldest do
-  local entries, young = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 64), nil
-  for i = 1, #entries do
-    if tonumber(entries[i][2][4]) >= oldest then young = i break end
+local function number(entry) return tonumber(string.match(entry[1], '^%d+')) end
+local function at(seq) return redis.call('XRANGE', KEYS[2], string.format('%.0f-0', seq), '+', 'COUNT', 1)[1] end
+local function is_old(entry) return tonumber(entry[2][4]) < oldest end
+local eldest = oldest and newest and at(0)
+if eldest and is_old(eldest) then
+  -- `old` is too old, and nothing from `young` on is: times rise with numbers.
+  local old, young = number(eldest), number(newest)
+  if is_old(newest) then old, young = young, young + 1 end
+  while young - old > 1 do
+    local middle = math.floor((old + young) / 2)
+    local entry = at(middle)
+    if is_old(entry) then old = number(entry) else young = middle end
   end
-  if young == 1 or #entries == 0 then break end
-  local from = young and entries[young][1] or string.format('%.0f-1', tonumber(string.match(entries[#entries][1], '^%d+')))
-  redis.call('XTRIM', KEYS[2], 'MINID', from)
-  if young then break end
+  redis.call('XTRIM', KEYS[2], 'MINID', string.format('%.0f-0', young))
 end
 local first = tonumber(ARGV[4])
-if first < 0 then first = math.max(tonumber(top) + first + 1, 1) end
-while true do
-  local entries = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', first), '+', 'COUNT', 64)
+if first < 0 then first = math.max(top + first + 1, 1) end
+-- XRANGE returns whole bodies, so it is asked for about as many as still fit, by the mean size so
+-- far, and for at most twice as many as are known to fit.
+local fit, read = 2, 0
+while first <= top do
+  local count = math.min(fit, 64, top - first + 1)
+  local entries = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', first), '+', 'COUNT', count)
   for i = 1, #entries do
     local body = entries[i][2][2]
     bytes = bytes + #body
@@ -35,6 +43,9 @@ while true do
     found[#found + 1] = string.match(entries[i][1], '^%d+')
     found[#found + 1] = body
   end
-  if #entries < 64 then return found end
-  first = tonumber(found[#found - 1]) + 1
+  if #entries < count then return found end
+  read = read + count
+  first = number(entries[count]) + 1
+  fit = math.min(read, math.max(math.floor((most - bytes) * read / math.max(bytes, 1)), 0) + 1)
 end
+return found
