@@ -56,7 +56,8 @@ impl Hub {
         let mut is_level = false;
         if let Position::At { epoch, delivered } = position {
             pin = Some(Pin { offset: fanout.tail(), seq: *delivered });
-            is_level = member.is_level(epoch, *delivered);
+            // The bus may know of an epoch that has yet to be told here. The page shows it.
+            is_level = !member.is_strange(epoch) && member.is_level(epoch, *delivered);
         }
         let from = member.from;
         self.tell_void(reader);

@@ -93,9 +93,14 @@ impl CatchUp {
         }
     }
 
+    /// Whether what is wanted counts in another epoch than this one.
+    pub(super) fn is_strange(&self, epoch: &Epoch) -> bool {
+        self.epoch.as_ref().is_some_and(|known| known != epoch)
+    }
+
     /// Compares what is wanted with a position. Says whether nothing is left to read up to there.
     pub(super) fn is_level(&mut self, epoch: &Epoch, delivered: u64) -> bool {
-        if self.epoch.as_ref().is_some_and(|known| known != epoch) {
+        if self.is_strange(epoch) {
             self.meet_gap();
         }
         self.epoch = Some(epoch.clone());

@@ -13,6 +13,7 @@ use crate::harness::nodes::{
 };
 use crate::harness::redis::{Certificate, Redis, eventually, free_port};
 use crate::harness::talk::talk_through;
+use crate::harness::way::{Course, Way};
 use crate::support::chat::{chat, is, join_with, seqs, settle, texts};
 use crate::support::{Client, Server};
 
@@ -142,6 +143,32 @@ fn a_redis_that_comes_back_empty_begins_a_new_epoch() {
     let since = json!({"epoch": old[0], "seq": 1});
     let (messages, joined) = join_with(&mut late, &json!({"room": "lobby", "since": since, "history": 10}));
     assert_eq!((joined["recovered"].as_bool(), texts(&messages)), (Some(false), vec!["after"]));
+}
+
+#[test]
+fn a_position_in_an_epoch_that_a_node_has_yet_to_hear_of_is_continued_there() {
+    let redis = Redis::start();
+    let way = Way::to(redis.port, Course::default());
+    let hears_at_once = node_with(&redis, &[]);
+    let hears_late = Server::spawn(&["--redis", &way.url()]);
+    wait_ready(&hears_late);
+    let [mut ann, mut bob] = [Client::connect_as(&hears_at_once, "ann"), Client::connect_as(&hears_late, "bob")];
+    ann.join("lobby");
+    bob.join("lobby");
+    say_and_see(&mut ann, "lobby", "in the old epoch");
+    recv_long(&mut bob, "the message", |message| is(message, "chat"));
+    let delay = Duration::from_millis(900);
+    way.set(Course { delay, spares_calls: true, ..Course::default() });
+    redis.ask::<u32>(&["DEL", "roomcast:{lobby}:meta", "roomcast:{lobby}:log"]);
+    ann.say("lobby", "in the new epoch");
+    let joined = recv_long(&mut ann, "the new epoch", |message| is(message, "joined")).pop().unwrap();
+    let since = json!({"epoch": joined["epoch"], "seq": joined["seq"]});
+    say_and_see(&mut ann, "lobby", "missed");
+    let mut ann = Client::connect_as(&hears_late, "ann");
+    let (messages, joined) = join_with(&mut ann, &json!({"room": "lobby", "since": since, "history": 0}));
+    let first = since["seq"].as_u64().unwrap() + 1;
+    assert_eq!((joined["recovered"].as_bool(), seqs(&messages)), (Some(true), (first..=2).collect()));
+    assert_eq!(texts(&messages).last(), Some(&"missed"));
 }
 
 #[test]
