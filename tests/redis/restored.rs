@@ -10,6 +10,7 @@ use roomcast::bus::{Outcome, ReadFrom};
 use crate::harness::bus::Node;
 use crate::harness::nodes::{node_with, recv_long, say_and_see, wait_ready, wait_unready};
 use crate::harness::redis::Redis;
+use crate::harness::way::{Course, Way};
 use crate::support::chat::{chat, is};
 use crate::support::{Client, Server};
 
@@ -82,6 +83,37 @@ fn a_position_in_a_room_that_was_open_nowhere_while_messages_were_lost_is_not_co
         let new = node.open();
         assert_eq!((old.top, new.top), (5, 5), "nothing but the epoch tells");
         assert_ne!(old.epoch, new.epoch);
+    }
+}
+
+#[test]
+fn a_room_that_was_closed_while_redis_was_away_is_compared_before_it_is_forgotten() {
+    for config in configs() {
+        let mut redis = redis_with_snapshots();
+        let way = Way::to(redis.port, Course::default());
+        let mut knows_more = Node::start(&redis, &config, 1);
+        let mut knows_less = Node::start_at(&way.url(), &config, 2);
+        let old = knows_more.open();
+        knows_less.open();
+        say(&mut knows_more, &["one", "two"]);
+        knows_less.until("the messages", |node| (node.delivered() == [1, 2]).then_some(()));
+        redis.ask::<String>(&["SAVE"]);
+        way.set(Course { is_held: true, ..Course::default() });
+        say(&mut knows_more, &["three", "four", "five"]);
+        redis.kill();
+        knows_more.until("the loss is noticed", |node| (!node.is_ready()).then_some(()));
+        knows_more.close();
+        let closed_at = knows_more.uptime();
+        knows_more.until("closed rooms are forgotten", |node| {
+            (node.uptime() > closed_at + Duration::from_secs(6)).then_some(())
+        });
+        redis.restart();
+        way.set(Course::default());
+        // It has delivered nothing that Redis lacks.
+        wait_until_confirmed(&redis, &mut knows_less);
+        say(&mut knows_less, &["other three", "other four", "other five"]);
+        knows_more.until("the links stand", |node| node.is_ready().then_some(()));
+        assert_ne!(knows_more.open().epoch, old.epoch);
     }
 }
 

@@ -260,8 +260,9 @@ impl RedisBus {
             }
             RoomDeadline::Close => match room.closed_at {
                 Some(at) if now.uptime < at + CLOSE_GRACE => {}
-                Some(_) if self.presence.may_forget(&name) => self.forget(&name),
-                // The other nodes still count users of this node.
+                Some(_) if room.is_compared() && self.presence.may_forget(&name) => self.forget(&name),
+                // Redis may have lost what only this node has delivered, or the other nodes still
+                // count users of this node.
                 Some(_) => self.insert_deadline(tick.after(CLOSE_GRACE), name, opening, due),
                 None => {}
             },

@@ -55,6 +55,11 @@ impl Room {
         self.is_subscribed || self.reassembler.is_known()
     }
 
+    /// Whether all that was delivered here has been compared with what Redis has now.
+    pub(crate) fn is_compared(&self) -> bool {
+        !self.reassembler.is_known() || self.is_subscribed && self.reassembler.is_idle()
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.closed_at.is_none()
     }

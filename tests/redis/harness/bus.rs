@@ -32,9 +32,14 @@ pub(crate) fn lobby() -> RoomName {
 impl Node {
     /// A node that stands; `seed` tells it from the others.
     pub(crate) fn start(redis: &Redis, config: &Config, seed: u64) -> Self {
+        Self::start_at(&redis.url(), config, seed)
+    }
+
+    /// The same over some way to Redis.
+    pub(crate) fn start_at(url: &str, config: &Config, seed: u64) -> Self {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let bus = RedisBus::new(config, &RedisConfig::new(&redis.url()), waker, seed).unwrap();
+        let bus = RedisBus::new(config, &RedisConfig::new(url), waker, seed).unwrap();
         let events = Events::with_capacity(4);
         let (turned_at, uptime, told) = (Instant::now(), Duration::ZERO, Vec::new());
         let mut node = Self { poll, events, bus, turned_at, uptime, unix_ms: 1, told, tickets: 0 };
@@ -90,6 +95,10 @@ impl Node {
     pub(crate) fn open(&mut self) -> Page {
         self.bus.submit(BusRequest::Open(lobby()));
         self.read(ReadFrom::Newest(0), 0)
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.bus.submit(BusRequest::Close(lobby()));
     }
 
     pub(crate) fn ask_read(&mut self, from: ReadFrom, bytes_max: usize) -> Ticket {
