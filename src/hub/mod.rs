@@ -109,6 +109,8 @@ pub struct Hub {
     timers: Timers,
     pending: Pending,
     moderator: Moderator,
+    /// Until when no grace ends, because it is not known who has come back on another node.
+    deaf_until: Duration,
     out: Outgoing,
 }
 
@@ -138,6 +140,7 @@ impl Hub {
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max),
             moderator: Moderator::default(),
+            deaf_until: Duration::ZERO,
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
         }
     }

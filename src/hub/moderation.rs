@@ -64,6 +64,7 @@ impl Hub {
     /// time.
     pub fn handle_readiness(&mut self, now: Now, is_ready: bool) {
         self.moderator.note_readiness(now, is_ready);
+        self.note_presence_readiness(now, is_ready);
     }
 
     /// The bus tells of a command.

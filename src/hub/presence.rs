@@ -3,6 +3,8 @@
 //! Members ⊆ online ⊆ members ∪ those in grace ∪ those on other nodes. `RoomUsers` says what changes and who learns of it;
 //! this tells them.
 
+use std::time::Duration;
+
 use crate::bus::message::{BusRequest, PresenceChange};
 use crate::id::RoomName;
 use crate::protocol::{PresenceStatus, ServerMessage};
@@ -21,6 +23,9 @@ const EVENT_BYTES_MAX: usize = 2048;
 
 /// More than the largest `members` message that is worth a place in a crowded log.
 const MEMBERS_BYTES_MAX: usize = 8 * 1024;
+
+/// How long after a cut no grace ends. The bus learns meanwhile who has come back on another node.
+const RECONCILE: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// From now on the bus is told which users come and go here.
@@ -52,10 +57,19 @@ impl Hub {
         self.tell_presence(now, index, user, news);
     }
 
+    /// The bus can be reached, or cannot. While it cannot, a user may come back on another node unheard.
+    pub(super) fn note_presence_readiness(&mut self, now: Now, is_ready: bool) {
+        if !is_ready {
+            self.deaf_until = now.uptime + RECONCILE;
+        }
+    }
+
     pub(super) fn end_grace_if_over(&mut self, now: Now, room: RoomRef, user: UserKey) {
         let Some(index) = self.rooms.find(room) else { return };
         let Some(until) = self.rooms[index].users.grace(user) else { return };
-        if until <= Tick::of(now) {
+        if now.uptime < self.deaf_until {
+            self.timers.start(now, RECONCILE, Timer::Grace { room, user });
+        } else if until <= Tick::of(now) {
             self.end_presence_here(now, index, user);
             self.forget_if_unused(index);
         } else {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::harness::attendance::{join, pair, seen_by_newcomer, set, until};
 use crate::harness::nodes::wait_ready;
 use crate::harness::redis::{LONG, Redis, eventually};
+use crate::harness::way::{Course, Way};
 use crate::support::chat::{presences, settle, users};
 use crate::support::host::{host_loop, tokens};
 use crate::support::{Client, Connect, PATIENCE, Server, raise_file_limit, wait_until};
@@ -195,6 +196,30 @@ fn a_reload_onto_another_node_is_no_absence() {
     for watcher in &mut watchers {
         let seen = until(watcher, "dan", "offline");
         assert!(presences(&seen).iter().all(|(user, _)| *user != "ann"), "{seen:?}");
+    }
+}
+
+#[test]
+fn a_user_who_moves_while_the_old_node_is_cut_off_is_not_told_to_be_absent() {
+    let redis = Redis::start();
+    let way = Way::to(redis.port, Course::default());
+    let old = Server::spawn(&["--redis", &way.url(), "--presence-lease", "12s", "--presence-grace", "1s"]);
+    wait_ready(&old);
+    let new = node_with(&redis, &["--presence-grace", "1s"]);
+    let mut watcher = join(&old, "watcher", "lobby");
+    for (ann, dan, away) in [("ann", "dan", 1500), ("anna", "dana", 300)] {
+        let before = join(&old, ann, "lobby");
+        until(&mut watcher, ann, "online");
+        way.cut();
+        drop(before);
+        let _after = join(&new, ann, "lobby");
+        thread::sleep(Duration::from_millis(away));
+        way.mend();
+        // Longer than the grace.
+        thread::sleep(Duration::from_secs(3));
+        let _dan = join(&new, dan, "lobby");
+        let seen = until(&mut watcher, dan, "online");
+        assert!(presences(&seen).iter().all(|(user, _)| *user != ann), "{seen:?}");
     }
 }
 
