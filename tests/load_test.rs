@@ -233,6 +233,62 @@ fn two_nodes_are_measured_through_a_redis_of_their_own() {
     }
 }
 
+/// The attacks of the workload `hostile`, in order.
+const ATTACKS: [&str; 15] = [
+    "ids, borrowed",
+    "history, borrowed",
+    "unread, borrowed",
+    "trickle, borrowed",
+    "unfinished, borrowed",
+    "epochs, borrowed",
+    "rooms, borrowed",
+    "hang-ups, borrowed",
+    "fragments, borrowed",
+    "pages, borrowed",
+    "gets",
+    "big-rooms, borrowed",
+    "silent",
+    "tls",
+    "refused",
+];
+
+#[test]
+fn every_attack_is_measured_beside_a_pair_that_loses_nothing() {
+    let flags = ["--workload", "hostile", "--quick", "--duration", "150ms", "--hostile-conns", "5"];
+    let (records, finished) =
+        records(&[&flags[..], &["--attack-names", "borrowed", "--serve", &hostile_target("")]].concat());
+    assert_eq!(names(&records, "step"), ATTACKS);
+    for record in &records {
+        let value = |name: &str| record["values"][name].as_f64();
+        assert!(value("published") > Some(0.0) && value("during_p99_ms") > Some(0.0), "{record}");
+        assert!(value("turn_cpu_max_ms") > Some(0.0) && value("memory_peak_mib") > Some(0.0), "{record}");
+        assert_eq!(value("hostile_open"), Some(5.0), "{record}");
+        for harm in ["lost", "refused", "history_lost", "ids_forgotten"] {
+            assert_eq!(value(harm), Some(0.0), "{harm}: {record}");
+        }
+    }
+    assert!(finished.out.contains("forgotten:"), "{}", finished.out);
+}
+
+#[test]
+fn what_the_pair_suffers_is_counted() {
+    let flags =
+        ["--workload", "hostile", "--quick", "--duration", "300ms", "--hostile-conns", "1", "--attack", "silent"];
+    let forgetful = hostile_target("--history-age 50ms --dedupe-window 0s");
+    let (forgotten, _) = records(&[&flags[..], &["--serve", &forgetful]].concat());
+    let lost = forgotten[0]["values"]["history_lost"].as_f64();
+    assert!(lost > Some(0.0), "the history keeps messages for 50 ms: {}", forgotten[0]);
+    let strict = hostile_target("--message-rate 1 --message-burst 2");
+    let (refused, _) = records(&[&flags[..], &["--serve", &strict]].concat());
+    let value = |name: &str| refused[0]["values"][name].as_f64();
+    assert!(value("refused") > Some(0.0) && value("lost") > Some(0.0), "the pair may say one thing: {}", refused[0]);
+}
+
+/// The program with these flags, for `--serve`.
+fn hostile_target(flags: &str) -> String {
+    format!("it={} --listen {{address}} {flags} {{flags}}", env!("CARGO_BIN_EXE_roomcast"))
+}
+
 #[test]
 fn without_a_redis_the_cluster_is_left_out_and_that_is_said() {
     let folder = TempDir::new().expect("a folder");

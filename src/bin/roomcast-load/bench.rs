@@ -12,7 +12,7 @@ use crate::error::LoadError;
 use crate::flags::Flags;
 use crate::machine::Cores;
 use crate::record::{self, Record};
-use crate::target::{Running, Target};
+use crate::target::{RateLimits, Running, Target};
 
 /// The step of a record that says why a workload ended early.
 const FAILED: &str = "failed";
@@ -99,9 +99,14 @@ fn time(elapsed: Duration, steps_done: u64, estimate: Duration) -> String {
 impl Bench<'_> {
     /// Starts the target, with these flags if it is a Roomcast, and a crowd without clients.
     pub(crate) fn start(&self, flags: &str) -> Result<(Running, Crowd), LoadError> {
-        let running = self.target.start(flags, self.cores)?;
+        let running = self.target.start(flags, RateLimits::Off, self.cores)?;
         let crowd = Crowd::new(running.address, running.wire.clone())?;
         Ok((running, crowd))
+    }
+
+    /// The same, but a Roomcast limits what clients may do, as it does by default.
+    pub(crate) fn start_limited(&self, flags: &str) -> Result<Running, LoadError> {
+        self.target.start(flags, RateLimits::Default, self.cores)
     }
 
     /// How long a step is measured.

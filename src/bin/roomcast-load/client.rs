@@ -89,6 +89,8 @@ pub(crate) struct Client {
     pub(crate) socket: TcpStream,
     pub(crate) phase: Phase,
     pub(crate) read_mode: ReadMode,
+    /// The user id to ask a Roomcast for.
+    pub(crate) user: Option<&'static str>,
     pub(crate) markers: u64,
     pub(crate) close_code: Option<u16>,
     pub(crate) has_sent_close: bool,
@@ -98,9 +100,16 @@ pub(crate) struct Client {
     ponged_second: u64,
 }
 
-/// Begins to connect. To a server on this machine it connects from one of many addresses, so that ports do not run out.
-pub(crate) fn connect(to: SocketAddr, number: u32, receive_buffer_bytes: Option<usize>) -> io::Result<TcpStream> {
+/// The address from which the client of a number connects to a server on this machine: one of many, so that ports do not
+/// run out.
+pub(crate) fn source(number: u32) -> Ipv4Addr {
     const CLIENTS_PER_ADDRESS: u32 = 4000;
+    // All of 127.0.0.0/8 is this machine; from .2 on no other program is likely to listen.
+    Ipv4Addr::new(127, 0, 0, (2 + number / CLIENTS_PER_ADDRESS % 200) as u8)
+}
+
+/// Begins to connect; to a server on this machine from `source`.
+pub(crate) fn connect(to: SocketAddr, source: Ipv4Addr, receive_buffer_bytes: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -110,12 +119,10 @@ pub(crate) fn connect(to: SocketAddr, number: u32, receive_buffer_bytes: Option<
     if let IpAddr::V4(address) = to.ip()
         && address.is_loopback()
     {
-        // All of 127.0.0.0/8 is this machine; from .2 on no other program is likely to listen.
-        let nth = 2 + number / CLIENTS_PER_ADDRESS % 200;
         // The system chooses the port when it knows the other end. Otherwise it would look for a port that no socket
         // uses at all, which takes longer the more sockets there are.
         setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, nth as u8), 0)).into())?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     match socket.connect(&to.into()) {
         Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(error),
@@ -124,11 +131,12 @@ pub(crate) fn connect(to: SocketAddr, number: u32, receive_buffer_bytes: Option<
 }
 
 impl Client {
-    pub(crate) fn new(socket: TcpStream, read_mode: ReadMode) -> Self {
+    pub(crate) fn new(socket: TcpStream, read_mode: ReadMode, user: Option<&'static str>) -> Self {
         Self {
             socket,
             phase: Phase::Connecting,
             read_mode,
+            user,
             markers: 0,
             close_code: None,
             has_sent_close: false,

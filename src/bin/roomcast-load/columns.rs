@@ -193,6 +193,27 @@ const CLUSTER: &[Column<'static>] = &[
     percent(["", "Redis"], "redis_busy"),
 ];
 
+const HOSTILE: &[Column<'static>] = &[
+    lower(["before:", "p50 ms"], "before_p50_ms"),
+    lower(["", "p99 ms"], "before_p99_ms"),
+    lower(["during:", "p50 ms"], "during_p50_ms"),
+    lower(["", "p99 ms"], "during_p99_ms"),
+    lower(["after:", "p99 ms"], "after_p99_ms"),
+    lower(["", "lost"], "lost"),
+    lower(["", "refused"], "refused"),
+    lower(["forgotten:", "messages"], "history_lost"),
+    lower(["", "ids"], "ids_forgotten"),
+    lower(["CPU per turn", "p99.9 ms"], "turn_cpu_p99.9_ms"),
+    lower(["", "worst ms"], "turn_cpu_max_ms"),
+    lower(["MiB", "before"], "memory_before_mib"),
+    lower(["", "peak"], "memory_peak_mib"),
+    lower(["", "after"], "memory_after_mib"),
+    plain(["hostile", "open"], "hostile_open"),
+    plain(["", "MB/s"], "hostile_mb_per_s"),
+    SERVER,
+    LOAD,
+];
+
 /// The columns of a workload; a column for each figure if the workload is not known.
 pub(crate) fn of_workload<'a>(workload: &str, records: &[&'a Record]) -> Vec<Column<'a>> {
     let known = match workload {
@@ -203,6 +224,7 @@ pub(crate) fn of_workload<'a>(workload: &str, records: &[&'a Record]) -> Vec<Col
         "slow" => SLOW,
         "resume" => RESUME,
         "cluster" => CLUSTER,
+        "hostile" => HOSTILE,
         _ => {
             let mut names: Vec<&str> =
                 records.iter().flat_map(|record| record.values.keys().map(String::as_str)).collect();

@@ -3,7 +3,7 @@
 mod setup;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::Token;
@@ -38,11 +38,15 @@ pub(crate) struct Opening {
     pub(crate) read_mode: ReadMode,
     /// The size of the socket's receive buffer; the system's default if `None`.
     pub(crate) receive_buffer_bytes: Option<usize>,
+    /// The address to connect from; on this machine one of many if `None`.
+    pub(crate) source: Option<Ipv4Addr>,
+    /// The user id to ask a Roomcast for.
+    pub(crate) user: Option<&'static str>,
 }
 
 impl From<ReadMode> for Opening {
     fn from(read_mode: ReadMode) -> Self {
-        Self { read_mode, receive_buffer_bytes: None }
+        Self { read_mode, receive_buffer_bytes: None, source: None, user: None }
     }
 }
 
@@ -150,10 +154,11 @@ impl Crowd {
         self.connected = self.connected.wrapping_add(1);
         let address = self.destination.address;
         let failed = |source| LoadError::Connect { address, source };
-        let mut socket = client::connect(address, self.connected, opening.receive_buffer_bytes).map_err(failed)?;
+        let source = opening.source.unwrap_or_else(|| client::source(self.connected));
+        let mut socket = client::connect(address, source, opening.receive_buffer_bytes).map_err(failed)?;
         self.poller.register(&mut socket, Token(index as usize))?;
         self.opening += 1;
-        Ok(Client::new(socket, opening.read_mode))
+        Ok(Client::new(socket, opening.read_mode, opening.user))
     }
 
     /// Sends bytes on a client's connection, unless it is closed.
@@ -230,7 +235,9 @@ impl Crowd {
                 client.phase =
                     if self.destination.wire.has_handshake() { Phase::Upgrading(Vec::new()) } else { Phase::Open };
                 self.opening -= usize::from(client.phase == Phase::Open);
-                client.send(&self.destination.wire.hello())?;
+                let wire = &self.destination.wire;
+                let hello = client.user.map_or_else(|| wire.hello(), |user| wire.hello_as(user));
+                client.send(&hello)?;
             }
             Phase::Upgrading(_) | Phase::Open => {
                 if is_writable {

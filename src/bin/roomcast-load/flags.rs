@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::hostile_flags::HostileFlags;
 use crate::workload::Workload;
 
 /// Loads a chat server and measures deliveries, latency, CPU time and memory.
@@ -36,11 +37,12 @@ pub(crate) struct Flags {
 
     /// A server to start for each workload. Repeat it to compare several; their runs are interleaved. In COMMAND,
     /// {address} becomes the address to listen on and {flags} the flags that a workload needs: a command with {flags} is
-    /// a Roomcast. `floor` alone is the bare sender.
+    /// a Roomcast. {no-limits} becomes the flags that turn rate limits off, in all workloads but hostile. `floor` alone is
+    /// the bare sender.
     #[arg(long, value_name = "NAME=COMMAND")]
     pub(crate) serve: Vec<String>,
 
-    /// What to run; repeat it or separate by commas. [default: all; with --quick all but cluster]
+    /// What to run; repeat it or separate by commas. [default: all but hostile; with --quick all but hostile and cluster]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) workload: Vec<Workload>,
 
@@ -63,6 +65,9 @@ pub(crate) struct Flags {
     /// Connections of the idle workload. [default: 10000; with --quick 2000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) conns: Option<u32>,
+
+    #[command(flatten)]
+    pub(crate) hostile: HostileFlags,
 
     /// Length of a text in bytes; the first 26 are a marker.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(26..=15_000))]

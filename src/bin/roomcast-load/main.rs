@@ -15,6 +15,7 @@ mod error;
 mod figure;
 mod flags;
 mod floor;
+mod hostile_flags;
 mod machine;
 mod marker;
 mod metrics;
@@ -26,6 +27,7 @@ mod report;
 mod summary;
 mod table;
 mod target;
+mod turn_times;
 mod wire;
 mod workload;
 mod workloads;
@@ -66,7 +68,7 @@ fn run(flags: &Flags) -> Result<(), LoadError> {
     let cores = cores();
     let chosen = if flags.workload.is_empty() { Workload::by_default(flags.quick) } else { flags.workload.clone() };
     let runs = |workload| targets.iter().filter(|target| workloads::suits(workload, target)).count() as u64;
-    let steps = chosen.iter().map(|workload| runs(*workload) * workloads::steps(*workload, flags.quick)).sum::<u64>();
+    let steps = chosen.iter().map(|workload| runs(*workload) * workloads::steps(*workload, flags)).sum::<u64>();
     let report = flags.report.as_deref().map(Report::create).transpose()?;
     let mut results = Results::new(flags, steps * u64::from(flags.rounds))?;
     for round in 1..=flags.rounds {

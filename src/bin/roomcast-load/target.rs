@@ -29,6 +29,18 @@ enum Kind {
     Floor,
 }
 
+/// Whether a Roomcast that is started limits what a client or an address may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RateLimits {
+    /// As it does by default.
+    Default,
+    /// All are turned off: the load is to reach what the server can do.
+    Off,
+}
+
+/// The flags that turn them off.
+const NO_LIMITS: &str = "--message-rate 0";
+
 /// A running server. Dropping it ends the server if it was started here.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -49,7 +61,7 @@ impl Target {
         templates.check()?;
         let mut serve = flags.serve.clone();
         if serve.is_empty() && flags.url.is_none() {
-            let command = format!("{} --listen {{address}} --message-rate 0 {{flags}}", server_beside()?);
+            let command = format!("{} --listen {{address}} {{no-limits}} {{flags}}", server_beside()?);
             serve = vec![format!("{ROOMCAST}={command}"), FLOOR.to_owned()];
         }
         let running = flags.url.iter().map(|url| Self::at_url(url, flags.server_pid, templates.clone()));
@@ -95,13 +107,16 @@ impl Target {
     }
 
     /// Starts it, with these flags if it is a Roomcast, and waits until it listens.
-    pub(crate) fn start(&self, flags: &str, cores: &Cores) -> Result<Running, LoadError> {
+    pub(crate) fn start(&self, flags: &str, limits: RateLimits, cores: &Cores) -> Result<Running, LoadError> {
         let line = match &self.kind {
             Kind::Running { address, pid } => {
                 let wire = Wire::WebSocket(self.templates.clone());
                 return Ok(Running { address: *address, pid: *pid, wire, child: None });
             }
-            Kind::Command(command) => command.replace("{flags}", flags),
+            Kind::Command(command) => {
+                let no_limits = if limits == RateLimits::Off { NO_LIMITS } else { "" };
+                command.replace("{flags}", flags).replace("{no-limits}", no_limits)
+            }
             Kind::Floor => {
                 let me = std::env::current_exe()?;
                 format!("{} floor {{address}} {flags}", me.display())

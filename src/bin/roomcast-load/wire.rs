@@ -22,6 +22,7 @@ pub(crate) struct Templates {
     pub(crate) chat: String,
 }
 
+const OPCODE_CONTINUATION: u8 = 0;
 const OPCODE_TEXT: u8 = 1;
 const OPCODE_CLOSE: u8 = 8;
 const OPCODE_PONG: u8 = 10;
@@ -32,10 +33,19 @@ const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 impl Wire {
     /// The request for an upgrade.
     pub(crate) fn hello(&self) -> Vec<u8> {
+        self.hello_with("")
+    }
+
+    /// The same as a user of Roomcast's.
+    pub(crate) fn hello_as(&self, user: &str) -> Vec<u8> {
+        self.hello_with(&format!("?userId={user}"))
+    }
+
+    fn hello_with(&self, query: &str) -> Vec<u8> {
         match self {
             // The load does not check the answer to the key: no cache stands in between.
             Wire::WebSocket(Templates { host, path, .. }) => format!(
-                "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                "GET {path}{query} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                  Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: cm9vbWNhc3QtbG9hZC0wMA==\r\n\r\n"
             )
             .into_bytes(),
@@ -80,6 +90,20 @@ impl Wire {
 /// A text frame.
 pub(crate) fn text(message: &str) -> Vec<u8> {
     client_frame(OPCODE_TEXT, message.as_bytes())
+}
+
+/// A text message in fragments of one byte.
+pub(crate) fn fragments(message: &[u8]) -> Vec<u8> {
+    const FINAL: u8 = 0x80;
+    let mut bytes = Vec::new();
+    for (nth, byte) in message.iter().enumerate() {
+        let opcode = if nth == 0 { OPCODE_TEXT } else { OPCODE_CONTINUATION };
+        let end = if nth + 1 == message.len() { FINAL } else { 0 };
+        bytes.extend([end | opcode, 0x81]);
+        bytes.extend(MASK);
+        bytes.push(byte ^ MASK[0]);
+    }
+    bytes
 }
 
 pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {

@@ -28,13 +28,20 @@ pub(crate) enum Workload {
     Resume,
     /// Two nodes through a Redis of their own: publishing, latency, subscribing, quiet rooms, and a cut subscription.
     Cluster,
+    /// Attacks by peers that keep within all limits, beside a healthy pair: what the pair notices.
+    Hostile,
 }
 
 impl Workload {
-    /// The workloads to run if the command line names none. `cluster` takes too long for a quick run.
+    /// The workloads to run if the command line names none. `cluster` takes too long for a quick run, and `hostile` for
+    /// any: it waits after each attack.
     pub(crate) fn by_default(quick: bool) -> Vec<Self> {
-        let all = Self::value_variants().iter().copied();
-        all.filter(|workload| !quick || *workload != Self::Cluster).collect()
+        let is_chosen = |workload: &Self| match workload {
+            Self::Hostile => false,
+            Self::Cluster => !quick,
+            _ => true,
+        };
+        Self::value_variants().iter().copied().filter(is_chosen).collect()
     }
 
     /// Its name on the command line.
@@ -51,6 +58,7 @@ impl Workload {
             Self::Slow => "slow",
             Self::Resume => "resume",
             Self::Cluster => "cluster",
+            Self::Hostile => "hostile",
         }
     }
 
@@ -103,6 +111,13 @@ impl Workload {
                  under way at a time; its \"×alone\" compares with a bare PUBLISH. The last steps have many rooms: the \
                  CPU time of a node while nothing is published, and how long the rooms are unsubscribed after their \
                  connection to Redis is cut."
+            }
+            Self::Hostile => {
+                "Two clients on 127.0.0.1 chat 20 messages a second in a room of their own, while others attack from \
+                 127.0.0.2 and on, within all limits and with the server's default settings. Each row is one attack on \
+                 a server of its own. Latency is the pair's, and should not grow. Lost and refused are the pair's \
+                 messages; forgotten are its messages that left the history too early, and its ids that were accepted \
+                 twice. CPU per turn is the server's loop, as the upper bound of a bucket. MiB are the server's memory."
             }
         }
     }

@@ -1,14 +1,12 @@
 //! A giant room beside small ones: how a busy giant affects the small ones.
 
-use std::net::SocketAddr;
-
 use super::one_room::PUBLISHERS;
 use crate::bench::{Bench, describe};
 use crate::client::ReadMode;
 use crate::conversation::{Group, Pace};
 use crate::delivery_check::check_delivery;
 use crate::error::LoadError;
-use crate::metrics;
+use crate::turn_times::TurnTimes;
 
 const SMALL_ROOMS: u32 = 100;
 const MEMBERS_OF_A_SMALL_ROOM: usize = 2;
@@ -39,7 +37,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     for (step, groups) in [("giant silent", vec![small_group.clone()]), ("giant busy", vec![small_group, giant_group])]
     {
         bench.announce(step);
-        let turns = || if is_floor { None } else { turn_cpu(running.address) };
+        let turns = || if is_floor { None } else { TurnTimes::read(running.address) };
         let turns_before = turns();
         let findings = bench.conversation(groups, running.pid).run(&mut crowd)?;
         let turns = turns();
@@ -49,28 +47,12 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
             if let Some(latency) = findings.latency.get(1) {
                 record.set_latency("giant_", latency);
             }
-            if let Some(milliseconds) = turns_before.zip(turns).and_then(|(before, now)| percentile(&before, &now)) {
+            if let Some(milliseconds) =
+                turns_before.zip(turns).and_then(|(before, now)| now.quantile_since(&before, 0.999))
+            {
                 record.set("turn_cpu_p99.9_ms", milliseconds);
             }
         })?;
     }
     Ok(())
-}
-
-/// The buckets of the server's histogram of turns: bounds in seconds, and how many turns were within them.
-fn turn_cpu(address: SocketAddr) -> Option<Vec<(f64, f64)>> {
-    let answer = metrics::read(address).ok()?;
-    let buckets = answer.lines().filter_map(|line| {
-        let (bound, count) = line.strip_prefix(r#"roomcast_turn_cpu_seconds_bucket{le=""#)?.split_once(r#""} "#)?;
-        Some((bound.parse().unwrap_or(f64::INFINITY), count.parse().ok()?))
-    });
-    Some(buckets.collect()).filter(|buckets: &Vec<_>| !buckets.is_empty())
-}
-
-/// The bound in milliseconds that 99.9 % of the turns between two readings did not exceed.
-fn percentile(before: &[(f64, f64)], now: &[(f64, f64)]) -> Option<f64> {
-    let made = |index: usize| now[index].1 - before[index].1;
-    let all = made(now.len().checked_sub(1)?);
-    let index = (0..now.len()).find(|index| made(*index) >= all * 0.999)?;
-    Some(now[index].0 * 1000.0)
 }

@@ -6,6 +6,7 @@ mod cluster;
 mod fan_out;
 mod giant;
 mod growth;
+mod hostile;
 mod idle;
 mod one_room;
 mod resume;
@@ -13,6 +14,7 @@ mod slow;
 
 use crate::bench::Bench;
 use crate::error::LoadError;
+use crate::flags::Flags;
 use crate::target::Target;
 use crate::workload::Workload;
 
@@ -22,12 +24,13 @@ pub(crate) fn suits(workload: Workload, target: &Target) -> bool {
         Workload::FanOut | Workload::Rooms | Workload::Growth | Workload::Giant => true,
         Workload::Floor => target.is_floor(),
         Workload::Batching | Workload::Cluster => target.takes_flags(),
-        Workload::Idle | Workload::Churn | Workload::Slow | Workload::Resume => !target.is_floor(),
+        Workload::Idle | Workload::Churn | Workload::Slow | Workload::Resume | Workload::Hostile => !target.is_floor(),
     }
 }
 
 /// How many records a workload makes, for the progress bar.
-pub(crate) fn steps(workload: Workload, quick: bool) -> u64 {
+pub(crate) fn steps(workload: Workload, flags: &Flags) -> u64 {
+    let quick = flags.quick;
     match workload {
         Workload::FanOut => fan_out::steps(quick).len() as u64,
         Workload::Rooms | Workload::Churn | Workload::Resume | Workload::Idle => 1,
@@ -36,6 +39,7 @@ pub(crate) fn steps(workload: Workload, quick: bool) -> u64 {
         Workload::Giant | Workload::Slow => 2,
         Workload::Batching => batching::steps(quick).len() as u64,
         Workload::Cluster => cluster::STEPS,
+        Workload::Hostile => flags.hostile.steps().len() as u64,
     }
 }
 
@@ -52,5 +56,6 @@ pub(crate) fn run(workload: Workload, bench: &mut Bench<'_>) -> Result<(), LoadE
         Workload::Slow => slow::run(bench),
         Workload::Resume => resume::run(bench),
         Workload::Cluster => cluster::run(bench),
+        Workload::Hostile => hostile::run(bench),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
 /// Opens a room with healthy members, which read markers, and others with small buffers.
 fn room(crowd: &mut Crowd) -> Result<(Group, Vec<ClientIndex>), LoadError> {
     let healthy = crowd.open(MEMBERS - SLOW, ReadMode::Markers)?;
-    let opening = Opening { read_mode: ReadMode::Messages, receive_buffer_bytes: Some(RECEIVE_BUFFER_BYTES) };
+    let opening = Opening { receive_buffer_bytes: Some(RECEIVE_BUFFER_BYTES), ..ReadMode::Messages.into() };
     let others = crowd.open(SLOW, opening)?;
     let all = [&healthy[..], &others].concat();
     crowd.join(&all, |_| 0)?;

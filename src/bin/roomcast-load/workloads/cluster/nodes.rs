@@ -10,7 +10,7 @@ use crate::machine::Cores;
 use crate::marker::Marker;
 use crate::record::Record;
 use crate::redis_server::RedisServer;
-use crate::target::Running;
+use crate::target::{RateLimits, Running};
 
 /// The target of rows that show Redis without a node.
 pub(super) const ALONE: &str = "redis alone";
@@ -41,7 +41,7 @@ impl Cluster<'_, '_> {
     /// A node with these flags, on other cores than Redis, which has the server's to itself.
     pub(super) fn node_with(&self, flags: &str) -> Result<Running, LoadError> {
         let Cores { load, rest, .. } = self.bench.cores.clone();
-        self.bench.target.start(flags, &Cores { server: rest.clone(), load, rest })
+        self.bench.target.start(flags, RateLimits::Off, &Cores { server: rest.clone(), load, rest })
     }
 
     pub(super) fn crowd(&self, node: &Running) -> Result<Crowd, LoadError> {
