@@ -143,16 +143,27 @@ pub(crate) struct FrameTracker {
 
 impl FrameTracker {
     /// Follows the next bytes of the stream.
-    pub(crate) fn advance(&mut self, mut input: &[u8]) {
-        while !input.is_empty() && !self.closed {
+    pub(crate) fn advance(&mut self, input: &[u8]) {
+        self.advance_frames(input, u32::MAX);
+    }
+
+    /// Follows the next bytes of the stream, up to the end of so many frames that begin in them. Says how many bytes and
+    /// frames that were; what follows a Close frame counts as part of it.
+    pub(crate) fn advance_frames(&mut self, input: &[u8], frames_max: u32) -> (usize, u32) {
+        let (mut rest, mut frames) = (input, 0);
+        while !rest.is_empty() && !self.closed {
             if self.payload_left > 0 {
-                let skipped = self.payload_left.min(input.len() as u64);
+                let skipped = self.payload_left.min(rest.len() as u64);
                 self.payload_left -= skipped;
-                input = &input[skipped as usize..];
+                rest = &rest[skipped as usize..];
                 continue;
             }
-            let Some((head, used)) = self.take_header(input) else { return };
-            input = &input[used..];
+            if frames == frames_max {
+                return (input.len() - rest.len(), frames);
+            }
+            let Some((head, used)) = self.take_header(rest) else { break };
+            frames += 1;
+            rest = &rest[used..];
             self.payload_left = head.payload_bytes;
             self.largest = self.largest.max(head.payload_bytes);
             self.closed = head.is_close();
@@ -160,6 +171,7 @@ impl FrameTracker {
                 self.fragments = if head.is_final { 0 } else { self.fragments.saturating_add(1) };
             }
         }
+        (input.len(), frames)
     }
 
     /// Completes a header from the bytes that were kept and `input`, or keeps `input` too. Returns how
@@ -278,6 +290,21 @@ mod tests {
             tracker.advance(&[*byte]);
             assert_eq!(tracker.at_rest(), rests.contains(&(i + 1)), "after {i}");
         }
+    }
+
+    #[test]
+    fn a_tracker_stops_behind_the_last_frame_that_it_may_follow() {
+        let frames = [text(b"abc"), text(b""), text(&[b'x'; 300])];
+        let all = frames.concat();
+        let mut tracker = FrameTracker::default();
+        assert_eq!(tracker.advance_frames(&all, 2), (frames[0].len() + frames[1].len(), 2));
+        // The third is cut in its payload, the fourth in its header.
+        assert_eq!(tracker.advance_frames(&frames[2][..100], 1), (100, 1));
+        let rest = [&frames[2][100..], &all].concat();
+        assert_eq!(tracker.advance_frames(&rest, 0), (frames[2].len() - 100, 0));
+        assert_eq!(tracker.advance_frames(&all[..1], 1), (1, 0));
+        assert_eq!(tracker.advance_frames(&all[1..], 1), (frames[0].len() - 1, 1));
+        assert_eq!(tracker.advance_frames(&[0x88, 0x80, 1, 2, 3, 4, 9, 9, 9], 5), (9, 1));
     }
 
     #[test]

@@ -45,6 +45,7 @@
     )
 )]
 
+mod budget;
 pub mod bus;
 mod error;
 mod frame;

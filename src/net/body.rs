@@ -65,6 +65,7 @@ impl<R> Net<R> {
 
     /// More of a body has come.
     pub(super) fn take_body(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
+        self.work += 1;
         let connection = &mut self.connections[slot.index()];
         let Phase::Body(body) = &mut connection.phase else { return };
         let missing = body.bytes_wanted - body.bytes.len();

@@ -243,6 +243,7 @@ mod tests {
     use super::*;
     use crate::net::{BodyDecision, Capacity, HeadDecision, LISTENERS_MAX, Verdict, WriteBuffer};
     use crate::settings::Config;
+    use crate::time::Now;
 
     /// No request of these tests comes to its end.
     struct Unasked;
@@ -283,7 +284,7 @@ mod tests {
         let mut net = Net::new(&config, poll.registry().try_clone().unwrap(), tokens).unwrap();
         for _ in 0..connections {
             net.connect_in_memory(b"GET / HT").unwrap();
-            net.read(&mut Unasked);
+            net.read(&mut Now::default, &mut Unasked);
         }
         assert!(!net.has_work());
         net.stop_listening();

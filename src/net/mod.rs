@@ -86,6 +86,8 @@ pub struct Net<R> {
     /// The handshakes that wait for a decision.
     parked: HashMap<AdmissionTicket, ConnectionId>,
     drain: Drain,
+    /// Units of work done for the connection that is being read.
+    work: u32,
     stats: NetStats,
 }
 
@@ -117,6 +119,7 @@ impl<R> Net<R> {
             queues: Queues::default(),
             parked: HashMap::new(),
             drain: Drain::Running,
+            work: 0,
             stats: NetStats::default(),
             limits,
         })

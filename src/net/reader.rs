@@ -25,9 +25,35 @@ const LENT_FRAME_BYTES_MAX: u64 = 64 * 1024;
 pub(super) struct Reader {
     context: WebSocketContext,
     tracker: FrameTracker,
+    /// How many of the next bytes of input the parser may read: so far the tracker has followed the stream.
+    followed: usize,
     /// What was read from the socket and not yet by the parser, because it was stopped.
-    unread: Vec<u8>,
+    unread: Unread,
     is_stopped: bool,
+}
+
+/// Input that a parser has yet to read: what it has read of it stays in front until all is read, so that going on many
+/// times moves no bytes.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Unread {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.to_vec(), read: 0 }
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.read..]
+    }
+
+    /// All but the last `left` bytes are read.
+    pub(super) fn leave(mut self, left: usize) -> Self {
+        self.read = self.bytes.len() - left;
+        if left == 0 { Self::default() } else { self }
+    }
 }
 
 /// What a parser found.
@@ -35,7 +61,7 @@ pub(super) struct Reader {
 pub(super) enum Found {
     /// A message.
     Message(Message),
-    /// All input is used up.
+    /// All input is used up that it may read.
     NeedsInput,
     /// Both sides have said Close.
     Closed,
@@ -80,22 +106,34 @@ impl Reader {
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
             tracker: FrameTracker::default(),
-            unread: Vec::new(),
+            followed: 0,
+            unread: Unread::default(),
             is_stopped: false,
         }
     }
 
-    /// Tells of bytes that [`Reader::next`] is going to be given.
-    pub(super) fn announce(&mut self, input: &[u8]) {
-        self.tracker.advance(input);
+    /// Lets the parser read so many more frames of `input`, once it has read what it may. Says how many there are.
+    ///
+    /// tungstenite goes on until a message is complete, however many fragments that has; only less input stops it earlier.
+    pub(super) fn follow(&mut self, input: &[u8], frames_max: u32) -> u32 {
+        if self.followed > 0 {
+            return 0;
+        }
+        let (bytes, frames) = self.tracker.advance_frames(input, frames_max);
+        self.followed = bytes;
+        frames
     }
 
-    /// The next message in `input`; answers that the protocol wants at once go to `answers`.
+    /// The next message in what it may read of `input`; answers that the protocol wants at once go to `answers`.
     pub(super) fn next(&mut self, input: &mut &[u8], answers: &mut WriteBuffer, limits: &NetLimits) -> Found {
         if self.tracker.fragments() > limits.fragments_max {
             return Found::Misbehaved(CloseReason::TOO_BIG);
         }
-        match self.context.read(&mut Adapter { input, answers }) {
+        let (mut followed, rest) = input.split_at(self.followed);
+        let result = self.context.read(&mut Adapter { input: &mut followed, answers });
+        *input = &input[input.len() - rest.len() - followed.len()..];
+        self.followed = followed.len();
+        match result {
             Ok(message) => Found::Message(message),
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Found::NeedsInput,
             Err(Error::ConnectionClosed | Error::AlreadyClosed) => Found::Closed,
@@ -111,13 +149,13 @@ impl Reader {
     }
 
     /// Stops before all input is read; the rest is kept.
-    pub(super) fn stop(&mut self, unread: &[u8]) {
-        self.unread = unread.to_vec();
+    pub(super) fn stop(&mut self, unread: Unread) {
+        self.unread = unread;
         self.is_stopped = true;
     }
 
     /// Goes on after a stop: gives what is to be read before anything else.
-    pub(super) fn resume(&mut self) -> Vec<u8> {
+    pub(super) fn resume(&mut self) -> Unread {
         self.is_stopped = false;
         std::mem::take(&mut self.unread)
     }
@@ -142,7 +180,8 @@ impl Reader {
     }
 
     /// Gives up parsing and only follows the headers, to see the peer's Close.
-    pub(super) fn into_tracker(self) -> FrameTracker {
+    pub(super) fn into_tracker(mut self) -> FrameTracker {
+        self.tracker.advance(self.unread.as_slice().get(self.followed..).unwrap_or_default());
         self.tracker
     }
 }

@@ -1,18 +1,26 @@
 //! From a socket to messages: one read a turn and connection, HTTP head first, then frames.
+//!
+//! What a connection may have in a turn is counted in messages and frames, and what all may have together in units of work
+//! and time. A connection that has had its share goes to the end of the list, and so do its bytes that were not parsed.
 
 use http::{Method, Request, StatusCode};
 use tungstenite::Message;
 
+use crate::budget::{WorkBudget, units};
 use crate::id::{ConnectionId, Slot};
 use crate::protocol::CloseReason;
+use crate::time::Now;
 
 use super::connection::Flag;
 use super::handler::{Handler, HeadDecision, Verdict};
 use super::http::{self as head, Handshake, Head, Response};
 use super::phase::{ParkedHandshake, PartialRequest, Phase};
-use super::reader::{Found, Reader};
+use super::reader::{Found, Reader, Unread};
 use super::write_buffer::WriteBuffer;
 use super::{Net, Trouble, trouble};
+
+/// What a request counts: its head is parsed, and it is answered.
+const REQUEST_UNITS: u32 = 8;
 
 /// How reading a connection's frames ended.
 enum End {
@@ -26,15 +34,24 @@ enum End {
 }
 
 impl<R> Net<R> {
-    /// Reads connections that have something, up to the turn's budget.
-    pub fn read(&mut self, handler: &mut impl Handler<Route = R>) {
-        for _ in 0..self.limits.reads_per_turn {
-            let Some(slot) = self.queues.ready.pop_front() else { break };
-            if let Some(connection) = self.connections.get_mut(slot.index()) {
-                connection.clear(Flag::Queued);
-                self.read_one(slot, handler);
+    /// Reads connections that have something, each once, up to the turn's budget. `clock` tells the time while that takes it,
+    /// after every few units. Says how many units of work it was.
+    pub fn read(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
+        let mut budget = WorkBudget::new(self.limits.phase(), clock);
+        let mut total = 0;
+        for _ in 0..self.queues.ready.len().min(self.limits.reads_per_turn as usize) {
+            if !budget.has_left() {
+                break;
             }
+            let Some(slot) = self.queues.ready.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(slot.index()) else { continue };
+            connection.clear(Flag::Queued);
+            self.work = 1;
+            self.read_one(slot, handler);
+            budget.spend(self.work);
+            total += self.work;
         }
+        total
     }
 
     fn read_one(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
@@ -54,7 +71,9 @@ impl<R> Net<R> {
             && reader.is_stopped()
         {
             let unread = reader.resume();
-            self.read_frames(slot, &unread, handler);
+            if let Some(left) = self.read_frames(slot, unread.as_slice(), handler) {
+                self.keep_unread(slot, unread.leave(left));
+            }
             return self.queue_if_readable(slot);
         }
         // The buffer is lent to this connection for as long as its bytes are looked at.
@@ -92,6 +111,7 @@ impl<R> Net<R> {
     }
 
     pub(super) fn take_bytes(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
+        self.work += units(0, bytes.len());
         let connection = &mut self.connections[slot.index()];
         if let Phase::KeepAlive(_) = connection.phase {
             connection.phase = Phase::Head(None);
@@ -113,8 +133,10 @@ impl<R> Net<R> {
                 *kept = Some(head);
             }
             Phase::Open { reader, .. } => {
-                reader.get_or_insert_with(|| self.buffers.lend_reader(&self.limits)).announce(bytes);
-                self.read_frames(slot, bytes, handler);
+                reader.get_or_insert_with(|| self.buffers.lend_reader(&self.limits));
+                if let Some(left) = self.read_frames(slot, bytes, handler) {
+                    self.keep_unread(slot, Unread::new(&bytes[bytes.len() - left..]));
+                }
             }
             Phase::AwaitingClose(tracker) => {
                 tracker.advance(bytes);
@@ -147,6 +169,7 @@ impl<R> Net<R> {
     }
 
     fn read_head(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
+        self.work += REQUEST_UNITS;
         let (mut request, used) = match head::parse_head(bytes, self.limits.head_bytes_max) {
             Head::Complete(request, used) => (request, used),
             Head::Bad(response) => return self.answer(slot, &response, handler),
@@ -220,18 +243,24 @@ impl<R> Net<R> {
         self.begin_closing(slot, Phase::Draining, handler);
     }
 
-    /// Reads frames with the parser that the connection has at the moment.
-    fn read_frames(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) {
+    /// Reads frames with the parser that the connection has at the moment. If the connection has had its share, says how
+    /// many bytes are left, which are to be [kept](Net::keep_unread).
+    fn read_frames(&mut self, slot: Slot, bytes: &[u8], handler: &mut impl Handler<Route = R>) -> Option<usize> {
         let connection = &mut self.connections[slot.index()];
-        let Phase::Open { reader, .. } = &mut connection.phase else { return };
-        let Some(mut reader) = reader.take() else { return };
+        let Phase::Open { reader, .. } = &mut connection.phase else { return None };
+        let mut reader = reader.take()?;
         let id = connection.id(slot);
         let mut answers = connection.write_buffer.take().unwrap_or_else(|| self.buffers.lend_write_buffer());
         let mut left = self.limits.messages_per_read;
         let mut input = bytes;
+        let mut frames = reader.follow(input, self.limits.frames_per_read);
         let end = loop {
             match reader.next(&mut input, &mut answers, &self.limits) {
-                Found::NeedsInput => break End::Input,
+                Found::NeedsInput if input.is_empty() => break End::Input,
+                Found::NeedsInput => match reader.follow(input, self.limits.frames_per_read - frames) {
+                    0 => break End::Budget,
+                    more => frames += more,
+                },
                 Found::Closed => break End::Closed,
                 Found::Misbehaved(reason) => break End::Misbehaved(reason),
                 Found::Message(message) => {
@@ -247,20 +276,31 @@ impl<R> Net<R> {
             }
         };
         self.put_buffer(slot, answers);
+        // Most frames are messages, and what a message causes is not counted apart.
+        self.work += frames;
         match end {
             End::Input => self.put_reader(slot, reader),
             End::Budget => {
-                reader.stop(input);
                 self.connections[slot.index()].keep_reader(reader);
-                self.queue_read(slot);
+                return Some(input.len());
             }
             End::Closed => self.begin_closing(slot, Phase::Flushing, handler),
             End::Misbehaved(reason) => self.begin_close(slot, reason, Phase::Draining, handler),
             End::Refused(reason) => {
+                reader.stop(Unread::new(input));
                 let phase = Phase::AwaitingClose(Box::new(reader.into_tracker()));
                 self.begin_close(slot, reason, phase, handler);
             }
         }
+        None
+    }
+
+    /// A connection has had its share of the turn; it goes on with what is left of its bytes.
+    fn keep_unread(&mut self, slot: Slot, unread: Unread) {
+        if let Phase::Open { reader: Some(reader), .. } = &mut self.connections[slot.index()].phase {
+            reader.stop(unread);
+        }
+        self.queue_read(slot);
     }
 
     /// Leaves the parser with the connection if that is in the middle of something, and takes it back otherwise.
@@ -303,5 +343,190 @@ fn dispatch(id: ConnectionId, message: &Message, answers: &mut WriteBuffer, hand
         Message::Binary(bytes) => handler.on_binary(id, bytes, answers),
         // tungstenite answers pings and Close by itself; any byte that came counts as a pong.
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => Verdict::Continue,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use mio::Poll;
+
+    use super::*;
+    use crate::net::transport::Transport;
+    use crate::net::{BodyDecision, Capacity, LISTENERS_MAX};
+    use crate::settings::Config;
+
+    /// Admits everybody, and remembers how many bytes each message had.
+    #[derive(Default)]
+    struct Heard(Vec<(Slot, usize)>);
+
+    impl Handler for Heard {
+        type Admission = ();
+        type Route = ();
+
+        fn on_request(&mut self, _: ConnectionId, request: &http::Request<()>, _: Capacity) -> HeadDecision<(), ()> {
+            HeadDecision::Upgrade(Handshake::check(request).unwrap(), ())
+        }
+
+        fn on_body(&mut self, _: ConnectionId, (): (), _: &[u8]) -> BodyDecision {
+            BodyDecision::Respond(Response::unavailable("not expected"))
+        }
+
+        fn on_text(&mut self, id: ConnectionId, text: &str, _: &mut WriteBuffer) -> Verdict {
+            self.0.push((id.slot, text.len()));
+            Verdict::Continue
+        }
+
+        fn on_binary(&mut self, _: ConnectionId, _: &[u8], _: &mut WriteBuffer) -> Verdict {
+            Verdict::Close(CloseReason::BINARY)
+        }
+
+        fn on_open(&mut self, _: ConnectionId, (): ()) {}
+        fn on_drained(&mut self, _: ConnectionId) {}
+        fn on_stalled(&mut self, _: ConnectionId) {}
+        fn on_closed(&mut self, _: ConnectionId) {}
+    }
+
+    /// A net whose sockets are read when a test says so.
+    struct Peers {
+        net: Net<()>,
+        heard: Heard,
+        sockets: Vec<UnixStream>,
+        _poll: Poll,
+    }
+
+    impl Peers {
+        /// So many open WebSockets.
+        fn new(count: u32) -> Self {
+            let (poll, mut config) = (Poll::new().unwrap(), Config::default());
+            config.net.connections_max = count;
+            let tokens = 0..LISTENERS_MAX + (count + config.net.connections_reserved) as usize;
+            let net = Net::new(&config, poll.registry().try_clone().unwrap(), tokens).unwrap();
+            let mut peers = Self { net, heard: Heard::default(), sockets: Vec::new(), _poll: poll };
+            for at in 0..count as usize {
+                let (ours, theirs) = UnixStream::pair().unwrap();
+                ours.set_nonblocking(true).unwrap();
+                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)));
+                peers.sockets.push(theirs);
+                peers.send(
+                    at,
+                    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+                );
+                peers.turn();
+                assert!(peers.sockets[at].read(&mut [0; 1000]).unwrap() > 0);
+            }
+            peers
+        }
+
+        fn send(&mut self, at: usize, bytes: &[u8]) {
+            self.sockets[at].write_all(bytes).unwrap();
+            self.net.connections[at].set(Flag::Readable);
+            self.net.queue_read(Slot(at as u32));
+        }
+
+        /// Says how many units the reads were.
+        fn turn(&mut self) -> u32 {
+            let work = self.net.read(&mut Now::default, &mut self.heard);
+            self.net.flush(&mut self.heard);
+            work
+        }
+
+        fn heard(&mut self) -> Vec<(Slot, usize)> {
+            std::mem::take(&mut self.heard.0)
+        }
+    }
+
+    /// A frame of a client's text, which `first` begins or goes on with.
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        assert!(payload.len() < 126);
+        [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+    }
+
+    /// A message of so many fragments of one byte.
+    fn crumbs(count: usize) -> Vec<u8> {
+        let frame = |at: usize| masked(if at + 1 == count { 0x80 } else { u8::from(at == 0) }, b"x");
+        (0..count).flat_map(frame).collect()
+    }
+
+    #[test]
+    fn many_tiny_frames_are_read_over_several_turns() {
+        let mut peers = Peers::new(6);
+        // As many as fit into one read.
+        let count = 64 * 1024 / 7;
+        for at in 0..5 {
+            peers.send(at, &crumbs(count));
+        }
+        peers.send(5, &masked(0x81, b"hello"));
+        let limits = peers.net.limits.clone();
+        let mut turns = 0;
+        while peers.net.has_work() {
+            let work = peers.turn();
+            let share = limits.frames_per_read + 64 + 1;
+            assert!(work < limits.work_per_phase + share, "{work} units in a turn");
+            turns += 1;
+            if turns == 2 {
+                assert_eq!(peers.heard(), [(Slot(5), 5)], "the sixth waits for one share of each of the others");
+            }
+        }
+        assert!(turns >= 5 * count / 1400, "{turns} turns");
+        let mut heard = peers.heard();
+        heard.sort_unstable();
+        assert!(heard.into_iter().eq((0..5).map(|slot| (Slot(slot), count))));
+        assert_eq!(peers.net.stats().open, 6);
+    }
+
+    #[test]
+    fn a_connection_is_read_once_a_turn() {
+        let mut peers = Peers::new(1);
+        let frame = masked(0x81, &[b'x'; 100]);
+        // More than two reads take, and fewer messages than a turn takes from one connection.
+        peers.net.limits.messages_per_read = 10_000;
+        peers.net.limits.frames_per_read = 10_000;
+        peers.net.limits.work_per_phase = 100_000;
+        let count = 64 * 1024 * 2 / frame.len() + 10;
+        peers.send(0, &frame.repeat(count));
+        let reads: Vec<u64> = std::iter::from_fn(|| {
+            let before = peers.net.stats.received_bytes;
+            peers.net.has_work().then(|| {
+                peers.turn();
+                peers.net.stats.received_bytes - before
+            })
+        })
+        .collect();
+        assert_eq!(reads[..2], [64 * 1024, 64 * 1024], "{reads:?}");
+        assert_eq!(peers.heard().len(), count);
+    }
+
+    #[test]
+    fn slow_reads_are_fewer_in_a_turn() {
+        let mut peers = Peers::new(60);
+        (0..60).for_each(|at| peers.send(at, &masked(0x81, b"hello")));
+        let mut millis = 0;
+        // At every look a millisecond has gone by.
+        let mut clock = || {
+            millis += 1;
+            Now { uptime: Duration::from_millis(millis), unix_ms: 0 }
+        };
+        peers.net.read(&mut clock, &mut peers.heard);
+        // Two strides of units: a read and a frame each.
+        assert_eq!(peers.heard().len(), 16);
+        peers.turn();
+        assert_eq!(peers.heard().len(), 44, "the rest has been kept");
+    }
+
+    #[test]
+    fn what_is_left_of_a_share_survives_a_close() {
+        let mut peers = Peers::new(1);
+        peers.send(0, &[crumbs(5000), vec![0x88, 0x80, 0, 0, 0, 0]].concat());
+        peers.turn();
+        // The server closes while most of the frames are not followed; the peer's Close is among them.
+        let id = peers.net.connections[0].id(Slot(0));
+        peers.net.close(id, CloseReason::GOING_AWAY, &mut peers.heard);
+        let Phase::AwaitingClose(tracker) = &peers.net.connections[0].phase else { panic!("not closing") };
+        assert!(tracker.closed());
     }
 }

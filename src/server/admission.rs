@@ -21,7 +21,7 @@ impl Server {
         // The address is that of another event; those that nobody has vouched for share one owner.
         let owners = self.routes.owners;
         let admission = decision.map(|identity| Admission::with_owner(owners, identity, owners.without_address()));
-        let (net, mut dispatch) = self.dispatch(now);
+        let (net, _, mut dispatch) = self.dispatch(now);
         net.admit(ticket, admission.map_err(Response::from), &mut dispatch)
     }
 }

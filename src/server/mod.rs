@@ -251,8 +251,8 @@ impl Server {
         MetricsSnapshot { stats: self.stats(), bus: Vec::new(), turn_times: self.turn_times }
     }
 
-    /// The net, and everything else as the handler of the net.
-    fn dispatch(&mut self, now: Now) -> (&mut Net<ApiRoute>, Dispatch<'_>) {
+    /// The net, the clock, and everything else as the handler of the net.
+    fn dispatch(&mut self, now: Now) -> (&mut Net<ApiRoute>, &mut Clock, Dispatch<'_>) {
         let metrics = self.config.metrics.then(|| self.metrics_snapshot());
         let dispatch = Dispatch {
             now,
@@ -264,6 +264,6 @@ impl Server {
             is_draining: self.shutdown_state != ShutdownState::Running,
             bus: &*self.bus,
         };
-        (&mut self.net, dispatch)
+        (&mut self.net, &mut self.clock, dispatch)
     }
 }

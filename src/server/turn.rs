@@ -17,8 +17,8 @@ impl Server {
         self.net.begin_turn(now);
         self.take_commands(now);
         self.net.accept();
-        let (net, mut dispatch) = self.dispatch(now);
-        net.read(&mut dispatch);
+        let (net, clock, mut dispatch) = self.dispatch(now);
+        net.read(&mut || clock.resume(), &mut dispatch);
         net.handle_deadlines(&mut dispatch);
         self.hub.handle_deadlines(now);
         self.bus.begin_turn(now);
@@ -88,7 +88,7 @@ impl Server {
         if answers.is_empty() {
             return;
         }
-        let (net, mut dispatch) = self.dispatch(now);
+        let (net, _, mut dispatch) = self.dispatch(now);
         for (connection, response) in answers {
             net.respond(connection, &response, &mut dispatch);
         }
@@ -111,7 +111,7 @@ impl Server {
             self.hub.disconnect(now, id);
             closes.push((id, CloseReason::STALLED));
         }
-        let (net, mut dispatch) = self.dispatch(now);
+        let (net, _, mut dispatch) = self.dispatch(now);
         for (id, reason) in closes {
             net.close(id, reason, &mut dispatch);
         }

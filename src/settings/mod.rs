@@ -11,6 +11,7 @@ use declare::{Setting, Unit, check_all, groups, refused};
 pub use limits::{HistoryLimits, HubLimits, NetLimits};
 pub use timing::Timing;
 
+use crate::budget::WorkLimits;
 use crate::error::Error;
 
 /// The settings of a server. Start from [`Config::default`] and change what you need.
@@ -48,6 +49,11 @@ impl NetLimits {
     /// queued before it stay below half of the buffer.
     pub(crate) fn page_bytes_max(&self) -> usize {
         self.output_bytes_max / 4
+    }
+
+    /// What each phase of a turn may do but the sends.
+    pub(crate) fn phase(&self) -> WorkLimits {
+        WorkLimits { units: self.work_per_phase, time: self.work_time_per_phase }
     }
 }
 
