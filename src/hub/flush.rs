@@ -1,5 +1,6 @@
 //! The broadcast path: frames go from the rooms' logs to the sockets, in slices and rounds.
 
+use crate::budget::units;
 use crate::id::{ConnectionId, Slot};
 use crate::time::Now;
 
@@ -7,6 +8,9 @@ use super::Hub;
 use super::budget::{Budget, SliceBudget, Stopwatch};
 use super::index::Place;
 use super::reader::CatchUpStep;
+
+/// What a step of a member that catches up counts: mostly the bus collects a page for it.
+const STEP_UNITS: u32 = 8;
 
 impl Hub {
     /// All of a connection's own output has been taken by its socket, which takes more.
@@ -82,16 +86,25 @@ impl Hub {
         sends
     }
 
-    /// Members that catch up go on, as far as their own output has drained.
+    /// Members that catch up go on, as far as their own output has drained, and as far as the turn's budget goes. What they
+    /// are told is counted; pages come later, and are counted where they do.
     pub(super) fn resume_catch_ups(&mut self, now: Now) {
+        let mut left = self.settings.net.work_per_phase;
         for _ in 0..self.scheduler.resumed_count() {
-            let Some(id) = self.scheduler.next_resumed() else { break };
+            if left == 0 {
+                return;
+            }
+            let Some(id) = self.scheduler.next_resumed() else { return };
+            let said_before = self.out.outbox.len();
+            let mut work = 1;
             for index in self.connections.rooms_of(id) {
                 let place = self.connections.place(id.slot, index);
                 if place.and_then(|place| self.rooms[index].members.step(place)) == Some(CatchUpStep::Output) {
                     self.continue_catch_up(now, index, id);
+                    work += STEP_UNITS;
                 }
             }
+            left = left.saturating_sub(units(work, self.out.outbox.len() - said_before));
         }
     }
 }

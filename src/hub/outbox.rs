@@ -37,6 +37,11 @@ impl Outbox {
         self.entries.is_empty()
     }
 
+    /// Bytes that wait.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn message(&mut self, id: ConnectionId, connection: &mut Connection, message: &ServerMessage<'_>) {
         self.frames(id, connection, |out| message.append_frame(out));
     }

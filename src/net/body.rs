@@ -126,7 +126,7 @@ impl<R> Net<R> {
         connection.phase = Phase::KeepAlive((!rest.is_empty()).then(|| Box::new(rest)));
         connection.since = self.timers.tick;
         // The next request is read when this is written: a peer that takes no answers is asked for no further questions.
-        self.append_bytes(slot, &response.to_kept_bytes());
+        response.write_kept(self.write_buffer(slot));
         self.schedule_by(slot, self.timers.tick.after(self.timing.handshake_timeout));
     }
 

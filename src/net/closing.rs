@@ -83,7 +83,7 @@ impl<R> Net<R> {
         let before = std::mem::replace(&mut connection.phase, Phase::Closed);
         if !matches!(before, Phase::Closed) {
             self.leave_phase(slot, before, handler);
-            self.queues.gone.push(slot);
+            self.queues.gone.push_back(slot);
         }
     }
 
@@ -119,17 +119,17 @@ impl<R> Net<R> {
 
     /// Frees connections that have ended.
     pub fn free(&mut self) {
-        let kept = self.queues.gone.len().saturating_sub(FREED_PER_TURN);
-        for slot in self.queues.gone.drain(kept..) {
+        for _ in 0..self.queues.gone.len().min(FREED_PER_TURN) {
+            let Some(slot) = self.queues.gone.pop_front() else { break };
+            let connection = &self.connections[slot.index()];
+            if connection.is(Flag::Queued) || connection.is(Flag::Dirty) {
+                // To look for it in these lists would take as long as they are; its turn in them comes by itself.
+                self.queues.gone.push_back(slot);
+                continue;
+            }
             // Closing the socket takes it out of the poll.
             let connection = self.connections.remove(slot.index());
             debug_assert!(matches!(connection.phase, Phase::Closed));
-            if connection.is(Flag::Queued) {
-                self.queues.ready.retain(|ready| *ready != slot);
-            }
-            if connection.is(Flag::Dirty) {
-                self.queues.dirty.retain(|dirty| *dirty != slot);
-            }
         }
         self.queues.shrink();
     }

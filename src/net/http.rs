@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::handshake::server::{create_response, write_response};
+
+use super::write_buffer::WriteBuffer;
 
 /// How many header fields a head may have.
 const FIELDS_MAX: usize = 64;
@@ -95,14 +98,14 @@ pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<&str>, String
 pub struct Response {
     status: StatusCode,
     headers: Vec<(&'static str, Cow<'static, str>)>,
-    body: Cow<'static, [u8]>,
+    body: Bytes,
     /// Bytes that the body would have, were the method not HEAD.
     omitted_bytes: usize,
 }
 
 impl Response {
-    /// An answer with a body of this media type.
-    pub fn new(status: StatusCode, media_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+    /// An answer with a body of this media type. A large body is sent from where it lies.
+    pub fn new(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Self {
         let headers = vec![("Content-Type", media_type.into()), ("X-Content-Type-Options", "nosniff".into())];
         Self { status, headers, body: body.into(), omitted_bytes: 0 }
     }
@@ -132,21 +135,21 @@ impl Response {
     /// The answer to a HEAD request: it says how long the body would be.
     pub(super) fn without_body(mut self) -> Self {
         self.omitted_bytes = self.body.len();
-        self.body = Cow::Borrowed(&[]);
+        self.body = Bytes::new();
         self
     }
 
-    /// The last answer on a connection, as bytes.
-    pub(super) fn to_last_bytes(&self) -> Vec<u8> {
-        self.to_bytes("Connection: close\r\n\r\n")
+    /// Writes the last answer on a connection.
+    pub(super) fn write_last(&self, out: &mut WriteBuffer) {
+        self.write(out, "Connection: close\r\n\r\n");
     }
 
-    /// An answer behind which another may follow, as bytes: HTTP/1.1 needs no field for that.
-    pub(super) fn to_kept_bytes(&self) -> Vec<u8> {
-        self.to_bytes("\r\n")
+    /// Writes an answer behind which another may follow: HTTP/1.1 needs no field for that.
+    pub(super) fn write_kept(&self, out: &mut WriteBuffer) {
+        self.write(out, "\r\n");
     }
 
-    fn to_bytes(&self, end: &str) -> Vec<u8> {
+    fn write(&self, out: &mut WriteBuffer, end: &str) {
         let reason = self.status.canonical_reason().unwrap_or_default();
         let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", self.status.as_str()).into_bytes();
         for (name, value) in &self.headers {
@@ -154,8 +157,8 @@ impl Response {
         }
         let body_bytes = self.body.len() + self.omitted_bytes;
         bytes.extend_from_slice(format!("Content-Length: {body_bytes}\r\n{end}").as_bytes());
-        bytes.extend_from_slice(&self.body);
-        bytes
+        out.append(&bytes);
+        out.append_shared(&self.body);
     }
 }
 
@@ -215,6 +218,22 @@ pub fn method_not_allowed(request: &Request<()>, allowed: &'static str) -> Respo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_body_is_sent_from_where_it_lies() {
+        let body = Bytes::from(vec![b'x'; 50_000]);
+        let response = Response::new(StatusCode::OK, "text/plain", body.clone());
+        let mut out = WriteBuffer::default();
+        response.write_last(&mut out);
+        let head_bytes = out.len() - body.len();
+        assert!(head_bytes < 200 && out.capacity() < 1000, "{head_bytes} bytes of head, {} copied", out.capacity());
+        out.take(head_bytes);
+        assert_eq!(out.waiting().as_ptr_range(), body.as_ptr_range());
+        // Whatever follows comes behind it, and what was taken of it is not sent again.
+        out.take(10);
+        out.append(b"more");
+        assert_eq!(out.waiting(), [&body[10..], b"more"].concat());
+    }
 
     #[test]
     fn the_end_of_a_head_is_found_wherever_it_is_cut() {

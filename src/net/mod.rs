@@ -244,7 +244,7 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Dirty) {
             connection.set(Flag::Dirty);
-            self.queues.dirty.push(slot);
+            self.queues.dirty.push_back(slot);
         }
     }
 

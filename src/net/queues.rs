@@ -12,10 +12,10 @@ const KEPT_MAX: usize = 4096;
 pub(super) struct Queues {
     /// Slots with something to read, each once, in the order in which they are read.
     pub(super) ready: VecDeque<Slot>,
-    /// Slots whose write buffer is to be written, or whose sockets were found to take bytes again.
-    pub(super) dirty: Vec<Slot>,
+    /// Slots whose write buffer is to be written, or whose sockets were found to take bytes again, each once.
+    pub(super) dirty: VecDeque<Slot>,
     /// Slots whose connections are gone.
-    pub(super) gone: Vec<Slot>,
+    pub(super) gone: VecDeque<Slot>,
 }
 
 impl Queues {
@@ -25,12 +25,9 @@ impl Queues {
 
     /// Gives back memory: a crowd that came or went at once has made them long.
     pub(super) fn shrink(&mut self) {
-        if self.ready.is_empty() && self.ready.capacity() > KEPT_MAX {
-            self.ready = VecDeque::new();
-        }
-        for list in [&mut self.dirty, &mut self.gone] {
+        for list in [&mut self.ready, &mut self.dirty, &mut self.gone] {
             if list.is_empty() && list.capacity() > KEPT_MAX {
-                *list = Vec::new();
+                *list = VecDeque::new();
             }
         }
     }

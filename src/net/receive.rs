@@ -46,6 +46,10 @@ impl<R> Net<R> {
             let Some(slot) = self.queues.ready.pop_front() else { break };
             let Some(connection) = self.connections.get_mut(slot.index()) else { continue };
             connection.clear(Flag::Queued);
+            if let Phase::Closed = connection.phase {
+                // It is freed now that it is in no list.
+                continue;
+            }
             self.work = 1;
             self.read_one(slot, handler);
             budget.spend(self.work);
@@ -239,7 +243,7 @@ impl<R> Net<R> {
     /// Answers, and ends the connection.
     pub(super) fn answer(&mut self, slot: Slot, response: &Response, handler: &mut impl Handler<Route = R>) {
         self.note_answer(slot, response);
-        self.append_bytes(slot, &response.to_last_bytes());
+        response.write_last(self.write_buffer(slot));
         self.begin_closing(slot, Phase::Draining, handler);
     }
 
@@ -355,6 +359,7 @@ mod tests {
     use mio::Poll;
 
     use super::*;
+    use crate::net::connection::Connection;
     use crate::net::transport::Transport;
     use crate::net::{BodyDecision, Capacity, LISTENERS_MAX};
     use crate::settings::Config;
@@ -431,7 +436,7 @@ mod tests {
         /// Says how many units the reads were.
         fn turn(&mut self) -> u32 {
             let work = self.net.read(&mut Now::default, &mut self.heard);
-            self.net.flush(&mut self.heard);
+            self.net.flush(&mut Now::default, &mut self.heard);
             work
         }
 
@@ -516,6 +521,28 @@ mod tests {
         assert_eq!(peers.heard().len(), 16);
         peers.turn();
         assert_eq!(peers.heard().len(), 44, "the rest has been kept");
+    }
+
+    #[test]
+    fn write_buffers_are_written_over_several_turns() {
+        let mut peers = Peers::new(60);
+        for at in 0..60 {
+            let id = peers.net.connections[at].id(Slot(at as u32));
+            assert!(peers.net.queue(id, &[0; 64 * 1024]));
+        }
+        // One that ends is freed when no list has it any more.
+        peers.net.end(Slot(59), &mut peers.heard);
+        let mut turns = 0;
+        while peers.net.has_work() {
+            let work = peers.net.flush(&mut Now::default, &mut peers.heard);
+            assert!(work < peers.net.limits.work_per_phase + 65, "{work} units in a turn");
+            peers.net.free();
+            turns += 1;
+            assert_eq!(peers.net.stats().sockets, if turns < 4 { 60 } else { 59 });
+        }
+        assert_eq!(turns, 4);
+        let is_empty = |(_, connection): (usize, &Connection<()>)| connection.write_buffer.is_none();
+        assert!(peers.net.connections.iter().all(is_empty));
     }
 
     #[test]

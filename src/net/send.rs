@@ -1,7 +1,9 @@
 //! Bytes out: a room's frames straight from its log, and the write buffers of connections.
 
+use crate::budget::{WorkBudget, units};
 use crate::frame::boundary_after;
 use crate::id::{ConnectionId, Slot};
+use crate::time::Now;
 
 use super::connection::Flag;
 use super::handler::Handler;
@@ -104,9 +106,14 @@ impl<R> Net<R> {
     }
 
     pub(super) fn append_bytes(&mut self, slot: Slot, bytes: &[u8]) {
-        let connection = &mut self.connections[slot.index()];
-        connection.write_buffer.get_or_insert_with(|| self.buffers.lend_write_buffer()).append(bytes);
+        self.write_buffer(slot).append(bytes);
+    }
+
+    /// A connection's write buffer, into which something is going to be put.
+    pub(super) fn write_buffer(&mut self, slot: Slot) -> &mut WriteBuffer {
         self.queue_flush(slot);
+        let connection = &mut self.connections[slot.index()];
+        connection.write_buffer.get_or_insert_with(|| self.buffers.lend_write_buffer())
     }
 
     /// An event said that the socket takes bytes.
@@ -125,18 +132,27 @@ impl<R> Net<R> {
         }
     }
 
-    /// Writes the write buffers, as far as the sockets take them, and tells which connections would take more.
-    pub fn flush(&mut self, handler: &mut impl Handler<Route = R>) {
-        let mut dirty = std::mem::take(&mut self.queues.dirty);
-        for slot in dirty.drain(..) {
-            if let Some(connection) = self.connections.get_mut(slot.index()) {
-                connection.clear(Flag::Dirty);
-                self.flush_one(slot, handler);
+    /// Writes the write buffers, each once, as far as the sockets take them and the turn's budget goes, and tells which
+    /// connections would take more. `clock` tells the time while that takes it, after every few units. Says how many units
+    /// of work it was.
+    pub fn flush(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
+        let mut budget = WorkBudget::new(self.limits.phase(), clock);
+        let mut total = 0;
+        for _ in 0..self.queues.dirty.len() {
+            if !budget.has_left() {
+                break;
             }
+            let Some(slot) = self.queues.dirty.pop_front() else { break };
+            let Some(connection) = self.connections.get_mut(slot.index()) else { continue };
+            connection.clear(Flag::Dirty);
+            let before = connection.unsent_bytes();
+            self.flush_one(slot, handler);
+            let after = self.connections[slot.index()].unsent_bytes();
+            let work = units(1, before.saturating_sub(after));
+            budget.spend(work);
+            total += work;
         }
-        // The list is used again; connections that became dirty meanwhile are in the new one.
-        dirty.append(&mut self.queues.dirty);
-        self.queues.dirty = dirty;
+        total
     }
 
     fn flush_one(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {

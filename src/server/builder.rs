@@ -79,6 +79,7 @@ impl ServerBuilder {
             config,
             shutdown_state: ShutdownState::Running,
             turns: 0,
+            is_bus_unfinished: false,
         })
     }
 }

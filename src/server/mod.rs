@@ -114,6 +114,8 @@ pub struct Server {
     config: Config,
     shutdown_state: ShutdownState,
     turns: u64,
+    /// Whether the last turn has left events of the bus for the next.
+    is_bus_unfinished: bool,
     /// Measured only for [`Config::metrics`].
     turn_times: Option<TurnTimes>,
 }
@@ -196,6 +198,7 @@ impl Server {
     pub fn timeout(&self) -> Option<Duration> {
         if self.net.has_work()
             || self.hub.has_work()
+            || self.is_bus_unfinished
             || !self.inbox.is_empty()
             || self.shutdown_state == ShutdownState::Ended
         {
@@ -204,7 +207,7 @@ impl Server {
         let now = self.clock.now();
         let shutdown = match self.shutdown_state {
             // The shutdown was begun between two turns.
-            ShutdownState::Flushing { .. } if self.hub.is_flushed() => Some(Duration::ZERO),
+            ShutdownState::Flushing { .. } if self.is_flushed() => Some(Duration::ZERO),
             ShutdownState::Flushing { until } | ShutdownState::Closing { until } => {
                 Some(until.saturating_sub(now.uptime))
             }

@@ -36,11 +36,16 @@ impl Server {
         self.shutdown_state == ShutdownState::Ended
     }
 
+    /// Whether all that was accepted is answered and delivered.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.hub.is_flushed() && !self.is_bus_unfinished
+    }
+
     pub(super) fn advance_shutdown(&mut self, now: Now) {
         match self.shutdown_state {
             ShutdownState::Running | ShutdownState::Ended => {}
             ShutdownState::Flushing { until } => {
-                if self.hub.is_flushed() || now.uptime >= until {
+                if self.is_flushed() || now.uptime >= until {
                     self.shutdown_state = ShutdownState::Closing { until };
                     self.advance_shutdown(now);
                 }

@@ -2,6 +2,8 @@
 
 use super::remote::Command;
 use super::{Server, clock};
+use crate::budget::{WorkBudget, WorkLimits, units};
+use crate::bus::message::BusEvent;
 use crate::hub::Output;
 use crate::protocol::CloseReason;
 use crate::time::Now;
@@ -66,16 +68,27 @@ impl Server {
         }
     }
 
-    /// Carries requests to the bus and events to the hub, until neither has any.
+    /// Carries requests to the bus and events to the hub, until neither has any or the turn's budget is used up.
+    ///
+    /// Requests are not counted: what causes them is. A message that was read comes back as two events, so that reading
+    /// cannot get ahead of the bus if this phase may have twice as many units.
     fn run_bus(&mut self, now: Now) {
+        let (limits, clock) = (self.config.net.phase(), &mut self.clock);
+        let limits = WorkLimits { units: limits.units.saturating_mul(2), ..limits };
+        let mut read_clock = || clock.resume();
+        let mut budget = WorkBudget::new(limits, &mut read_clock);
         loop {
             if let Some(request) = self.hub.poll_bus_request() {
                 self.bus.submit(request);
-            } else if let Some(event) = self.bus.poll_event() {
-                self.hub.handle_bus_event(now, event);
-            } else {
+                continue;
+            }
+            self.is_bus_unfinished = !budget.has_left();
+            if self.is_bus_unfinished {
                 return;
             }
+            let Some(event) = self.bus.poll_event() else { return };
+            budget.spend(event_units(&event));
+            self.hub.handle_bus_event(now, event);
         }
     }
 
@@ -111,10 +124,18 @@ impl Server {
             self.hub.disconnect(now, id);
             closes.push((id, CloseReason::STALLED));
         }
-        let (net, _, mut dispatch) = self.dispatch(now);
+        let (net, clock, mut dispatch) = self.dispatch(now);
         for (id, reason) in closes {
             net.close(id, reason, &mut dispatch);
         }
-        net.flush(&mut dispatch);
+        net.flush(&mut || clock.resume(), &mut dispatch);
+    }
+}
+
+/// What an event counts: a page of history is copied to one connection, message by message.
+fn event_units(event: &BusEvent) -> u32 {
+    match event {
+        BusEvent::Page { page: Ok(page), .. } => units(1, page.messages.iter().map(|message| message.body.len()).sum()),
+        _ => 1,
     }
 }

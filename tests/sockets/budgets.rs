@@ -2,14 +2,16 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use roomcast::OpenPolicy;
-use roomcast::bus::LocalBus;
+use roomcast::bus::{Bus, BusEvent, BusRequest, Epoch, LocalBus};
 use roomcast::internals::{Hub, NewConnection};
 use roomcast::net::Slot;
-use roomcast::{Config, ConnectionId, Now, Owner, UserId};
+use roomcast::{Config, ConnectionId, Now, Owner, RoomName, UserId};
 
+use crate::support::host::Host;
 use crate::support::local_room::run_bus;
 
 #[test]
@@ -156,4 +158,70 @@ fn a_giant_and_small_rooms_share_the_time_of_slow_sends() {
         assert!(turn.sends["giant"] >= 8 && turn.sends["small"] >= 8, "{turn:?}");
         assert!(turn.took <= Duration::from_micros(20 * 32), "{turn:?}");
     }
+}
+
+#[test]
+fn a_crowd_that_reads_history_is_spread_over_turns() {
+    let mut config = Config::default();
+    config.hub.message_rate = 0;
+    let (mut hub, mut bus) = (Hub::new(&config, Box::new(OpenPolicy)), LocalBus::new(&config, 1));
+    let now = Now { uptime: Duration::from_secs(1), unix_ms: 0 };
+    let mut join = |hub: &mut Hub, slot, history| {
+        let (id, user) = (ConnectionId::new(slot, 1), UserId::new("ann").unwrap());
+        hub.connect(id, NewConnection { user: &user, name: None, owner: Owner::HOST });
+        hub.handle_text(now, id, &format!(r#"{{"type":"join","room":"lobby","history":{history}}}"#));
+        run_bus(hub, &mut bus, now);
+        id
+    };
+    // More than two pages.
+    let talker = join(&mut hub, 0, 0);
+    for _ in 0..60 {
+        let text = "x".repeat(3000);
+        hub.handle_text(now, talker, &format!(r#"{{"type":"chat","room":"lobby","text":"{text}"}}"#));
+    }
+    let readers: Vec<_> = (1..500).map(|slot| join(&mut hub, slot, 100)).collect();
+    // All have taken their first page at once.
+    hub.poll_output(|_| {});
+    readers.iter().for_each(|reader| hub.handle_drained(*reader));
+    hub.poll_sends(now, 64, &mut || now, &mut |_, frames| frames.len());
+    let (mut turns, mut asked) = (0, 0);
+    while asked < readers.len() {
+        hub.handle_deadlines(now);
+        let requests = std::iter::from_fn(|| hub.poll_bus_request()).count();
+        assert!(requests <= 128, "{requests} pages in a turn");
+        assert!(requests > 0 || hub.has_work(), "{asked} have asked");
+        asked += requests;
+        turns += 1;
+    }
+    assert!(turns >= 4, "{turns} turns");
+}
+
+/// A bus that has much to tell.
+struct Talkative {
+    left: Rc<Cell<u32>>,
+}
+
+impl Bus for Talkative {
+    fn begin_turn(&mut self, _: Now) {}
+    fn submit(&mut self, _: BusRequest) {}
+
+    fn poll_event(&mut self) -> Option<BusEvent> {
+        self.left.set(self.left.get().checked_sub(1)?);
+        Some(BusEvent::EpochChanged { room: RoomName::new("nobodys").unwrap(), epoch: Epoch::new("e"), top: 0 })
+    }
+}
+
+#[test]
+fn what_a_bus_tells_at_once_is_heard_over_several_turns() {
+    let left = Rc::new(Cell::new(10_000));
+    let mut host = Host::build(Config::default(), |builder| builder.bus(Talkative { left: Rc::clone(&left) }));
+    let mut turns = 0;
+    while host.server.timeout() == Some(Duration::ZERO) || turns == 0 {
+        let before = left.get();
+        host.server.turn();
+        let heard = before - left.get();
+        assert!(heard <= 2 * Config::default().net.work_per_phase, "{heard} events in a turn");
+        turns += 1;
+    }
+    assert!(left.get() == 0 && turns >= 5, "{} events are left after {turns} turns", left.get());
 }

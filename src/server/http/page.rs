@@ -1,5 +1,6 @@
 //! The page and the JavaScript client that the server serves.
 
+use bytes::Bytes;
 use data_encoding::BASE64;
 use http::StatusCode;
 use sha2::{Digest, Sha256};
@@ -13,7 +14,7 @@ const PAGE_SCRIPT: &str = include_str!("../../page/page.js");
 
 /// The page, with style and scripts inlined.
 pub(super) struct Page {
-    html: String,
+    html: Bytes,
     content_security_policy: String,
 }
 
@@ -30,18 +31,18 @@ impl Page {
             hash(PAGE_SCRIPT),
             hash(STYLE)
         );
-        Self { html, content_security_policy }
+        Self { html: html.into(), content_security_policy }
     }
 
     pub(super) fn response(&self) -> Response {
-        Response::new(StatusCode::OK, "text/html; charset=utf-8", self.html.clone().into_bytes())
+        Response::new(StatusCode::OK, "text/html; charset=utf-8", self.html.clone())
             .with("Content-Security-Policy", self.content_security_policy.clone())
             .with("Referrer-Policy", "no-referrer")
             .with("Cache-Control", "no-cache")
     }
 }
 
-/// The JavaScript client.
+/// The JavaScript client, which lies in the program.
 pub(super) fn client() -> Response {
     // Pages of other origins load it from here.
     Response::new(StatusCode::OK, "text/javascript; charset=utf-8", CLIENT.as_bytes())
