@@ -114,6 +114,12 @@ impl<T> Wheel<T> {
         }
     }
 
+    /// How many entries there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.iter().flatten().map(Vec::len).sum()
+    }
+
     /// How long until [`Wheel::pop`] has something, or `None` when the wheel is empty.
     pub(crate) fn timeout(&self, now: Now) -> Option<Duration> {
         let is_empty = |slot: &Vec<Vec<T>>| slot.iter().all(Vec::is_empty);

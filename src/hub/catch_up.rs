@@ -8,7 +8,7 @@ use crate::protocol::ServerMessage;
 use crate::time::Now;
 
 use super::Hub;
-use super::connection::Connections;
+use super::connection::{Connection, Connections};
 use super::error_reply::ErrorReply;
 use super::index::{CatchUpIndex, Place, RoomIndex, RoomRef};
 use super::members::Parting;
@@ -62,7 +62,7 @@ impl Hub {
         let from = member.from;
         self.tell_void(reader);
         match pin {
-            Some(here) if is_level => self.go_live(now, reader, here),
+            Some(here) if is_level => self.go_live_if_drained(now, reader, here),
             _ => self.ask_for_page(reader, from, pin),
         }
     }
@@ -74,16 +74,14 @@ impl Hub {
         let Reader { room: index, at, connection: id } = reader;
         let room = self.rooms.reference(index);
         let Room { name, members, .. } = &mut self.rooms[index];
-        let Some(member) = members.catch_up_mut(at) else { return };
         if bytes_max > 0 && (connection.awaits_page() || connection.queued_bytes() > page_bytes_max) {
-            member.step = CatchUpStep::Output;
-            return;
+            return members.set_step(at, CatchUpStep::Output);
         }
         if bytes_max > 0 {
             connection.await_page();
         }
         let ticket = self.pending.read(AskedPage { connection: id, room, bytes_max }, name.clone(), from);
-        member.step = CatchUpStep::Page { ticket, pin };
+        members.set_step(at, CatchUpStep::Page { ticket, pin });
         if pin.is_some() {
             self.rooms.note_holder(index);
         }
@@ -123,13 +121,11 @@ impl Hub {
             Err(_) => NextStep::AskLater,
         };
         match next {
-            NextStep::GoLive(pin) => self.go_live(now, reader, pin),
+            NextStep::GoLive(pin) => self.go_live_if_drained(now, reader, pin),
             NextStep::Ask => self.continue_catch_up(now, reader.room, id),
             NextStep::AskLater => {
-                if let Some(member) = self.rooms[reader.room].members.catch_up_mut(reader.at) {
-                    member.step = CatchUpStep::Retry;
-                    self.timers.start(now, RETRY, Timer::CatchUp { room, connection: id });
-                }
+                self.rooms[reader.room].members.set_step(reader.at, CatchUpStep::Retry);
+                self.timers.start(now, RETRY, Timer::CatchUp { room, connection: id });
             }
         }
     }
@@ -187,6 +183,16 @@ impl Hub {
         self.out.error(&mut self.connections, id, reply.about(Some(name.as_str()), message_id.as_deref()));
     }
 
+    /// A member has everything up to `pin`, and goes live if its own output has room for a list of users. A client that joins
+    /// many rooms at once is owed more lists than its output may hold, and reads them as fast as it can.
+    fn go_live_if_drained(&mut self, now: Now, reader: Reader, pin: Pin) {
+        let queued_bytes = self.connections.get(reader.connection).map_or(0, Connection::queued_bytes);
+        if queued_bytes > self.settings.net.page_bytes_max() {
+            return self.rooms[reader.room].members.set_step(reader.at, CatchUpStep::Output);
+        }
+        self.go_live(now, reader, pin);
+    }
+
     /// A member has everything up to `pin`: in one step it is told where it is and reads the log from there.
     fn go_live(&mut self, now: Now, reader: Reader, pin: Pin) {
         let Reader { room: index, at, connection: id } = reader;
@@ -204,7 +210,8 @@ impl Hub {
         }
         self.rooms.trim_log(index);
         if is_leaving {
-            return self.finish_leaving(now, index);
+            self.finish_leaving(now, index, id.slot);
+            return;
         }
         if let CatchUpReason::Join { .. } = member.reason
             && let Some(user) = self.connections.get(id).map(|connection| connection.user)

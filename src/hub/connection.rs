@@ -10,6 +10,7 @@ use crate::time::Now;
 
 use super::index::{CatchUpIndex, LiveIndex, Place, RoomIndex};
 use super::rate_limit::{Bucket, Refusals, Verdict};
+use super::steps;
 use super::users::UserKey;
 
 /// A connection as the hub sees it.
@@ -98,7 +99,15 @@ impl Memberships {
             Self::One(membership) if membership.room == room => *self = Self::None,
             Self::None | Self::One(_) => {}
             Self::Many(memberships) => {
-                memberships.retain(|membership| membership.room != room);
+                // From the back: a connection that goes leaves its rooms in this order.
+                let is_room = |membership: &Membership| {
+                    steps::note(1);
+                    membership.room == room
+                };
+                if let Some(at) = memberships.iter().rposition(is_room) {
+                    steps::note((memberships.len() - at) as u64);
+                    memberships.remove(at);
+                }
                 if let [last] = memberships[..] {
                     *self = Self::One(last);
                 }
@@ -157,11 +166,12 @@ impl Connection {
     }
 
     pub(super) fn place_in(&self, room: RoomIndex) -> Option<Place> {
-        self.rooms().find(|(other, _)| *other == room).map(|(_, place)| place)
+        let mut rooms = self.rooms().rev().inspect(|_| steps::note(1));
+        rooms.find(|(other, _)| *other == room).map(|(_, place)| place)
     }
 
     fn set_place(&mut self, room: RoomIndex, place: Place) {
-        let mut memberships = self.memberships.as_mut_slice().iter_mut();
+        let mut memberships = self.memberships.as_mut_slice().iter_mut().rev();
         if let Some(membership) = memberships.find(|membership| membership.room == room) {
             membership.place = place.into();
         }

@@ -62,7 +62,7 @@ impl Hub {
         room.members.drop_pins();
         let has_readers = room.has_readers();
         room.fanout.begin_epoch(has_readers);
-        room.members.catching_up_mut().for_each(|member| member.lose_epoch());
+        room.members.lose_epoch();
         self.append_event(now, index, |out, room, users| {
             let listed = room.users.list(users);
             let message = ServerMessage::Joined {

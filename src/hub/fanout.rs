@@ -184,15 +184,20 @@ impl Fanout {
         at: LiveIndex,
         send: &mut impl FnMut(Slot, &[u8]) -> usize,
     ) -> Sent {
-        let Some(member) = members.live_mut(at) else { return Sent { is_over: true, ..Sent::default() } };
+        let Some(member) = members.live(at) else { return Sent { is_over: true, ..Sent::default() } };
         let owed = self.log.read(member.cursor());
         let taken = send(member.slot(), owed);
-        member.advance(member.cursor().forward(taken));
+        members.advance_blocked(at, member.cursor().forward(taken));
         let is_over = taken == owed.len();
         if is_over {
             members.unblock(at);
         }
         Sent { sends: 1, bytes: taken, is_over, has_blocked: !is_over }
+    }
+
+    /// Members of the round below this place are still to be served.
+    pub(super) fn round_place(&self) -> u32 {
+        self.round.map_or(0, |round| round.next)
     }
 
     /// Whether members of the round are still to be served.
@@ -222,8 +227,7 @@ impl Fanout {
             self.abandon_round();
         }
         let front = self.log.front();
-        let cursors = members.blocked().map(|member| member.cursor());
-        let lowest = cursors.chain(members.pins()).fold(self.floor, |lowest, offset| lowest.earlier(offset, front));
+        let lowest = members.lowest_holds().fold(self.floor, |lowest, offset| lowest.earlier(offset, front));
         let before = self.log.len();
         self.log.drop_front(lowest);
         if self.epoch_began.is_some_and(|began| front.behind(began) < front.behind(lowest)) {

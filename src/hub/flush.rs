@@ -8,6 +8,7 @@ use super::Hub;
 use super::budget::{Budget, SliceBudget, Stopwatch};
 use super::index::Place;
 use super::reader::CatchUpStep;
+use super::room::Room;
 
 /// What a step of a member that catches up counts: mostly the bus collects a page for it.
 const STEP_UNITS: u32 = 8;
@@ -57,9 +58,12 @@ impl Hub {
         while left.exceeds(Budget::default()) {
             let Some((index, kept)) = self.scheduler.next_room(left, kept_for_rounds) else { break };
             self.scheduler.begin_slice(now, &mut self.rooms, index);
+            let Room { fanout, members, .. } = &self.rooms[index];
+            let places_end = fanout.round_place().min(members.live_count());
             self.rooms.serve_slice(index, &mut SliceBudget::new(&mut left, kept, &mut watch), send);
+            let places = self.rooms[index].fanout.round_place()..places_end;
             self.scheduler.end_slice(now, &mut self.rooms, index);
-            self.finish_leaving(now, index);
+            self.finish_served_leavers(now, index, places);
         }
     }
 
@@ -72,7 +76,7 @@ impl Hub {
             if let Some(at) = self.rooms[index].members.blocked_at(place) {
                 sends += 1;
                 let took_all = self.rooms.serve_blocked(index, at, send);
-                self.finish_leaving(now, index);
+                self.finish_leaving(now, index, id.slot);
                 if !took_all {
                     // The socket is full again: its other rooms wait, too.
                     break;

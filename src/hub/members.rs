@@ -6,11 +6,13 @@
 
 use thin_vec::ThinVec;
 
-use crate::id::{ConnectionId, Epoch, Slot};
+use crate::id::{ConnectionId, Slot};
 use crate::room_log::Offset;
 
 use super::connection::Connections;
+use super::holds::Holds;
 use super::index::{CatchUpIndex, LiveIndex, Place, RoomIndex};
+use super::leaving::{AfterLeave, Leavers, Leaving};
 use super::reader::{CatchUp, CatchUpStep};
 
 /// A member that reads the log: eight bytes.
@@ -61,33 +63,6 @@ pub(super) enum Parting {
     Lost,
 }
 
-/// A member that asked to leave while the log held something for it.
-#[derive(Debug)]
-pub(super) struct Leaving {
-    pub(super) slot: Slot,
-    pub(super) id: Option<Box<str>>,
-    pub(super) then: AfterLeave,
-}
-
-/// The request that a member sent behind a `leave` that is not answered yet.
-#[derive(Debug)]
-pub(super) enum AfterLeave {
-    Nothing,
-    /// To join again, which begins after `left`.
-    Join(Rejoin),
-    /// To join and to leave again. The second `leave`, with this id, is answered right after the first.
-    Leave(Option<Box<str>>),
-}
-
-/// A `join` that waits for a `leave`.
-#[derive(Debug)]
-pub(super) struct Rejoin {
-    pub(super) id: Option<Box<str>>,
-    /// The position to resume after.
-    pub(super) since: Option<(Epoch, u64)>,
-    pub(super) history: u32,
-}
-
 /// A member that was taken out of its room.
 #[derive(Debug)]
 pub(super) enum FormerMember {
@@ -117,9 +92,10 @@ impl FormerMember {
 #[derive(Debug, Default)]
 pub(super) struct Members {
     live: Vec<LiveMember>,
-    blocked: ThinVec<LiveIndex>,
     catching_up: ThinVec<CatchUp>,
-    leaving: ThinVec<Leaving>,
+    /// Which live members are blocked and which members that catch up have a pin, by where they hold the log.
+    holds: Option<Box<Holds>>,
+    leaving: Option<Box<Leavers>>,
 }
 
 impl Members {
@@ -150,8 +126,16 @@ impl Members {
         self.live.get_mut(at.0 as usize)
     }
 
+    /// The blocked members, by their cursors.
+    #[cfg(test)]
     pub(super) fn blocked(&self) -> impl Iterator<Item = LiveMember> {
-        self.blocked.iter().filter_map(|at| self.live(*at))
+        self.holds.iter().flat_map(|holds| holds.blocked.iter()).filter_map(|at| self.live(at))
+    }
+
+    /// Where those stand that hold the log, at most one blocked member and one pin: nobody else holds it from further
+    /// forward.
+    pub(super) fn lowest_holds(&self) -> impl Iterator<Item = Offset> {
+        self.holds.iter().flat_map(|holds| [holds.blocked.lowest(), holds.pinned.lowest()]).flatten()
     }
 
     /// The place of a live member whose socket refused bytes.
@@ -162,24 +146,46 @@ impl Members {
         }
     }
 
-    /// The blocked member that was blocked last.
+    /// A blocked member, of those that hold least of the log.
     pub(super) fn last_blocked(&self) -> Option<LiveIndex> {
-        self.blocked.last().copied()
+        self.holds.as_ref()?.blocked.last()
     }
 
     /// The socket of a live member refused bytes.
     pub(super) fn block(&mut self, at: LiveIndex) {
         if let Some(member) = self.live.get_mut(at.0 as usize).filter(|member| !member.is_blocked()) {
             member.slot_and_blocked |= BLOCKED;
-            self.blocked.push(at);
+            self.holds.get_or_insert_default().blocked.insert(member.cursor, at);
+        }
+    }
+
+    /// The socket of a blocked member has taken what the log holds up to `cursor`.
+    pub(super) fn advance_blocked(&mut self, at: LiveIndex, cursor: Offset) {
+        if let Some((member, holds)) = self.blocked_mut(at) {
+            holds.blocked.remove(member.cursor, at);
+            member.cursor = cursor;
+            holds.blocked.insert(cursor, at);
         }
     }
 
     /// The socket of a live member has taken all that the log holds for it.
     pub(super) fn unblock(&mut self, at: LiveIndex) {
-        if let Some(member) = self.live.get_mut(at.0 as usize).filter(|member| member.is_blocked()) {
+        if let Some((member, holds)) = self.blocked_mut(at) {
             member.slot_and_blocked &= !BLOCKED;
-            self.blocked.retain(|blocked| *blocked != at);
+            holds.blocked.remove(member.cursor, at);
+        }
+        self.forget_holds();
+    }
+
+    fn blocked_mut(&mut self, at: LiveIndex) -> Option<(&mut LiveMember, &mut Holds)> {
+        let member = self.live.get_mut(at.0 as usize).filter(|member| member.is_blocked())?;
+        Some((member, self.holds.as_deref_mut()?))
+    }
+
+    /// Nobody holds the log most of the time.
+    fn forget_holds(&mut self) {
+        if self.holds.as_ref().is_some_and(|holds| holds.blocked.is_empty() && holds.pinned.is_empty()) {
+            self.holds = None;
         }
     }
 
@@ -199,25 +205,42 @@ impl Members {
         }
     }
 
-    pub(super) fn catching_up_mut(&mut self) -> impl Iterator<Item = &mut CatchUp> {
-        self.catching_up.iter_mut()
+    /// What a member that catches up waits for from now on.
+    pub(super) fn set_step(&mut self, at: CatchUpIndex, step: CatchUpStep) {
+        let Some(member) = self.catching_up.get_mut(at.0 as usize) else { return };
+        let (before, after) = (member.step.pinned(), step.pinned());
+        member.step = step;
+        if before == after {
+            return;
+        }
+        let holds = self.holds.get_or_insert_default();
+        if let Some(before) = before {
+            holds.pinned.remove(before, at);
+        }
+        if let Some(after) = after {
+            holds.pinned.insert(after, at);
+        }
+        self.forget_holds();
     }
 
-    /// Where members that wait for a page will go on in the log.
-    pub(super) fn pins(&self) -> impl Iterator<Item = Offset> {
-        self.catching_up.iter().filter_map(|member| match member.step {
-            CatchUpStep::Page { pin: Some(pin), .. } => Some(pin.offset),
-            _ => None,
-        })
+    pub(super) fn lose_epoch(&mut self) {
+        self.catching_up.iter_mut().for_each(CatchUp::lose_epoch);
+    }
+
+    /// Whether a member that waits for a page will go on in the log.
+    pub(super) fn has_pins(&self) -> bool {
+        self.holds.as_ref().is_some_and(|holds| !holds.pinned.is_empty())
     }
 
     /// Members that catch up lose their place in the log; they will read more pages instead.
     pub(super) fn drop_pins(&mut self) {
-        for member in &mut self.catching_up {
-            if let CatchUpStep::Page { pin, .. } = &mut member.step {
+        let Some(holds) = &mut self.holds else { return };
+        for at in std::mem::take(&mut holds.pinned).iter() {
+            if let Some(CatchUp { step: CatchUpStep::Page { pin, .. }, .. }) = self.catching_up.get_mut(at.0 as usize) {
                 *pin = None;
             }
         }
+        self.forget_holds();
     }
 
     /// A connection becomes a member, and catches up.
@@ -271,7 +294,7 @@ impl Members {
             Place::Live(at) => self.take_live(room, at, connections).map(|_| FormerMember::Live),
             Place::CatchingUp(at) => self.take_catching_up(room, at, connections).map(FormerMember::CatchingUp),
         };
-        self.leaving.retain(|leaving| leaving.slot != slot);
+        self.take_leaving(slot);
         former
     }
 
@@ -282,9 +305,9 @@ impl Members {
         self.live.swap_remove(at.0 as usize);
         if let Some(moved) = self.live(at) {
             connections.set_place(moved.slot(), room, Place::Live(at));
-            if moved.is_blocked() {
-                let before = LiveIndex(self.live.len() as u32);
-                self.blocked.iter_mut().filter(|blocked| **blocked == before).for_each(|blocked| *blocked = at);
+            if let Some(holds) = self.holds.as_mut().filter(|_| moved.is_blocked()) {
+                holds.blocked.remove(moved.cursor, LiveIndex(self.live.len() as u32));
+                holds.blocked.insert(moved.cursor, at);
             }
         }
         Some(member)
@@ -297,10 +320,15 @@ impl Members {
         at: CatchUpIndex,
         connections: &mut Connections,
     ) -> Option<CatchUp> {
+        self.drop_pin(at);
         self.catch_up(at)?;
         let member = self.catching_up.swap_remove(at.0 as usize);
         if let Some(moved) = self.catch_up(at) {
             connections.set_place(moved.connection.slot, room, Place::CatchingUp(at));
+            if let Some((pinned, holds)) = moved.step.pinned().zip(self.holds.as_mut()) {
+                holds.pinned.remove(pinned, CatchUpIndex(self.catching_up.len() as u32));
+                holds.pinned.insert(pinned, at);
+            }
         }
         if self.catching_up.is_empty() {
             // Most of the time nobody catches up, and each place is a hundred bytes.
@@ -309,44 +337,63 @@ impl Members {
         Some(member)
     }
 
+    fn drop_pin(&mut self, at: CatchUpIndex) {
+        let pinned = self.catch_up(at).and_then(|member| member.step.pinned());
+        if let Some((pinned, holds)) = pinned.zip(self.holds.as_mut()) {
+            holds.pinned.remove(pinned, at);
+            self.forget_holds();
+        }
+    }
+
     /// A member asks to leave, and does so once it has read the log.
-    pub(super) fn start_leaving(&mut self, slot: Slot, id: Option<&str>) {
-        self.leaving.push(Leaving { slot, id: id.map(Into::into), then: AfterLeave::Nothing });
+    ///
+    /// If it has done so already, messages on their way to the bus are awaited: see [`Members::take_level_leavers`].
+    pub(super) fn start_leaving(&mut self, slot: Slot, id: Option<&str>, is_level: bool) {
+        let leaving = Leaving { id: id.map(Into::into), then: AfterLeave::Nothing };
+        self.leaving.get_or_insert_default().insert(slot, leaving, is_level);
     }
 
     pub(super) fn is_leaving(&self, slot: Slot) -> bool {
-        self.leaving.iter().any(|leaving| leaving.slot == slot)
+        self.after_leave(slot).is_some()
     }
 
     /// The request behind a `leave` of a member, if it is leaving.
     pub(super) fn after_leave(&self, slot: Slot) -> Option<&AfterLeave> {
-        self.leaving.iter().find(|leaving| leaving.slot == slot).map(|leaving| &leaving.then)
+        self.leaving.as_ref()?.get(slot).map(|leaving| &leaving.then)
     }
 
     pub(super) fn set_after_leave(&mut self, slot: Slot, then: AfterLeave) {
-        if let Some(leaving) = self.leaving.iter_mut().find(|leaving| leaving.slot == slot) {
+        if let Some(leaving) = self.leaving.as_mut().and_then(|leavers| leavers.get_mut(slot)) {
             leaving.then = then;
         }
     }
 
     /// A member does not leave by its own request any more; gives the request.
     pub(super) fn take_leaving(&mut self, slot: Slot) -> Option<Leaving> {
-        let at = self.leaving.iter().position(|leaving| leaving.slot == slot)?;
-        Some(self.leaving.swap_remove(at))
+        let leavers = self.leaving.as_mut()?;
+        let leaving = leavers.remove(slot);
+        if leavers.is_empty() {
+            self.leaving = None;
+        }
+        leaving
     }
 
-    /// A member that asked to leave and has read the log up to `tail`.
-    pub(super) fn next_to_leave(
-        &mut self,
-        room: RoomIndex,
-        tail: Offset,
-        connections: &Connections,
-    ) -> Option<Leaving> {
-        let at = self.leaving.iter().position(|leaving| match connections.place(leaving.slot, room) {
-            Some(Place::Live(at)) => self.live(at).is_some_and(|member| member.cursor == tail),
-            _ => false,
-        })?;
-        Some(self.leaving.swap_remove(at))
+    /// Whether any member is leaving.
+    pub(super) fn has_leavers(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Slots of members that had read the whole log when they asked to leave, each once; some may be gone, or owed
+    /// something since.
+    pub(super) fn take_level_leavers(&mut self) -> Vec<Slot> {
+        self.leaving.as_mut().map(|leavers| leavers.take_level()).unwrap_or_default()
+    }
+
+    /// The request of a member that asked to leave, if it has read the log up to `tail`.
+    pub(super) fn take_leaving_if_level(&mut self, slot: Slot, place: Option<Place>, tail: Offset) -> Option<Leaving> {
+        let Some(Place::Live(at)) = place else { return None };
+        let is_level = self.live(at).is_some_and(|member| member.cursor == tail);
+        if is_level { self.take_leaving(slot) } else { None }
     }
 }
 

@@ -1,16 +1,20 @@
 //! How connections come into rooms and leave them, and how rooms begin and end.
 
+use std::ops::Range;
+
 use crate::bus::message::{BusRequest, ReadFrom};
 use crate::id::{ConnectionId, Epoch, RoomName, Slot};
 use crate::protocol::{ErrorCode, JoinRequest, LeaveRequest, ServerMessage};
 use crate::time::Now;
 
 use super::error_reply::{ErrorReply, Refused};
-use super::index::RoomIndex;
-use super::members::{AfterLeave, FormerMember, Parting, Rejoin};
+use super::index::{LiveIndex, RoomIndex};
+use super::leaving::{AfterLeave, Rejoin};
+use super::members::{FormerMember, LiveMember, Parting};
 use super::notice::Notice;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
-use super::{Caller, Hub};
+use super::room::Room;
+use super::{Caller, Hub, steps};
 
 impl Hub {
     pub(super) fn handle_join(&mut self, now: Now, id: ConnectionId, join: &JoinRequest<'_>) -> Result<(), Refused> {
@@ -88,9 +92,10 @@ impl Hub {
             room.members.set_after_leave(id.slot, AfterLeave::Leave(leave.id.as_deref().map(Into::into)));
             return Ok(());
         }
-        let is_owed = self.connections.place(id.slot, index).is_some_and(|place| room.owes(place));
-        if is_owed {
-            room.members.start_leaving(id.slot, leave.id.as_deref());
+        let place = self.connections.place(id.slot, index);
+        if place.is_some_and(|place| room.owes(place)) {
+            let is_level = place.is_some_and(|place| room.is_level(place));
+            room.members.start_leaving(id.slot, leave.id.as_deref(), is_level);
         } else {
             self.finish_leave(now, index, id.slot, leave.id.as_deref());
         }
@@ -106,19 +111,46 @@ impl Hub {
         }
     }
 
-    /// Lets members go that asked to leave and are not owed anything any more.
-    pub(super) fn finish_leaving(&mut self, now: Now, index: RoomIndex) {
-        let reference = self.rooms.reference(index);
-        // The last of them ends the room.
-        while let Some(index) = self.rooms.find(reference) {
-            let room = &mut self.rooms[index];
-            let next = room.members.next_to_leave(index, room.fanout.tail(), &self.connections);
-            let Some(leaving) = next else { return };
-            let name = room.name.clone();
-            let connection = self.connections.id(leaving.slot);
-            self.finish_leave(now, index, leaving.slot, leaving.id.as_deref());
-            if let Some(connection) = connection {
-                self.continue_after_leave(connection, &name, leaving.then);
+    /// Lets a member go that asked to leave, if it is not owed anything any more. Says whether the room is still there.
+    pub(super) fn finish_leaving(&mut self, now: Now, index: RoomIndex, slot: Slot) -> bool {
+        let room = &mut self.rooms[index];
+        if !room.members.has_leavers() {
+            return true;
+        }
+        let (place, tail) = (self.connections.place(slot, index), room.fanout.tail());
+        let Some(leaving) = room.members.take_leaving_if_level(slot, place, tail) else { return true };
+        let (name, reference) = (room.name.clone(), self.rooms.reference(index));
+        let connection = self.connections.id(slot);
+        self.finish_leave(now, index, slot, leaving.id.as_deref());
+        if let Some(connection) = connection {
+            self.continue_after_leave(connection, &name, leaving.then);
+        }
+        self.rooms.find(reference).is_some()
+    }
+
+    /// Lets members go that a slice of a round has served, in the places that it has walked.
+    ///
+    /// As in the round, a member that takes the place of one that goes comes from a place that was looked at before.
+    pub(super) fn finish_served_leavers(&mut self, now: Now, index: RoomIndex, places: Range<u32>) {
+        for at in places.rev() {
+            let Room { members, .. } = &self.rooms[index];
+            if !members.has_leavers() {
+                return;
+            }
+            steps::note(1);
+            let Some(slot) = members.live(LiveIndex(at)).map(LiveMember::slot) else { continue };
+            if members.is_leaving(slot) && !self.finish_leaving(now, index, slot) {
+                // The last member ends the room.
+                return;
+            }
+        }
+    }
+
+    /// Lets members go that waited for messages on their way to the bus.
+    pub(super) fn finish_level_leavers(&mut self, now: Now, index: RoomIndex) {
+        for slot in self.rooms[index].members.take_level_leavers() {
+            if !self.finish_leaving(now, index, slot) {
+                return;
             }
         }
     }

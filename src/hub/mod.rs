@@ -29,11 +29,15 @@ mod arrivals;
 mod budget;
 mod catch_up;
 mod connection;
+#[cfg(test)]
+mod crowd_tests;
 mod delivery;
 mod error_reply;
 mod fanout;
 mod flush;
+mod holds;
 mod index;
+mod leaving;
 mod members;
 mod membership;
 mod moderation;
@@ -54,6 +58,7 @@ mod scheduler;
 mod signals;
 mod stalls;
 mod stats;
+mod steps;
 mod timers;
 mod users;
 

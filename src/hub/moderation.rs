@@ -17,7 +17,8 @@ pub(super) use self::moderator::Moderator;
 use self::moderator::Task;
 use super::Hub;
 use super::error_reply::{ErrorReply, Refused};
-use super::members::{AfterLeave, Parting};
+use super::leaving::AfterLeave;
+use super::members::Parting;
 use super::pending::Requester;
 
 /// Slots that a turn searches for a user's connections.

@@ -48,7 +48,7 @@ impl Hub {
         if parting == Parting::Left || grace.is_zero() {
             return self.end_presence_here(now, index, user);
         }
-        let until = self.timers.start(now, grace, Timer::Grace { room: self.rooms.reference(index), user });
+        let until = self.timers.start_grace(now, grace, self.rooms.reference(index), user);
         self.rooms[index].users.await_back(user, until);
     }
 
@@ -65,16 +65,20 @@ impl Hub {
     }
 
     pub(super) fn end_grace_if_over(&mut self, now: Now, room: RoomRef, user: UserKey) {
-        let Some(index) = self.rooms.find(room) else { return };
-        let Some(until) = self.rooms[index].users.grace(user) else { return };
-        if now.uptime < self.deaf_until {
+        let index = self.rooms.find(room);
+        let until = index.and_then(|index| self.rooms[index].users.grace(user));
+        if until.is_some() && now.uptime < self.deaf_until {
             self.timers.start(now, RECONCILE, Timer::Grace { room, user });
-        } else if until <= Tick::of(now) {
+            return;
+        }
+        if let Some(until) = until.filter(|until| *until > Tick::of(now)) {
+            // The grace began anew, or is longer than the wheel reaches.
+            return self.timers.start_at(until, Timer::Grace { room, user });
+        }
+        self.timers.end_grace(room, user);
+        if let Some(index) = index.filter(|_| until.is_some()) {
             self.end_presence_here(now, index, user);
             self.forget_if_unused(index);
-        } else {
-            // The grace began anew, or is longer than the wheel reaches.
-            self.timers.start_at(until, Timer::Grace { room, user });
         }
     }
 

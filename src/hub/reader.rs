@@ -55,6 +55,16 @@ pub(super) enum CatchUpStep {
     Page { ticket: Ticket, pin: Option<Pin> },
 }
 
+impl CatchUpStep {
+    /// From where on the log is kept for it.
+    pub(super) fn pinned(self) -> Option<Offset> {
+        match self {
+            Self::Page { pin, .. } => pin.map(|pin| pin.offset),
+            Self::Output | Self::Retry => None,
+        }
+    }
+}
+
 /// Where the live log stood when a page was asked for: a reader who has everything up to `seq` continues at `offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pin {
@@ -149,11 +159,11 @@ impl CatchUp {
         if page.complete {
             reached = reached.max(page.top.min(pin.seq));
         }
+        let asked = std::mem::replace(&mut self.from, ReadFrom::After(reached));
         if reached >= pin.seq {
             return NextStep::GoLive(pin);
         }
-        let is_stuck = page.complete && self.from == ReadFrom::After(reached);
-        self.from = ReadFrom::After(reached);
+        let is_stuck = page.complete && asked == ReadFrom::After(reached);
         if is_stuck { NextStep::AskLater } else { NextStep::Ask }
     }
 

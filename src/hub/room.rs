@@ -6,7 +6,8 @@ use crate::protocol::ErrorCode;
 use super::error_reply::Refused;
 use super::fanout::Fanout;
 use super::index::Place;
-use super::members::{AfterLeave, Members, Rejoin};
+use super::leaving::{AfterLeave, Rejoin};
+use super::members::Members;
 use super::reader::CatchUp;
 use super::room_users::RoomUsers;
 use super::schedule::Schedule;
@@ -95,11 +96,16 @@ impl Room {
     pub(super) fn owes(&self, place: Place) -> bool {
         match place {
             // Messages on their way to the bus, perhaps its own, are awaited, too: a copy is better than an `ack`.
-            Place::Live(at) => {
-                let is_behind = self.members.live(at).is_some_and(|member| member.cursor() != self.fanout.tail());
-                is_behind || self.fanout.reserved_bytes() > 0
-            }
+            Place::Live(_) => !self.is_level(place) || self.fanout.reserved_bytes() > 0,
             Place::CatchingUp(at) => self.members.catch_up(at).is_some_and(CatchUp::has_joined),
+        }
+    }
+
+    /// Whether a member has read the whole log.
+    pub(super) fn is_level(&self, place: Place) -> bool {
+        match place {
+            Place::Live(at) => self.members.live(at).is_none_or(|member| member.cursor() == self.fanout.tail()),
+            Place::CatchingUp(_) => false,
         }
     }
 
@@ -111,7 +117,7 @@ impl Room {
 
     /// Whether anybody will read what is appended now.
     pub(super) fn has_readers(&self) -> bool {
-        self.members.has_live() || self.members.pins().next().is_some()
+        self.members.has_live() || self.members.has_pins()
     }
 }
 

@@ -18,7 +18,7 @@ use super::connection::Connections;
 use super::error_reply::Refused;
 use super::fanout::{FrameSize, Sent};
 use super::index::{LiveIndex, Place, RoomIndex, RoomRef};
-use super::members::AfterLeave;
+use super::leaving::AfterLeave;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use super::room::{Position, Room};
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
+
 use crate::id::ConnectionId;
 use crate::time::Now;
 use crate::timer_wheel::{Tick, Wheel};
@@ -26,11 +28,17 @@ pub(super) enum Timer {
 pub(super) struct Timers {
     wheel: Wheel<Timer>,
     members_interval: Duration,
+    /// Graces that have a timer on the wheel. A user that is lost again and again would otherwise get one more each time, all
+    /// of which would be put back for as long as the latest grace lasts.
+    graces: FxHashSet<(RoomRef, UserKey)>,
 }
+
+/// So many graces the table may have room for while there are few.
+const GRACES_KEPT: usize = 1024;
 
 impl Timers {
     pub(super) fn new(members_interval: Duration) -> Self {
-        Self { wheel: Wheel::new(), members_interval }
+        Self { wheel: Wheel::new(), members_interval, graces: FxHashSet::default() }
     }
 
     /// Sees to it that a room counts its members soon, once however much happens until then.
@@ -38,6 +46,24 @@ impl Timers {
         let room = rooms.reference(index);
         if rooms[index].users.begin_count() {
             self.start(now, self.members_interval, Timer::Members { room });
+        }
+    }
+
+    /// A user's grace in a room begins, perhaps anew. Says until when it lasts.
+    pub(super) fn start_grace(&mut self, now: Now, grace: Duration, room: RoomRef, user: UserKey) -> Tick {
+        let until = Tick::of(now).after(grace);
+        // A timer that is there comes up no later than it has to, and is put back then.
+        if self.graces.insert((room, user)) {
+            self.start_at(until, Timer::Grace { room, user });
+        }
+        until
+    }
+
+    /// The timer of a grace has come up and is not put back.
+    pub(super) fn end_grace(&mut self, room: RoomRef, user: UserKey) {
+        self.graces.remove(&(room, user));
+        if self.graces.len() * 4 < self.graces.capacity() && self.graces.capacity() > GRACES_KEPT {
+            self.graces.shrink_to(self.graces.len() * 2);
         }
     }
 
@@ -56,6 +82,12 @@ impl Timers {
     /// The next timer that is due.
     pub(super) fn pop(&mut self, now: Now) -> Option<Timer> {
         self.wheel.pop(Tick::of(now)).map(|(_, timer)| timer)
+    }
+
+    /// How many timers there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.wheel.len()
     }
 
     /// How long until [`Timers::pop`] has something.

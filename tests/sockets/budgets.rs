@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use roomcast::OpenPolicy;
 use roomcast::bus::{Bus, BusEvent, BusRequest, Epoch, LocalBus};
-use roomcast::internals::{Hub, NewConnection};
+use roomcast::internals::{Hub, NewConnection, Output};
 use roomcast::net::Slot;
 use roomcast::{Config, ConnectionId, Now, Owner, RoomName, UserId};
 
@@ -224,4 +224,56 @@ fn what_a_bus_tells_at_once_is_heard_over_several_turns() {
         turns += 1;
     }
     assert!(left.get() == 0 && turns >= 5, "{} events are left after {turns} turns", left.get());
+}
+
+#[test]
+fn a_client_that_joins_many_rooms_at_once_is_owed_no_more_than_its_write_buffer_holds() {
+    const ROOMS: usize = 64;
+    let mut config = Config::default();
+    config.hub.message_rate = 0;
+    let output_bytes_max = config.net.output_bytes_max;
+    let (mut hub, mut bus) = (Hub::new(&config, Box::new(OpenPolicy)), LocalBus::new(&config, 1));
+    let now = Now { uptime: Duration::from_secs(1), unix_ms: 0 };
+    let name = "\u{1f980}".repeat(64);
+    let connect = |hub: &mut Hub, slot| {
+        let (id, user) = (ConnectionId::new(slot, 1), UserId::new(&format!("user-{slot}")).unwrap());
+        hub.connect(id, NewConnection { user: &user, name: Some(&name), owner: Owner::HOST });
+        id
+    };
+    let join =
+        |hub: &mut Hub, id, room| hub.handle_text(now, id, &format!(r#"{{"type":"join","room":"room-{room}"}}"#));
+    for slot in 1..=100 {
+        let id = connect(&mut hub, slot);
+        for room in 0..ROOMS {
+            join(&mut hub, id, room);
+            run_bus(&mut hub, &mut bus, now);
+            hub.poll_output(|_| {});
+            hub.handle_drained(id);
+        }
+        while hub.has_work() {
+            hub.poll_sends(now, 64, &mut || now, &mut |_, frames| frames.len());
+        }
+    }
+    let newcomer = connect(&mut hub, 0);
+    (0..ROOMS).for_each(|room| join(&mut hub, newcomer, room));
+    let (mut joined, mut turns) = (0, 0);
+    while joined < ROOMS {
+        run_bus(&mut hub, &mut bus, now);
+        let mut bytes = 0;
+        hub.poll_output(|output| {
+            if let Output::Frames(id, frames) = output
+                && id == newcomer
+            {
+                bytes += frames.len();
+                joined += frames.windows(15).filter(|text| text == br#""type":"joined""#).count();
+            }
+        });
+        assert!(bytes <= output_bytes_max, "{bytes} bytes at once");
+        assert!(turns < 100, "in {joined} of {ROOMS} rooms");
+        hub.handle_drained(newcomer);
+        hub.poll_sends(now, 64, &mut || now, &mut |_, frames| frames.len());
+        hub.handle_deadlines(now);
+        turns += 1;
+    }
+    assert!(turns > 4, "that was not more than a write buffer holds");
 }

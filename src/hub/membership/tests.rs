@@ -85,3 +85,26 @@ fn the_last_members_leave_together_while_a_list_of_users_does_not_fit() {
     assert_eq!(node.output().matches(r#""type":"left""#).count(), 2);
     assert_eq!(node.hub.stats().rooms, 0);
 }
+
+#[test]
+fn a_user_that_comes_and_goes_has_one_grace_timer_in_a_room() {
+    let mut node = Node::new(&Config::default());
+    node.join(0, "ann");
+    for round in 0..1001 {
+        let id = node.join(1, "bob");
+        if round % 3 == 0 {
+            // No grace: bob is offline at once, and a timer of before may be under way.
+            node.hub.handle_text(node.now, id, r#"{"type":"leave","room":"a"}"#);
+        }
+        node.hub.disconnect(node.now, id);
+        node.now.uptime += Duration::from_millis(37);
+        node.hub.handle_deadlines(node.now);
+        node.output();
+        assert!(node.hub.timers.len() <= 1, "{} timers after {round} rounds", node.hub.timers.len());
+    }
+    // The last grace ends all the same.
+    node.now.uptime += node.hub.settings.timing.presence_grace + Duration::from_secs(1);
+    node.hub.handle_deadlines(node.now);
+    assert!(node.output().contains("offline"));
+    assert_eq!((node.hub.timers.len(), node.hub.users.len()), (0, 1));
+}

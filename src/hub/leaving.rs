@@ -1,0 +1,74 @@
+//! Members that have asked to leave while the log held something for them.
+
+use std::collections::BTreeMap;
+
+use crate::id::{Epoch, Slot};
+
+use super::steps;
+
+/// A member that asked to leave while the log held something for it.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    pub(super) id: Option<Box<str>>,
+    pub(super) then: AfterLeave,
+}
+
+/// The request that a member sent behind a `leave` that is not answered yet.
+#[derive(Debug)]
+pub(super) enum AfterLeave {
+    Nothing,
+    /// To join again, which begins after `left`.
+    Join(Rejoin),
+    /// To join and to leave again. The second `leave`, with this id, is answered right after the first.
+    Leave(Option<Box<str>>),
+}
+
+/// A `join` that waits for a `leave`.
+#[derive(Debug)]
+pub(super) struct Rejoin {
+    pub(super) id: Option<Box<str>>,
+    /// The position to resume after.
+    pub(super) since: Option<(Epoch, u64)>,
+    pub(super) history: u32,
+}
+
+/// Those of a room, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Leavers {
+    by_slot: BTreeMap<Slot, Leaving>,
+    /// Those that had read the whole log when they asked, and wait for messages on their way to the bus. Others may have
+    /// gone meanwhile.
+    level: Vec<Slot>,
+}
+
+impl Leavers {
+    pub(super) fn insert(&mut self, slot: Slot, leaving: Leaving, is_level: bool) {
+        self.by_slot.insert(slot, leaving);
+        if is_level {
+            self.level.push(slot);
+        }
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&Leaving> {
+        steps::note(1);
+        self.by_slot.get(&slot)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Leaving> {
+        self.by_slot.get_mut(&slot)
+    }
+
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<Leaving> {
+        steps::note(1);
+        self.by_slot.remove(&slot)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_slot.is_empty()
+    }
+
+    pub(super) fn take_level(&mut self) -> Vec<Slot> {
+        steps::note(self.level.len() as u64);
+        std::mem::take(&mut self.level)
+    }
+}
