@@ -83,9 +83,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         net.begin_turn(Now::system());
         net.accept();
-        net.read(&mut Echo);
+        net.read(&mut Now::system, &mut Echo);
         net.handle_deadlines(&mut Echo);
-        net.flush(&mut Echo);
+        net.flush(&mut Now::system, &mut Echo);
         net.free();
     }
 }

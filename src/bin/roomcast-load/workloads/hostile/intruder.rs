@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 use super::attack::Reads;
 use crate::client::Phase;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is asked by itself")]
 pub(super) struct Intruder {
     pub(super) socket: TcpStream,
     pub(super) phase: Phase,
