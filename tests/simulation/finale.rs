@@ -6,7 +6,7 @@ use roomcast::bus::Ticket;
 
 use super::seat::user_name;
 use super::truth::{Position, room_name};
-use super::world::World;
+use super::world::{DEAF_MILLIS, World};
 
 impl World {
     /// Lets everything come to rest, and checks that nobody was forgotten.
@@ -97,7 +97,10 @@ impl World {
         let members: BTreeSet<String> = self.seats.iter().filter(here).map(|seat| user_name(seat.user)).collect();
         // The end of a grace is noticed late, and big rooms count once a second.
         let grace = self.settings.config.timing.presence_grace.as_millis() as u64 + 3000;
-        let in_grace = |(_, lost): &(&(usize, usize), &u64)| **lost + grace >= self.now.millis();
+        // No grace ends while the bus does not hear other nodes.
+        let now = self.now.millis();
+        let deaf_since = self.deaf.filter(|(_, until)| until + DEAF_MILLIS >= now).map_or(now, |(since, _)| since);
+        let in_grace = |(_, lost): &(&(usize, usize), &u64)| **lost + grace >= deaf_since;
         let lost = self.lost.iter().filter(|(key, _)| key.0 == room).filter(in_grace);
         let mut allowed = members.clone();
         allowed.extend(lost.map(|((_, user), _)| user_name(*user)));

@@ -24,6 +24,9 @@ use super::transport::Link;
 use super::truth::{Truth, room_name, room_number};
 
 /// Larger than any frame that these limits allow.
+/// How long after the bus was not ready a user may stay present for it: two seconds, found two seconds later, and counted.
+pub(crate) const DEAF_MILLIS: u64 = 6000;
+
 pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug)]
@@ -78,6 +81,8 @@ pub(crate) struct World {
     pub(crate) kicked: BTreeSet<(usize, usize)>,
     /// Commands of this node that the bus has taken.
     pub(crate) commands: BTreeSet<Ticket>,
+    /// From when to when the bus was not ready, the pauses between too short to end a grace.
+    pub(crate) deaf: Option<(u64, u64)>,
     pub(crate) texts: u64,
     /// The last chats with an id: who, where, and the id.
     pub(crate) said: Vec<(usize, usize, String)>,
@@ -118,6 +123,7 @@ impl World {
             shared: BTreeSet::new(),
             kicked: BTreeSet::new(),
             commands: BTreeSet::new(),
+            deaf: None,
             texts: 0,
             said: Vec::new(),
             coverage: Coverage::default(),
@@ -162,6 +168,9 @@ impl World {
     pub(crate) fn exchange(&mut self) {
         let is_ready = !self.chance.one_in(200);
         self.hub.handle_readiness(self.now, is_ready);
+        if !is_ready {
+            self.note_deaf();
+        }
         if let Some(bus) = self.bus.fake() {
             bus.step();
         }
@@ -190,6 +199,12 @@ impl World {
             self.hub.handle_bus_event(self.now, event);
         }
         panic!("hub and bus talk forever");
+    }
+
+    fn note_deaf(&mut self) {
+        let now = self.now.millis();
+        let since = self.deaf.filter(|(_, until)| until + DEAF_MILLIS >= now).map_or(now, |(since, _)| since);
+        self.deaf = Some((since, now));
     }
 
     fn pass_on(&mut self, request: BusRequest) {
