@@ -23,10 +23,10 @@ use super::trace::Trace;
 use super::transport::Link;
 use super::truth::{Truth, room_name, room_number};
 
-/// Larger than any frame that these limits allow.
 /// How long after the bus was not ready a user may stay present for it: two seconds, found two seconds later, and counted.
 pub(crate) const DEAF_MILLIS: u64 = 6000;
 
+/// Larger than any frame that these limits allow.
 pub(crate) const FRAME_BYTES_MAX: usize = 8 * 1024;
 
 #[derive(Debug)]
