@@ -179,6 +179,8 @@ fn a_crowd_that_reads_history_is_spread_over_turns() {
         let text = "x".repeat(3000);
         hub.handle_text(now, talker, &format!(r#"{{"type":"chat","room":"lobby","text":"{text}"}}"#));
     }
+    // The first one joins before all is delivered, and reads the log.
+    join(&mut hub, 500, 0);
     let readers: Vec<_> = (1..500).map(|slot| join(&mut hub, slot, 100)).collect();
     // All have taken their first page at once.
     hub.poll_output(|_| {});
