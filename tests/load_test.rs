@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use roomcast::internals::frame::{self, Payload};
@@ -23,6 +23,9 @@ const TINY: [&str; 5] = ["--quick", "--members", "20", "--duration", "150ms"];
 
 /// How long a run may take before a test gives up: generous, since nothing here measures speed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One run at a time: each wants both cores for its server and its load.
+static CORES: Mutex<()> = Mutex::new(());
 
 /// A run that has ended.
 struct Finished {
@@ -51,6 +54,7 @@ fn load(flags: &[&str]) -> Finished {
 /// The same, with variables of its environment.
 #[track_caller]
 fn load_with(flags: &[&str], variables: &[(&str, &str)]) -> Finished {
+    let _cores = CORES.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = TempDir::new().expect("a folder");
     let (out, err) = (folder.path().join("out"), folder.path().join("err"));
     let file = |path: &Path| File::create(path).expect("a file for what it says");
