@@ -119,21 +119,29 @@ test('docs/protocol.md has every error code, and whether it is temporary', () =>
   assert.deepEqual(rows.map(([, code, temporary]) => `${code} ${temporary}`).sort(), declared.sort());
 });
 
-test('every metric that a page names exists, and docs/operating.md names every metric', async () => {
-  const redis = startRedis();
-  const server = await startServer({ flags: ['--metrics', '--redis', redis.url] });
+/** The names of the metrics that a server with these flags exports. */
+async function exportedMetrics(flags) {
+  const server = await startServer({ flags: ['--metrics', ...flags] });
   try {
     const ready = () => fetch(`${server.url}readyz`).then(({ status }) => status);
     await eventually(ready, (status) => status === 200, 'the server is ready');
     const text = await (await fetch(`${server.url}metrics`)).text();
-    const exported = new Set([...text.matchAll(/^(roomcast_\w+)/gm)].map((match) => match[1].replace(/_(bucket|sum|count)$/, '')));
+    return [...text.matchAll(/^(roomcast_\w+)/gm)].map((match) => match[1].replace(/_(bucket|sum|count)$/, ''));
+  } finally {
+    await server.stop();
+  }
+}
+
+test('every metric that a page names exists, and docs/operating.md names every metric', async () => {
+  const redis = startRedis();
+  try {
+    const exported = new Set([...await exportedMetrics([]), ...await exportedMetrics(['--redis', redis.url])]);
     const named = ({ lines }) => [...lines.join('\n').matchAll(/\broomcast_[a-z_]+\b/g)].map((match) => match[0].replace(/_(bucket|sum|count)$/, ''));
     const gone = all.flatMap((page) => named(page).filter((metric) => !exported.has(metric)).map((metric) => `${page.path}: ${metric}`));
     assert.deepEqual(gone, [], 'metrics that are not exported');
     const documented = named(read('docs/operating.md'));
     assert.deepEqual([...exported].filter((metric) => !documented.includes(metric)), [], 'metrics that docs/operating.md does not know');
   } finally {
-    await server.stop();
     await redis.stop();
   }
 });
