@@ -66,7 +66,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // An echo may wait while another is written.
     config.net.output_bytes_max = config.net.output_bytes_max.max(4 * config.net.message_bytes_max);
     let mut poll = Poll::new()?;
-    let mut net = Net::new(&config, poll.registry().try_clone()?, 0..1_000_000)?;
+    let seed = Now::system().unix_ms;
+    let mut net = Net::new(&config, poll.registry().try_clone()?, 0..1_000_000, seed)?;
     let listener = Listener::tcp(flags.listen)?;
     eprintln!("listening on {}", net.listen(listener)?);
     let mut events = Events::with_capacity(1024);
@@ -82,7 +83,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             net.handle_event(event);
         }
         net.begin_turn(Now::system());
-        net.accept();
+        net.accept(&mut Echo);
         net.read(&mut Now::system, &mut Echo);
         net.handle_deadlines(&mut Echo);
         net.flush(&mut Now::system, &mut Echo);

@@ -11,10 +11,10 @@ use std::str::FromStr;
 
 use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
-use roomcast::Config;
 #[cfg(feature = "redis")]
 use roomcast::bus::RedisConfig;
-use roomcast::settings::ApiKey;
+use roomcast::settings::{ApiKey, TrustedProxy};
+use roomcast::{Config, Preamble};
 
 /// A real-time WebSocket chat server.
 ///
@@ -32,6 +32,8 @@ use roomcast::settings::ApiKey;
 struct TextFlags {
     /// An address to listen on; repeat the flag for more: `127.0.0.1:8080`, `[::1]:8080`, `0.0.0.0:80`,
     /// `unix:/run/roomcast.sock`, or `systemd` for the sockets that socket activation hands over. Port 0 lets the system choose.
+    /// With `proxy:` in front, as in `proxy:0.0.0.0:8081`, connections begin with a PROXY header (version 1 or 2) of a
+    /// trusted proxy; all others are closed.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -46,6 +48,12 @@ struct TextFlags {
     /// that send no Origin, may always connect.
     #[arg(long, value_name = "ORIGIN", env = "ROOMCAST_ALLOW_ORIGIN", value_delimiter = ',')]
     pub(crate) allow_origin: Vec<String>,
+
+    /// A proxy whose word on where requests come from is believed (`Forwarded`, `X-Forwarded-For`, PROXY headers); repeat the
+    /// flag for more: `10.0.0.0/8`, `2001:db8::/32`, a single address, or `unix` for all peers of Unix sockets. Nobody else may
+    /// be able to connect from there: they could give themselves any address.
+    #[arg(long, value_name = "CIDR", env = "ROOMCAST_TRUSTED_PROXY", value_delimiter = ',')]
+    trusted_proxy: Vec<TrustedProxy>,
 
     /// A key of at least 16 bytes with which back-ends may publish, kick and disconnect over HTTP (`POST /api/publish` …);
     /// repeat the flag to replace keys one by one. Set it in the environment, which lists of processes do not show. Without
@@ -103,13 +111,32 @@ pub(crate) struct Flags {
 
 /// A value of `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Listen {
+pub(crate) struct Listen {
+    pub(crate) preamble: Preamble,
+    pub(crate) place: Place,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
     Tcp(SocketAddr),
     Unix(PathBuf),
     Systemd,
 }
 
 impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (preamble, place) = match text.strip_prefix("proxy:") {
+            Some(place) => (Preamble::ProxyHeader, place),
+            None => (Preamble::None, text),
+        };
+        place.parse().map(|place| Self { preamble, place })
+    }
+}
+
+impl FromStr for Place {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -123,7 +150,7 @@ impl FromStr for Listen {
         let numeric =
             text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
         numeric.parse().map(Self::Tcp).map_err(|_| {
-            "an IP address and a port (127.0.0.1:8080, [::1]:8080), unix:/path or systemd are allowed".to_owned()
+            "an IP address and a port (127.0.0.1:8080, [::1]:8080), unix:/path or systemd are allowed, with proxy: in front or without".to_owned()
         })
     }
 }
@@ -183,6 +210,7 @@ impl Flags {
         let mut config = Config::default();
         config.allow_origins.clone_from(&self.text.allow_origin);
         config.api_keys.clone_from(&self.text.api_key);
+        config.trusted_proxies.clone_from(&self.text.trusted_proxy);
         config.metrics = self.text.metrics;
         numbers::apply(&Config::settings(), &self.numbers, &mut config);
         config.net.connections_max = connections_max;
@@ -264,10 +292,13 @@ mod tests {
 
     #[test]
     fn addresses_are_told_apart() {
-        assert_eq!("localhost:80".parse(), Ok(Listen::Tcp("127.0.0.1:80".parse().unwrap())));
-        assert_eq!("[::1]:80".parse(), Ok(Listen::Tcp("[::1]:80".parse().unwrap())));
-        assert_eq!("unix:/a".parse(), Ok(Listen::Unix("/a".into())));
-        for bad in ["", "unix:", "80", "chat.example:80", "127.0.0.1"] {
+        let check = |text: &str, preamble, place| assert_eq!(text.parse(), Ok(Listen { preamble, place }), "{text}");
+        check("localhost:80", Preamble::None, Place::Tcp("127.0.0.1:80".parse().unwrap()));
+        check("[::1]:80", Preamble::None, Place::Tcp("[::1]:80".parse().unwrap()));
+        check("unix:/a", Preamble::None, Place::Unix("/a".into()));
+        check("proxy:[::]:80", Preamble::ProxyHeader, Place::Tcp("[::]:80".parse().unwrap()));
+        check("proxy:unix:/a", Preamble::ProxyHeader, Place::Unix("/a".into()));
+        for bad in ["", "unix:", "80", "chat.example:80", "127.0.0.1", "proxy:", "proxy:proxy:127.0.0.1:80"] {
             assert!(bad.parse::<Listen>().is_err(), "{bad}");
         }
     }

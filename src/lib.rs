@@ -74,7 +74,7 @@ pub use hub::{Caller, ChatFields, HostPublication, HubStats, Notice, OpenPolicy,
 pub use id::{ConnectionId, NameError, RoomName, UserId};
 pub use inbox::PushError;
 #[doc(inline)]
-pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats};
+pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats, Preamble};
 pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
 pub use server::{

@@ -5,10 +5,10 @@ mod flags;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use flags::{Flags, Listen, UnknownVariable};
+use flags::{Flags, Listen, Place, UnknownVariable};
 use listenfd::ListenFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use roomcast::{Config, HostLoop, Listener, Now, Server};
+use roomcast::{Config, HostLoop, Listener, Now, Preamble, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -147,23 +147,32 @@ fn connections_max(flags: &Flags) -> u32 {
 }
 
 fn listen(server: &mut Server, addresses: &[Listen]) -> Result<(), Box<dyn std::error::Error>> {
-    for address in addresses {
-        match address {
-            Listen::Tcp(address) => {
-                let address = server.listen(*address)?;
-                log::info!("listening on http://{address}");
+    for Listen { preamble, place } in addresses {
+        let error = |address: String| move |source| roomcast::Error::Listen { address, source };
+        match place {
+            Place::Tcp(address) => {
+                listen_on(server, *preamble, Listener::tcp(*address).map_err(error(address.to_string()))?)?;
             }
-            Listen::Unix(path) => {
-                server.listen_unix(path)?;
-                log::info!("listening on unix:{}", path.display());
+            Place::Unix(path) => {
+                let address = format!("unix:{}", path.display());
+                listen_on(server, *preamble, Listener::unix(path).map_err(error(address))?)?;
             }
-            Listen::Systemd => listen_on_systemd(server)?,
+            Place::Systemd => listen_on_systemd(server, *preamble)?,
         }
     }
     Ok(())
 }
 
-fn listen_on_systemd(server: &mut Server) -> Result<(), Box<dyn std::error::Error>> {
+fn listen_on(server: &mut Server, preamble: Preamble, listener: Listener) -> Result<(), roomcast::Error> {
+    let address = server.listen_after(preamble, listener)?;
+    match preamble {
+        Preamble::None => log::info!("listening on {address}"),
+        Preamble::ProxyHeader => log::info!("with PROXY headers, listening on {address}"),
+    }
+    Ok(())
+}
+
+fn listen_on_systemd(server: &mut Server, preamble: Preamble) -> Result<(), Box<dyn std::error::Error>> {
     let mut handed_over = ListenFd::from_env();
     if handed_over.len() == 0 {
         return Err("--listen systemd: no sockets were handed over (LISTEN_FDS is not set for this process)".into());
@@ -175,7 +184,7 @@ fn listen_on_systemd(server: &mut Server) -> Result<(), Box<dyn std::error::Erro
             Err(_) => handed_over.take_unix_listener(index)?.map(Listener::Unix),
         };
         if let Some(listener) = listener {
-            log::info!("listening on {}", server.listen_on(listener)?);
+            listen_on(server, preamble, listener)?;
         }
     }
     Ok(())

@@ -15,6 +15,11 @@ pub struct Owner(NonZeroU64);
 impl Owner {
     /// The embedding program.
     pub const HOST: Self = Self(NonZeroU64::MIN);
+
+    /// A hash of it: itself, which nobody can aim at.
+    pub(crate) fn hash(self) -> u64 {
+        self.0.get()
+    }
 }
 
 /// Names owners, by a key of this process.

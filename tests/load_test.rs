@@ -144,7 +144,7 @@ fn roomcast_is_measured_next_to_the_floor_with_table_and_page() {
 
 #[test]
 fn several_rounds_of_several_servers_are_interleaved() {
-    let command = format!("{} --listen {{address}} --message-rate 0 {{flags}}", env!("CARGO_BIN_EXE_roomcast"));
+    let command = format!("{} --listen {{address}} {{no-limits}} {{flags}}", env!("CARGO_BIN_EXE_roomcast"));
     let (one, two) = (format!("one={command}"), format!("two={command} --big-room 100"));
     let serve = ["--serve", &one, "--serve", &two];
     let (records, finished) = records(&[&TINY[..], &["--workload", "rooms", "--rounds", "2"], &serve].concat());
@@ -368,7 +368,7 @@ fn a_step_that_delivers_nothing_fails_the_run() {
 
 #[test]
 fn a_running_server_is_measured_beside_others() {
-    let server = Server::spawn(&["--message-rate", "0"]);
+    let server = Server::spawn(&["--message-rate=0", "--connections-per-address=0", "--connects-per-address=0"]);
     let url = format!("ws://{}/ws", server.address());
     let (records, _) = records(&[&TINY[..], &["--workload", "rooms", "--url", &url, "--serve", "floor"]].concat());
     assert_eq!(names(&records, "target"), [server.address().to_string().as_str(), "floor"]);

@@ -6,19 +6,22 @@ use std::io;
 use crate::error::Error;
 use crate::id::Slot;
 
+use super::addresses::AddressIndex;
 use super::connection::Connection;
 #[cfg(feature = "in-memory")]
 use super::connection::Flag;
-use super::listener::{AcceptTrouble, accept_trouble};
+use super::handler::Handler;
+use super::listener::{AcceptTrouble, Preamble, accept_trouble};
 #[cfg(feature = "in-memory")]
 use super::memory;
+use super::phase::Phase;
 use super::transport::Transport;
 use super::{ACCEPT_AGAIN, Net, RETRY_LISTENERS};
 
 impl<R> Net<R> {
     /// Whether a connection may be waiting that there is room for.
     pub(super) fn can_accept(&self) -> bool {
-        self.has_place() && self.listeners.may_have_waiting()
+        self.listeners.may_have_waiting() && (self.has_place() || self.can_reclaim())
     }
 
     fn has_place(&self) -> bool {
@@ -27,25 +30,38 @@ impl<R> Net<R> {
     }
 
     /// Accepts up to the turn's budget. What is left waits in the listeners, which stay ready.
-    pub fn accept(&mut self) {
+    pub fn accept(&mut self, handler: &mut impl Handler<Route = R>) {
         let mut left = self.limits.accepts_per_turn;
         // Round robin, so that a flood on one address does not shut out another.
-        while left > 0 && self.can_accept() {
+        while left > 0 && self.has_place() && self.listeners.may_have_waiting() {
             for index in 0..self.listeners.polled.len() {
-                if self.listeners.polled[index].is_ready && self.can_accept() && left > 0 {
+                if self.listeners.polled[index].is_ready && self.has_place() && left > 0 {
                     left -= 1;
                     self.accept_one(index);
                 }
             }
+        }
+        if !self.has_place() && self.listeners.may_have_waiting() {
+            self.reclaim(handler);
         }
     }
 
     fn accept_one(&mut self, index: usize) {
         let listener = &mut self.listeners.polled[index];
         match listener.accept() {
-            Ok(transport) => {
+            Ok((transport, peer)) => {
                 listener.failures = 0;
-                self.insert(transport);
+                let phase = match listener.preamble {
+                    Preamble::None => Phase::Head(None),
+                    Preamble::ProxyHeader if self.caps.proxies.contains(peer.map(|peer| peer.ip())) => {
+                        Phase::ProxyHeader(None)
+                    }
+                    Preamble::ProxyHeader => return log::debug!("{peer:?} is no trusted proxy, and is closed"),
+                };
+                // What is refused is closed before anything is spent on it.
+                if let Ok(address) = self.charge_peer(peer) {
+                    self.insert(transport, phase, address);
+                }
             }
             Err(error) => match accept_trouble(&error) {
                 AcceptTrouble::NoneWaits => (listener.is_ready, listener.failures) = (false, 0),
@@ -79,16 +95,22 @@ impl<R> Net<R> {
         }
     }
 
-    pub(super) fn insert(&mut self, mut transport: Transport) {
+    pub(super) fn insert(&mut self, mut transport: Transport, phase: Phase<R>, address: Option<AddressIndex>) {
         self.newest = self.newest.next();
         self.stats.accepted += 1;
         let slot = Slot(self.connections.vacant_key() as u32);
         if let Err(error) = transport.register(&self.polling.registry, self.polling.token(slot)) {
             log::warn!("cannot poll a new connection: {error}");
-            return;
+            return self.caps.release(slot, address);
         }
         let timer_at = self.timers.wheel.insert(self.timers.tick.after(self.timing.handshake_timeout), slot);
-        self.connections.insert(Connection::new(transport, self.newest, self.timers.tick, timer_at));
+        let mut connection = Connection::new(transport, self.newest, self.timers.tick, timer_at);
+        (connection.phase, connection.address) = (phase, address);
+        let id = connection.id(slot);
+        self.connections.insert(connection);
+        if self.connections.len() > self.limits.connections_max as usize {
+            self.insert_spare(id);
+        }
     }
 
     /// Connects a peer that says `input`, a request and frames, and nothing more. One at a time: a turn has to read it before
@@ -100,7 +122,7 @@ impl<R> Net<R> {
     pub fn connect_in_memory(&mut self, input: &[u8]) -> Result<(), Error> {
         memory::set_input(input)?;
         let slot = self.connections.vacant_key();
-        self.insert(Transport::Memory);
+        self.insert(Transport::Memory, Phase::Head(None), None);
         self.connections[slot].set(Flag::Readable);
         self.queue_read(Slot(slot as u32));
         Ok(())

@@ -72,8 +72,22 @@ impl<R> Net<R> {
                 handler.on_closed(self.connections[slot.index()].id(slot));
             }
             Phase::AwaitingAdmission(parked) => self.abandon(&parked, handler),
-            Phase::Head(_) | Phase::Body(_) | Phase::AwaitingResponse(_) | Phase::KeepAlive(_) => {}
+            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Body(_) => {}
+            Phase::AwaitingResponse(_) | Phase::KeepAlive(_) => {}
             Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining | Phase::Closed => {}
+        }
+    }
+
+    /// More has come of a connection that is closing: it matters only if it contains a Close, and that it ends.
+    pub(super) fn take_last_bytes(&mut self, slot: Slot, bytes: &[u8]) {
+        let connection = &mut self.connections[slot.index()];
+        connection.ignored_bytes = connection.ignored_bytes.saturating_add(bytes.len() as u32);
+        if let Phase::AwaitingClose(tracker) = &mut connection.phase {
+            tracker.advance(bytes);
+            if tracker.closed() {
+                connection.phase = Phase::Flushing;
+                self.queue_flush(slot);
+            }
         }
     }
 
@@ -108,7 +122,7 @@ impl<R> Net<R> {
             Phase::KeepAlive(_) if connection.write_buffer.is_some() || connection.has_input() => {
                 self.begin_closing(slot, Phase::Draining, handler);
             }
-            Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => self.end(slot, handler),
+            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => self.end(slot, handler),
             Phase::AwaitingAdmission(_) => {
                 self.answer(slot, &Response::unavailable("the server is shutting down"), handler);
             }
@@ -130,8 +144,10 @@ impl<R> Net<R> {
             // Closing the socket takes it out of the poll.
             let connection = self.connections.remove(slot.index());
             debug_assert!(matches!(connection.phase, Phase::Closed));
+            self.caps.release(slot, connection.address);
         }
         self.queues.shrink();
+        self.caps.addresses.sweep();
     }
 
     /// Looks at a connection because it may have been silent, or have taken nothing, for too long.
@@ -158,7 +174,9 @@ impl<R> Net<R> {
     /// How long a connection may stay in a phase, unless it is open or closed.
     fn phase_timeout(&self, phase: &Phase<R>) -> Duration {
         match phase {
-            Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => self.timing.handshake_timeout,
+            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => {
+                self.timing.handshake_timeout
+            }
             Phase::AwaitingResponse(_) => self.timing.answer_timeout,
             Phase::AwaitingAdmission(_) => self.timing.admission_timeout,
             Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => self.timing.close_timeout,
@@ -281,7 +299,7 @@ mod tests {
         let mut config = Config::default();
         config.net.connections_max = connections as u32;
         let tokens = 0..LISTENERS_MAX + connections + config.net.connections_reserved as usize;
-        let mut net = Net::new(&config, poll.registry().try_clone().unwrap(), tokens).unwrap();
+        let mut net = Net::new(&config, poll.registry().try_clone().unwrap(), tokens, 7).unwrap();
         for _ in 0..connections {
             net.connect_in_memory(b"GET / HT").unwrap();
             net.read(&mut Now::default, &mut Unasked);

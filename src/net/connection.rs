@@ -3,10 +3,14 @@
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::timer_wheel::Tick;
 
+use super::addresses::AddressIndex;
 use super::phase::Phase;
 use super::reader::Reader;
 use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
+
+/// How many bytes of a closing connection are read. The rest stays in the socket, which holds up a peer that sends on.
+const IGNORED_BYTES_MAX: u32 = 256 * 1024;
 
 /// A connection. An idle one owns its transport and these few fields, no buffers and no parser.
 #[derive(Debug)]
@@ -22,6 +26,10 @@ pub(super) struct Connection<R> {
     pub(super) blocked: Option<Tick>,
     /// Where its entry stands on the wheel; entries found elsewhere are out of date.
     pub(super) timer_at: Tick,
+    /// The address that it is charged to, if any.
+    pub(super) address: Option<AddressIndex>,
+    /// Bytes that have come since it began to close, and are of no use to anybody.
+    pub(super) ignored_bytes: u32,
     flags: u8,
 }
 
@@ -52,6 +60,8 @@ impl<R> Connection<R> {
             since: now,
             blocked: None,
             timer_at,
+            address: None,
+            ignored_bytes: 0,
             // A new socket takes bytes; an event tells when it has some.
             flags: Flag::Writable as u8,
         }
@@ -102,6 +112,13 @@ impl<R> Connection<R> {
         matches!(self.phase, Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_))
     }
 
+    /// Whether it is closing, and so much has come since that no more is read: what a peer sends before it learns of the end is
+    /// read, or a reset could overtake the answer.
+    pub(super) fn has_ignored_enough(&self) -> bool {
+        let is_closing = matches!(self.phase, Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining);
+        is_closing && self.ignored_bytes >= IGNORED_BYTES_MAX
+    }
+
     /// Whether its peer cannot be answered any more.
     pub(super) fn is_lost(&self) -> bool {
         match self.phase {
@@ -124,7 +141,7 @@ impl<R> Connection<R> {
         match self.phase {
             Phase::Open { .. } => self.unsent_bytes() > output_bytes_max / 2,
             Phase::KeepAlive(_) => self.write_buffer.is_some(),
-            _ => false,
+            _ => self.has_ignored_enough(),
         }
     }
 }
@@ -138,6 +155,6 @@ mod tests {
         // In debug builds mio remembers in every socket which poll it belongs to; otherwise it is four bytes. A second
         // variant, for vacant slots, needs no room of its own.
         let bytes = size_of::<Option<Connection<&'static str>>>() - size_of::<Transport>();
-        assert!(bytes <= 48, "{bytes} bytes");
+        assert!(bytes <= 56, "{bytes} bytes");
     }
 }

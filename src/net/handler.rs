@@ -16,9 +16,17 @@ pub trait Handler {
     /// What is remembered of a request while its body is read: which one it is.
     type Route;
 
+    /// Whether a request is charged to somebody else than the address that it comes from, so that the rate of requests of that
+    /// address does not matter: to the owner of a key, for example.
+    fn is_charged_elsewhere(&mut self, request: &Request<()>) -> bool {
+        let _ = request;
+        false
+    }
+
     /// A request has come.
     ///
-    /// The peer's address is among the request's extensions, as `std::net::SocketAddr`, if it has one.
+    /// The address that it comes from is among its extensions, as `std::net::SocketAddr`, if it has one: that of the peer, or the
+    /// one that a [trusted proxy](crate::Config::trusted_proxies) names. Its port is 0 where the proxy names none.
     fn on_request(
         &mut self,
         id: ConnectionId,

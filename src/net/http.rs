@@ -32,6 +32,20 @@ pub(super) fn contains_end(bytes: &[u8], searched: usize) -> bool {
     bytes[from..].windows(2).any(|pair| pair == b"\n\n") || bytes[from..].windows(3).any(|three| three == b"\n\r\n")
 }
 
+/// The answer to the first bytes of a head if no request begins like that, for example a TLS hello or the banner of another protocol.
+///
+/// Of later bytes nothing is said before the head is complete, so that a head that comes byte by byte is not parsed once a byte.
+pub(super) fn refuse_beginning(bytes: &[u8], searched: usize) -> Option<Response> {
+    const BEGINNING_BYTES: usize = 64;
+    if searched >= BEGINNING_BYTES {
+        return None;
+    }
+    match parse_head(bytes, usize::MAX) {
+        Head::Bad(response) => Some(response),
+        Head::Partial | Head::Complete(..) => None,
+    }
+}
+
 /// Reads a head of at most `bytes_max`.
 pub(super) fn parse_head(bytes: &[u8], bytes_max: usize) -> Head {
     let too_large = |reason: String| Head::Bad(Response::text(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &reason));

@@ -33,6 +33,16 @@ pub enum Listener {
     BoundUnix(std::os::unix::net::UnixListener),
 }
 
+/// What comes first on the connections of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preamble {
+    /// A request.
+    None,
+    /// A header of the PROXY protocol, version 1 or 2, in which a [trusted](crate::Config::trusted_proxies) proxy tells where the
+    /// connection comes from. Connections of other peers are closed, and so are those that begin with anything else.
+    ProxyHeader,
+}
+
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
@@ -106,6 +116,7 @@ pub(super) struct PolledListener {
     address: ListenAddress,
     /// Whether the socket's file was made here, and is to be removed.
     has_own_file: bool,
+    pub(super) preamble: Preamble,
     /// Whether connections may be waiting: an edge was seen and accepting has not come to its end since.
     pub(super) is_ready: bool,
     /// How often accepting has failed in a row although the system is out of nothing.
@@ -142,7 +153,7 @@ impl Listeners {
 }
 
 impl PolledListener {
-    pub(super) fn new(listener: Listener, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn new(listener: Listener, preamble: Preamble, registry: &Registry, token: Token) -> io::Result<Self> {
         let address = listener.address()?;
         let has_own_file = matches!(listener, Listener::BoundUnix(_));
         let mut socket = match listener {
@@ -164,22 +175,23 @@ impl PolledListener {
             PolledSocket::Tcp(listener) => listener.register(registry, token, Interest::READABLE)?,
             PolledSocket::Unix(listener) => listener.register(registry, token, Interest::READABLE)?,
         }
-        Ok(Self { socket, address, has_own_file, is_ready: true, failures: 0 })
+        Ok(Self { socket, address, preamble, has_own_file, is_ready: true, failures: 0 })
     }
 
     pub(super) fn address(&self) -> &ListenAddress {
         &self.address
     }
 
-    pub(super) fn accept(&self) -> io::Result<Transport> {
+    /// Accepts a connection; a peer over TCP has an address.
+    pub(super) fn accept(&self) -> io::Result<(Transport, Option<SocketAddr>)> {
         match &self.socket {
             PolledSocket::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
+                let (stream, peer) = listener.accept()?;
                 #[cfg(not(any(target_os = "linux", target_os = "android")))]
                 let _ = stream.set_nodelay(true);
-                Ok(stream.into())
+                Ok((stream.into(), Some(peer)))
             }
-            PolledSocket::Unix(listener) => Ok(listener.accept()?.0.into()),
+            PolledSocket::Unix(listener) => Ok((listener.accept()?.0.into(), None)),
         }
     }
 }

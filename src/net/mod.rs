@@ -6,11 +6,15 @@
 //! without waiting while [`Net::has_work`].*
 
 mod accept;
+mod addresses;
 mod admission;
 mod body;
 mod buffers;
+mod caps;
+mod charging;
 mod closing;
 mod connection;
+mod forwarded;
 mod handler;
 mod http;
 mod listener;
@@ -18,10 +22,12 @@ mod listener;
 pub(crate) mod memory;
 mod phase;
 mod polling;
+mod proxy_header;
 mod queues;
 mod reader;
 mod receive;
 mod send;
+mod spares;
 mod stats;
 mod transport;
 mod write_buffer;
@@ -37,12 +43,13 @@ use slab::Slab;
 
 pub use self::handler::{AdmissionTicket, BodyDecision, BodyRules, Capacity, Handler, HeadDecision, Verdict};
 pub use self::http::{Handshake, Response, method_not_allowed};
-pub use self::listener::{ListenAddress, Listener};
+pub use self::listener::{ListenAddress, Listener, Preamble};
 pub use self::polling::LISTENERS_MAX;
 pub use self::stats::NetStats;
 pub use self::write_buffer::WriteBuffer;
 
 use self::buffers::Buffers;
+use self::caps::Caps;
 use self::connection::{Connection, Flag};
 use self::listener::{Listeners, PolledListener};
 use self::polling::{Polled, Polling};
@@ -51,6 +58,7 @@ use crate::error::Error;
 use crate::id::ConnectionId;
 pub use crate::id::{ConnectionSerial, Slot};
 use crate::memory::long_list;
+use crate::owner::Owners;
 use crate::settings::{Config, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
@@ -68,6 +76,7 @@ enum Drain {
 
 /// The time of the turn, and which connections are looked at when.
 struct Timers {
+    now: Duration,
     tick: Tick,
     wheel: Wheel<Slot>,
 }
@@ -85,6 +94,7 @@ pub struct Net<R> {
     queues: Queues,
     /// The handshakes that wait for a decision.
     parked: HashMap<AdmissionTicket, ConnectionId>,
+    caps: Caps,
     drain: Drain,
     /// Units of work done for the connection that is being read.
     work: u32,
@@ -98,11 +108,11 @@ const ACCEPT_AGAIN: Slot = Slot(u32::MAX);
 const RETRY_LISTENERS: Slot = Slot(u32::MAX - 1);
 
 impl<R> Net<R> {
-    /// A net without listeners, whose tokens lie in `tokens`. `config` has been checked.
+    /// A net without listeners, whose tokens lie in `tokens`. `config` has been checked. `seed` is different for every run.
     ///
     /// # Errors
     /// [`Error::Tokens`] if the range is too small for the listeners and connections of `config`.
-    pub fn new(config: &Config, registry: Registry, tokens: Range<usize>) -> Result<Self, Error> {
+    pub fn new(config: &Config, registry: Registry, tokens: Range<usize>, seed: u64) -> Result<Self, Error> {
         let limits = config.net.clone();
         let needed = LISTENERS_MAX + limits.connections_max as usize + limits.connections_reserved as usize;
         if tokens.len() < needed {
@@ -114,10 +124,11 @@ impl<R> Net<R> {
             listeners: Listeners::default(),
             connections: Slab::with_capacity(long_list::<Connection<R>>()),
             newest: ConnectionSerial::default(),
-            timers: Timers { tick: Tick::FIRST, wheel: Wheel::new() },
+            timers: Timers { now: Duration::ZERO, tick: Tick::FIRST, wheel: Wheel::new() },
             buffers: Buffers::new(&limits),
             queues: Queues::default(),
             parked: HashMap::new(),
+            caps: Caps::new(config, Owners::new(seed)),
             drain: Drain::Running,
             work: 0,
             stats: NetStats::default(),
@@ -130,11 +141,24 @@ impl<R> Net<R> {
     /// # Errors
     /// [`Error::TooManyListeners`], or what the system says.
     pub fn listen(&mut self, listener: Listener) -> Result<ListenAddress, Error> {
+        self.listen_after(Preamble::None, listener)
+    }
+
+    /// As [`Net::listen`], for connections that begin with a preamble.
+    ///
+    /// # Errors
+    /// [`Error::TooManyListeners`], [`Error::Config`] if a proxy is to tell where connections come from and none is trusted, or
+    /// what the system says.
+    pub fn listen_after(&mut self, preamble: Preamble, listener: Listener) -> Result<ListenAddress, Error> {
+        if preamble == Preamble::ProxyHeader && self.caps.proxies.is_empty() {
+            let reason = "PROXY headers are to be read, and no proxy is trusted; --trusted-proxy CIDR is needed";
+            return Err(Error::Config(reason.to_owned()));
+        }
         if self.listeners.polled.len() >= LISTENERS_MAX {
             return Err(Error::TooManyListeners(LISTENERS_MAX));
         }
         let token = self.polling.listener_token(self.listeners.polled.len());
-        let listener = PolledListener::new(listener, &self.polling.registry, token)?;
+        let listener = PolledListener::new(listener, preamble, &self.polling.registry, token)?;
         let address = listener.address().clone();
         self.listeners.polled.push(listener);
         Ok(address)
@@ -174,7 +198,9 @@ impl<R> Net<R> {
                 connection.set(Flag::ReadClosed);
             }
             // It is not read, so nothing else would tell that the peer takes no answer any more.
-            if connection.is_waiting() && (event.is_write_closed() || event.is_error()) {
+            if (connection.is_waiting() || connection.has_ignored_enough())
+                && (event.is_write_closed() || event.is_error())
+            {
                 connection.set(Flag::Broken);
             }
             self.queue_read(slot);
@@ -186,7 +212,9 @@ impl<R> Net<R> {
 
     /// Begins a turn: everything until the next call happens at `now`.
     pub fn begin_turn(&mut self, now: Now) {
+        self.timers.now = now.uptime;
         self.timers.tick = Tick::of(now);
+        self.caps.addresses.begin_turn(now.uptime);
     }
 
     /// Whether the next poll must not wait.

@@ -13,6 +13,9 @@ use super::reader::Reader;
 /// Where a connection is in its life.
 #[derive(Debug)]
 pub(super) enum Phase<R> {
+    /// The header of a proxy is being read, which tells where the connection comes from; this much of it has come.
+    #[expect(clippy::box_collection, reason = "as for `Head`")]
+    ProxyHeader(Option<Box<Vec<u8>>>),
     /// The HTTP head is being read; this much of it has come.
     #[expect(clippy::box_collection, reason = "rarely there; sixteen bytes less in every connection")]
     Head(Option<Box<Vec<u8>>>),

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::id::Slot;
+use crate::id::{ConnectionId, Slot};
 
 /// So many slots a list may have room for while it is empty.
 const KEPT_MAX: usize = 4096;
@@ -16,6 +16,8 @@ pub(super) struct Queues {
     pub(super) dirty: VecDeque<Slot>,
     /// Slots whose connections are gone.
     pub(super) gone: VecDeque<Slot>,
+    /// The connections that were accepted when there were as many as WebSockets may be, oldest first. Some have gone since.
+    pub(super) spares: VecDeque<ConnectionId>,
 }
 
 impl Queues {

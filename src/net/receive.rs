@@ -134,6 +134,9 @@ impl<R> Net<R> {
                 if is_complete || head.len() >= self.limits.head_bytes_max {
                     return self.read_head(slot, &head, handler);
                 }
+                if let Some(response) = head::refuse_beginning(&head, searched) {
+                    return self.answer_at_once(slot, &response, handler);
+                }
                 *kept = Some(head);
             }
             Phase::Open { reader, .. } => {
@@ -142,16 +145,12 @@ impl<R> Net<R> {
                     self.keep_unread(slot, Unread::new(&bytes[bytes.len() - left..]));
                 }
             }
-            Phase::AwaitingClose(tracker) => {
-                tracker.advance(bytes);
-                if tracker.closed() {
-                    connection.phase = Phase::Flushing;
-                    self.queue_flush(slot);
-                }
-            }
+            Phase::ProxyHeader(_) => self.take_proxy_header(slot, bytes, handler),
             Phase::Body(_) => self.take_body(slot, bytes, handler),
             Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_) | Phase::KeepAlive(_) => {}
-            Phase::Flushing | Phase::Draining | Phase::Closed => {}
+            Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining | Phase::Closed => {
+                self.take_last_bytes(slot, bytes);
+            }
         }
     }
 
@@ -182,14 +181,19 @@ impl<R> Net<R> {
                 return self.answer(slot, &Response::text(StatusCode::BAD_REQUEST, reason), handler);
             }
         };
-        let capacity = self.capacity();
-        let connection = &mut self.connections[slot.index()];
-        if let Some(address) = connection.transport.peer_address() {
+        let source = self.source(slot, request.headers());
+        if let Some(address) = source.address {
             request.extensions_mut().insert(address);
         }
-        let (id, rest) = (connection.id(slot), &bytes[used..]);
-        let decision = handler.on_request(id, &request, capacity);
-        match check_length(&request, decision, handler) {
+        let (id, rest) = (self.connections[slot.index()].id(slot), &bytes[used..]);
+        let decision = match self.charge_request(slot, source, &request, handler) {
+            Ok(()) => {
+                let decision = handler.on_request(id, &request, self.capacity());
+                check_length(&request, decision, handler)
+            }
+            Err(response) => HeadDecision::Respond(response),
+        };
+        match decision {
             HeadDecision::Respond(response) if request.method() == Method::HEAD => {
                 self.answer(slot, &response.without_body(), handler);
             }
@@ -221,6 +225,7 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         connection.open(self.timers.tick);
         let id = connection.id(slot);
+        self.caps.forget_told(slot);
         self.append_bytes(slot, &handshake.to_bytes());
         // Mostly the entry for the head comes up early enough to look at the heartbeat, too.
         self.schedule_by(slot, self.timers.tick.after(self.timing.ping_interval));
@@ -245,6 +250,13 @@ impl<R> Net<R> {
         self.note_answer(slot, response);
         response.write_last(self.write_buffer(slot));
         self.begin_closing(slot, Phase::Draining, handler);
+    }
+
+    /// Answers bytes that are no request, and ends the connection without waiting for its peer to do so: it does not read answers.
+    fn answer_at_once(&mut self, slot: Slot, response: &Response, handler: &mut impl Handler<Route = R>) {
+        self.note_answer(slot, response);
+        response.write_last(self.write_buffer(slot));
+        self.begin_closing(slot, Phase::Flushing, handler);
     }
 
     /// Reads frames with the parser that the connection has at the moment. If the connection has had its share, says how
@@ -409,12 +421,12 @@ mod tests {
             let (poll, mut config) = (Poll::new().unwrap(), Config::default());
             config.net.connections_max = count;
             let tokens = 0..LISTENERS_MAX + (count + config.net.connections_reserved) as usize;
-            let net = Net::new(&config, poll.registry().try_clone().unwrap(), tokens).unwrap();
+            let net = Net::new(&config, poll.registry().try_clone().unwrap(), tokens, 7).unwrap();
             let mut peers = Self { net, heard: Heard::default(), sockets: Vec::new(), _poll: poll };
             for at in 0..count as usize {
                 let (ours, theirs) = UnixStream::pair().unwrap();
                 ours.set_nonblocking(true).unwrap();
-                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)));
+                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), Phase::Head(None), None);
                 peers.sockets.push(theirs);
                 peers.send(
                     at,

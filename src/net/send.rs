@@ -187,7 +187,8 @@ impl<R> Net<R> {
             Phase::Flushing => self.end(slot, handler),
             Phase::Draining => connection.transport.shutdown_write(),
             Phase::KeepAlive(_) => self.queue_if_readable(slot),
-            Phase::Head(_) | Phase::Body(_) | Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_) => {}
+            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Body(_) => {}
+            Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_) => {}
             Phase::AwaitingClose(_) | Phase::Closed => {}
         }
     }

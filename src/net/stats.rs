@@ -11,6 +11,14 @@ counts! {
         open: usize = Gauge("websockets");
         /// Sockets accepted.
         accepted: u64 = Counter("sockets_accepted");
+        /// Connections refused because their address had `--connections-per-address` already.
+        address_connections_rejected: u64 = Counter("address_connections_rejected");
+        /// Connections refused because their address exceeded `--connects-per-address`.
+        address_connects_rejected: u64 = Counter("address_connects_rejected");
+        /// HTTP requests refused because their address exceeded `--requests-per-address`.
+        address_requests_rejected: u64 = Counter("address_requests_rejected");
+        /// Sockets closed to make room while there were more than `--max-connections`: they had sent no request, or were answered.
+        spare_sockets_reclaimed: u64 = Counter("spare_sockets_reclaimed");
         /// Handshakes that wait for a decision.
         admissions_pending: usize = Gauge("admissions_pending");
         /// Handshakes refused because too many waited for a decision.

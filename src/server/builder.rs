@@ -67,7 +67,7 @@ impl ServerBuilder {
         }
         Ok(Server {
             hub,
-            net: Net::new(&config, host.registry, host.tokens)?,
+            net: Net::new(&config, host.registry, host.tokens, host.seed)?,
             bus,
             routes: Routes::new(&config, Owners::new(host.seed))?,
             authenticator,

@@ -41,6 +41,10 @@ impl Handler for Dispatch<'_> {
     type Admission = Admission;
     type Route = ApiRoute;
 
+    fn is_charged_elsewhere(&mut self, request: &http::Request<()>) -> bool {
+        self.routes.has_api_key(request)
+    }
+
     fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, capacity: Capacity) -> Decision {
         let context = RequestContext {
             now: self.now,

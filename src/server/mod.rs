@@ -40,7 +40,7 @@ use crate::error::Error;
 use crate::hub::{HostPublication, Hub, Notice};
 use crate::id::{ConnectionId, Unique};
 use crate::inbox::{Inbox, InboxSender};
-use crate::net::{ListenAddress, Listener, Net};
+use crate::net::{ListenAddress, Listener, Net, Preamble};
 use crate::protocol::CloseReason;
 use crate::settings::Config;
 use crate::time::Now;
@@ -173,6 +173,15 @@ impl Server {
     /// [`Error::TooManyListeners`], or [`Error::Io`] with the error of the system.
     pub fn listen_on(&mut self, listener: Listener) -> Result<ListenAddress, Error> {
         self.net.listen(listener)
+    }
+
+    /// Listens on a socket on whose connections something else comes before the first request.
+    ///
+    /// # Errors
+    /// As [`Server::listen_on`]; [`Error::Config`] if that is a PROXY header, and there is no
+    /// [trusted proxy](Config::trusted_proxies).
+    pub fn listen_after(&mut self, preamble: Preamble, listener: Listener) -> Result<ListenAddress, Error> {
+        self.net.listen_after(preamble, listener)
     }
 
     /// As [`Net::connect_in_memory`](crate::net::Net::connect_in_memory).

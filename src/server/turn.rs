@@ -18,8 +18,8 @@ impl Server {
         self.turns += 1;
         self.net.begin_turn(now);
         self.take_commands(now);
-        self.net.accept();
         let (net, clock, mut dispatch) = self.dispatch(now);
+        net.accept(&mut dispatch);
         net.read(&mut || clock.resume(), &mut dispatch);
         net.handle_deadlines(&mut dispatch);
         self.hub.handle_deadlines(now);

@@ -20,6 +20,15 @@ settings! {
         /// Sockets beyond `connections_max`, so that health checks are still answered, and others get 503; beyond them
         /// accepting pauses.
         connections_reserved: u32 = Count(64), 1 => 65_536, library;
+        /// Sockets that one address may have open, all of an IPv6 network of 64 bits together. A further one is closed when it
+        /// is accepted; behind a trusted proxy its handshake is answered 503. 0 turns the limit off.
+        connections_per_address_max: u32 = Count(1000), 0 => 100_000_000, "connections-per-address";
+        /// Connections a second that one address may open in the long run, and those of ten seconds at once; beyond them as
+        /// with `connections-per-address`. 0 turns the limit off.
+        connects_per_address: u32 = Count(100), 0 => 1_000_000, "connects-per-address";
+        /// HTTP requests a second that one address may send in the long run, and those of ten seconds at once; beyond them
+        /// 429. Requests with a right API key do not count. 0 turns the limit off.
+        requests_per_address: u32 = Count(200), 0 => 1_000_000, "requests-per-address";
         /// Largest inbound message, all fragments together; beyond it the connection ends (1009).
         message_bytes_max: usize = Bytes(16 * KIB), 128 => 64 * MIB, "message-bytes";
         /// Most fragments of an inbound message; beyond them the connection ends (1009).

@@ -5,11 +5,13 @@ mod api_key;
 pub(crate) mod declare;
 mod limits;
 mod timing;
+mod trusted_proxy;
 
 pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
 use declare::{Setting, Unit, check_all, groups, refused};
 pub use limits::{HistoryLimits, HubLimits, NetLimits};
 pub use timing::Timing;
+pub use trusted_proxy::TrustedProxy;
 
 use crate::budget::WorkLimits;
 use crate::error::Error;
@@ -24,6 +26,8 @@ pub struct Config {
     /// A back-end with one of these keys may use the HTTP API. Without keys there is no such API. There
     /// may be several, so that keys can be replaced one by one.
     pub api_keys: Vec<ApiKey>,
+    /// Proxies whose word on where a request comes from is believed: `Forwarded`, `X-Forwarded-For`, PROXY headers.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// Bounds of sockets, of requests, and of bytes on their way in and out.
     pub net: NetLimits,
     /// Bounds of messages, rooms and their logs, and of the queues to the bus and the host.

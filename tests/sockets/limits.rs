@@ -8,7 +8,9 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, prlimit};
 
-use crate::support::{Client, PATIENCE, Raw, Server, raise_file_limit, request, upgrade_request, wait_until};
+use crate::support::{
+    BINARY, Client, PATIENCE, Raw, Server, frame, raise_file_limit, request, upgrade_request, wait_until,
+};
 
 /// Writes a byte now and then until the server answers; returns the status and how many bytes had been taken by then.
 fn drip(raw: &mut Raw, bytes: &[u8], pause: Duration) -> (u16, usize) {
@@ -114,6 +116,72 @@ fn silent_connections_do_not_take_the_places_of_clients_for_ever() {
     let silent: Vec<_> = (0..40).map(|_| Raw::connect(server.address())).collect();
     wait_until("a client gets in", || gets_in(&server));
     drop(silent);
+}
+
+#[test]
+fn silent_sockets_beyond_the_limit_do_not_keep_health_checks_out() {
+    let server = Server::spawn(&["--max-connections", "2"]);
+    let clients = [Client::connect(&server), Client::connect(&server)];
+    raise_file_limit();
+    let silent: Vec<_> = (0..300).map(|_| Raw::connect(server.address())).collect();
+    for _ in 0..20 {
+        assert!(health_is_answered(&server), "health is not answered beside {} silent sockets", silent.len());
+    }
+    // Those who have asked and do not leave are in nobody's way either.
+    let mut answered: Vec<_> = (0..100).map(|_| Raw::connect(server.address())).collect();
+    for raw in &mut answered {
+        let _ = raw.try_send(request("GET", "/healthz", &[]).as_bytes());
+    }
+    assert!(health_is_answered(&server));
+    drop((clients, silent, answered));
+}
+
+#[test]
+fn bytes_that_begin_no_request_are_refused_when_they_come() {
+    let server = Server::spawn(&["--handshake-timeout", "1h"]);
+    let tls_hello = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
+    for beginning in [&tls_hello[..], b"\x16", b"SSH-2.0-OpenSSH_9.6\r\n", b"\0\0\0\0", b"EHLO example\r\n", b"GET\t"] {
+        let mut raw = Raw::connect(server.address());
+        raw.send(beginning);
+        let response = raw.response();
+        assert_eq!(response.status, 400, "{beginning:?}: {response:?}");
+        assert!(raw.at_end());
+    }
+    // Byte by byte it is the same.
+    let mut raw = Raw::connect(server.address());
+    let (status, sent) = drip(&mut raw, b"SSH-2.0-OpenSSH_9.6\r\nand more", Duration::from_millis(20));
+    assert_eq!(status, 400, "after {sent} bytes");
+}
+
+/// Sends until the server cuts the connection, and says how many bytes it took; at most 64 MiB.
+fn flood(raw: &mut Raw) -> usize {
+    let chunk = vec![b'x'; 64 * 1024];
+    let mut sent = 0;
+    while sent < 64 << 20 && raw.try_send(&chunk).is_ok() {
+        sent += chunk.len();
+    }
+    sent
+}
+
+#[test]
+fn little_is_read_of_a_peer_that_was_answered_and_sends_on() {
+    // Far less than is sent, and more than the socket buffers of both sides hold.
+    const TAKEN_MAX: usize = 16 << 20;
+    let server = Server::spawn(&["--metrics"]);
+    let mut raw = Raw::connect(server.address());
+    raw.send(&[b'x'; 9000]);
+    let sent = flood(&mut raw);
+    assert!(sent < TAKEN_MAX, "{sent} bytes behind a head that is too large");
+
+    let mut raw = Raw::open(server.address(), "/ws");
+    raw.send(&frame(BINARY, true, b"not spoken here"));
+    let sent = flood(&mut raw);
+    assert!(sent < TAKEN_MAX, "{sent} bytes behind a close");
+
+    let metrics = server.get("/metrics");
+    let received = metrics.text().lines().find_map(|line| line.strip_prefix("roomcast_received_bytes_total "));
+    let received: f64 = received.expect("the counter").parse().expect("a number");
+    assert!(received < 1e6, "{received} bytes were read");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 pub mod support;
 
+mod addresses;
 mod admission;
 mod api;
 mod api_waiting;
@@ -20,6 +21,7 @@ mod moderation;
 mod pauses;
 mod presence;
 mod program;
+mod proxies;
 mod refusals;
 mod resume;
 mod rounds;

@@ -17,8 +17,12 @@ use socket2::Socket;
 use crate::support::{Client, Connect, Raw, Server, request, roomcast, upgrade_request};
 
 /// Every flag of the program.
-const FLAGS: [&str; 31] = [
+const FLAGS: [&str; 35] = [
     "--listen",
+    "--trusted-proxy",
+    "--connections-per-address",
+    "--connects-per-address",
+    "--requests-per-address",
     "--allow-origin",
     "--message-rate",
     "--message-burst",

@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
@@ -147,6 +148,18 @@ impl Raw {
     pub fn connect(address: SocketAddr) -> Self {
         let stream =
             TcpStream::connect_timeout(&address, PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
+        stream.set_nodelay(true).expect("set TCP_NODELAY");
+        stream.set_write_timeout(Some(PATIENCE)).expect("set the write timeout");
+        Self::over(stream)
+    }
+
+    /// Connects from an address of this machine, for example 127.0.0.2.
+    pub fn connect_from(source: &str, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        let source: SocketAddr = format!("{source}:0").parse().expect("an address to connect from");
+        socket.bind(&source.into()).expect("bind to the address to connect from");
+        socket.connect_timeout(&address.into(), PATIENCE).unwrap_or_else(|error| panic!("{address}: {error}"));
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         stream.set_write_timeout(Some(PATIENCE)).expect("set the write timeout");
         Self::over(stream)

@@ -39,7 +39,8 @@ pub(crate) enum RateLimits {
 }
 
 /// The flags that turn them off.
-const NO_LIMITS: &str = "--message-rate 0";
+const NO_LIMITS: &str =
+    "--message-rate 0 --connections-per-address 0 --connects-per-address 0 --requests-per-address 0";
 
 /// A running server. Dropping it ends the server if it was started here.
 pub(crate) struct Running {

@@ -63,6 +63,11 @@ impl Routes {
         Ok(Self { page: Page::new(), origins: Origins::new(&config.allow_origins)?, api: Api::new(config), owners })
     }
 
+    /// Whether a request is one of a back-end with a right key, which is charged to the key.
+    pub(in crate::server) fn has_api_key(&self, request: &Request<()>) -> bool {
+        request.uri().path().starts_with(api::PREFIX) && self.api.has_key(request)
+    }
+
     /// Decides about a request whose head has come.
     pub(in crate::server) fn decide(
         &mut self,

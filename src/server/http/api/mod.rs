@@ -93,6 +93,11 @@ impl Api {
         self.stats
     }
 
+    /// Whether a request has one of the keys.
+    pub(super) fn has_key(&self, request: &Request<()>) -> bool {
+        self.is_on() && self.check_key(request.headers()).is_ok()
+    }
+
     /// Checks the head of a request, so that a request that cannot be carried out need not send its
     /// body. Returns how the body is read and the owner of the key, or the answer.
     pub(super) fn check(&mut self, request: &Request<()>, owners: Owners) -> Result<(BodyRules, Owner), Response> {
