@@ -93,6 +93,7 @@ pub mod internals {
     pub use crate::hub::{Hub, Moderation, NewConnection, Output};
     #[cfg(feature = "in-memory")]
     pub use crate::net::memory::taken_bytes;
+    pub use crate::owner::Owners;
     pub use crate::room_log::{LogBuffer, Offset, RoomLog};
     pub use crate::settings::declare::{Setting, Unit};
 

@@ -16,6 +16,9 @@ impl Owner {
     /// The embedding program.
     pub const HOST: Self = Self(NonZeroU64::MIN);
 
+    /// All that no owner here has caused: messages of other nodes, and counts of members.
+    pub(crate) const OTHERS: Self = Self(NonZeroU64::MIN.saturating_add(3));
+
     /// A hash of it: itself, which nobody can aim at.
     pub(crate) fn hash(self) -> u64 {
         self.0.get()
@@ -24,22 +27,23 @@ impl Owner {
 
 /// Names owners, by a key of this process.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Owners {
+pub struct Owners {
     key: u64,
 }
 
 impl Owners {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// Names by a key that comes of this seed.
+    pub fn new(seed: u64) -> Self {
         Self { key: seed ^ 0x6f77_6e65_7273_2121 }
     }
 
     /// A user whose identity was verified.
-    pub(crate) fn user(self, user: &UserId) -> Owner {
+    pub fn user(self, user: &UserId) -> Owner {
         self.owner((0, user.as_str()))
     }
 
     /// All peers of an IPv4 address, or of an IPv6 network of 64 bits: so many addresses a subscriber has at least.
-    pub(crate) fn address(self, address: IpAddr) -> Owner {
+    pub fn address(self, address: IpAddr) -> Owner {
         const NETWORK: u128 = !0 << 64;
         let network = match address.to_canonical() {
             IpAddr::V4(address) => IpAddr::V4(address),
@@ -49,17 +53,17 @@ impl Owners {
     }
 
     /// An API key, by its digest.
-    pub(crate) fn api_key(self, digest: &[u8; 32]) -> Owner {
+    pub fn api_key(self, digest: &[u8; 32]) -> Owner {
         self.owner((2, digest))
     }
 
     /// All peers without an address: those of Unix sockets.
-    pub(crate) fn without_address(self) -> Owner {
+    pub fn without_address(self) -> Owner {
         self.owner(3)
     }
 
     fn owner(self, name: impl Hash) -> Owner {
-        // SipHash with the key in front of the name.
+        // SipHash with the key in front of the name. The second bit keeps it apart from the constants.
         let mut hasher = DefaultHasher::new();
         (self.key, name).hash(&mut hasher);
         Owner(NonZeroU64::new(hasher.finish() | 2).unwrap_or(NonZeroU64::MAX))
@@ -80,7 +84,8 @@ mod tests {
         assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
         assert_ne!(owners.user(&UserId::new("192.0.2.1").unwrap()), address("192.0.2.1"));
         assert_ne!(address("192.0.2.1"), Owners::new(8).address("192.0.2.1".parse().unwrap()));
-        let all = [owners.without_address(), owners.api_key(&[0; 32]), owners.api_key(&[1; 32]), Owner::HOST];
+        let all =
+            [owners.without_address(), owners.api_key(&[0; 32]), owners.api_key(&[1; 32]), Owner::HOST, Owner::OTHERS];
         for (at, owner) in all.iter().enumerate() {
             assert!(all[..at].iter().all(|other| other != owner));
         }

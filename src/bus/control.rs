@@ -90,7 +90,7 @@ impl ControlRoom {
     /// What the hub is told of an event of the bus: nothing, if it concerns only this room.
     pub fn translate(&mut self, now: Now, event: BusEvent) -> Option<BusEvent> {
         match event {
-            BusEvent::Delivered { room, message } if room.is_control() => self.take_message(message),
+            BusEvent::Delivered { room, message, .. } if room.is_control() => self.take_message(message),
             BusEvent::EpochChanged { room, top, .. } if room.is_control() => {
                 self.delivered = Some(top);
                 Some(BusEvent::ControlLost { top })
@@ -158,7 +158,11 @@ mod tests {
     }
 
     fn delivered(room: &ControlRoom, seq: u64) -> BusEvent {
-        BusEvent::Delivered { room: room.name().clone(), message: Numbered { seq, body: Bytes::from_static(b"{") } }
+        BusEvent::Delivered {
+            room: room.name().clone(),
+            message: Numbered { seq, body: Bytes::from_static(b"{") },
+            owner: None,
+        }
     }
 
     /// The tickets that are published.
@@ -216,7 +220,8 @@ mod tests {
         let reserved = ControlRoom::default();
         let lobby = RoomName::new("lobby").unwrap();
         let lost = |room: &RoomName| BusEvent::EpochChanged { room: room.clone(), epoch: Epoch::new("f"), top: 2 };
-        let said = BusEvent::Delivered { room: lobby.clone(), message: Numbered { seq: 1, body: Bytes::new() } };
+        let message = Numbered { seq: 1, body: Bytes::new() };
+        let said = BusEvent::Delivered { room: lobby.clone(), message, owner: None };
         assert_eq!([7, 7, 6, 8].map(|number| seq(delivered(&reserved, number))), [Some(7), None, None, Some(8)]);
         assert_eq!((seq(said), seq(lost(&lobby))), (Some(2001), None));
         assert_eq!(seq(lost(reserved.name())), Some(1002));

@@ -131,7 +131,7 @@ impl LocalBus {
         self.trim(now, key);
         self.drop_surplus();
         let message = Numbered { seq, body };
-        self.events.push_back(BusEvent::Delivered { room: name, message });
+        self.events.push_back(BusEvent::Delivered { room: name, message, owner: Some(owner) });
         Outcome::Accepted(seq)
     }
 

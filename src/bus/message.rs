@@ -27,7 +27,7 @@ pub struct Publication {
     pub room: RoomName,
     /// Who says it; ids are unique per user and room.
     pub user: UserId,
-    /// What the memory that it takes is charged to.
+    /// What the memory and the sends that it takes are charged to.
     pub owner: Owner,
     /// The sender's id for it, by which a repetition is recognised.
     pub id: Option<Box<str>>,
@@ -223,6 +223,8 @@ pub enum BusEvent {
         room: RoomName,
         /// The message with its number.
         message: Numbered,
+        /// The owner of the publication, if it was made on this node and the bus knows it: the sends are charged to it.
+        owner: Option<Owner>,
     },
     /// A control message of this node or another. Each that is accepted after the bus was started is told once, in the order of
     /// its number.

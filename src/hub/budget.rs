@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::time::Now;
 
 /// The most sends of one room in a row.
-const SLICE_SENDS_MAX: u32 = 64;
+pub(super) const SLICE_SENDS_MAX: u32 = 64;
 
 /// Sends between two looks at the clock. A look costs about a hundredth of one send.
 const STRIDE_SENDS: u32 = 8;

@@ -14,6 +14,7 @@ use super::index::{CatchUpIndex, Place, RoomIndex, RoomRef};
 use super::members::Parting;
 use super::notice::Notice;
 use super::pending::{Asked, AskedPage};
+use super::presence::Mover;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, NextStep, Pin, Shown};
 use super::room::{Position, Room};
 use super::timers::Timer;
@@ -214,11 +215,12 @@ impl Hub {
             return;
         }
         if let CatchUpReason::Join { .. } = member.reason
-            && let Some(user) = self.connections.get(id).map(|connection| connection.user)
+            && let Some(connection) = self.connections.get(id)
         {
-            let (name, user_id) = (&self.rooms[index].name, self.users.id(user));
+            let mover = Mover { user: connection.user, owner: connection.owner };
+            let (name, user_id) = (&self.rooms[index].name, self.users.id(mover.user));
             self.out.notices.push(|| Notice::Joined { connection: id, user: user_id.clone(), room: name.clone() });
-            self.add_presence(now, index, user);
+            self.add_presence(now, index, mover);
         }
     }
 

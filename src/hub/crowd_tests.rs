@@ -78,7 +78,7 @@ impl Crowd {
         let body = format!(r#"{{"type":"chat","room":"a","text":"{}""#, "x".repeat(bytes));
         let message = Numbered { seq: self.seq, body: Bytes::from(body) };
         let room = RoomName::new("a").unwrap();
-        self.hub.handle_bus_event(self.now, BusEvent::Delivered { room, message });
+        self.hub.handle_bus_event(self.now, BusEvent::Delivered { room, message, owner: None });
     }
 
     /// All rounds, while sockets take as much of what they are owed.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::bus::message::{BusEvent, Numbered};
 use crate::id::{Epoch, RoomName};
+use crate::owner::Owner;
 use crate::protocol::{self, ServerMessage};
 use crate::time::Now;
 
@@ -21,7 +22,9 @@ impl Hub {
         match event {
             BusEvent::Published { ticket, outcome } => self.handle_published(now, ticket, outcome),
             BusEvent::Page { ticket, page } => self.handle_page(now, ticket, page),
-            BusEvent::Delivered { room, message } => self.handle_delivered(now, &room, message),
+            BusEvent::Delivered { room, message, owner } => {
+                self.handle_delivered(now, &room, message, owner.unwrap_or(Owner::OTHERS));
+            }
             BusEvent::EpochChanged { room, epoch, top } => self.handle_epoch_changed(now, &room, epoch, top),
             BusEvent::Control(message) => self.handle_command(now, &message),
             BusEvent::ControlLost { .. } => Moderator::note_lost(),
@@ -30,7 +33,7 @@ impl Hub {
         }
     }
 
-    fn handle_delivered(&mut self, now: Now, name: &RoomName, message: Numbered) {
+    fn handle_delivered(&mut self, now: Now, name: &RoomName, message: Numbered, owner: Owner) {
         let Some(index) = self.rooms.named(name.as_str()) else { return };
         let Numbered { seq, body } = message;
         let Position::At { epoch, delivered } = &mut self.rooms[index].position else {
@@ -46,7 +49,7 @@ impl Hub {
             self.handle_epoch_changed(now, name, epoch, seq - 1);
         }
         let frame = FrameSize { seq: Some(seq), bytes: protocol::chat_frame_bytes(&body, seq) };
-        self.append(now, index, frame, |out| protocol::append_chat(out, &body, seq));
+        self.append(now, (index, owner), frame, |out| protocol::append_chat(out, &body, seq));
         // Not before: a member that the append made fall back has yet to read this message from history.
         self.rooms.note_delivered(index, seq);
         self.out.notices.push(|| Notice::Chat { room: name.clone(), seq, json: chat_json(&body, seq) });
@@ -63,7 +66,7 @@ impl Hub {
         let has_readers = room.has_readers();
         room.fanout.begin_epoch(has_readers);
         room.members.lose_epoch();
-        self.append_event(now, index, |out, room, users| {
+        self.append_event(now, (index, Owner::OTHERS), |out, room, users| {
             let listed = room.users.list(users);
             let message = ServerMessage::Joined {
                 room: room.name.as_str(),
@@ -78,18 +81,29 @@ impl Hub {
         });
     }
 
-    /// Appends a message that has no number to a room's log.
-    pub(super) fn append_event(&mut self, now: Now, index: RoomIndex, write: impl FnOnce(&mut Vec<u8>, &Room, &Users)) {
+    /// Appends a message that has no number to a room's log; an owner has caused it.
+    pub(super) fn append_event(
+        &mut self,
+        now: Now,
+        (index, owner): (RoomIndex, Owner),
+        write: impl FnOnce(&mut Vec<u8>, &Room, &Users),
+    ) {
         if !self.rooms[index].has_readers() {
             return;
         }
         let mut frame = Vec::with_capacity(256);
         write(&mut frame, &self.rooms[index], &self.users);
         let size = FrameSize { seq: None, bytes: frame.len() };
-        self.append(now, index, size, |out| out.extend_from_slice(&frame));
+        self.append(now, (index, owner), size, |out| out.extend_from_slice(&frame));
     }
 
-    fn append(&mut self, now: Now, index: RoomIndex, frame: FrameSize, write: impl FnOnce(&mut Vec<u8>)) {
+    fn append(
+        &mut self,
+        now: Now,
+        (index, owner): (RoomIndex, Owner),
+        frame: FrameSize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
         // Members that join later start at the tail: without readers there is nothing to keep.
         if !self.rooms[index].has_readers() {
             return;
@@ -101,7 +115,7 @@ impl Hub {
             }
         }
         self.rooms.append(index, frame, write);
-        self.scheduler.enqueue(now, &mut self.rooms, index);
+        self.scheduler.enqueue(now, &mut self.rooms, (index, owner));
         self.scheduler.limit_delays(&mut self.rooms, index);
     }
 

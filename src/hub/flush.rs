@@ -56,13 +56,15 @@ impl Hub {
         left = left.at_least(kept_for_rooms);
         let kept_for_rounds = left.half();
         while left.exceeds(Budget::default()) {
-            let Some((index, kept)) = self.scheduler.next_room(left, kept_for_rounds) else { break };
+            let Some(turn) = self.scheduler.next_turn(left, kept_for_rounds) else { break };
+            let index = turn.room;
             self.scheduler.begin_slice(now, &mut self.rooms, index);
             let Room { fanout, members, .. } = &self.rooms[index];
             let places_end = fanout.round_place().min(members.live_count());
-            self.rooms.serve_slice(index, &mut SliceBudget::new(&mut left, kept, &mut watch), send);
+            let left_before = left.sends;
+            self.rooms.serve_slice(index, &mut SliceBudget::new(&mut left, turn.kept, &mut watch), send);
             let places = self.rooms[index].fanout.round_place()..places_end;
-            self.scheduler.end_slice(now, &mut self.rooms, index);
+            self.scheduler.end_slice(now, &mut self.rooms, turn, left_before - left.sends);
             self.finish_served_leavers(now, index, places);
         }
     }

@@ -12,6 +12,7 @@ use super::index::{LiveIndex, RoomIndex};
 use super::leaving::{AfterLeave, Rejoin};
 use super::members::{FormerMember, LiveMember, Parting};
 use super::notice::Notice;
+use super::presence::Mover;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use super::room::Room;
 use super::{Caller, Hub, steps};
@@ -189,12 +190,13 @@ impl Hub {
         parting: Parting,
     ) -> Option<FormerMember> {
         let id = self.connections.id(slot)?;
-        let user = self.connections.get(id)?.user;
+        let connection = self.connections.get(id)?;
+        let mover = Mover { user: connection.user, owner: connection.owner };
         let former = self.rooms[index].members.remove(index, slot, &mut self.connections)?;
         if former.has_joined() {
-            let (name, user_id) = (&self.rooms[index].name, self.users.id(user));
+            let (name, user_id) = (&self.rooms[index].name, self.users.id(mover.user));
             self.out.notices.push(|| Notice::Left { connection: id, user: user_id.clone(), room: name.clone() });
-            self.remove_presence(now, index, user, parting);
+            self.remove_presence(now, index, mover, parting);
         }
         self.rooms.trim_log(index);
         self.forget_if_unused(index);

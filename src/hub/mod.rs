@@ -13,7 +13,8 @@
 //!   (`fanout.rs`: log, round, promised bytes), `Members` (`members.rs`: live, blocked, catching up, leaving),
 //!   a `Schedule` and `RoomUsers` (`room_users.rs`: who is present, and who learns that it changes). A member that
 //!   catches up is a `CatchUp` (`reader.rs`).
-//! - `Scheduler` (`scheduler.rs`): whose turn it is, and the batch delay.
+//! - `Scheduler` (`scheduler.rs`): whose turn it is, in two queues that are fair to owners (`fair_queue.rs`), and the batch
+//!   delay.
 //! - `Timers` (`timers.rs`): what is looked at again, and when.
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
@@ -33,6 +34,7 @@ mod connection;
 mod crowd_tests;
 mod delivery;
 mod error_reply;
+mod fair_queue;
 mod fanout;
 mod flush;
 mod holds;
@@ -317,7 +319,7 @@ impl Hub {
             Timer::Members { room } => {
                 if let Some(index) = self.rooms.find(room) {
                     self.rooms[index].users.end_count();
-                    self.list_or_count_users(now, index);
+                    self.list_or_count_users(now, index, Owner::OTHERS);
                 }
             }
             Timer::CatchUp { room, connection } => self.retry_catch_up(now, room, connection),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::bus::message::{BusRequest, PresenceChange};
 use crate::id::RoomName;
+use crate::owner::Owner;
 use crate::protocol::{PresenceStatus, ServerMessage};
 use crate::time::Now;
 use crate::timer_wheel::Tick;
@@ -27,6 +28,20 @@ const MEMBERS_BYTES_MAX: usize = 8 * 1024;
 /// How long after a cut no grace ends. The bus learns meanwhile who has come back on another node.
 const RECONCILE: Duration = Duration::from_secs(2);
 
+/// A user who comes or goes, and the owner that causes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mover {
+    pub(super) user: UserKey,
+    pub(super) owner: Owner,
+}
+
+impl Mover {
+    /// A user whom no connection here has moved.
+    fn without_connection(user: UserKey) -> Self {
+        Self { user, owner: Owner::OTHERS }
+    }
+}
+
 impl Hub {
     /// From now on the bus is told which users come and go here.
     pub fn share_presence(&mut self) {
@@ -34,27 +49,32 @@ impl Hub {
     }
 
     /// One more connection of a user is live in a room.
-    pub(super) fn add_presence(&mut self, now: Now, index: RoomIndex, user: UserKey) {
-        let news = self.rooms[index].users.connect(user);
-        self.tell_presence(now, index, user, news);
+    pub(super) fn add_presence(&mut self, now: Now, index: RoomIndex, mover: Mover) {
+        let news = self.rooms[index].users.connect(mover.user);
+        self.tell_presence(now, index, mover, news);
     }
 
     /// One connection less of a user is in a room.
-    pub(super) fn remove_presence(&mut self, now: Now, index: RoomIndex, user: UserKey, parting: Parting) {
-        let grace = self.settings.timing.presence_grace;
+    pub(super) fn remove_presence(&mut self, now: Now, index: RoomIndex, mover: Mover, parting: Parting) {
+        let (user, grace) = (mover.user, self.settings.timing.presence_grace);
         if !self.rooms[index].users.disconnect(user) {
             return;
         }
         if parting == Parting::Left || grace.is_zero() {
-            return self.end_presence_here(now, index, user);
+            return self.end_presence_of(now, index, mover);
         }
         let until = self.timers.start_grace(now, grace, self.rooms.reference(index), user);
         self.rooms[index].users.await_back(user, until);
     }
 
+    /// A user without a connection here is present on this node no more.
     pub(super) fn end_presence_here(&mut self, now: Now, index: RoomIndex, user: UserKey) {
-        let news = self.rooms[index].users.leave_node(user);
-        self.tell_presence(now, index, user, news);
+        self.end_presence_of(now, index, Mover::without_connection(user));
+    }
+
+    fn end_presence_of(&mut self, now: Now, index: RoomIndex, mover: Mover) {
+        let news = self.rooms[index].users.leave_node(mover.user);
+        self.tell_presence(now, index, mover, news);
     }
 
     /// The bus can be reached, or cannot. While it cannot, a user may come back on another node unheard.
@@ -91,13 +111,13 @@ impl Hub {
             (PresenceStatus::Offline, None) => {}
             (PresenceStatus::Offline, Some(user)) => {
                 let news = self.rooms[index].users.leave_elsewhere(user);
-                self.tell_presence(now, index, user, news);
+                self.tell_presence(now, index, Mover::without_connection(user), news);
             }
             (PresenceStatus::Online, present) => {
                 // The name that it is known by in this room stays.
                 let user = present.unwrap_or_else(|| self.users.hold_named(&change.user, change.name.as_deref()));
                 let news = self.rooms[index].users.come_elsewhere(user);
-                self.tell_presence(now, index, user, news);
+                self.tell_presence(now, index, Mover::without_connection(user), news);
                 if present.is_none() {
                     self.users.release(user);
                 }
@@ -106,7 +126,8 @@ impl Hub {
     }
 
     /// Tells other nodes and members what they are to learn of a user. The room holds a user as long as it is present.
-    fn tell_presence(&mut self, now: Now, index: RoomIndex, user: UserKey, news: PresenceNews) {
+    fn tell_presence(&mut self, now: Now, index: RoomIndex, mover: Mover, news: PresenceNews) {
+        let user = mover.user;
         if let Some(status) = news.for_nodes {
             let (room, users) = (&self.rooms[index].name, &self.users);
             self.pending.share(|| {
@@ -119,18 +140,18 @@ impl Hub {
             if status == PresenceStatus::Online {
                 self.users.hold(user);
             }
-            self.announce(now, index, user, status);
+            self.announce(now, index, mover, status);
             if status == PresenceStatus::Offline {
                 self.users.release(user);
             }
         }
     }
 
-    fn announce(&mut self, now: Now, index: RoomIndex, user: UserKey, status: PresenceStatus) {
+    fn announce(&mut self, now: Now, index: RoomIndex, Mover { user, owner }: Mover, status: PresenceStatus) {
         match self.rooms[index].users.announcement(&self.settings.hub) {
-            Announcement::List => self.list_or_count_users(now, index),
+            Announcement::List => self.list_or_count_users(now, index, owner),
             Announcement::User if self.rooms.has_space(index, EVENT_BYTES_MAX) => {
-                self.append_event(now, index, |out, room, users| {
+                self.append_event(now, (index, owner), |out, room, users| {
                     let user = users.view(user);
                     ServerMessage::Presence { room: room.name.as_str(), user, status }.append_frame(out);
                 });
@@ -139,12 +160,12 @@ impl Hub {
         }
     }
 
-    /// Tells members how many users there are, and which, unless they are counted.
-    pub(super) fn list_or_count_users(&mut self, now: Now, index: RoomIndex) {
+    /// Tells members how many users there are, and which, unless they are counted; an owner has caused it.
+    pub(super) fn list_or_count_users(&mut self, now: Now, index: RoomIndex, owner: Owner) {
         if !self.rooms.has_space(index, MEMBERS_BYTES_MAX) {
             return self.timers.start_count(now, &mut self.rooms, index);
         }
-        self.append_event(now, index, |out, room, users| {
+        self.append_event(now, (index, owner), |out, room, users| {
             let (count, listed) = (room.users.len(), room.users.list(users));
             ServerMessage::Members { room: room.name.as_str(), count, users: listed.as_deref() }.append_frame(out);
         });

@@ -3,7 +3,10 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::owner::Owner;
 use crate::time::Now;
+
+use super::fair_queue::QueuePlace;
 
 /// A moment of [`Now::uptime`] in microseconds; the option of one takes eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,8 +34,10 @@ pub(super) enum Queue {
     /// The room has nothing to send.
     #[default]
     None,
-    /// The room has its turn soon, or is in the middle of a round.
-    Turn,
+    /// The room has its turn soon.
+    Turn(QueuePlace),
+    /// The room is in the middle of a round.
+    Round(QueuePlace),
     /// The room's batch delay is not over.
     Delayed,
 }
@@ -41,6 +46,8 @@ pub(super) enum Queue {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Schedule {
     pub(super) queue: Queue,
+    /// The owner of the oldest message that no round has begun to send, while there is one.
+    pub(super) unsent_owner: Option<Owner>,
     /// The next round does not begin before this, if there is a batch delay.
     pub(super) next_round_at: Option<Deadline>,
 }

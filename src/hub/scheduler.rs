@@ -1,6 +1,10 @@
 //! Whose turn it is: rooms with something to send, rooms in the middle of a round, rooms whose batch delay is not over, and
 //! connections whose sockets take bytes again.
 //!
+//! A room has its turn as one of the rooms of an owner: of the owner of its oldest message that is not sent. A round serves
+//! the members with everything that the log holds when it begins, so it is that owner's until it ends. What is appended
+//! meanwhile is for the next round, which belongs to the owner of the first such message.
+//!
 //! A send costs much the same whatever it carries, so the cost of a busy room is the number of its rounds. With a *batch
 //! delay* a room begins at most one round in that time. Messages that arrive before it is over go out together in the next
 //! round, in one send a member; the first message after a quiet time goes out at once. Cursors, floor and blocked members
@@ -11,9 +15,11 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use crate::id::ConnectionId;
+use crate::owner::Owner;
 use crate::time::Now;
 
 use super::budget::Budget;
+use super::fair_queue::FairQueue;
 use super::index::RoomIndex;
 use super::room::Room;
 use super::rooms::Rooms;
@@ -22,10 +28,10 @@ use super::schedule::{Deadline, Queue};
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Scheduler {
-    /// Rooms with something to send, each once, in the order in which their turn comes.
-    dirty: VecDeque<RoomIndex>,
+    /// Rooms with something to send, each once.
+    dirty: FairQueue,
     /// Rooms in the middle of a round, likewise.
-    rounds: VecDeque<RoomIndex>,
+    rounds: FairQueue,
     batch_delay: Duration,
     /// Rooms with something to send whose batch delay is not over, and when it is.
     delayed: BinaryHeap<Reverse<(Deadline, RoomIndex)>>,
@@ -38,11 +44,23 @@ pub(super) struct Scheduler {
     pub(super) rounds_hastened: u64,
 }
 
+/// A room that has its turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) room: RoomIndex,
+    /// What it has to leave of what the call may send.
+    pub(super) kept: Budget,
+    /// What its sends are charged to.
+    owner: Owner,
+    /// Whether it was in the middle of a round.
+    was_in_round: bool,
+}
+
 impl Scheduler {
     pub(super) fn new(batch_delay: Duration) -> Self {
         Self {
-            dirty: VecDeque::new(),
-            rounds: VecDeque::new(),
+            dirty: FairQueue::default(),
+            rounds: FairQueue::default(),
             batch_delay,
             delayed: BinaryHeap::new(),
             drained: VecDeque::new(),
@@ -72,9 +90,10 @@ impl Scheduler {
         self.delayed.peek().map(|Reverse((due, _))| due.wait(now))
     }
 
-    /// A room has something to send: it gets its turn, once its batch delay is over.
-    pub(super) fn enqueue(&mut self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
-        let schedule = rooms[index].schedule;
+    /// A room has something to send, which an owner has caused: it gets its turn, once its batch delay is over.
+    pub(super) fn enqueue(&mut self, now: Now, rooms: &mut Rooms, (index, owner): (RoomIndex, Owner)) {
+        let schedule = &mut rooms[index].schedule;
+        schedule.unsent_owner.get_or_insert(owner);
         if schedule.queue != Queue::None {
             return;
         }
@@ -89,8 +108,9 @@ impl Scheduler {
     }
 
     fn give_turn(&mut self, rooms: &mut Rooms, index: RoomIndex) {
-        rooms[index].schedule.queue = Queue::Turn;
-        self.dirty.push_back(index);
+        let schedule = &mut rooms[index].schedule;
+        let place = self.dirty.push(schedule.unsent_owner.unwrap_or(Owner::OTHERS), index);
+        schedule.queue = Queue::Turn(place);
     }
 
     fn hasten(&mut self, rooms: &mut Rooms, index: RoomIndex) {
@@ -101,22 +121,32 @@ impl Scheduler {
     /// A room has its turn: its round begins, unless it is in the middle of one.
     pub(super) fn begin_slice(&self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
         let Room { fanout, members, schedule, .. } = &mut rooms[index];
-        if fanout.begin_round(members) && !self.batch_delay.is_zero() {
+        schedule.queue = Queue::None;
+        if !fanout.begin_round(members) {
+            return;
+        }
+        schedule.unsent_owner = None;
+        if !self.batch_delay.is_zero() {
             schedule.next_round_at = Some(Deadline::after(now, self.batch_delay));
         }
     }
 
-    /// A slice is over: the room's turn comes again if its round is not, or if more has been appended since it began.
-    pub(super) fn end_slice(&mut self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
+    /// A slice with so many sends is over: the room's turn comes again if its round is not, or if more has been appended since
+    /// it began.
+    pub(super) fn end_slice(&mut self, now: Now, rooms: &mut Rooms, turn: Turn, sends: u32) {
+        let queue = if turn.was_in_round { &mut self.rounds } else { &mut self.dirty };
+        queue.charge(sends);
+        let (index, owner) = (turn.room, turn.owner);
         let Room { fanout, schedule, .. } = &mut rooms[index];
         if fanout.is_in_round() {
-            return self.rounds.push_back(index);
+            schedule.queue = Queue::Round(self.rounds.push(owner, index));
+            return;
         }
-        schedule.queue = Queue::None;
+        let next_owner = schedule.unsent_owner.take();
         let has_more = fanout.end_round();
         rooms.trim_log(index);
         if has_more {
-            self.enqueue(now, rooms, index);
+            self.enqueue(now, rooms, (index, next_owner.unwrap_or(owner)));
         }
     }
 
@@ -160,26 +190,25 @@ impl Scheduler {
     pub(super) fn forget(&mut self, index: RoomIndex, queue: Queue) {
         match queue {
             Queue::None => {}
-            Queue::Turn => {
-                self.dirty.retain(|dirty| *dirty != index);
-                self.rounds.retain(|interrupted| *interrupted != index);
-            }
+            Queue::Turn(place) => drop(self.dirty.remove(place)),
+            Queue::Round(place) => drop(self.rounds.remove(place)),
             Queue::Delayed => self.delayed.retain(|Reverse((_, delayed))| *delayed != index),
         }
     }
 
-    /// Whose turn it is, and what it has to leave of what is `left` in this call.
+    /// The room whose turn it is, where so much is `left` in this call.
     ///
     /// Rooms that have just been given something come before those in the middle of a round, so that small rooms need not
     /// wait for a slice of a giant one. The latter keep `kept` for themselves, so that they get on, too.
-    pub(super) fn next_room(&mut self, left: Budget, kept: Budget) -> Option<(RoomIndex, Budget)> {
+    pub(super) fn next_turn(&mut self, left: Budget, kept: Budget) -> Option<Turn> {
         let kept = if self.rounds.is_empty() { Budget::default() } else { kept };
         if left.exceeds(kept)
-            && let Some(index) = self.dirty.pop_front()
+            && let Some((room, owner)) = self.dirty.pop()
         {
-            return Some((index, kept));
+            return Some(Turn { room, kept, owner, was_in_round: false });
         }
-        Some((self.rounds.pop_front()?, Budget::default()))
+        let (room, owner) = self.rounds.pop()?;
+        Some(Turn { room, kept: Budget::default(), owner, was_in_round: true })
     }
 
     /// A connection's socket takes bytes again, or may.

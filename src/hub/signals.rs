@@ -2,6 +2,7 @@
 
 use crate::bus::message::{BusRequest, Signal};
 use crate::id::ConnectionId;
+use crate::owner::Owner;
 use crate::protocol::{ServerMessage, SignalKind, TypingRequest, TypingStatus};
 use crate::time::Now;
 
@@ -18,13 +19,14 @@ impl Hub {
     ) -> Result<(), Refused> {
         let index = self.rooms.joined(&self.connections, id, &typing.room)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let owner = connection.owner;
         let signal = Signal {
             room: self.rooms[index].name.clone(),
             user: self.users.id(connection.user).clone(),
             kind: SignalKind::Typing,
             body: typing.status.as_str().into(),
         };
-        if self.append_signal(now, index, &signal) {
+        if self.append_signal(now, (index, owner), &signal) {
             self.pending.share(|| BusRequest::Signal(signal));
         }
         Ok(())
@@ -33,18 +35,18 @@ impl Hub {
     /// A user has given a signal on another node.
     pub(super) fn handle_signal_elsewhere(&mut self, now: Now, signal: &Signal) {
         if let Some(index) = self.rooms.named(signal.room.as_str()) {
-            self.append_signal(now, index, signal);
+            self.append_signal(now, (index, Owner::OTHERS), signal);
         }
     }
 
     /// Shows a signal to the members, unless their log needs the space for messages. Says whether it was shown.
-    fn append_signal(&mut self, now: Now, index: RoomIndex, signal: &Signal) -> bool {
+    fn append_signal(&mut self, now: Now, (index, owner): (RoomIndex, Owner), signal: &Signal) -> bool {
         let room = &self.rooms[index];
         if room.users.are_counted() || room.fanout.log_bytes() > self.settings.hub.log_bytes_max / 4 {
             return false;
         }
         let Some(message) = server_message(signal) else { return false };
-        self.append_event(now, index, |out, _, _| message.append_frame(out));
+        self.append_event(now, (index, owner), |out, _, _| message.append_frame(out));
         true
     }
 }

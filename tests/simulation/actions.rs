@@ -5,7 +5,7 @@ use roomcast::HostPublication;
 use roomcast::bus::Ticket;
 use roomcast::internals::protocol::{self, Chat};
 use roomcast::internals::{Moderation, NewConnection};
-use roomcast::{ConnectionId, Owner, UserId};
+use roomcast::{ConnectionId, UserId};
 
 use super::chance::Chance;
 use super::fake_bus::FakeBus;
@@ -206,8 +206,9 @@ impl World {
         let id = self.take_slot(seat);
         let user = UserId::new(&user_name(self.seats[seat].user)).expect("a user name");
         let name = self.chance.pick(&[None, Some("Ann"), Some("Zoë \"quoted\"")]);
+        let owner = self.seats[seat].owner;
         self.seats[seat].connect(Link::new(id));
-        self.hub.connect(id, NewConnection { user: &user, name, owner: Owner::HOST });
+        self.hub.connect(id, NewConnection { user: &user, name, owner });
     }
 
     pub(crate) fn disconnect(&mut self, seat: usize) {

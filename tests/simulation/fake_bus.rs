@@ -6,7 +6,7 @@ use bytes::Bytes;
 use roomcast::Now;
 use roomcast::bus::{Bus, ControlRoom, Epoch};
 use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
-use roomcast::{RoomName, UserId};
+use roomcast::{Owner, RoomName, UserId};
 
 use super::chance::Chance;
 
@@ -145,7 +145,7 @@ impl FakeBus {
 
     /// A message of another node.
     pub(crate) fn publish_elsewhere(&mut self, name: &RoomName, body: Vec<u8>) {
-        self.accept(name, Bytes::from(body));
+        self.accept(name, Bytes::from(body), None);
     }
 
     /// A command of another node.
@@ -230,7 +230,7 @@ impl FakeBus {
         self.step + wait
     }
 
-    fn accept(&mut self, name: &RoomName, body: Bytes) -> u64 {
+    fn accept(&mut self, name: &RoomName, body: Bytes, owner: Option<Owner>) -> u64 {
         let due = self.due();
         let most = self.history_messages_max;
         let room = self.room(name);
@@ -241,13 +241,13 @@ impl FakeBus {
             room.kept.pop_front();
         }
         if room.is_open {
-            room.stream.push_back((due, BusEvent::Delivered { room: name.clone(), message }));
+            room.stream.push_back((due, BusEvent::Delivered { room: name.clone(), message, owner }));
         }
         room.top
     }
 
     fn take_publication(&mut self, ticket: Ticket, publication: Publication) {
-        let Publication { room: name, user, id, body, .. } = publication;
+        let Publication { room: name, user, owner, id, body } = publication;
         let id = id.map(|id| (user, id));
         let known = id.as_ref().and_then(|id| self.room(&name).ids.get(id).copied());
         let outcome = match known {
@@ -256,7 +256,7 @@ impl FakeBus {
             }
             Some(seq) => Outcome::Duplicate(seq),
             None => {
-                let seq = self.accept(&name, body);
+                let seq = self.accept(&name, body, Some(owner));
                 if let Some(id) = id {
                     self.room(&name).ids.insert(id, seq);
                 }
@@ -286,7 +286,8 @@ impl FakeBus {
         match &event {
             BusEvent::Delivered { message, .. } => {
                 if is_repeating && let Some(message) = room.recent.front().cloned() {
-                    room.stream.push_front((step, BusEvent::Delivered { room: name.clone(), message }));
+                    let again = BusEvent::Delivered { room: name.clone(), message, owner: None };
+                    room.stream.push_front((step, again));
                 }
                 let is_new = room.handed.as_ref().is_none_or(|(_, seq)| *seq < message.seq);
                 if is_new {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use roomcast::Owner;
 use serde_json::Value;
 
 use super::coverage::Coverage;
@@ -13,6 +14,8 @@ use super::view::{Joined, Phase, View};
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) user: usize,
+    /// What its costs are charged to.
+    pub(crate) owner: Owner,
     pub(crate) link: Option<Link>,
     pub(crate) views: Vec<View>,
     /// Up to where it has seen each room, over all its connections.
@@ -29,9 +32,10 @@ pub(crate) fn user_name(user: usize) -> String {
 type Checked = Result<(), String>;
 
 impl Seat {
-    pub(crate) fn new(user: usize, rooms: usize) -> Self {
+    pub(crate) fn new(user: usize, owner: Owner, rooms: usize) -> Self {
         Self {
             user,
+            owner,
             link: None,
             views: (0..rooms).map(|_| View::default()).collect(),
             known: vec![None; rooms],

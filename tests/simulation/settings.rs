@@ -13,6 +13,8 @@ pub(crate) struct Settings {
     pub(crate) rooms: usize,
     pub(crate) users: usize,
     pub(crate) seats: usize,
+    /// Seats that are charged together have the same remainder.
+    pub(crate) owners: usize,
     pub(crate) bus: BusKind,
     /// The most steps that the fake bus takes for anything.
     pub(crate) delay_steps_max: u64,
@@ -46,6 +48,7 @@ impl Settings {
             rooms: chance.pick(&[1, 2, 4, 4, 6]),
             users,
             seats: users + chance.index(2 * users + 1),
+            owners: chance.pick(&[1, 2, 3, 100]),
             bus: chance.pick(&[BusKind::Local, BusKind::Local, BusKind::Fake, BusKind::Lossy]),
             delay_steps_max: chance.pick(&[1, 10, 100]),
             recovery: chance.pick(&[3, 6, 12, 40]),

@@ -10,7 +10,7 @@ use roomcast::OpenPolicy;
 use roomcast::bus::PresenceStatus;
 use roomcast::bus::{Bus, LocalBus};
 use roomcast::bus::{BusEvent, BusRequest, Outcome, PresenceChange, Signal, Ticket};
-use roomcast::internals::{Hub, Output};
+use roomcast::internals::{Hub, Output, Owners};
 use roomcast::net::Slot;
 use roomcast::{ConnectionId, RoomName, UserId};
 
@@ -104,7 +104,10 @@ impl World {
         };
         let mut hub = Hub::new(&settings.config, Box::new(OpenPolicy));
         hub.share_presence();
-        let seats = (0..settings.seats).map(|seat| Seat::new(seat % settings.users, settings.rooms)).collect();
+        let owners = Owners::new(seed);
+        let owner = |seat: usize| owners.api_key(&[(seat % settings.owners) as u8; 32]);
+        let seats = (0..settings.seats).map(|seat| Seat::new(seat % settings.users, owner(seat), settings.rooms));
+        let seats = seats.collect();
         Self {
             hub,
             now: Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 },

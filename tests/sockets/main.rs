@@ -12,6 +12,7 @@ mod chat;
 mod closing;
 mod echo;
 mod embedding;
+mod fairness;
 mod frames;
 mod heartbeat;
 mod http;

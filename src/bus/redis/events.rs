@@ -300,7 +300,7 @@ impl RedisBus {
             let event = match step {
                 OrderingStep::Deliver(message) => {
                     self.counters.delivered_total.add(1);
-                    BusEvent::Delivered { room, message }
+                    BusEvent::Delivered { room, message, owner: None }
                 }
                 OrderingStep::EpochChanged { epoch, top } => {
                     self.counters.epochs_total.add(1);

@@ -78,7 +78,7 @@ fn the_last_members_leave_together_while_a_list_of_users_does_not_fit() {
     (148..200).for_each(|number| node.elsewhere(number, PresenceStatus::Offline));
     node.output();
     let message = Numbered { seq: 1, body: Bytes::from_static(b"{\"type\":\"chat\",\"text\":\"x\"") };
-    node.hub.handle_bus_event(node.now, BusEvent::Delivered { room: room(), message });
+    node.hub.handle_bus_event(node.now, BusEvent::Delivered { room: room(), message, owner: None });
     for id in members {
         node.hub.handle_text(node.now, id, r#"{"type":"leave","room":"a"}"#);
     }

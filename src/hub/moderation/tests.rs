@@ -88,7 +88,7 @@ impl Node {
         *top += 1;
         let message = Numbered { seq: *top, body };
         let seq = *top;
-        self.hub.handle_bus_event(self.now, BusEvent::Delivered { room: room.clone(), message });
+        self.hub.handle_bus_event(self.now, BusEvent::Delivered { room: room.clone(), message, owner: None });
         seq
     }
 
