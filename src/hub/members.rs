@@ -104,7 +104,6 @@ impl Members {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub(super) fn count(&self) -> usize {
         self.live.len() + self.catching_up.len()
     }

@@ -15,6 +15,7 @@
 //!   catches up is a `CatchUp` (`reader.rs`).
 //! - `Scheduler` (`scheduler.rs`): whose turn it is, in two queues that are fair to owners (`fair_queue.rs`), and the batch
 //!   delay.
+//! - `DeliveryRates` (`delivery_rate.rs`): how many deliveries an owner may cause.
 //! - `Timers` (`timers.rs`): what is looked at again, and when.
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
@@ -33,6 +34,7 @@ mod connection;
 #[cfg(test)]
 mod crowd_tests;
 mod delivery;
+mod delivery_rate;
 mod error_reply;
 mod fair_queue;
 mod fanout;
@@ -75,6 +77,7 @@ pub use self::publish::HostPublication;
 pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, MessageCounts};
+use self::delivery_rate::DeliveryRates;
 use self::error_reply::ErrorReply;
 use self::members::Parting;
 use self::moderation::Moderator;
@@ -113,6 +116,7 @@ pub struct Hub {
     users: Users,
     rooms: Rooms,
     scheduler: Scheduler,
+    delivery_rates: DeliveryRates,
     timers: Timers,
     pending: Pending,
     moderator: Moderator,
@@ -144,6 +148,7 @@ impl Hub {
             users: Users::default(),
             rooms: Rooms::new(&config.hub),
             scheduler: Scheduler::new(config.timing.batch_delay),
+            delivery_rates: DeliveryRates::new(config.hub.deliveries_per_owner),
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max),
             moderator: Moderator::default(),
@@ -222,6 +227,7 @@ impl Hub {
 
     fn handle_message(&mut self, now: Now, id: ConnectionId, message: &ClientMessage<'_>) -> Result<(), Refused> {
         match message {
+            ClientMessage::Join(_) | ClientMessage::Chat(_) if self.refuse_by_deliveries(now, id, message) => Ok(()),
             ClientMessage::Join(join) => self.handle_join(now, id, join),
             ClientMessage::Leave(leave) => self.handle_leave(now, id, leave),
             ClientMessage::Chat(chat) => self.handle_chat(now, id, chat),
@@ -246,6 +252,18 @@ impl Hub {
         };
         let reply = ErrorReply::new(ErrorCode::RateLimited, &reason).about(room, message_id);
         self.out.error(&mut self.connections, id, ErrorReply { retry_after_ms: Some(retry_after_ms), ..reply });
+    }
+
+    /// Refuses a message if its owner has caused more deliveries than it may. Says whether it did.
+    fn refuse_by_deliveries(&mut self, now: Now, id: ConnectionId, message: &ClientMessage<'_>) -> bool {
+        let Some(connection) = self.connections.get(id) else { return false };
+        let Err(wait_millis) = self.delivery_rates.check(now, connection.owner) else { return false };
+        let rate = self.settings.hub.deliveries_per_owner;
+        let reason = format!("more than {rate} deliveries a second, over all connections of the user or address");
+        let (room, message_id) = message.about();
+        let reply = ErrorReply::new(ErrorCode::RateLimited, &reason).about(room, message_id);
+        self.out.error(&mut self.connections, id, ErrorReply { retry_after_ms: Some(wait_millis), ..reply });
+        true
     }
 
     /// Closes a connection: whatever it was owed and is not in its own output is dropped.
@@ -307,6 +325,7 @@ impl Hub {
         self.resume_catch_ups(now);
         self.scheduler.end_due_delays(now, &mut self.rooms);
         self.carry_out_commands(now);
+        self.delivery_rates.forget_full(now);
         for _ in 0..LOOKS_PER_TURN {
             let Some(timer) = self.timers.pop(now) else { break };
             self.handle_timer(now, timer);
@@ -352,6 +371,7 @@ impl Hub {
             stalled: self.users.stalled(),
             moderated: self.moderator.moderated,
             rate_limited,
+            deliveries_limited: self.delivery_rates.refused,
         }
     }
 }

@@ -149,8 +149,12 @@ impl Hub {
 
     fn announce(&mut self, now: Now, index: RoomIndex, Mover { user, owner }: Mover, status: PresenceStatus) {
         match self.rooms[index].users.announcement(&self.settings.hub) {
-            Announcement::List => self.list_or_count_users(now, index, owner),
+            Announcement::List => {
+                self.delivery_rates.charge(now, owner, self.rooms[index].members.live_count());
+                self.list_or_count_users(now, index, owner);
+            }
             Announcement::User if self.rooms.has_space(index, EVENT_BYTES_MAX) => {
+                self.delivery_rates.charge(now, owner, self.rooms[index].members.live_count());
                 self.append_event(now, (index, owner), |out, room, users| {
                     let user = users.view(user);
                     ServerMessage::Presence { room: room.name.as_str(), user, status }.append_frame(out);

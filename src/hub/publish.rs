@@ -94,6 +94,7 @@ impl Hub {
             ts: now.unix_ms,
         });
         let reserved = self.reserve(index, &body)?;
+        self.delivery_rates.charge(now, owner, self.rooms[index].members.count() as u32);
         let message_id: Option<Box<str>> = chat.id.as_deref().map(Into::into);
         let requester = Requester::Member { connection: id, room: name.clone(), id: message_id.clone(), reserved };
         let publication = Publication { room: name, user: user_id, owner, id: message_id, body: Bytes::from(body) };

@@ -20,6 +20,10 @@ impl Hub {
         let index = self.rooms.joined(&self.connections, id, &typing.room)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let owner = connection.owner;
+        if self.delivery_rates.check(now, owner).is_err() {
+            // It is the first thing to be shed, and nobody is told.
+            return Ok(());
+        }
         let signal = Signal {
             room: self.rooms[index].name.clone(),
             user: self.users.id(connection.user).clone(),
@@ -46,6 +50,7 @@ impl Hub {
             return false;
         }
         let Some(message) = server_message(signal) else { return false };
+        self.delivery_rates.charge(now, owner, room.members.live_count());
         self.append_event(now, (index, owner), |out, _, _| message.append_frame(out));
         true
     }

@@ -36,6 +36,8 @@ counts! {
         moderated: u64 = Counter("connections_moderated");
         /// Messages refused by the rate limit.
         rate_limited: u64 = Counter("messages_rate_limited");
+        /// Messages refused because their owner had caused more deliveries than it may.
+        deliveries_limited: u64 = Counter("messages_delivery_limited");
         /// Error messages sent to clients.
         errors: u64 = Counter("error_messages");
     }

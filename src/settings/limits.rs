@@ -67,6 +67,11 @@ settings! {
         /// Messages that a connection may send at once after a pause. Ten times as many refused ones end it (4501); each message that
         /// passes makes up for a refused one.
         message_burst: u32 = Count(100), 1 => 1_000_000, "message-burst";
+        /// Deliveries a second that all connections of a user or address together may cause; beyond them `rate_limited`. A chat
+        /// message causes one for each member that its room has here. A second's worth may come at once, and a message that
+        /// begins within it passes whatever it costs. 0 is no limit.
+        // Behind a proxy all people have one address, and so has a crowd behind a NAT: any other default would refuse some of them.
+        deliveries_per_owner: u32 = Count(0), 0 => 1_000_000_000, "deliveries-per-owner";
         /// Largest `data` of a chat message; beyond it `too_large`. At most `message-bytes`.
         data_bytes_max: usize = Bytes(4 * KIB), 0 => 64 * MIB, "data-bytes";
         /// Most rooms at once; beyond them the join of a new one is answered `server_busy`.

@@ -241,6 +241,7 @@ impl World {
         self.hub.handle_text(self.now, id, text);
         let after = self.hub.stats();
         self.coverage.rate_limited += after.rate_limited - before.rate_limited;
+        self.coverage.deliveries_limited += after.deliveries_limited - before.deliveries_limited;
         after.rate_limited == before.rate_limited && after.connections == before.connections
     }
 

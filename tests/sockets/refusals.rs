@@ -392,6 +392,32 @@ fn a_client_above_the_rate_limit_is_told_once_a_second_and_others_are_not_affect
 }
 
 #[test]
+fn an_address_that_causes_too_many_deliveries_is_told_when_they_are_worked_off() {
+    let server = Server::spawn(&["--deliveries-per-owner", "10", "--metrics"]);
+    let mut members: Vec<_> = (0..3).map(|number| Client::connect_as(&server, &format!("user-{number}"))).collect();
+    members.iter_mut().for_each(|member| drop(member.join("lobby")));
+    // Six deliveries of presence and five of fifteen messages: one passes as long as anything is left.
+    for number in 0..5 {
+        members[0].send_json(&chat("lobby", "x", &format!("chat-{number}")));
+    }
+    let told = members[0].recv_until(|message| is(message, "error")).pop().unwrap();
+    assert_eq!(
+        (&told["code"], &told["temporary"], &told["room"]),
+        (&json!("rate_limited"), &json!(true), &json!("lobby"))
+    );
+    let wait = told["retryAfterMs"].as_u64().expect("when to try again");
+    // At most a message of three is owed, and a tenth of a second for each.
+    assert!((1..=301).contains(&wait), "{wait} ms");
+    // Another connection of the address is refused as well, and may leave.
+    members[1].send_json(&json!({"type": "typing", "room": "lobby", "status": "start"}));
+    members[1].send_json(&json!({"type": "leave", "room": "lobby", "id": "l"}));
+    members[1].recv_until(|message| is(message, "left"));
+    std::thread::sleep(Duration::from_millis(wait + 500));
+    members[0].send_json(&chat("lobby", "patient", "patient"));
+    members[0].recv_until(|message| message["text"] == "patient");
+}
+
+#[test]
 fn who_floods_is_closed_4501() {
     let server = Server::spawn(&["--message-rate", "5", "--message-burst", "5", "--presence-grace", "100ms"]);
     let mut bob = Client::connect_as(&server, "bob");
