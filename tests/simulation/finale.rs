@@ -141,13 +141,18 @@ impl World {
         for seat in 0..self.seats.len() {
             self.disconnect(seat);
         }
-        let grace = self.settings.config.timing.presence_grace.as_secs();
-        for _ in 0..grace + 3 {
+        let mut seconds_left = self.settings.config.timing.presence_grace.as_secs() + 3;
+        while seconds_left > 0 {
             self.advance_clock(1000);
             self.handle_deadlines();
             self.exchange();
             self.drain();
             self.flush(1000);
+            seconds_left -= 1;
+            if self.deaf.is_some_and(|(_, until)| until == self.now.millis()) {
+                // No grace ends yet.
+                seconds_left = seconds_left.max(DEAF_MILLIS.div_ceil(1000));
+            }
         }
         assert!(self.shared.is_empty(), "others were not told of an end: {:?}", self.shared);
         let stats = self.hub.stats();
