@@ -257,6 +257,12 @@ impl Hub {
     /// Refuses a message if its owner has caused more deliveries than it may. Says whether it did.
     fn refuse_by_deliveries(&mut self, now: Now, id: ConnectionId, message: &ClientMessage<'_>) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };
+        // A join of a room that it is in, and a chat in another one, have answers of their own and cause no deliveries.
+        let wants_in = matches!(message, ClientMessage::Join(_));
+        let room = message.about().0.and_then(|name| self.rooms.named(name));
+        if room.is_some_and(|room| connection.place_in(room).is_some()) == wants_in {
+            return false;
+        }
         let Err(wait_millis) = self.delivery_rates.check(now, connection.owner) else { return false };
         let rate = self.settings.hub.deliveries_per_owner;
         let reason = format!("more than {rate} deliveries a second, over all connections of the user or address");
