@@ -1,4 +1,4 @@
-//! What every workload uses: a server, clients, and a place for the records.
+//! The parts that every workload uses: a server, clients, and a place for the records.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -15,7 +15,7 @@ use crate::wire;
 /// Names a client within its crowd.
 pub(crate) type ClientIndex = u32;
 
-/// What a client does with the bytes that it reads.
+/// A client's use of the bytes that it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadMode {
     /// Counts the markers: the cheapest.

@@ -19,7 +19,7 @@ pub(crate) enum LoadError {
     Name(#[from] roomcast::NameError),
     #[error("redis: {0}")]
     Redis(#[from] redis::RedisError),
-    /// What was awaited.
+    /// The thing that was awaited.
     #[error("waited in vain for {0}")]
     Timeout(String),
     #[error("{count} of our connections ended: {why}")]

@@ -1,4 +1,4 @@
-//! What the system knows: cores, and the CPU time, memory and files of processes.
+//! Facts that the system tells: cores, and the CPU time, memory and files of processes.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -13,11 +13,11 @@ use crate::machine::{self, Cpu};
 
 const BUCKET: Duration = Duration::from_millis(100);
 
-/// What a conversation has shown.
+/// The results of a conversation.
 pub(crate) struct Findings {
     /// How long was measured.
     pub(crate) seconds: f64,
-    /// What was received in that time.
+    /// Bytes and messages received in that time.
     pub(crate) counts: Counts,
     /// Latency of each group, from the moment at which a message was due.
     pub(crate) latency: Vec<Histogram<u64>>,
