@@ -144,9 +144,9 @@ impl Redis {
         replica
     }
 
-    /// A field of the answer to INFO.
+    /// A field of the answer to INFO; none where the connection ended before it, as a failover ends all of them.
     pub(crate) fn info(&self, field: &str) -> Option<String> {
-        let info: String = self.ask(&["INFO"]);
+        let info: String = self.try_ask(&["INFO"]).ok()?;
         info.lines().find_map(|line| Some(line.strip_prefix(field)?.strip_prefix(':')?.to_owned()))
     }
 
@@ -203,10 +203,12 @@ impl Redis {
 
     /// Asks it something.
     pub(crate) fn ask<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_ask(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = cmd(words[0]);
-        command.arg(&words[1..]);
-        let mut connection = self.try_connection().unwrap_or_else(|error| panic!("{words:?}: {error}"));
-        command.query(&mut connection).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        command.arg(&words[1..]).query(&mut self.try_connection()?)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
