@@ -58,6 +58,7 @@ mod name_index;
 pub mod net;
 mod owner;
 mod protocol;
+mod quota;
 mod room_log;
 mod server;
 pub mod settings;

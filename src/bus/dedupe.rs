@@ -1,14 +1,12 @@
 //! Remembered ids: a message that is sent again is recognised by its sender's id for it.
 
-use std::collections::VecDeque;
-use std::collections::hash_map::{Entry, HashMap};
-
-use rustc_hash::FxBuildHasher;
+use std::collections::{HashMap, VecDeque};
 
 use super::message::BusRefusal;
 use crate::id::UserId;
 use crate::owner::Owner;
-use crate::settings::HistoryLimits;
+use crate::quota::Quota;
+use crate::settings::Config;
 use crate::time::Now;
 
 /// What a remembered id costs, with a user and an id of medium length, and with the spare room of tables. A test compares it with the
@@ -20,15 +18,12 @@ pub(crate) type MessageId = (UserId, Box<str>);
 
 /// What all rooms remember, and may remember.
 ///
-/// **Bounds:** ids of all rooms together, and for each owner as many as are still free. So one owner alone can have half of them, and
-/// n that want all have an n-plus-first part each, and as much is left for newcomers. Beyond these a message with a new id is
+/// **Bounds:** ids of all rooms together, and for each owner as many as are still free. Beyond these a message with a new id is
 /// refused; an id within its window is never forgotten.
 #[derive(Debug)]
 pub(crate) struct DedupePool {
-    ids: usize,
-    ids_max: usize,
+    ids: Quota,
     window_millis: u64,
-    owners: HashMap<Owner, usize, FxBuildHasher>,
 }
 
 /// The ids of one room: those of messages in its history, and those within the dedupe window.
@@ -51,14 +46,14 @@ struct Remembered {
 }
 
 impl DedupePool {
-    pub(crate) fn new(limits: &HistoryLimits) -> Self {
-        let window_millis = limits.dedupe_window.as_millis() as u64;
-        Self { ids: 0, ids_max: limits.dedupe_ids_max, window_millis, owners: HashMap::default() }
+    pub(crate) fn new(config: &Config) -> Self {
+        let ids_max = config.history.dedupe_ids_max.min(config.memory_shares().dedupe / ID_BYTES);
+        Self { ids: Quota::new(ids_max), window_millis: config.history.dedupe_window.as_millis() as u64 }
     }
 
     /// What all remembered ids cost, in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        self.ids * ID_BYTES
+        self.ids.held() * ID_BYTES
     }
 
     /// Sees to it that one more id of an owner may be remembered in a room. Ids of the room that are remembered only because their
@@ -67,25 +62,20 @@ impl DedupePool {
     /// # Errors
     /// As many are remembered as may be.
     pub(crate) fn make_space(&mut self, now: Now, room: &mut RememberedIds, owner: Owner) -> Result<(), BusRefusal> {
-        if !self.has_space(owner) {
+        if !self.ids.has_space(owner, 1) {
             self.trim(now, room, u64::MAX);
         }
-        if self.has_space(owner) {
+        if self.ids.has_space(owner, 1) {
             return Ok(());
         }
         Err(BusRefusal::storage_full("too many message ids are remembered; try again later"))
-    }
-
-    fn has_space(&self, owner: Owner) -> bool {
-        self.owners.get(&owner).copied().unwrap_or_default() < self.ids_max - self.ids
     }
 
     /// Remembers the id of a message that has got its number. There is [space](Self::make_space).
     pub(crate) fn remember(&mut self, now: Now, room: &mut RememberedIds, owner: Owner, (id, seq): (MessageId, u64)) {
         let Ids { seqs, order } = &mut **room.0.get_or_insert_default();
         if seqs.insert(id.clone(), seq).is_none() {
-            self.ids += 1;
-            *self.owners.entry(owner).or_default() += 1;
+            self.ids.charge(owner, 1);
             order.push_back(Remembered { at_millis: now.millis(), seq, owner, id });
         }
     }
@@ -99,26 +89,13 @@ impl DedupePool {
             && let Some(forgotten) = ids.order.pop_front()
         {
             ids.seqs.remove(&forgotten.id);
-            self.release(forgotten.owner);
+            self.ids.release(forgotten.owner, 1);
         }
         if ids.order.is_empty() {
             room.0 = None;
         } else if ids.order.capacity() > 8 * ids.order.len() + 64 {
             ids.order.shrink_to(2 * ids.order.len());
             ids.seqs.shrink_to(2 * ids.order.len());
-        }
-    }
-
-    fn release(&mut self, owner: Owner) {
-        self.ids -= 1;
-        if let Entry::Occupied(mut count) = self.owners.entry(owner) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-        if self.owners.capacity() > 8 * self.owners.len() + 64 {
-            self.owners.shrink_to(2 * self.owners.len());
         }
     }
 }

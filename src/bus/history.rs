@@ -7,7 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::message::{Numbered, ReadFrom};
 use crate::owner::Owner;
-use crate::settings::HistoryLimits;
+use crate::settings::Config;
 use crate::time::Now;
 use crate::weights::Weights;
 
@@ -58,11 +58,11 @@ impl Kept {
 }
 
 impl HistoryPool {
-    pub(crate) fn new(limits: &HistoryLimits) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self {
-            messages_max: limits.messages_max as usize,
-            bytes_max: limits.bytes_max,
-            age_millis: limits.age_max.as_millis() as u64,
+            messages_max: config.history.messages_max as usize,
+            bytes_max: config.memory_shares().history,
+            age_millis: config.history.age_max.as_millis() as u64,
             bytes: 0,
             owners: Weights::default(),
             rooms: HashMap::default(),

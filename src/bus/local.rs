@@ -71,8 +71,8 @@ impl LocalBus {
         Self {
             rooms: Slab::with_capacity(long_list::<Room>()),
             keys: NameIndex::default(),
-            history: HistoryPool::new(&config.history),
-            dedupe: DedupePool::new(&config.history),
+            history: HistoryPool::new(config),
+            dedupe: DedupePool::new(config),
             unique: Unique::new(seed),
             wheel: Wheel::new(),
             control: ControlRoom::default(),

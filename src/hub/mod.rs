@@ -146,7 +146,7 @@ impl Hub {
             policy,
             connections: Connections::default(),
             users: Users::default(),
-            rooms: Rooms::new(&config.hub),
+            rooms: Rooms::new(config),
             scheduler: Scheduler::new(config.timing.batch_delay),
             delivery_rates: DeliveryRates::new(config.hub.deliveries_per_owner),
             timers: Timers::new(config.timing.members_interval),

@@ -10,7 +10,7 @@ use crate::memory::long_list;
 use crate::name_index::NameIndex;
 use crate::protocol::ErrorCode;
 use crate::room_log::{LogBuffer, Offset};
-use crate::settings::HubLimits;
+use crate::settings::Config;
 use crate::time::Now;
 
 use super::budget::SliceBudget;
@@ -87,17 +87,17 @@ impl Logs {
 }
 
 impl Rooms {
-    pub(super) fn new(limits: &HubLimits) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         let logs = Logs {
             bytes: 0,
-            room_bytes_max: limits.log_bytes_max,
-            bytes_max: limits.log_bytes_total_max,
+            room_bytes_max: config.hub.log_bytes_max,
+            bytes_max: config.memory_shares().logs,
             buffers: Vec::new(),
         };
         let rooms = Slab::with_capacity(long_list::<Room>());
         Self {
             rooms,
-            rooms_max: limits.rooms_max as usize,
+            rooms_max: config.hub.rooms_max as usize,
             names: NameIndex::default(),
             generations: 0,
             logs,
@@ -396,9 +396,9 @@ mod tests {
 
     #[test]
     fn when_all_logs_are_full_only_rooms_with_blocked_members_are_looked_at() {
-        let mut limits = HubLimits::default();
-        (limits.log_bytes_max, limits.log_bytes_total_max) = (16 * 1024, 16 * 1024);
-        let (mut rooms, mut connections) = (Rooms::new(&limits), Connections::default());
+        let mut config = Config::default();
+        (config.hub.log_bytes_max, config.hub.log_bytes_total_max) = (16 * 1024, 16 * 1024);
+        let (mut rooms, mut connections) = (Rooms::new(&config), Connections::default());
         let all: Vec<_> = (0..5000).map(|number| room(&mut rooms, &mut connections, number)).collect();
         all[4000..4010].iter().for_each(|index| block(&mut rooms, *index));
         // One of them goes on by itself, and its log is empty again.
@@ -418,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_room_that_ends_is_looked_at_no_more() {
-        let (mut rooms, mut connections) = (Rooms::new(&HubLimits::default()), Connections::default());
+        let (mut rooms, mut connections) = (Rooms::new(&Config::default()), Connections::default());
         let index = room(&mut rooms, &mut connections, 0);
         block(&mut rooms, index);
         rooms[index].members.remove(index, Slot(0), &mut connections).unwrap();

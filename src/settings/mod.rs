@@ -4,12 +4,14 @@
 mod api_key;
 pub(crate) mod declare;
 mod limits;
+mod memory;
 mod timing;
 mod trusted_proxy;
 
 pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
 use declare::{Setting, Unit, check_all, groups, refused};
 pub use limits::{HistoryLimits, HubLimits, NetLimits};
+pub use memory::{MemoryLimits, MemoryShares};
 pub use timing::Timing;
 pub use trusted_proxy::TrustedProxy;
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub hub: HubLimits,
     /// How many messages are kept, and for how long.
     pub history: HistoryLimits,
+    /// The bound of all that is held for peers in memory.
+    pub memory: MemoryLimits,
     /// How long everything may take.
     pub timing: Timing,
     /// Whether the host wants [`crate::Notice`]s.
@@ -43,7 +47,7 @@ pub struct Config {
     pub metrics: bool,
 }
 
-groups! { Config { net: NetLimits, hub: HubLimits, history: HistoryLimits, timing: Timing } }
+groups! { Config { net: NetLimits, hub: HubLimits, history: HistoryLimits, memory: MemoryLimits, timing: Timing } }
 
 /// The most bytes that room, user, display name, time and number add to a message.
 const STAMP_BYTES_MAX: usize = 2048;
@@ -69,10 +73,27 @@ impl HubLimits {
 }
 
 impl Config {
+    /// How much memory each kind of thing may take that is held for peers.
+    pub fn memory_shares(&self) -> MemoryShares {
+        let shares = self.memory.shares();
+        MemoryShares {
+            history: shares.history.min(self.history.bytes_max),
+            logs: shares.logs.min(self.hub.log_bytes_total_max),
+            ..shares
+        }
+    }
+
     /// The declarations of all settings with a number for a value.
     #[doc(hidden)]
     pub fn settings() -> Vec<Setting<Self>> {
-        [NetLimits::settings(), HubLimits::settings(), HistoryLimits::settings(), Timing::settings()].concat()
+        [
+            NetLimits::settings(),
+            HubLimits::settings(),
+            HistoryLimits::settings(),
+            MemoryLimits::settings(),
+            Timing::settings(),
+        ]
+        .concat()
     }
 
     /// Checks every bound, and how the bounds relate to each other.
@@ -110,6 +131,15 @@ impl Config {
                 bytes(delivered_max - STAMP_BYTES_MAX)
             );
             return Err(refused("message-bytes", &bytes(net.message_bytes_max), &allowed));
+        }
+        // Of one room and one connection; the smallest share that these must fit into is of 20 %.
+        let needed =
+            memory::TOTAL_MIN.max(hub.log_bytes_max.saturating_mul(5)).max(net.output_bytes_max.saturating_mul(10));
+        if self.memory.total != 0 && self.memory.total < needed {
+            let (log, output) = (bytes(hub.log_bytes_max), bytes(net.output_bytes_max));
+            let allowed =
+                format!("with log-bytes {log} and output-bytes {output} at least {} is allowed", bytes(needed));
+            return Err(refused("memory", &bytes(self.memory.total), &allowed));
         }
         Ok(())
     }
@@ -173,5 +203,19 @@ mod tests {
             ),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_total_has_space_for_what_one_room_and_one_connection_may_hold() {
+        let mut config = Config::default();
+        config.memory.total = 16 << 20;
+        config.check().unwrap();
+        assert_eq!(config.memory_shares().logs, (16 << 20) / 100 * 25);
+        (config.hub.log_bytes_max, config.net.output_bytes_max) = (16 << 20, 32 << 20);
+        let error = config.check().unwrap_err().to_string();
+        let expected = "memory is 16MiB; with log-bytes 16MiB and output-bytes 32MiB at least 320MiB is allowed";
+        assert!(error.contains(expected), "{error}");
+        config.memory.total = 4 << 30;
+        assert_eq!((config.memory_shares().logs, config.memory_shares().history), (256 << 20, 256 << 20));
     }
 }
