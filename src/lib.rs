@@ -48,6 +48,7 @@
 mod budget;
 pub mod bus;
 mod error;
+mod fair_queue;
 mod frame;
 mod hub;
 mod id;

@@ -81,7 +81,8 @@ impl Hub {
         if bytes_max > 0 {
             connection.await_page();
         }
-        let ticket = self.pending.read(AskedPage { connection: id, room, bytes_max }, name.clone(), from);
+        let page = AskedPage { connection: id, room, bytes_max };
+        let ticket = self.pending.read(connection.owner, page, name.clone(), from);
         members.set_step(at, CatchUpStep::Page { ticket, pin });
         if pin.is_some() {
             self.rooms.note_holder(index);

@@ -13,7 +13,7 @@
 //!   (`fanout.rs`: log, round, promised bytes), `Members` (`members.rs`: live, blocked, catching up, leaving),
 //!   a `Schedule` and `RoomUsers` (`room_users.rs`: who is present, and who learns that it changes). A member that
 //!   catches up is a `CatchUp` (`reader.rs`).
-//! - `Scheduler` (`scheduler.rs`): whose turn it is, in two queues that are fair to owners (`fair_queue.rs`), and the batch
+//! - `Scheduler` (`scheduler.rs`): whose turn it is, in two queues that are fair to owners (`FairQueue`), and the batch
 //!   delay.
 //! - `DeliveryRates` (`delivery_rate.rs`): how many deliveries an owner may cause.
 //! - `Timers` (`timers.rs`): what is looked at again, and when.
@@ -36,7 +36,6 @@ mod crowd_tests;
 mod delivery;
 mod delivery_rate;
 mod error_reply;
-mod fair_queue;
 mod fanout;
 mod flush;
 mod holds;

@@ -6,7 +6,9 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 
 use crate::bus::message::{BusRequest, Outcome, Publication, ReadFrom, Ticket};
+use crate::fair_queue::FairQueue;
 use crate::id::{ConnectionId, RoomName};
+use crate::owner::Owner;
 use crate::protocol::ErrorCode;
 
 use super::error_reply::Refused;
@@ -47,11 +49,18 @@ pub(super) struct AskedPage {
     pub(super) bytes_max: usize,
 }
 
+/// Pages that the bus is asked for at the same time. What others publish waits for so many pages at most.
+const PAGES_AT_ONCE: u32 = 16;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Pending {
     /// Requests that the bus has not been given.
     requests: VecDeque<BusRequest>,
+    /// Reads of pages that it has not been given. Owners take turns.
+    pages: FairQueue<BusRequest>,
+    /// How many pages it has been asked for.
+    pages_asked: u32,
     /// Requests that it has not answered.
     asked: HashMap<Ticket, Asked>,
     newest: u64,
@@ -68,6 +77,8 @@ impl Pending {
     pub(super) fn new(publications_max: usize) -> Self {
         Self {
             requests: VecDeque::new(),
+            pages: FairQueue::new(1),
+            pages_asked: 0,
             asked: HashMap::new(),
             newest: 0,
             publications: 0,
@@ -80,16 +91,25 @@ impl Pending {
 
     /// Whether all publications are answered and the bus has been given everything.
     pub(super) fn is_settled(&self) -> bool {
-        self.publications == 0 && self.requests.is_empty()
+        self.publications == 0 && self.requests.is_empty() && self.pages.is_empty()
     }
 
     /// Whether there is a request to be given to the bus.
     pub(super) fn has_requests(&self) -> bool {
-        !self.requests.is_empty()
+        !self.requests.is_empty() || (self.pages_asked < PAGES_AT_ONCE && !self.pages.is_empty())
     }
 
     pub(super) fn poll_request(&mut self) -> Option<BusRequest> {
-        self.requests.pop_front()
+        if let Some(request) = self.requests.pop_front() {
+            return Some(request);
+        }
+        if self.pages_asked >= PAGES_AT_ONCE {
+            return None;
+        }
+        let (read, _) = self.pages.pop()?;
+        self.pages.charge(1);
+        self.pages_asked += 1;
+        Some(read)
     }
 
     /// From now on joins and publications are refused.
@@ -148,10 +168,16 @@ impl Pending {
         ticket
     }
 
-    pub(super) fn read(&mut self, page: AskedPage, room: RoomName, from: ReadFrom) -> Ticket {
+    /// Asks for a page. One without messages costs little, so it is not limited.
+    pub(super) fn read(&mut self, owner: Owner, page: AskedPage, room: RoomName, from: ReadFrom) -> Ticket {
         let bytes_max = page.bytes_max;
         let ticket = self.ask(Asked::Page(page));
-        self.request(BusRequest::Read { ticket, room, from, bytes_max });
+        let read = BusRequest::Read { ticket, room, from, bytes_max };
+        if bytes_max > 0 {
+            self.pages.push(owner, read);
+        } else {
+            self.request(read);
+        }
         ticket
     }
 
@@ -167,7 +193,11 @@ impl Pending {
     /// What was asked under a ticket, which is answered now.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<Asked> {
         let asked = self.asked.remove(&ticket)?;
-        self.publications -= usize::from(matches!(asked, Asked::Publication(_)));
+        match &asked {
+            Asked::Publication(_) => self.publications -= 1,
+            Asked::Page(page) if page.bytes_max > 0 => self.pages_asked -= 1,
+            Asked::Page(_) => {}
+        }
         Some(asked)
     }
 

@@ -3,10 +3,9 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::fair_queue::QueuePlace;
 use crate::owner::Owner;
 use crate::time::Now;
-
-use super::fair_queue::QueuePlace;
 
 /// A moment of [`Now::uptime`] in microseconds; the option of one takes eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

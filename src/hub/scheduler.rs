@@ -14,12 +14,12 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
+use crate::fair_queue::FairQueue;
 use crate::id::ConnectionId;
 use crate::owner::Owner;
 use crate::time::Now;
 
-use super::budget::Budget;
-use super::fair_queue::FairQueue;
+use super::budget::{Budget, SLICE_SENDS_MAX};
 use super::index::RoomIndex;
 use super::room::Room;
 use super::rooms::Rooms;
@@ -29,9 +29,9 @@ use super::schedule::{Deadline, Queue};
 #[derive(Debug)]
 pub(super) struct Scheduler {
     /// Rooms with something to send, each once.
-    dirty: FairQueue,
+    dirty: FairQueue<RoomIndex>,
     /// Rooms in the middle of a round, likewise.
-    rounds: FairQueue,
+    rounds: FairQueue<RoomIndex>,
     batch_delay: Duration,
     /// Rooms with something to send whose batch delay is not over, and when it is.
     delayed: BinaryHeap<Reverse<(Deadline, RoomIndex)>>,
@@ -59,8 +59,8 @@ pub(super) struct Turn {
 impl Scheduler {
     pub(super) fn new(batch_delay: Duration) -> Self {
         Self {
-            dirty: FairQueue::default(),
-            rounds: FairQueue::default(),
+            dirty: FairQueue::new(SLICE_SENDS_MAX),
+            rounds: FairQueue::new(SLICE_SENDS_MAX),
             batch_delay,
             delayed: BinaryHeap::new(),
             drained: VecDeque::new(),

@@ -133,6 +133,11 @@ impl Addresses {
         Ok(index)
     }
 
+    /// The owner that an address is.
+    pub(super) fn owner(&self, index: AddressIndex) -> Owner {
+        self.entries[index.key()].owner
+    }
+
     /// A connection of this address is closed.
     pub(super) fn disconnect(&mut self, index: AddressIndex) {
         let entry = &mut self.entries[index.key()];

@@ -53,12 +53,12 @@ use self::caps::Caps;
 use self::connection::{Connection, Flag};
 use self::listener::{Listeners, PolledListener};
 use self::polling::{Polled, Polling};
-use self::queues::Queues;
+use self::queues::{Queues, Waiting};
 use crate::error::Error;
 use crate::id::ConnectionId;
 pub use crate::id::{ConnectionSerial, Slot};
 use crate::memory::long_list;
-use crate::owner::Owners;
+use crate::owner::{Owner, Owners};
 use crate::settings::{Config, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
@@ -264,15 +264,25 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Queued) {
             connection.set(Flag::Queued);
-            self.queues.ready.push_back(slot);
+            self.queues.ready.push(slot);
         }
+    }
+
+    /// The work of a turn begins for connections that wait in a queue, by their addresses; those without an address are in one line.
+    /// Says how many wait.
+    fn begin_work(&mut self, queue: impl FnOnce(&mut Queues) -> &mut Waiting) -> usize {
+        let Self { queues, connections, caps, .. } = self;
+        queue(queues).begin(|slot| {
+            let address = connections.get(slot.index()).and_then(|connection| connection.address);
+            address.map_or(Owner::OTHERS, |address| caps.addresses.owner(address))
+        })
     }
 
     fn queue_flush(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot.index()];
         if !connection.is(Flag::Dirty) {
             connection.set(Flag::Dirty);
-            self.queues.dirty.push_back(slot);
+            self.queues.dirty.push(slot);
         }
     }
 

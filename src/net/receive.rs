@@ -39,11 +39,12 @@ impl<R> Net<R> {
     pub fn read(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
         let mut budget = WorkBudget::new(self.limits.phase(), clock);
         let mut total = 0;
-        for _ in 0..self.queues.ready.len().min(self.limits.reads_per_turn as usize) {
+        let waiting = self.begin_work(|queues| &mut queues.ready);
+        for _ in 0..waiting.min(self.limits.reads_per_turn as usize) {
             if !budget.has_left() {
                 break;
             }
-            let Some(slot) = self.queues.ready.pop_front() else { break };
+            let Some(slot) = self.queues.ready.pop() else { break };
             let Some(connection) = self.connections.get_mut(slot.index()) else { continue };
             connection.clear(Flag::Queued);
             if let Phase::Closed = connection.phase {
@@ -52,6 +53,7 @@ impl<R> Net<R> {
             }
             self.work = 1;
             self.read_one(slot, handler);
+            self.queues.ready.charge(self.work);
             budget.spend(self.work);
             total += self.work;
         }

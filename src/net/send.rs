@@ -138,17 +138,18 @@ impl<R> Net<R> {
     pub fn flush(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
         let mut budget = WorkBudget::new(self.limits.phase(), clock);
         let mut total = 0;
-        for _ in 0..self.queues.dirty.len() {
+        for _ in 0..self.begin_work(|queues| &mut queues.dirty) {
             if !budget.has_left() {
                 break;
             }
-            let Some(slot) = self.queues.dirty.pop_front() else { break };
+            let Some(slot) = self.queues.dirty.pop() else { break };
             let Some(connection) = self.connections.get_mut(slot.index()) else { continue };
             connection.clear(Flag::Dirty);
             let before = connection.unsent_bytes();
             self.flush_one(slot, handler);
             let after = self.connections[slot.index()].unsent_bytes();
             let work = units(1, before.saturating_sub(after));
+            self.queues.dirty.charge(work);
             budget.spend(work);
             total += work;
         }
