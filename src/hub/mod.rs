@@ -310,6 +310,11 @@ impl Hub {
         has_output || self.scheduler.has_work() || self.moderator.has_work()
     }
 
+    /// Whether so much waits to be given to the bus that no more should be read from clients for now.
+    pub fn has_backlog(&self) -> bool {
+        self.pending.has_backlog()
+    }
+
     /// The next thing the bus is asked.
     pub fn poll_bus_request(&mut self) -> Option<BusRequest> {
         self.pending.poll_request()

@@ -52,6 +52,9 @@ pub(super) struct AskedPage {
 /// Pages that the bus is asked for at the same time. What others publish waits for so many pages at most.
 const PAGES_AT_ONCE: u32 = 16;
 
+/// So many requests to the bus wait for a turn or two.
+const BACKLOG: usize = 256;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -97,6 +100,10 @@ impl Pending {
     /// Whether there is a request to be given to the bus.
     pub(super) fn has_requests(&self) -> bool {
         !self.requests.is_empty() || (self.pages_asked < PAGES_AT_ONCE && !self.pages.is_empty())
+    }
+
+    pub(super) fn has_backlog(&self) -> bool {
+        self.requests.len() >= BACKLOG
     }
 
     pub(super) fn poll_request(&mut self) -> Option<BusRequest> {

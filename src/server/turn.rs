@@ -8,6 +8,9 @@ use crate::hub::Output;
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
+/// Events that a request comes back as, at most.
+const EVENTS_A_REQUEST: u32 = 2;
+
 impl Server {
     /// Does a turn's work: inbox, reads, deadlines, bus, write buffers, rooms, and freeing closed connections.
     pub fn turn(&mut self) {
@@ -20,7 +23,9 @@ impl Server {
         self.take_commands(now);
         let (net, clock, mut dispatch) = self.dispatch(now);
         net.accept(&mut dispatch);
-        net.read(&mut || clock.resume(), &mut dispatch);
+        if !dispatch.hub.has_backlog() {
+            net.read(&mut || clock.resume(), &mut dispatch);
+        }
         net.handle_deadlines(&mut dispatch);
         self.hub.handle_deadlines(now);
         self.bus.begin_turn(now);
@@ -68,27 +73,33 @@ impl Server {
         }
     }
 
-    /// Carries requests to the bus and events to the hub, until neither has any or the turn's budget is used up.
+    /// Carries requests to the bus and events to the hub, by turns, until neither has any or the turn's budget is used up.
     ///
-    /// Requests are not counted: what causes them is. A message that was read comes back as two events, so that reading
-    /// cannot get ahead of the bus if this phase may have twice as many units.
+    /// A message that was read is a request and comes back as two events, so this phase may have three times the units, and
+    /// twice the time. Where that is not enough, [reading waits](Hub::has_backlog).
     fn run_bus(&mut self, now: Now) {
-        let (limits, clock) = (self.config.net.phase(), &mut self.clock);
-        let limits = WorkLimits { units: limits.units.saturating_mul(2), ..limits };
+        let (WorkLimits { units, time }, clock) = (self.config.net.phase(), &mut self.clock);
+        let limits = WorkLimits { units: units.saturating_mul(3), time: time.saturating_mul(2) };
         let mut read_clock = || clock.resume();
         let mut budget = WorkBudget::new(limits, &mut read_clock);
-        loop {
+        self.is_bus_unfinished = true;
+        while budget.has_left() {
+            let mut is_idle = true;
             if let Some(request) = self.hub.poll_bus_request() {
+                is_idle = false;
+                budget.spend(1);
                 self.bus.submit(request);
-                continue;
             }
-            self.is_bus_unfinished = !budget.has_left();
-            if self.is_bus_unfinished {
+            for _ in 0..EVENTS_A_REQUEST {
+                let Some(event) = self.bus.poll_event() else { break };
+                is_idle = false;
+                budget.spend(event_units(&event));
+                self.hub.handle_bus_event(now, event);
+            }
+            if is_idle {
+                self.is_bus_unfinished = false;
                 return;
             }
-            let Some(event) = self.bus.poll_event() else { return };
-            budget.spend(event_units(&event));
-            self.hub.handle_bus_event(now, event);
         }
     }
 

@@ -53,9 +53,9 @@ settings! {
         /// tells, pages of history. A frame is a unit, and so are a read, a write, an event, and 1 KiB. The rest waits for
         /// the next turn.
         work_per_phase: u32 = Count(1024), 1 => 1 << 30, library;
-        /// How long each of these phases may take in a turn; the rest waits for the next turn. The clock is read after every
-        /// 16 units.
-        work_time_per_phase: Duration = Time(500 * MICROSECOND), 50 * MICROSECOND => SECOND, library;
+        /// How long each of these phases may take in a turn, the bus twice as long; the rest waits for the next turn. The
+        /// clock is read after every 16 units.
+        work_time_per_phase: Duration = Time(250 * MICROSECOND), 50 * MICROSECOND => SECOND, library;
     }
 }
 

@@ -9,9 +9,10 @@ use roomcast::OpenPolicy;
 use roomcast::bus::{Bus, BusEvent, BusRequest, Epoch, LocalBus};
 use roomcast::internals::{Hub, NewConnection, Output};
 use roomcast::net::Slot;
-use roomcast::{Config, ConnectionId, Now, Owner, RoomName, UserId};
+use roomcast::{Config, ConnectionId, Now, Owner, RoomName, Stats, UserId};
 
-use crate::support::host::Host;
+use crate::support::Connect;
+use crate::support::host::{Host, LOOK, config};
 use crate::support::local_room::run_bus;
 
 #[test]
@@ -220,17 +221,66 @@ impl Bus for Talkative {
 
 #[test]
 fn what_a_bus_tells_at_once_is_heard_over_several_turns() {
-    let left = Rc::new(Cell::new(10_000));
+    let left = Rc::new(Cell::new(20_000));
     let mut host = Host::build(Config::default(), |builder| builder.bus(Talkative { left: Rc::clone(&left) }));
     let mut turns = 0;
     while host.server.timeout() == Some(Duration::ZERO) || turns == 0 {
         let before = left.get();
         host.server.turn();
         let heard = before - left.get();
-        assert!(heard <= 2 * Config::default().net.work_per_phase, "{heard} events in a turn");
+        assert!(heard <= 3 * Config::default().net.work_per_phase, "{heard} events in a turn");
         turns += 1;
     }
     assert!(left.get() == 0 && turns >= 5, "{} events are left after {turns} turns", left.get());
+}
+
+/// A bus that counts what it is asked.
+struct Counting {
+    bus: LocalBus,
+    asked: Rc<Cell<u32>>,
+}
+
+impl Bus for Counting {
+    fn begin_turn(&mut self, now: Now) {
+        self.bus.begin_turn(now);
+    }
+
+    fn submit(&mut self, request: BusRequest) {
+        self.asked.set(self.asked.get() + 1);
+        self.bus.submit(request);
+    }
+
+    fn poll_event(&mut self) -> Option<BusEvent> {
+        self.bus.poll_event()
+    }
+}
+
+#[test]
+fn what_is_said_at_once_is_given_to_the_bus_over_several_turns_and_reading_waits_for_it() {
+    const UNITS: u32 = 16;
+    const MESSAGES: u64 = 1000;
+    let mut config = config();
+    (config.net.work_per_phase, config.hub.message_rate) = (UNITS, 0);
+    let asked = Rc::new(Cell::new(0));
+    let bus = Counting { bus: LocalBus::new(&config, 1), asked: Rc::clone(&asked) };
+    let mut host = Host::with_bus(config, bus);
+    let server = host.listen();
+    let mut ann = host.serve(|| {
+        let mut ann = Connect::to(server).user("ann").connect();
+        ann.join("lobby");
+        ann
+    });
+    (0..MESSAGES).for_each(|number| ann.say("lobby", &number.to_string()));
+    let delivered = |host: &Host| host.server.stats().hub.messages_delivered;
+    while delivered(&host) < MESSAGES {
+        let before = asked.get();
+        host.turn(LOOK);
+        assert!(asked.get() - before <= 3 * UNITS, "{} requests in a turn", asked.get() - before);
+        let Stats { hub, .. } = host.server.stats();
+        // A read brings 64 messages.
+        assert!(hub.messages_received - hub.messages_delivered <= 256 + 64, "{hub:?}");
+    }
+    assert_eq!(host.server.stats().hub.errors, 0);
 }
 
 #[test]
