@@ -18,6 +18,9 @@ use crate::frame;
 /// The longest `id` of a message, in bytes.
 pub(crate) const ID_BYTES_MAX: usize = 64;
 
+/// The longest epoch that a client may name, in bytes.
+pub(crate) const EPOCH_BYTES_MAX: usize = 64;
+
 /// The subprotocol that is negotiated when a client offers it.
 pub(crate) const SUBPROTOCOL: &str = "roomcast.v1";
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{ErrorCode, ID_BYTES_MAX, TypingStatus, parse_object, present};
+use super::{EPOCH_BYTES_MAX, ErrorCode, ID_BYTES_MAX, TypingStatus, parse_object, present};
 use crate::id::{NAME_BYTES_MAX, RoomName};
 
 /// A text in a client's message. It is borrowed unless it contains escapes.
@@ -174,6 +174,10 @@ impl<'a> RawMessage<'a> {
             Ok(since) => since,
             Err((_, message)) => return bad(format!("since: {message}"), room, id),
         };
+        let epoch_bytes = since.as_ref().map_or(0, |since| since.epoch.len());
+        if epoch_bytes > EPOCH_BYTES_MAX {
+            return bad(format!("since: epoch of {epoch_bytes} bytes; {EPOCH_BYTES_MAX} are allowed"), room, id);
+        }
         match (&*kind, room) {
             ("ping", _) => Ok(ClientMessage::Ping { id }),
             ("join", Some(room)) => match RoomName::new(&room) {
@@ -244,7 +248,9 @@ mod tests {
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => Err((error.code, error.message)),
             };
+        let of_bytes = |bytes| format!(r#"{{"epoch":"{}","seq":7}}"#, "e".repeat(bytes));
         assert_eq!(parse("null"), Ok(None));
+        assert_eq!(parse(&of_bytes(64)), Ok(Some(("e".repeat(64), 7))));
         assert_eq!(parse(r#"{"epoch":"e\u0041","x":[],"seq":7}"#), Ok(Some(("eA".to_owned(), 7))));
         for (since, needle) in [
             (r#"["e",7]"#, "since: not a JSON object"),
@@ -252,6 +258,7 @@ mod tests {
             (r#"{"epoch":"e"}"#, "since: missing field `seq`"),
             (r#"{"epoch":"e","seq":-7}"#, "since: invalid value"),
             (r#"{"epoch":"\ud800","seq":7}"#, "since: not JSON"),
+            (&of_bytes(65), "since: epoch of 65 bytes; 64 are allowed"),
         ] {
             let (code, message) = parse(since).unwrap_err();
             assert!(code == ErrorCode::BadMessage && message.contains(needle), "{since}: {code:?} {message}");
