@@ -31,6 +31,7 @@ pub(super) struct Outbox {
 
 /// What a burst made the outbox grow to beyond this is given back.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
+const KEPT_ENTRIES_MAX: usize = 4096;
 
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
@@ -76,6 +77,9 @@ impl Outbox {
         self.bytes.clear();
         if self.bytes.capacity() > KEPT_BYTES_MAX {
             self.bytes = Vec::new();
+        }
+        if self.entries.capacity() > KEPT_ENTRIES_MAX {
+            self.entries = Vec::new();
         }
     }
 }
