@@ -5,6 +5,9 @@
 pub struct Metric {
     /// Its name, in snake case, with the unit last.
     pub name: &'static str,
+    /// Which of the [shares](crate::settings::MemoryShares) of memory it is about, as a label; several metrics of one name differ
+    /// in it.
+    pub share: Option<&'static str>,
     /// What it is, in a sentence.
     pub help: &'static str,
     /// How it moves.
@@ -53,8 +56,11 @@ impl MetricValue for std::time::Duration {
     }
 }
 
+/// The name of the gauges that tell how much of each share of memory is held.
+pub(crate) const MEMORY_BYTES: &str = "memory_bytes";
+
 /// Declares a struct of counts. A line reads `field: type = Kind("name of the metric");`, and its doc comment is the help of the
-/// metric as well.
+/// metric as well. `field: usize = Share("rooms");` is a gauge of what is held of that share of memory.
 macro_rules! counts {
     (
         $(#[doc = $about:literal])*
@@ -75,16 +81,27 @@ macro_rules! counts {
         impl $group {
             /// All of them, as of now.
             pub(crate) fn metrics(&self) -> Vec<$crate::metric::Metric> {
-                use $crate::metric::{Metric, MetricKind};
-                vec![$(Metric {
-                    name: $name,
-                    help: concat!($($doc,)*).trim_start(),
-                    kind: MetricKind::$kind,
-                    value: $crate::metric::MetricValue::value(self.$field),
+                use $crate::metric::Metric;
+                vec![$({
+                    let (name, share, kind) = $crate::metric::count_kind!($kind $name);
+                    let value = $crate::metric::MetricValue::value(self.$field);
+                    Metric { name, share, help: concat!($($doc,)*).trim_start(), kind, value }
                 }),*]
             }
         }
     };
 }
+
+/// Name, share and kind of a count that [`counts!`] declares.
+macro_rules! count_kind {
+    (Share $share:literal) => {
+        ($crate::metric::MEMORY_BYTES, Some($share), $crate::metric::MetricKind::Gauge)
+    };
+    ($kind:ident $name:literal) => {
+        ($name, None, $crate::metric::MetricKind::$kind)
+    };
+}
+
+pub(crate) use count_kind;
 
 pub(crate) use counts;

@@ -42,9 +42,9 @@ counts! {
     /// What is held in memory.
     struct LocalStats {
         /// Bytes of history of all rooms, with what keeping it costs.
-        history_bytes: usize = Gauge("history_bytes");
+        history_bytes: usize = Share("history");
         /// Bytes of remembered message ids of all rooms, with what remembering them costs.
-        dedupe_bytes: usize = Gauge("dedupe_bytes");
+        dedupe_bytes: usize = Share("dedupe");
     }
 }
 

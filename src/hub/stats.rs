@@ -13,7 +13,7 @@ counts! {
         /// Rooms that are held in memory.
         rooms: usize = Gauge("rooms");
         /// Bytes held in the fan-out logs of all rooms.
-        log_bytes: usize = Gauge("room_log_bytes");
+        log_bytes: usize = Share("logs");
         /// Messages received from clients, of any type.
         messages_received: u64 = Counter("messages_received");
         /// Chat messages delivered to rooms, each counted once.

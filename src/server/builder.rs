@@ -76,6 +76,7 @@ impl ServerBuilder {
             sender,
             inbox,
             turn_times: config.metrics.then(TurnTimes::default),
+            memory_shares: config.memory_shares(),
             config,
             shutdown_state: ShutdownState::Running,
             turns: 0,

@@ -5,18 +5,23 @@ use std::time::Duration;
 
 use http::StatusCode;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::stats::Stats;
-use crate::metric::{Metric, MetricKind};
+use crate::metric::{MEMORY_BYTES, Metric, MetricKind};
 use crate::net::Response;
+use crate::settings::MemoryShares;
 
 /// The media type of the text: OpenMetrics, which Prometheus has read since version 2.5.
 const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const MEMORY_HELP: &str = "Bytes held for peers, by share of --memory.";
+const MEMORY_BYTES_MAX: &str = "memory_bytes_max";
+const MEMORY_MAX_HELP: &str = "Bytes that each share of --memory may hold.";
 
 /// Upper bounds of the buckets of turn times, in microseconds.
 const BOUNDS_MICROS: [u64; 13] = [5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000];
@@ -53,11 +58,21 @@ pub(super) struct MetricsSnapshot {
     pub(super) stats: Stats,
     /// The counts of the bus.
     pub(super) bus: Vec<Metric>,
+    /// What each share of memory may hold.
+    pub(super) shares: MemoryShares,
     /// None unless [`Config::metrics`](crate::Config::metrics) is set.
     pub(super) turn_times: Option<TurnTimes>,
 }
 
 impl MetricsSnapshot {
+    fn shares(&self) -> Vec<Metric> {
+        let gauge = |(share, bytes): (&'static str, usize)| {
+            let (name, kind) = (MEMORY_BYTES_MAX, MetricKind::Gauge);
+            Metric { name, share: Some(share), help: MEMORY_MAX_HELP, kind, value: bytes as f64 }
+        };
+        self.shares.by_name().map(gauge).to_vec()
+    }
+
     /// The answer to `/metrics`.
     pub(super) fn response(&self) -> Response {
         Response::new(StatusCode::OK, MEDIA_TYPE, self.text().into_bytes()).with("Cache-Control", "no-store")
@@ -76,8 +91,16 @@ impl MetricsSnapshot {
 
 impl Collector for MetricsSnapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for metric in self.stats.metrics().iter().chain(&self.bus) {
-            encode_metric(&mut encoder, metric)?;
+        let metrics = [self.stats.metrics(), self.bus.clone(), self.shares()].concat();
+        let (shares, others): (Vec<_>, Vec<_>) = metrics.iter().partition(|metric| metric.share.is_some());
+        for metric in others {
+            encode_value(metric, encoder.encode_descriptor(metric.name, metric.help, None, metric_type(metric.kind))?)?;
+        }
+        for (name, help) in [(MEMORY_BYTES, MEMORY_HELP), (MEMORY_BYTES_MAX, MEMORY_MAX_HELP)] {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for metric in shares.iter().filter(|metric| metric.name == name) {
+                encode_value(metric, family.encode_family(&[("share", metric.share.unwrap_or_default())])?)?;
+            }
         }
         let Some(TurnTimes { counts, sum, .. }) = self.turn_times else { return Ok(()) };
         let help = "CPU time that the loop's thread used in a turn.";
@@ -88,13 +111,15 @@ impl Collector for MetricsSnapshot {
     }
 }
 
-fn encode_metric(encoder: &mut DescriptorEncoder<'_>, metric: &Metric) -> fmt::Result {
-    let Metric { name, help, kind, value } = *metric;
-    let metric_type = match kind {
+fn metric_type(kind: MetricKind) -> MetricType {
+    match kind {
         MetricKind::Gauge => MetricType::Gauge,
         MetricKind::Counter => MetricType::Counter,
-    };
-    let encoder = encoder.encode_descriptor(name, help, None, metric_type)?;
+    }
+}
+
+fn encode_value(metric: &Metric, encoder: MetricEncoder<'_>) -> fmt::Result {
+    let Metric { kind, value, .. } = *metric;
     // Whole numbers are written as such.
     let is_whole = value.fract() == 0.0;
     match kind {
@@ -119,7 +144,8 @@ mod tests {
             times.end_turn(used);
         }
         assert_eq!(times.counts, [2, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1]);
-        let text = MetricsSnapshot { stats: Stats::default(), bus: Vec::new(), turn_times: Some(times) }.text();
+        let shares = crate::Config::default().memory_shares();
+        let text = MetricsSnapshot { stats: Stats::default(), bus: Vec::new(), shares, turn_times: Some(times) }.text();
         for line in [
             "roomcast_turn_cpu_seconds_bucket{le=\"0.001\"} 4\n",
             "roomcast_turn_cpu_seconds_bucket{le=\"0.05\"} 6\n",

@@ -42,7 +42,7 @@ use crate::id::{ConnectionId, Unique};
 use crate::inbox::{Inbox, InboxSender};
 use crate::net::{ListenAddress, Listener, Net, Preamble};
 use crate::protocol::CloseReason;
-use crate::settings::Config;
+use crate::settings::{Config, MemoryShares};
 use crate::time::Now;
 
 /// What the host, the program that polls, lends to the server.
@@ -112,6 +112,7 @@ pub struct Server {
     sender: InboxSender<Command>,
     inbox: Inbox<Command>,
     config: Config,
+    memory_shares: MemoryShares,
     shutdown_state: ShutdownState,
     turns: u64,
     /// Whether the last turn has left events of the bus for the next.
@@ -260,7 +261,12 @@ impl Server {
     }
 
     fn metrics_snapshot(&self) -> MetricsSnapshot {
-        MetricsSnapshot { stats: self.stats(), bus: Vec::new(), turn_times: self.turn_times }
+        MetricsSnapshot {
+            stats: self.stats(),
+            bus: Vec::new(),
+            shares: self.memory_shares,
+            turn_times: self.turn_times,
+        }
     }
 
     /// The net, the clock, and everything else as the handler of the net.

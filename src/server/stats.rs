@@ -25,7 +25,7 @@ impl Stats {
     pub(super) fn metrics(&self) -> Vec<Metric> {
         let Self { hub, net, api, turns } = self;
         let help = "Turns of the event loop.";
-        let turns = Metric { name: "turns", help, kind: MetricKind::Counter, value: *turns as f64 };
+        let turns = Metric { name: "turns", share: None, help, kind: MetricKind::Counter, value: *turns as f64 };
         [hub.metrics(), net.metrics(), api.metrics(), vec![turns]].concat()
     }
 }

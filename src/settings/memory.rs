@@ -38,6 +38,21 @@ pub struct MemoryShares {
     pub publications: usize,
 }
 
+impl MemoryShares {
+    /// The shares by the names that metrics have for them.
+    pub(crate) fn by_name(&self) -> [(&'static str, usize); 6] {
+        let Self { history, dedupe, logs, buffers, rooms, publications } = *self;
+        [
+            ("history", history),
+            ("dedupe", dedupe),
+            ("logs", logs),
+            ("buffers", buffers),
+            ("rooms", rooms),
+            ("publications", publications),
+        ]
+    }
+}
+
 impl MemoryLimits {
     /// The total in bytes.
     fn bytes(&self) -> usize {

@@ -54,6 +54,9 @@ fn check_keys(name: &str, kind: &str, samples: &[(String, f64)]) {
     let keys: Vec<&str> = samples.iter().map(|(key, _)| key.as_str()).collect();
     match kind {
         "counter" => assert_eq!(keys, ["_total"], "{name}"),
+        "gauge" if name.starts_with("roomcast_memory_bytes") => {
+            assert!(keys.iter().all(|key| key.starts_with("{share=\"") && key.ends_with("\"}")), "{name}: {keys:?}");
+        }
         "gauge" => assert_eq!(keys, [""], "{name}"),
         _ => {
             assert_eq!(keys.iter().filter(|key| **key == "_sum").count(), 1, "{name}");
@@ -76,6 +79,14 @@ fn value(families: &Families, name: &str) -> f64 {
     let family = families.get(name).unwrap_or_else(|| panic!("no {name}"));
     assert!(family.kind != "histogram" && family.samples.len() == 1, "{family:?}");
     family.samples[0].1
+}
+
+/// What a share of memory holds, or may hold.
+#[track_caller]
+fn share(families: &Families, name: &str, share: &str) -> f64 {
+    let key = format!("{{share=\"{share}\"}}");
+    let samples = &families[&format!("roomcast_{name}")].samples;
+    samples.iter().find(|(found, _)| *found == key).unwrap_or_else(|| panic!("no {key} in {samples:?}")).1
 }
 
 fn scrape(server: &Server) -> Families {
@@ -161,11 +172,11 @@ fn counts_move_with_a_chat() {
     ann.say("lobby", "hello");
     bob.recv_type("chat");
     let after = scrape(&server);
-    for (gauge, expected) in
-        [("connections", 2.0), ("users", 2.0), ("rooms", 1.0), ("websockets", 2.0), ("room_log_bytes", 0.0)]
-    {
+    for (gauge, expected) in [("connections", 2.0), ("users", 2.0), ("rooms", 1.0), ("websockets", 2.0)] {
         assert_eq!(value(&after, &format!("roomcast_{gauge}")), expected, "{gauge}");
     }
+    assert_eq!(share(&after, "memory_bytes", "logs"), 0.0);
+    assert!(share(&after, "memory_bytes", "history") > share(&before, "memory_bytes", "history"));
     let moved = |from: &Families, name: &str| value(&after, name) - value(from, name);
     assert_eq!(moved(&joined, "roomcast_messages_received"), 2.0);
     assert_eq!(moved(&joined, "roomcast_messages_delivered"), 1.0);
@@ -175,6 +186,16 @@ fn counts_move_with_a_chat() {
     assert!(moved(&joined, "roomcast_room_sends") >= 2.0);
     let (sent, appended) = ("roomcast_room_sent_bytes", "roomcast_room_appended_bytes");
     assert!(moved(&joined, appended) > 50.0 && moved(&joined, sent) >= 2.0 * moved(&joined, appended));
+}
+
+#[test]
+fn each_share_of_memory_says_what_it_holds_and_may_hold() {
+    let families = scrape(&Server::spawn(&["--metrics", "--memory", "100MiB"]));
+    for (name, percent) in [("history", 25), ("dedupe", 10), ("logs", 25)] {
+        let max = share(&families, "memory_bytes_max", name);
+        assert!(max > 0.0 && share(&families, "memory_bytes", name) < max, "{name}");
+        assert_eq!(max, f64::from(percent * (1 << 20)), "{name}");
+    }
 }
 
 #[test]
