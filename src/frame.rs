@@ -139,6 +139,38 @@ pub(crate) struct FrameTracker {
     fragments: u32,
     largest: u64,
     closed: bool,
+    message: FragmentedMessage,
+}
+
+/// The fragments of a message that is not complete, as a parser collects them.
+#[derive(Debug, Default)]
+struct FragmentedMessage {
+    bytes: u64,
+    /// What a list has that grew to them one fragment at a time.
+    capacity: u64,
+    /// The fragment that is being received.
+    next_bytes: u64,
+    is_last: bool,
+}
+
+impl FragmentedMessage {
+    /// A data frame begins, which may be a fragment.
+    fn begin(&mut self, head: &Head, is_fragment: bool) {
+        self.next_bytes = if is_fragment { head.payload_bytes } else { 0 };
+        self.is_last = head.is_final;
+    }
+
+    /// A frame is complete.
+    fn end_frame(&mut self) {
+        if self.is_last {
+            *self = Self::default();
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(std::mem::take(&mut self.next_bytes));
+        if self.bytes > self.capacity {
+            self.capacity = self.bytes.max(self.capacity.saturating_mul(2));
+        }
+    }
 }
 
 impl FrameTracker {
@@ -156,6 +188,9 @@ impl FrameTracker {
                 let skipped = self.payload_left.min(rest.len() as u64);
                 self.payload_left -= skipped;
                 rest = &rest[skipped as usize..];
+                if self.payload_left == 0 {
+                    self.message.end_frame();
+                }
                 continue;
             }
             if frames == frames_max {
@@ -168,7 +203,11 @@ impl FrameTracker {
             self.largest = self.largest.max(head.payload_bytes);
             self.closed = head.is_close();
             if head.is_data() {
+                self.message.begin(&head, !head.is_final || self.fragments > 0);
                 self.fragments = if head.is_final { 0 } else { self.fragments.saturating_add(1) };
+            }
+            if self.payload_left == 0 {
+                self.message.end_frame();
             }
         }
         (input.len(), frames)
@@ -201,6 +240,11 @@ impl FrameTracker {
     /// How many fragments of an incomplete message have come.
     pub(crate) fn fragments(&self) -> u32 {
         self.fragments
+    }
+
+    /// Memory that the fragments of an incomplete message take which have come.
+    pub(crate) fn message_capacity(&self) -> u64 {
+        self.message.capacity
     }
 
     /// The largest payload announced so far.
@@ -305,6 +349,29 @@ mod tests {
         assert_eq!(tracker.advance_frames(&all[..1], 1), (1, 0));
         assert_eq!(tracker.advance_frames(&all[1..], 1), (frames[0].len() - 1, 1));
         assert_eq!(tracker.advance_frames(&[0x88, 0x80, 1, 2, 3, 4, 9, 9, 9], 5), (9, 1));
+    }
+
+    #[test]
+    fn a_tracker_knows_what_a_parser_has_of_a_message() {
+        let capacity = |frames: &[(u8, usize)], missing: usize| {
+            let bytes = frames.iter().flat_map(|(first, payload)| {
+                let header = [*first, 126, (payload >> 8) as u8, *payload as u8];
+                [&header[..], &vec![b'x'; *payload]].concat()
+            });
+            let bytes: Vec<u8> = bytes.collect();
+            let mut tracker = FrameTracker::default();
+            bytes[..bytes.len() - missing].chunks(7).for_each(|chunk| tracker.advance(chunk));
+            tracker.message_capacity()
+        };
+        assert_eq!(capacity(&[(0x81, 500)], 1), 0, "a message of one frame is in the parser's buffer");
+        assert_eq!(capacity(&[(0x01, 500)], 1), 0);
+        assert_eq!(capacity(&[(0x01, 500)], 0), 500);
+        assert_eq!(capacity(&[(0x01, 500), (0, 10)], 0), 1000);
+        assert_eq!(capacity(&[(0x01, 500), (0x89, 10), (0, 10), (0, 900)], 1), 1000);
+        assert_eq!(capacity(&[(0x01, 500), (0x89, 10), (0, 10), (0, 900)], 0), 2000);
+        assert_eq!(capacity(&[(0x01, 500), (0x80, 900)], 1), 500);
+        assert_eq!(capacity(&[(0x01, 500), (0x80, 900)], 0), 0);
+        assert_eq!(capacity(&[(0x01, 500), (0x80, 0), (0x81, 5), (0x01, 7)], 0), 7);
     }
 
     #[test]

@@ -52,6 +52,11 @@ impl Owners {
         self.owner((1, network))
     }
 
+    /// All peers of an address, or all without one.
+    pub(crate) fn of(self, address: Option<IpAddr>) -> Owner {
+        address.map_or_else(|| self.without_address(), |address| self.address(address))
+    }
+
     /// An API key, by its digest.
     pub fn api_key(self, digest: &[u8; 32]) -> Owner {
         self.owner((2, digest))

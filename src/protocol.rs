@@ -112,6 +112,9 @@ impl CloseReason {
     pub const NO_PONG: Self = Self::fixed(4001, "no answer to a ping");
     /// The client took no bytes for longer than `--stall-timeout`.
     pub const STALLED: Self = Self::fixed(4002, "took no bytes for too long; come back");
+    /// The server was short of memory, and of all users and addresses this one's connections held the most.
+    pub const SHORT_OF_MEMORY: Self =
+        Self::fixed(4002, "the server is short of memory, of which this user or address holds the most; come back");
     /// The host closed the connection for good.
     pub const EXPELLED: Self = Self::fixed(4500, "closed by the server; do not come back");
     /// The client sent ten bursts beyond the rate limit that no message within the limit has made up for.

@@ -49,6 +49,12 @@ impl<K: Copy + Eq + Hash> Weights<K> {
         self.classes.last()?.keys.last().copied()
     }
 
+    /// The heaviest of at most `looks` keys of the heaviest class: of all keys, if that class has no more.
+    pub(crate) fn heaviest_of(&self, looks: usize) -> Option<K> {
+        let keys = self.classes.last()?.keys.iter().rev().take(looks);
+        keys.copied().max_by_key(|key| self.get(*key))
+    }
+
     /// Adds to the weight of a key.
     pub(crate) fn add(&mut self, key: K, weight: usize) {
         self.set(key, self.get(key) + weight);
@@ -59,7 +65,8 @@ impl<K: Copy + Eq + Hash> Weights<K> {
         self.set(key, self.get(key).saturating_sub(weight));
     }
 
-    fn set(&mut self, key: K, weight: usize) {
+    /// Sets the weight of a key.
+    pub(crate) fn set(&mut self, key: K, weight: usize) {
         let before = self.entries.get(&key).copied();
         let exponent = weight.checked_ilog2();
         match before {
@@ -139,6 +146,7 @@ mod tests {
                 let most = model.values().max().copied().unwrap_or_default();
                 let found = weights.heaviest().map_or(0, |key| model[&key]);
                 assert!(2 * found >= most && (found > 0) == (most > 0), "seed {seed}: {found} of {most}");
+                assert_eq!(weights.heaviest_of(12).map_or(0, |key| model[&key]), most, "seed {seed}");
             }
         }
     }

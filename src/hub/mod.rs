@@ -161,6 +161,11 @@ impl Hub {
         self.users.find(user.as_str()).is_some()
     }
 
+    /// The owner of a connection, if it is here.
+    pub fn owner(&self, id: ConnectionId) -> Option<Owner> {
+        self.connections.get(id).map(|connection| connection.owner)
+    }
+
     /// A connection was upgraded; it gets its `welcome`.
     pub fn connect(&mut self, id: ConnectionId, NewConnection { user, name, owner }: NewConnection<'_>) {
         let name = name.map(|name| truncate_chars(name, 64));

@@ -133,11 +133,6 @@ impl Addresses {
         Ok(index)
     }
 
-    /// The owner that an address is.
-    pub(super) fn owner(&self, index: AddressIndex) -> Owner {
-        self.entries[index.key()].owner
-    }
-
     /// A connection of this address is closed.
     pub(super) fn disconnect(&mut self, index: AddressIndex) {
         let entry = &mut self.entries[index.key()];
@@ -145,6 +140,11 @@ impl Addresses {
         if entry.connections == 0 {
             self.list_idle(index);
         }
+    }
+
+    /// The owner with this place, unless it is the one that addresses share for which there is no room.
+    pub(super) fn owner(&self, index: AddressIndex) -> Option<Owner> {
+        Some(self.entries.get(index.key())?.owner).filter(|owner| *owner != Owner::HOST)
     }
 
     /// One more request of an address; says whether it may.

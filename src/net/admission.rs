@@ -52,6 +52,7 @@ impl<R> Net<R> {
             }
             Err(response) => self.answer(slot, &response, handler),
         }
+        self.note_held(slot);
         true
     }
 

@@ -6,7 +6,7 @@ use http::{HeaderMap, Request, StatusCode, Version};
 use crate::id::{ConnectionId, Slot};
 
 use super::Net;
-use super::handler::{BodyDecision, Handler};
+use super::handler::{BodyDecision, BodyRules, Handler};
 use super::http::{Response, content_length};
 use super::phase::{After, PartialRequest, PendingResponse, Phase};
 
@@ -44,18 +44,20 @@ impl<R> Net<R> {
     pub(super) fn begin_body(
         &mut self,
         slot: Slot,
-        mut partial: PartialRequest<R>,
+        (request, rules, route): (&Request<()>, BodyRules, R),
         bytes: &[u8],
         handler: &mut impl Handler<Route = R>,
     ) {
-        let PartialRequest { request, rules, .. } = &partial;
-        partial.bytes_wanted = match body_bytes(request.headers(), rules.bytes_max) {
+        let bytes_wanted = match body_bytes(request.headers(), rules.bytes_max) {
             Ok(wanted) => wanted,
             Err((status, reason)) => return self.answer(slot, &(rules.refuse)(status, &reason), handler),
         };
-        if expects_continue(&partial.request) && bytes.len() < partial.bytes_wanted {
-            self.append_bytes(slot, CONTINUE);
+        if expects_continue(request) && bytes.len() < bytes_wanted {
+            self.append_indivisible(slot, CONTINUE);
         }
+        // Of the head only this is kept.
+        let after = After::wanted(request);
+        let partial = PartialRequest { rules, route, bytes: Vec::new(), bytes_wanted, after };
         // Its time begins anew: the head took what it took.
         let connection = &mut self.connections[slot.index()];
         connection.since = self.timers.tick;
@@ -74,7 +76,7 @@ impl<R> Net<R> {
         }
         let id = connection.id(slot);
         let Phase::Body(body) = std::mem::replace(&mut connection.phase, Phase::Draining) else { return };
-        let PartialRequest { request, rules, route, bytes: mut kept, .. } = *body;
+        let PartialRequest { rules, route, bytes: mut kept, after, .. } = *body;
         let (last, rest) = bytes.split_at(missing);
         // Nearly always the whole body comes at once, and nothing has to be kept.
         let whole = if kept.is_empty() {
@@ -84,7 +86,6 @@ impl<R> Net<R> {
             &kept
         };
         let decision = handler.on_body(id, route, whole);
-        let after = After::wanted(&request);
         let rest = if after == After::AnotherRequest { rest.to_vec() } else { Vec::new() };
         let pending = PendingResponse { rules, rest, after };
         match decision {

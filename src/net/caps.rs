@@ -30,6 +30,7 @@ pub(super) struct Caps {
 pub(super) struct Warnings {
     capped_at: Option<Duration>,
     ignored_header_at: Option<Duration>,
+    short_of_memory_at: Option<Duration>,
 }
 
 impl Caps {
@@ -55,6 +56,9 @@ impl Caps {
     pub(super) fn forget_told(&mut self, slot: Slot) {
         if !self.told_addresses.is_empty() {
             self.told_addresses.remove(&slot);
+            if self.told_addresses.is_empty() {
+                self.told_addresses = HashMap::new();
+            }
         }
     }
 }
@@ -73,6 +77,29 @@ impl Warnings {
                  --trusted-proxy {address}"
             );
         }
+    }
+
+    /// Warns that connections are closed because memory is short, now and then. They come from `place`, and are charged to it or
+    /// to somebody else.
+    pub(super) fn warn_short_of_memory(
+        &mut self,
+        now: Duration,
+        (place, is_charged): (&str, bool),
+        bytes: usize,
+        bytes_max: usize,
+    ) {
+        if !is_due(&mut self.short_of_memory_at, now) {
+            return;
+        }
+        let (owner, proxy) = match is_charged {
+            true => ("", format!("if that is your proxy, start the server with --trusted-proxy {place}; ")),
+            false => ("a user, an API key or a client of a proxy at ", String::new()),
+        };
+        log::warn!(
+            "write buffers and unfinished messages hold {bytes} bytes, and {bytes_max} are allowed; connections of \
+             {owner}{place} hold the most and are closed; {proxy}if that much is needed, start the server with a larger \
+             --memory"
+        );
     }
 }
 

@@ -61,6 +61,7 @@ impl<R> Net<R> {
         self.schedule(slot, self.timers.tick.after(self.timing.close_timeout));
         self.queue_flush(slot);
         self.queue_if_readable(slot);
+        self.account.note(slot);
         self.leave_phase(slot, before, handler);
     }
 
@@ -96,6 +97,8 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         let before = std::mem::replace(&mut connection.phase, Phase::Closed);
         if !matches!(before, Phase::Closed) {
+            connection.write_buffer = None;
+            self.release_held(slot);
             self.leave_phase(slot, before, handler);
             self.queues.gone.push_back(slot);
         }
@@ -249,7 +252,7 @@ impl<R> Net<R> {
             return Some(due);
         }
         *pinged = Some(self.timers.tick);
-        self.append_bytes(slot, &PING);
+        self.append_frames(slot, &PING);
         Some(self.timers.tick.after(self.timing.pong_timeout))
     }
 }

@@ -48,6 +48,8 @@ pub(super) enum Flag {
     Dirty = 32,
     /// A write has failed: nothing is written any more, and it ends when all that has come is read.
     Broken = 64,
+    /// Its owner is charged for memory that it holds.
+    Charged = 128,
 }
 
 impl<R> Connection<R> {

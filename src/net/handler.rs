@@ -3,6 +3,7 @@
 use http::{Request, StatusCode};
 
 use crate::id::ConnectionId;
+use crate::owner::Owner;
 use crate::protocol::CloseReason;
 
 use super::http::{Handshake, Response};
@@ -21,6 +22,12 @@ pub trait Handler {
     fn is_charged_elsewhere(&mut self, request: &Request<()>) -> bool {
         let _ = request;
         false
+    }
+
+    /// The owner of an open connection, to which the memory is charged that it holds; its address if there is none.
+    fn owner(&self, id: ConnectionId) -> Option<Owner> {
+        let _ = id;
+        None
     }
 
     /// A request has come.
@@ -109,6 +116,8 @@ pub struct BodyRules {
     /// Puts a refusal into the form of what was asked for: 400, 411 and 413 for a length, 408 for a body that does not come, 504 for an
     /// answer that does not.
     pub refuse: fn(StatusCode, &str) -> Response,
+    /// The owner to which the memory is charged that the request takes.
+    pub owner: Owner,
 }
 
 /// What is done about a request when its body has come.

@@ -171,7 +171,7 @@ impl Response {
         }
         let body_bytes = self.body.len() + self.omitted_bytes;
         bytes.extend_from_slice(format!("Content-Length: {body_bytes}\r\n{end}").as_bytes());
-        out.append(&bytes);
+        out.append_indivisible(&bytes);
         out.append_shared(&self.body);
     }
 }

@@ -6,6 +6,7 @@
 //! without waiting while [`Net::has_work`].*
 
 mod accept;
+mod account;
 mod addresses;
 mod admission;
 mod body;
@@ -16,6 +17,7 @@ mod closing;
 mod connection;
 mod forwarded;
 mod handler;
+mod held;
 mod http;
 mod listener;
 #[cfg(feature = "in-memory")]
@@ -48,6 +50,7 @@ pub use self::polling::LISTENERS_MAX;
 pub use self::stats::NetStats;
 pub use self::write_buffer::WriteBuffer;
 
+use self::account::Account;
 use self::buffers::Buffers;
 use self::caps::Caps;
 use self::connection::{Connection, Flag};
@@ -95,6 +98,7 @@ pub struct Net<R> {
     /// The handshakes that wait for a decision.
     parked: HashMap<AdmissionTicket, ConnectionId>,
     caps: Caps,
+    account: Account,
     drain: Drain,
     /// Units of work done for the connection that is being read.
     work: u32,
@@ -129,6 +133,7 @@ impl<R> Net<R> {
             queues: Queues::default(),
             parked: HashMap::new(),
             caps: Caps::new(config, Owners::new(seed)),
+            account: Account::new(config.memory_shares().buffers),
             drain: Drain::Running,
             work: 0,
             stats: NetStats::default(),
@@ -219,7 +224,10 @@ impl<R> Net<R> {
 
     /// Whether the next poll must not wait.
     pub fn has_work(&self) -> bool {
-        !self.queues.is_empty() || self.can_accept() || matches!(self.drain, Drain::Draining { .. })
+        !self.queues.is_empty()
+            || self.can_accept()
+            || self.account.has_surplus()
+            || matches!(self.drain, Drain::Draining { .. })
     }
 
     /// How long until [`Net::handle_deadlines`] has something to do.
@@ -247,7 +255,12 @@ impl<R> Net<R> {
 
     /// Counts, as of now.
     pub fn stats(&self) -> NetStats {
-        NetStats { sockets: self.connections.len(), admissions_pending: self.parked.len(), ..self.stats }
+        NetStats {
+            sockets: self.connections.len(),
+            admissions_pending: self.parked.len(),
+            buffer_bytes: self.account.bytes(),
+            ..self.stats
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -274,7 +287,7 @@ impl<R> Net<R> {
         let Self { queues, connections, caps, .. } = self;
         queue(queues).begin(|slot| {
             let address = connections.get(slot.index()).and_then(|connection| connection.address);
-            address.map_or(Owner::OTHERS, |address| caps.addresses.owner(address))
+            address.and_then(|address| caps.addresses.owner(address)).unwrap_or(Owner::OTHERS)
         })
     }
 

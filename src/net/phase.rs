@@ -4,6 +4,7 @@ use http::header::CONNECTION;
 use http::{Request, Version};
 
 use crate::frame::FrameTracker;
+use crate::owner::Owner;
 use crate::timer_wheel::Tick;
 
 use super::handler::{AdmissionTicket, BodyRules};
@@ -46,17 +47,11 @@ pub(super) enum Phase<R> {
 /// A request whose body is not complete.
 #[derive(Debug)]
 pub(super) struct PartialRequest<R> {
-    pub(super) request: Request<()>,
     pub(super) rules: BodyRules,
     pub(super) route: R,
     pub(super) bytes: Vec<u8>,
     pub(super) bytes_wanted: usize,
-}
-
-impl<R> PartialRequest<R> {
-    pub(super) fn new(request: Request<()>, rules: BodyRules, route: R) -> Self {
-        Self { request, rules, route, bytes: Vec::new(), bytes_wanted: 0 }
-    }
+    pub(super) after: After,
 }
 
 /// A request that is complete and waits for its answer.
@@ -91,12 +86,8 @@ pub(super) struct ParkedHandshake {
     pub(super) handshake: Handshake,
     /// What came behind it in the same read.
     pub(super) rest: Vec<u8>,
-}
-
-impl ParkedHandshake {
-    pub(super) fn new(ticket: AdmissionTicket, handshake: Handshake, rest: &[u8]) -> Self {
-        Self { ticket, handshake, rest: rest.to_vec() }
-    }
+    /// The address that it came from.
+    pub(super) owner: Owner,
 }
 
 #[cfg(test)]

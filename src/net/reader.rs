@@ -25,6 +25,8 @@ const LENT_FRAME_BYTES_MAX: u64 = 64 * 1024;
 pub(super) struct Reader {
     context: WebSocketContext,
     tracker: FrameTracker,
+    /// What the parser's buffer has grown to. It never shrinks.
+    buffer_bytes: usize,
     /// How many of the next bytes of input the parser may read: so far the tracker has followed the stream.
     followed: usize,
     /// What was read from the socket and not yet by the parser, because it was stopped.
@@ -106,6 +108,7 @@ impl Reader {
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
             tracker: FrameTracker::default(),
+            buffer_bytes: READ_BYTES,
             followed: 0,
             unread: Unread::default(),
             is_stopped: false,
@@ -121,7 +124,25 @@ impl Reader {
         }
         let (bytes, frames) = self.tracker.advance_frames(input, frames_max);
         self.followed = bytes;
+        self.note_largest();
         frames
+    }
+
+    /// The parser reserves space for a whole frame behind what it has read ahead; a frame that is too large it refuses first.
+    fn note_largest(&mut self) {
+        let largest = usize::try_from(self.tracker.largest()).unwrap_or(usize::MAX);
+        let max = self.context.get_config().max_frame_size.unwrap_or(usize::MAX);
+        let needed = largest.min(max).saturating_add(READ_BYTES);
+        if largest > READ_BYTES && needed > self.buffer_bytes {
+            self.buffer_bytes = needed.max(2 * self.buffer_bytes);
+        }
+    }
+
+    /// Memory that it takes, with what it has of an incomplete message. tungstenite does not tell, so it is worked out as
+    /// tungstenite allocates; a test compares it with the allocator's count.
+    pub(super) fn bytes(&self) -> usize {
+        let message = usize::try_from(self.tracker.message_capacity()).unwrap_or(usize::MAX);
+        size_of::<Self>() + self.buffer_bytes + self.unread.bytes.capacity() + message
     }
 
     /// The next message in what it may read of `input`; answers that the protocol wants at once go to `answers`.

@@ -14,7 +14,7 @@ use crate::time::Now;
 use super::connection::Flag;
 use super::handler::{Handler, HeadDecision, Verdict};
 use super::http::{self as head, Handshake, Head, Response};
-use super::phase::{ParkedHandshake, PartialRequest, Phase};
+use super::phase::{ParkedHandshake, Phase};
 use super::reader::{Found, Reader, Unread};
 use super::write_buffer::WriteBuffer;
 use super::{Net, Trouble, trouble};
@@ -54,6 +54,7 @@ impl<R> Net<R> {
             self.work = 1;
             self.read_one(slot, handler);
             self.queues.ready.charge(self.work);
+            self.note_held(slot);
             budget.spend(self.work);
             total += self.work;
         }
@@ -201,10 +202,11 @@ impl<R> Net<R> {
             }
             HeadDecision::Respond(response) => self.answer(slot, &response, handler),
             HeadDecision::ReadBody(rules, route) => {
-                self.begin_body(slot, PartialRequest::new(request, rules, route), rest, handler);
+                self.begin_body(slot, (&request, rules, route), rest, handler);
             }
             HeadDecision::Later(handshake, ticket) => {
-                self.park(slot, ParkedHandshake::new(ticket, handshake, rest), handler);
+                let owner = self.caps.owners.of(source.address.map(|address| address.ip()));
+                self.park(slot, ParkedHandshake { ticket, handshake, rest: rest.to_vec(), owner }, handler);
             }
             HeadDecision::Upgrade(handshake, admission) => {
                 self.upgrade(slot, &handshake, admission, handler);
@@ -224,11 +226,12 @@ impl<R> Net<R> {
     ) {
         self.stats.open += 1;
         self.stats.upgraded += 1;
+        self.release_held(slot);
         let connection = &mut self.connections[slot.index()];
         connection.open(self.timers.tick);
         let id = connection.id(slot);
         self.caps.forget_told(slot);
-        self.append_bytes(slot, &handshake.to_bytes());
+        self.append_indivisible(slot, &handshake.to_bytes());
         // Mostly the entry for the head comes up early enough to look at the heartbeat, too.
         self.schedule_by(slot, self.timers.tick.after(self.timing.ping_interval));
         handler.on_open(id, admission);
@@ -518,6 +521,29 @@ mod tests {
         .collect();
         assert_eq!(reads[..2], [64 * 1024, 64 * 1024], "{reads:?}");
         assert_eq!(peers.heard().len(), count);
+    }
+
+    #[test]
+    fn a_connection_is_charged_only_while_it_is_in_the_middle_of_something() {
+        let mut peers = Peers::new(3);
+        let frame = masked(0x81, &[b'x'; 100]);
+        (0..3).for_each(|at| peers.send(at, &frame));
+        peers.turn();
+        assert_eq!(peers.net.stats().buffer_bytes, 0);
+        peers.send(1, &frame[..50]);
+        peers.turn();
+        let half = peers.net.stats().buffer_bytes;
+        assert!(half > 600, "{half}");
+        // Of another peer, that ends meanwhile.
+        peers.send(2, &frame[..50]);
+        peers.turn();
+        assert_eq!(peers.net.stats().buffer_bytes, 2 * half);
+        peers.net.end(Slot(2), &mut peers.heard);
+        peers.turn();
+        assert_eq!(peers.net.stats().buffer_bytes, half);
+        peers.send(1, &frame[50..]);
+        peers.turn();
+        assert_eq!((peers.net.stats().buffer_bytes, peers.net.account.owner(Slot(1))), (0, None));
     }
 
     #[test]

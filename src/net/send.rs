@@ -54,7 +54,7 @@ impl<R> Net<R> {
         if bytes < boundary {
             let rest = &frames[bytes..boundary];
             self.stats.partial_frame_bytes += rest.len() as u64;
-            self.append_bytes(slot, rest);
+            self.append_indivisible(slot, rest);
         }
         boundary
     }
@@ -101,17 +101,22 @@ impl<R> Net<R> {
         if connection.unsent_bytes() + frames.len() > self.limits.output_bytes_max {
             return false;
         }
-        self.append_bytes(id.slot, frames);
+        self.append_frames(id.slot, frames);
         true
     }
 
-    pub(super) fn append_bytes(&mut self, slot: Slot, bytes: &[u8]) {
-        self.write_buffer(slot).append(bytes);
+    pub(super) fn append_frames(&mut self, slot: Slot, frames: &[u8]) {
+        self.write_buffer(slot).append(frames);
+    }
+
+    pub(super) fn append_indivisible(&mut self, slot: Slot, bytes: &[u8]) {
+        self.write_buffer(slot).append_indivisible(bytes);
     }
 
     /// A connection's write buffer, into which something is going to be put.
     pub(super) fn write_buffer(&mut self, slot: Slot) -> &mut WriteBuffer {
         self.queue_flush(slot);
+        self.account.note(slot);
         let connection = &mut self.connections[slot.index()];
         connection.write_buffer.get_or_insert_with(|| self.buffers.lend_write_buffer())
     }
@@ -135,6 +140,8 @@ impl<R> Net<R> {
     /// Writes the write buffers, each once, as far as the sockets take them and the turn's budget goes, and tells which
     /// connections would take more. `clock` tells the time while that takes it, after every few units. Says how many units
     /// of work it was.
+    ///
+    /// Then what connections hold is charged to their owners, and the heaviest give way while that is too much.
     pub fn flush(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
         let mut budget = WorkBudget::new(self.limits.phase(), clock);
         let mut total = 0;
@@ -147,12 +154,14 @@ impl<R> Net<R> {
             connection.clear(Flag::Dirty);
             let before = connection.unsent_bytes();
             self.flush_one(slot, handler);
+            self.note_held(slot);
             let after = self.connections[slot.index()].unsent_bytes();
             let work = units(1, before.saturating_sub(after));
             self.queues.dirty.charge(work);
             budget.spend(work);
             total += work;
         }
+        self.settle_account(handler);
         total
     }
 

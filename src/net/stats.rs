@@ -19,6 +19,10 @@ counts! {
         address_requests_rejected: u64 = Counter("address_requests_rejected");
         /// Sockets closed to make room while there were more than `--max-connections`: they had sent no request, or were answered.
         spare_sockets_reclaimed: u64 = Counter("spare_sockets_reclaimed");
+        /// Connections that were closed or answered 503 because memory was short and their owner held the most.
+        connections_shed: u64 = Counter("memory_connections_closed");
+        /// Bytes of write buffers and unfinished messages.
+        buffer_bytes: usize = Share("buffers");
         /// Handshakes that wait for a decision.
         admissions_pending: usize = Gauge("admissions_pending");
         /// Handshakes refused because too many waited for a decision.

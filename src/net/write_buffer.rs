@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use crate::frame::{self, Payload};
+use crate::frame::{self, Head, Payload};
 
 /// Bytes for one connection, in order. It exists only while there is something in it.
 #[derive(Debug, Default)]
@@ -12,6 +12,8 @@ pub struct WriteBuffer {
     bytes: Vec<u8>,
     /// How many of `bytes` the socket has taken.
     taken: usize,
+    /// A place in `bytes` behind which whole frames lie, and nothing else.
+    boundary: usize,
     /// What follows `bytes`, and is not ours alone.
     shared: Bytes,
 }
@@ -46,19 +48,33 @@ impl WriteBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends bytes that are whole frames, or the answer to a request.
-    pub(super) fn append(&mut self, bytes: &[u8]) {
+    /// Appends whole frames.
+    pub(super) fn append(&mut self, frames: &[u8]) {
         self.own();
-        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(frames);
     }
 
-    /// Appends bytes that others hold as well, without copying them if they are many.
+    /// Appends bytes that cannot be left out once those before them are sent: the rest of a frame, or HTTP.
+    pub(super) fn append_indivisible(&mut self, bytes: &[u8]) {
+        self.append(bytes);
+        self.boundary = self.bytes.len();
+    }
+
+    /// Appends a body that others may hold as well, without copying it if it is large.
     pub(super) fn append_shared(&mut self, bytes: &Bytes) {
         if bytes.len() <= COPIED_BYTES_MAX {
-            return self.append(bytes);
+            return self.append_indivisible(bytes);
         }
         self.own();
         self.shared = bytes.clone();
+    }
+
+    /// Drops the whole frames of which the socket has taken nothing, and gives back the memory.
+    pub(super) fn drop_whole_frames(&mut self) {
+        self.own();
+        self.forget_taken();
+        self.bytes.truncate(self.boundary);
+        self.bytes.shrink_to_fit();
     }
 
     /// Shared bytes become our own, because something follows them. The answer to a request is the last for a while, so
@@ -67,6 +83,7 @@ impl WriteBuffer {
         if !self.shared.is_empty() {
             let shared = std::mem::take(&mut self.shared);
             self.bytes.extend_from_slice(&shared);
+            self.boundary = self.bytes.len();
         }
     }
 
@@ -86,16 +103,36 @@ impl WriteBuffer {
             return bytes::Buf::advance(&mut self.shared, bytes);
         }
         self.taken += bytes;
+        if self.taken == self.bytes.len() {
+            self.bytes.clear();
+            (self.taken, self.boundary) = (0, 0);
+            return;
+        }
         // Closing up when at least half is free moves every byte at most once, amortised.
         if self.taken * 2 >= self.bytes.len() {
-            self.bytes.drain(..self.taken);
-            self.taken = 0;
+            self.forget_taken();
+            if self.bytes.capacity() > 4 * self.bytes.len() + COPIED_BYTES_MAX {
+                self.bytes.shrink_to(2 * self.bytes.len());
+            }
         }
     }
 
-    /// Memory held.
+    /// Removes what the socket has taken.
+    fn forget_taken(&mut self) {
+        while self.boundary < self.taken {
+            self.boundary += Head::parse(&self.bytes[self.boundary..])
+                .map_or(usize::MAX, |head| head.header_bytes.saturating_add(head.payload_bytes as usize))
+                .min(self.bytes.len() - self.boundary);
+        }
+        self.bytes.drain(..self.taken);
+        self.boundary -= self.taken;
+        self.taken = 0;
+    }
+
+    /// Memory held. Bytes that others hold as well cost nothing here.
     pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
+        let shared = if self.shared.is_unique() { self.shared.len() } else { 0 };
+        self.bytes.capacity() + shared
     }
 }
 
@@ -107,5 +144,61 @@ impl io::Write for WriteBuffer {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_dropped_are_the_whole_frames_wherever_the_socket_has_stopped() {
+        let payloads = ["a".repeat(3), "b".repeat(200), String::new(), "c".repeat(70)];
+        let mut whole = WriteBuffer::default();
+        whole.append_indivisible(b"the rest of a frame");
+        let mut boundaries = vec![0, whole.len()];
+        for payload in &payloads {
+            whole.text(payload);
+            boundaries.push(whole.len());
+        }
+        let all = whole.waiting().to_vec();
+        for first in 0..=all.len() {
+            for second in [0, 1, 20, 150] {
+                let mut buffer = WriteBuffer::default();
+                buffer.append_indivisible(&all[..boundaries[1]]);
+                buffer.append(&all[boundaries[1]..]);
+                buffer.take(first);
+                let taken = all.len().min(first + second);
+                buffer.take(taken - first);
+                assert_eq!(buffer.waiting(), &all[taken..], "{taken} taken");
+                // Nothing of the indivisible bytes may be left out, not even if none of them is sent.
+                let kept_end = boundaries[1..].iter().copied().find(|boundary| *boundary >= taken).unwrap();
+                buffer.drop_whole_frames();
+                assert_eq!(buffer.waiting(), &all[taken..kept_end], "{taken} taken");
+                assert!(buffer.capacity() < 300, "{}", buffer.capacity());
+            }
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_drains_slowly_gives_back_memory() {
+        let mut buffer = WriteBuffer::default();
+        (0..100).for_each(|_| buffer.append(&[0; 2000]));
+        while buffer.len() > 500 {
+            buffer.take(500);
+            // Up to half of the bytes are taken already.
+            let (bytes, max) = (buffer.capacity(), 8 * buffer.len() + COPIED_BYTES_MAX);
+            assert!(bytes <= max, "{bytes} of at most {max} for {}", buffer.len());
+        }
+    }
+
+    #[test]
+    fn a_shared_body_is_charged_to_whoever_holds_it_alone() {
+        let body = Bytes::from(vec![0; 50_000]);
+        let mut buffer = WriteBuffer::default();
+        buffer.append_shared(&body);
+        assert_eq!(buffer.capacity(), 0);
+        drop(body);
+        assert_eq!(buffer.capacity(), 50_000);
     }
 }

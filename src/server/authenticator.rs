@@ -39,8 +39,7 @@ pub(super) struct Admission {
 impl Admission {
     pub(super) fn new(owners: Owners, identity: Identity, request: &Request<()>) -> Self {
         let address = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
-        let unverified = address.map_or_else(|| owners.without_address(), |address| owners.address(address));
-        Self::with_owner(owners, identity, unverified)
+        Self::with_owner(owners, identity, owners.of(address))
     }
 
     pub(super) fn with_owner(owners: Owners, identity: Identity, unverified: Owner) -> Self {

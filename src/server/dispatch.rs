@@ -4,6 +4,7 @@ use crate::bus::Bus;
 use crate::hub::{Hub, NewConnection};
 use crate::id::{ConnectionId, Unique, UserId};
 use crate::net::{AdmissionTicket, BodyDecision, Capacity, Handler, Verdict, WriteBuffer};
+use crate::owner::Owner;
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
@@ -43,6 +44,10 @@ impl Handler for Dispatch<'_> {
 
     fn is_charged_elsewhere(&mut self, request: &http::Request<()>) -> bool {
         self.routes.has_api_key(request)
+    }
+
+    fn owner(&self, id: ConnectionId) -> Option<Owner> {
+        self.hub.owner(id)
     }
 
     fn on_request(&mut self, _id: ConnectionId, request: &http::Request<()>, capacity: Capacity) -> Decision {

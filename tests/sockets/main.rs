@@ -17,6 +17,7 @@ mod frames;
 mod heartbeat;
 mod http;
 mod limits;
+mod memory;
 mod metrics;
 mod moderation;
 mod pauses;

@@ -191,7 +191,7 @@ fn counts_move_with_a_chat() {
 #[test]
 fn each_share_of_memory_says_what_it_holds_and_may_hold() {
     let families = scrape(&Server::spawn(&["--metrics", "--memory", "100MiB"]));
-    for (name, percent) in [("history", 25), ("dedupe", 10), ("logs", 25)] {
+    for (name, percent) in [("history", 25), ("dedupe", 10), ("logs", 25), ("buffers", 20)] {
         let max = share(&families, "memory_bytes_max", name);
         assert!(max > 0.0 && share(&families, "memory_bytes", name) < max, "{name}");
         assert_eq!(max, f64::from(percent * (1 << 20)), "{name}");

@@ -33,9 +33,11 @@ pub(super) fn refuse(status: StatusCode, reason: &str) -> Response {
         StatusCode::PAYLOAD_TOO_LARGE => ErrorCode::TooLarge.as_str(),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "unsupported_media_type",
         StatusCode::GATEWAY_TIMEOUT => ErrorCode::Unavailable.as_str(),
+        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::ServerBusy.as_str(),
         _ => ErrorCode::BadMessage.as_str(),
     };
-    let is_temporary = [StatusCode::REQUEST_TIMEOUT, StatusCode::GATEWAY_TIMEOUT].contains(&status);
+    let is_temporary =
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT].contains(&status);
     error_response(status, code, reason, is_temporary)
 }
 

@@ -101,8 +101,10 @@ impl Api {
     /// Checks the head of a request, so that a request that cannot be carried out need not send its
     /// body. Returns how the body is read and the owner of the key, or the answer.
     pub(super) fn check(&mut self, request: &Request<()>, owners: Owners) -> Result<(BodyRules, Owner), Response> {
-        let rules = BodyRules { bytes_max: self.body_bytes_max, refuse };
-        let checked = self.check_head(request).map(|key| (rules, owners.api_key(&key)));
+        let checked = self.check_head(request).map(|key| {
+            let owner = owners.api_key(&key);
+            (BodyRules { bytes_max: self.body_bytes_max, refuse, owner }, owner)
+        });
         checked.inspect_err(|_| self.stats.rejected += 1)
     }
 
