@@ -177,7 +177,10 @@ impl UserId {
 pub struct Epoch(SmolStr);
 
 impl Epoch {
-    /// Takes the opaque text of an epoch.
+    /// The longest epoch that a member can resume in, in bytes.
+    pub(crate) const BYTES_MAX: usize = 64;
+
+    /// Takes the opaque text of an epoch, 64 bytes at most: members do not resume in a longer one.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }

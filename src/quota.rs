@@ -31,10 +31,14 @@ impl Quota {
         self.held
     }
 
+    /// What an owner holds.
+    pub(crate) fn held_by(&self, owner: Owner) -> usize {
+        self.owners.get(&owner).copied().unwrap_or_default()
+    }
+
     /// Whether an owner may hold so much more.
     pub(crate) fn has_space(&self, owner: Owner, more: usize) -> bool {
-        let held = self.owners.get(&owner).copied().unwrap_or_default();
-        held.saturating_add(more) <= self.max.saturating_sub(self.held)
+        self.held_by(owner).saturating_add(more) <= self.max.saturating_sub(self.held)
     }
 
     /// An owner holds so much more, whether there is space or not.

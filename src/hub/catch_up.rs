@@ -81,8 +81,8 @@ impl Hub {
         if bytes_max > 0 {
             connection.await_page();
         }
-        let page = AskedPage { connection: id, room, bytes_max };
-        let ticket = self.pending.read(connection.owner, page, name.clone(), from);
+        let owner = connection.owner;
+        let ticket = self.pending.read(AskedPage { connection: id, owner, room, bytes_max }, name.clone(), from);
         members.set_step(at, CatchUpStep::Page { ticket, pin });
         if pin.is_some() {
             self.rooms.note_holder(index);
@@ -100,7 +100,7 @@ impl Hub {
 
     pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, BusRefusal>) {
         let (id, room, bytes_max) = match self.pending.take(ticket) {
-            Some(Asked::Page(AskedPage { connection, room, bytes_max })) => (connection, room, bytes_max),
+            Some(Asked::Page(AskedPage { connection, room, bytes_max, .. })) => (connection, room, bytes_max),
             Some(Asked::Publication(_)) | None => return,
         };
         if bytes_max > 0
@@ -198,8 +198,8 @@ impl Hub {
     /// A member has everything up to `pin`: in one step it is told where it is and reads the log from there.
     fn go_live(&mut self, now: Now, reader: Reader, pin: Pin) {
         let Reader { room: index, at, connection: id } = reader;
+        let Some((member, live)) = self.rooms.go_live(index, at, pin.offset, &mut self.connections) else { return };
         let Room { members, fanout, .. } = &mut self.rooms[index];
-        let Some((member, live)) = members.go_live(index, at, pin.offset, &mut self.connections) else { return };
         let is_leaving = members.is_leaving(id.slot);
         if pin.offset != fanout.tail() {
             // Rounds count on all members having been level when they began; this one is served by itself.

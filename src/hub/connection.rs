@@ -264,6 +264,11 @@ impl Connections {
         Some(ConnectionId { slot, serial: connection.serial })
     }
 
+    /// What the costs of the connection in a slot are charged to.
+    pub(super) fn owner(&self, slot: Slot) -> Option<Owner> {
+        Some(self.slots.get(slot.index())?.as_ref()?.owner)
+    }
+
     /// The rooms of a connection, kept apart because serving one may change its memberships. None if it is gone.
     pub(super) fn rooms_of(&self, id: ConnectionId) -> SmallVec<[RoomIndex; 8]> {
         self.get(id).into_iter().flat_map(|connection| connection.rooms().map(|(room, _)| room)).collect()

@@ -35,7 +35,8 @@ pub(super) struct Rejoin {
 /// Those of a room, by slot.
 #[derive(Debug, Default)]
 pub(super) struct Leavers {
-    by_slot: BTreeMap<Slot, Leaving>,
+    /// Boxed, because a node of the tree has room for eleven.
+    by_slot: BTreeMap<Slot, Box<Leaving>>,
     /// Those that had read the whole log when they asked, and wait for messages on their way to the bus. Others may have
     /// gone meanwhile.
     level: Vec<Slot>,
@@ -43,7 +44,7 @@ pub(super) struct Leavers {
 
 impl Leavers {
     pub(super) fn insert(&mut self, slot: Slot, leaving: Leaving, is_level: bool) {
-        self.by_slot.insert(slot, leaving);
+        self.by_slot.insert(slot, Box::new(leaving));
         if is_level {
             self.level.push(slot);
         }
@@ -51,16 +52,16 @@ impl Leavers {
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Leaving> {
         steps::note(1);
-        self.by_slot.get(&slot)
+        self.by_slot.get(&slot).map(|leaving| &**leaving)
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Leaving> {
-        self.by_slot.get_mut(&slot)
+        self.by_slot.get_mut(&slot).map(|leaving| &mut **leaving)
     }
 
     pub(super) fn remove(&mut self, slot: Slot) -> Option<Leaving> {
         steps::note(1);
-        self.by_slot.remove(&slot)
+        self.by_slot.remove(&slot).map(|leaving| *leaving)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -247,8 +247,16 @@ impl Members {
         let (id, at) = (member.connection, CatchUpIndex(self.catching_up.len() as u32));
         if let Some(connection) = connections.get_mut(id) {
             connection.enter(room, Place::CatchingUp(at));
-            self.catching_up.push(member);
+            self.push_catching_up(member);
         }
+    }
+
+    /// Most often one member catches up, and each is a hundred bytes: no room is kept for three more.
+    fn push_catching_up(&mut self, member: CatchUp) {
+        if self.catching_up.is_empty() {
+            self.catching_up.reserve_exact(1);
+        }
+        self.catching_up.push(member);
     }
 
     /// A member has caught up, and reads the log from `cursor` on.
@@ -277,7 +285,7 @@ impl Members {
         let member = self.take_live(room, at, connections)?;
         let id = connections.id(member.slot())?;
         let place = Place::CatchingUp(CatchUpIndex(self.catching_up.len() as u32));
-        self.catching_up.push(read(id, member.cursor));
+        self.push_catching_up(read(id, member.cursor));
         connections.set_place(member.slot(), room, place);
         Some(id)
     }
@@ -289,12 +297,10 @@ impl Members {
         slot: Slot,
         connections: &mut Connections,
     ) -> Option<FormerMember> {
-        let former = match connections.leave(slot, room)? {
+        match connections.leave(slot, room)? {
             Place::Live(at) => self.take_live(room, at, connections).map(|_| FormerMember::Live),
             Place::CatchingUp(at) => self.take_catching_up(room, at, connections).map(FormerMember::CatchingUp),
-        };
-        self.take_leaving(slot);
-        former
+        }
     }
 
     /// The last of the list takes the place.

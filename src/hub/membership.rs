@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::bus::message::{BusRequest, ReadFrom};
 use crate::id::{ConnectionId, Epoch, RoomName, Slot};
+use crate::owner::Owner;
 use crate::protocol::{ErrorCode, JoinRequest, LeaveRequest, ServerMessage};
 use crate::time::Now;
 
@@ -28,7 +29,7 @@ impl Hub {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let request = Rejoin {
             id: join.id.as_deref().map(Into::into),
-            since: join.since.as_ref().map(|since| (Epoch::new(&since.epoch), since.seq)),
+            since: join.since.as_ref().map(|since| (known_epoch(&since.epoch), since.seq)),
             history: join.history,
         };
         match self.rooms.named(name.as_str()).filter(|room| connection.place_in(*room).is_some()) {
@@ -44,21 +45,12 @@ impl Hub {
     /// Puts a connection among the members that catch up.
     fn enter_room(&mut self, id: ConnectionId, name: &RoomName, request: Rejoin) -> Result<RoomIndex, Refused> {
         self.pending.check_running()?;
-        let rooms_max = self.settings.hub.rooms_per_connection_max;
-        if let Some(connection) = self.connections.get(id) {
-            if connection.rooms().len() >= rooms_max as usize {
-                return Err((
-                    ErrorCode::TooManyRooms,
-                    format!("already in {rooms_max} rooms; {rooms_max} are allowed"),
-                ));
-            }
-            let caller = Caller { connection: id, user: self.users.id(connection.user) };
-            self.policy.allow_join(&caller, name).map_err(|message| (ErrorCode::Forbidden, message))?;
-        }
+        self.check_join(id, name)?;
         let index = match self.rooms.named(name.as_str()) {
             Some(index) => index,
             None => {
-                let index = self.rooms.open(name)?;
+                let owner = self.connections.owner(id.slot).unwrap_or(Owner::OTHERS);
+                let index = self.rooms.open(name, owner)?;
                 self.pending.request(BusRequest::Open(name.clone()));
                 index
             }
@@ -73,8 +65,22 @@ impl Hub {
             shown: Shown::Nothing,
             step: CatchUpStep::Output,
         };
-        self.rooms[index].members.enter(index, member, &mut self.connections);
+        self.rooms.enter(index, member, &mut self.connections);
         Ok(index)
+    }
+
+    /// Whether a connection may join a room: by number, by the policy, by the memory of its owner.
+    fn check_join(&mut self, id: ConnectionId, name: &RoomName) -> Result<(), Refused> {
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let rooms_max = self.settings.hub.rooms_per_connection_max;
+        if connection.rooms().len() >= rooms_max as usize {
+            return Err((ErrorCode::TooManyRooms, format!("already in {rooms_max} rooms; {rooms_max} are allowed")));
+        }
+        let caller = Caller { connection: id, user: self.users.id(connection.user) };
+        self.policy.allow_join(&caller, name).map_err(|message| (ErrorCode::Forbidden, message))?;
+        self.pending.check_read(connection.owner)?;
+        let new_room = self.rooms.named(name.as_str()).is_none().then_some(name);
+        self.rooms.account.check_join(connection.owner, new_room)
     }
 
     /// Ends a room that nothing holds any more.
@@ -95,8 +101,7 @@ impl Hub {
         }
         let place = self.connections.place(id.slot, index);
         if place.is_some_and(|place| room.owes(place)) {
-            let is_level = place.is_some_and(|place| room.is_level(place));
-            room.members.start_leaving(id.slot, leave.id.as_deref(), is_level);
+            self.rooms.start_leaving(index, id.slot, leave.id.as_deref(), &self.connections);
         } else {
             self.finish_leave(now, index, id.slot, leave.id.as_deref());
         }
@@ -114,13 +119,11 @@ impl Hub {
 
     /// Lets a member go that asked to leave, if it is not owed anything any more. Says whether the room is still there.
     pub(super) fn finish_leaving(&mut self, now: Now, index: RoomIndex, slot: Slot) -> bool {
-        let room = &mut self.rooms[index];
-        if !room.members.has_leavers() {
+        if !self.rooms[index].members.has_leavers() {
             return true;
         }
-        let (place, tail) = (self.connections.place(slot, index), room.fanout.tail());
-        let Some(leaving) = room.members.take_leaving_if_level(slot, place, tail) else { return true };
-        let (name, reference) = (room.name.clone(), self.rooms.reference(index));
+        let Some(leaving) = self.rooms.take_leaving_if_level(index, slot, &self.connections) else { return true };
+        let (name, reference) = (self.rooms[index].name.clone(), self.rooms.reference(index));
         let connection = self.connections.id(slot);
         self.finish_leave(now, index, slot, leaving.id.as_deref());
         if let Some(connection) = connection {
@@ -192,7 +195,7 @@ impl Hub {
         let id = self.connections.id(slot)?;
         let connection = self.connections.get(id)?;
         let mover = Mover { user: connection.user, owner: connection.owner };
-        let former = self.rooms[index].members.remove(index, slot, &mut self.connections)?;
+        let former = self.rooms.remove_member(index, slot, &mut self.connections)?;
         if former.has_joined() {
             let (name, user_id) = (&self.rooms[index].name, self.users.id(mover.user));
             self.out.notices.push(|| Notice::Left { connection: id, user: user_id.clone(), room: name.clone() });
@@ -202,6 +205,11 @@ impl Hub {
         self.forget_if_unused(index);
         Some(former)
     }
+}
+
+/// The epoch that a client tells. One that is longer than any is kept as one that no room has.
+fn known_epoch(text: &str) -> Epoch {
+    Epoch::new(if text.len() > Epoch::BYTES_MAX { "" } else { text })
 }
 
 #[cfg(test)]

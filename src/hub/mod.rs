@@ -13,10 +13,11 @@
 //!   (`fanout.rs`: log, round, promised bytes), `Members` (`members.rs`: live, blocked, catching up, leaving),
 //!   a `Schedule` and `RoomUsers` (`room_users.rs`: who is present, and who learns that it changes). A member that
 //!   catches up is a `CatchUp` (`reader.rs`).
+//!   `Account` (`account.rs`) is what they and their members are charged to owners.
 //! - `Scheduler` (`scheduler.rs`): whose turn it is, in two queues that are fair to owners (`FairQueue`), and the batch
 //!   delay.
 //! - `DeliveryRates` (`delivery_rate.rs`): how many deliveries an owner may cause.
-//! - `Timers` (`timers.rs`): what is looked at again, and when.
+//! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
 //! - `Outgoing` (`outgoing.rs`): what connections and the host are told.
@@ -27,9 +28,11 @@
 //! and its connection's memory of that place change only in `Members`, together. The other files are what happens when
 //! something comes in: each handler calls the parts in order.
 
+mod account;
 mod arrivals;
 mod budget;
 mod catch_up;
+mod charged_members;
 mod connection;
 #[cfg(test)]
 mod crowd_tests;
@@ -38,6 +41,7 @@ mod delivery_rate;
 mod error_reply;
 mod fanout;
 mod flush;
+mod graces;
 mod holds;
 mod index;
 mod leaving;
@@ -149,7 +153,7 @@ impl Hub {
             scheduler: Scheduler::new(config.timing.batch_delay),
             delivery_rates: DeliveryRates::new(config.hub.deliveries_per_owner),
             timers: Timers::new(config.timing.members_interval),
-            pending: Pending::new(config.hub.publications_pending_max),
+            pending: Pending::new(config.hub.publications_pending_max, config.memory_shares().publications),
             moderator: Moderator::default(),
             deaf_until: Duration::ZERO,
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
@@ -374,6 +378,8 @@ impl Hub {
             users: self.users.len(),
             rooms: self.rooms.len(),
             log_bytes: self.rooms.log_bytes(),
+            rooms_bytes: self.rooms.account.held(),
+            publications_bytes: self.pending.bytes(),
             messages_received: received,
             messages_delivered: messages,
             sends,

@@ -9,6 +9,7 @@ mod moderator;
 use crate::bus::message::{Numbered, Ticket};
 use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, Slot, UserId};
+use crate::owner::Owner;
 use crate::protocol::{ErrorCode, ServerMessage};
 use crate::time::Now;
 
@@ -43,7 +44,7 @@ impl Hub {
     /// # Errors
     /// [`Error::Command`] if something is out of its bounds, or the server is busy or shutting down.
     pub fn moderate_for_host(&mut self, now: Now, moderation: &Moderation) -> Result<Ticket, Error> {
-        self.moderate(now, Requester::Host, moderation).map_err(|(_, message)| Error::Command(message))
+        self.moderate(now, (Requester::Host, Owner::HOST), moderation).map_err(|(_, message)| Error::Command(message))
     }
 
     /// As [`Hub::moderate_for_host`], for a request of the HTTP API; what the bus made of it is told by
@@ -51,14 +52,20 @@ impl Hub {
     ///
     /// # Errors
     /// The code of the protocol, and what was found and what is allowed.
-    pub fn moderate_for_api(&mut self, now: Now, moderation: &Moderation) -> Result<Ticket, Refused> {
-        self.moderate(now, Requester::Api, moderation)
+    pub fn moderate_for_api(&mut self, now: Now, owner: Owner, moderation: &Moderation) -> Result<Ticket, Refused> {
+        self.moderate(now, (Requester::Api, owner), moderation)
     }
 
-    fn moderate(&mut self, now: Now, requester: Requester, moderation: &Moderation) -> Result<Ticket, Refused> {
-        self.pending.check_can_publish()?;
+    fn moderate(
+        &mut self,
+        now: Now,
+        requester: (Requester, Owner),
+        moderation: &Moderation,
+    ) -> Result<Ticket, Refused> {
         moderation.check().map_err(|message| (ErrorCode::BadMessage, message))?;
-        Ok(self.pending.control(requester, moderation.body(now)))
+        let body = moderation.body(now);
+        self.pending.check_control(requester.1, &body)?;
+        Ok(self.pending.control(requester, body))
     }
 
     /// The bus can be reached, or cannot. After a cut commands come late, and concern the connections that were there at their
@@ -141,7 +148,7 @@ impl Hub {
     /// Takes a connection out of a room, with nothing more of it. Says whether it was in it.
     fn kick(&mut self, now: Now, id: ConnectionId, name: &RoomName) -> bool {
         let Some(index) = self.rooms.named(name.as_str()) else { return false };
-        let leaving = self.rooms[index].members.take_leaving(id.slot);
+        let leaving = self.rooms.take_leaving(index, id.slot, &self.connections);
         let (leave_id, then) = leaving.map_or((None, AfterLeave::Nothing), |leaving| (leaving.id, leaving.then));
         let Some(former) = self.remove_member(now, id.slot, index, Parting::Left) else { return false };
         // This answers what the connection has asked for: to join, or to leave.

@@ -10,6 +10,7 @@ use crate::fair_queue::FairQueue;
 use crate::id::{ConnectionId, RoomName};
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
+use crate::quota::Quota;
 
 use super::error_reply::Refused;
 use super::index::RoomRef;
@@ -45,9 +46,30 @@ pub(super) enum Asked {
 #[derive(Debug)]
 pub(super) struct AskedPage {
     pub(super) connection: ConnectionId,
+    pub(super) owner: Owner,
     pub(super) room: RoomRef,
     pub(super) bytes_max: usize,
 }
+
+/// What an owner is charged until a request is answered. The bus holds it so long, too, in queues of its own.
+#[derive(Clone, Copy, Debug)]
+struct Charge {
+    owner: Owner,
+    bytes: u32,
+}
+
+impl Charge {
+    fn of_publication(Publication { owner, id, body, .. }: &Publication) -> Self {
+        Self::new(*owner, body.len() + 2 * id.as_ref().map_or(0, |id| id.len()))
+    }
+
+    fn new(owner: Owner, bytes: usize) -> Self {
+        Self { owner, bytes: (REQUEST_BYTES + bytes) as u32 }
+    }
+}
+
+/// What a request takes here and in a bus besides what it carries: entries of queues and tables, with their spare room.
+const REQUEST_BYTES: usize = 512;
 
 /// Pages that the bus is asked for at the same time. What others publish waits for so many pages at most.
 const PAGES_AT_ONCE: u32 = 16;
@@ -65,10 +87,12 @@ pub(super) struct Pending {
     /// How many pages it has been asked for.
     pages_asked: u32,
     /// Requests that it has not answered.
-    asked: HashMap<Ticket, Asked>,
+    asked: HashMap<Ticket, (Asked, Charge)>,
     newest: u64,
     publications: usize,
     publications_max: usize,
+    /// What the owners of unanswered requests are charged.
+    quota: Quota,
     /// Answers for the HTTP API. They count among the publications, which bounds them.
     api_answers: VecDeque<(Ticket, Outcome)>,
     /// Whether the bus is told which users come and go here, and which signals they give.
@@ -77,7 +101,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(publications_max: usize) -> Self {
+    pub(super) fn new(publications_max: usize, bytes_max: usize) -> Self {
         Self {
             requests: VecDeque::new(),
             pages: FairQueue::new(1),
@@ -86,6 +110,7 @@ impl Pending {
             newest: 0,
             publications: 0,
             publications_max,
+            quota: Quota::new(bytes_max),
             api_answers: VecDeque::new(),
             shares_presence: false,
             is_draining: false,
@@ -132,18 +157,46 @@ impl Pending {
         }
     }
 
-    /// How many publications wait, if no more may.
-    pub(super) fn publications_if_full(&self) -> Option<usize> {
-        (self.publications >= self.publications_max).then_some(self.publications)
+    /// What all unanswered requests are charged together.
+    pub(super) fn bytes(&self) -> usize {
+        self.quota.held()
     }
 
-    /// Whether a publication of the host would be taken now.
-    pub(super) fn check_can_publish(&self) -> Result<(), Refused> {
+    /// Whether another publication of this owner may wait for the bus.
+    pub(super) fn check_publication(&self, publication: &Publication) -> Result<(), Refused> {
         self.check_running()?;
-        match self.publications_if_full() {
-            Some(waiting) => Err((ErrorCode::ServerBusy, format!("{waiting} publications wait already"))),
-            None => Ok(()),
+        self.check_count()?;
+        self.check_space(Charge::of_publication(publication))
+    }
+
+    /// Whether another command for all nodes may wait for the bus.
+    pub(super) fn check_control(&self, owner: Owner, body: &[u8]) -> Result<(), Refused> {
+        self.check_running()?;
+        self.check_count()?;
+        self.check_space(Charge::new(owner, body.len()))
+    }
+
+    /// Whether another read of history may wait for the bus.
+    pub(super) fn check_read(&self, owner: Owner) -> Result<(), Refused> {
+        self.check_space(Charge::new(owner, 0))
+    }
+
+    fn check_count(&self) -> Result<(), Refused> {
+        let waiting = self.publications;
+        if waiting < self.publications_max {
+            return Ok(());
         }
+        Err((ErrorCode::ServerBusy, format!("{waiting} messages wait already; try again later")))
+    }
+
+    fn check_space(&self, Charge { owner, bytes }: Charge) -> Result<(), Refused> {
+        if self.quota.has_space(owner, bytes as usize) {
+            return Ok(());
+        }
+        let held = self.quota.held_by(owner);
+        let message =
+            format!("what waits of the user or address takes {held} bytes; there is no space for {bytes} more");
+        Err((ErrorCode::ServerBusy, message))
     }
 
     pub(super) fn request(&mut self, request: BusRequest) {
@@ -163,22 +216,22 @@ impl Pending {
     }
 
     pub(super) fn publish(&mut self, requester: Requester, publication: Publication) -> Ticket {
-        let ticket = self.ask(Asked::Publication(requester));
+        let ticket = self.ask(Asked::Publication(requester), Charge::of_publication(&publication));
         self.request(BusRequest::Publish { ticket, publication });
         ticket
     }
 
-    /// Passes a command on to all nodes.
-    pub(super) fn control(&mut self, requester: Requester, body: Bytes) -> Ticket {
-        let ticket = self.ask(Asked::Publication(requester));
+    /// Passes a command of an owner on to all nodes.
+    pub(super) fn control(&mut self, (requester, owner): (Requester, Owner), body: Bytes) -> Ticket {
+        let ticket = self.ask(Asked::Publication(requester), Charge::new(owner, body.len()));
         self.request(BusRequest::Control { ticket, body });
         ticket
     }
 
     /// Asks for a page. One without messages costs little, so it is not limited.
-    pub(super) fn read(&mut self, owner: Owner, page: AskedPage, room: RoomName, from: ReadFrom) -> Ticket {
-        let bytes_max = page.bytes_max;
-        let ticket = self.ask(Asked::Page(page));
+    pub(super) fn read(&mut self, page: AskedPage, room: RoomName, from: ReadFrom) -> Ticket {
+        let (bytes_max, owner) = (page.bytes_max, page.owner);
+        let ticket = self.ask(Asked::Page(page), Charge::new(owner, 0));
         let read = BusRequest::Read { ticket, room, from, bytes_max };
         if bytes_max > 0 {
             self.pages.push(owner, read);
@@ -189,17 +242,19 @@ impl Pending {
     }
 
     /// A new ticket, under which something is asked.
-    fn ask(&mut self, asked: Asked) -> Ticket {
+    fn ask(&mut self, asked: Asked, charge: Charge) -> Ticket {
+        self.quota.charge(charge.owner, charge.bytes as usize);
         self.publications += usize::from(matches!(asked, Asked::Publication(_)));
         self.newest += 1;
         let ticket = Ticket(self.newest);
-        self.asked.insert(ticket, asked);
+        self.asked.insert(ticket, (asked, charge));
         ticket
     }
 
     /// What was asked under a ticket, which is answered now.
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<Asked> {
-        let asked = self.asked.remove(&ticket)?;
+        let (asked, charge) = self.asked.remove(&ticket)?;
+        self.quota.release(charge.owner, charge.bytes as usize);
         match &asked {
             Asked::Publication(_) => self.publications -= 1,
             Asked::Page(page) if page.bytes_max > 0 => self.pages_asked -= 1,

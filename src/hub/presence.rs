@@ -1,6 +1,6 @@
 //! Presence in rooms: users are announced one by one while they are few, and counted when they are many.
 //!
-//! Members ⊆ online ⊆ members ∪ those in grace ∪ those on other nodes. `RoomUsers` says what changes and who learns of it;
+//! Members ⊆ online ⊆ members ∪ those in grace ∪ those on other nodes. A grace needs memory; without it there is none. `RoomUsers` says what changes and who learns of it;
 //! this tells them.
 
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::time::Now;
 use crate::timer_wheel::Tick;
 
 use super::Hub;
+use super::account::{Held, user_bytes};
 use super::index::{RoomIndex, RoomRef};
 use super::members::Parting;
 use super::room_users::{Announcement, PresenceNews};
@@ -63,7 +64,12 @@ impl Hub {
         if parting == Parting::Left || grace.is_zero() {
             return self.end_presence_of(now, index, mover);
         }
-        let until = self.timers.start_grace(now, grace, self.rooms.reference(index), user);
+        let user_bytes = user_bytes(self.users.view(user));
+        if !self.rooms.account.has_space(mover.owner, &[Held::Grace, Held::User(user_bytes)]) {
+            return self.end_presence_of(now, index, mover);
+        }
+        let (until, room) = (Tick::of(now).after(grace), self.rooms.reference(index));
+        self.timers.start_grace(until, &mut self.rooms.account, (room, user), (mover.owner, user_bytes));
         self.rooms[index].users.await_back(user, until);
     }
 
@@ -95,7 +101,7 @@ impl Hub {
             // The grace began anew, or is longer than the wheel reaches.
             return self.timers.start_at(until, Timer::Grace { room, user });
         }
-        self.timers.end_grace(room, user);
+        self.timers.end_grace(&mut self.rooms.account, room, user);
         if let Some(index) = index.filter(|_| until.is_some()) {
             self.end_presence_here(now, index, user);
             self.forget_if_unused(index);

@@ -93,20 +93,19 @@ impl Hub {
             id: chat.id.as_deref(),
             ts: now.unix_ms,
         });
-        let reserved = self.reserve(index, &body)?;
-        self.delivery_rates.charge(now, owner, self.rooms[index].members.count() as u32);
         let message_id: Option<Box<str>> = chat.id.as_deref().map(Into::into);
-        let requester = Requester::Member { connection: id, room: name.clone(), id: message_id.clone(), reserved };
+        let (room, id_of_message) = (name.clone(), message_id.clone());
         let publication = Publication { room: name, user: user_id, owner, id: message_id, body: Bytes::from(body) };
+        self.pending.check_publication(&publication)?;
+        let reserved = self.reserve(index, &publication.body)?;
+        self.delivery_rates.charge(now, owner, self.rooms[index].members.count() as u32);
+        let requester = Requester::Member { connection: id, room, id: id_of_message, reserved };
         self.pending.publish(requester, publication);
         Ok(())
     }
 
     /// Promises a publication the space that it will need in its room's log.
     fn reserve(&mut self, index: RoomIndex, body: &[u8]) -> Result<(RoomRef, usize), Refused> {
-        if let Some(waiting) = self.pending.publications_if_full() {
-            return Err((ErrorCode::ServerBusy, format!("{waiting} messages wait already; try again later")));
-        }
         let bytes = protocol::chat_frame_bytes_max(body);
         let promised = self.rooms[index].fanout.reserved_bytes();
         if !self.rooms.free_log_space(index, promised + bytes, &mut self.connections) {
@@ -150,8 +149,9 @@ impl Hub {
         (requester, owner): (Requester, Owner),
         publication: &HostPublication,
     ) -> Result<Ticket, Refused> {
-        self.pending.check_can_publish()?;
+        self.pending.check_running()?;
         let publication = publication.checked(now, owner, &self.settings)?;
+        self.pending.check_publication(&publication)?;
         Ok(self.pending.publish(requester, publication))
     }
 

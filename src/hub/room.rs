@@ -1,6 +1,7 @@
 //! A room: its log, its members, and its users.
 
 use crate::id::{Epoch, RoomName, Slot};
+use crate::owner::Owner;
 use crate::protocol::ErrorCode;
 
 use super::error_reply::Refused;
@@ -47,6 +48,8 @@ impl Position {
 pub(super) struct Room {
     pub(super) name: RoomName,
     pub(super) generation: u32,
+    /// The owner whose join opened it.
+    pub(super) owner: Owner,
     pub(super) position: Position,
     pub(super) fanout: Fanout,
     pub(super) members: Members,
@@ -57,10 +60,11 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(name: RoomName, generation: u32) -> Self {
+    pub(super) fn new(name: RoomName, generation: u32, owner: Owner) -> Self {
         Self {
             name,
             generation,
+            owner,
             position: Position::Unknown,
             fanout: Fanout::default(),
             members: Members::default(),
@@ -128,6 +132,6 @@ mod tests {
     #[test]
     fn a_quiet_room_is_small() {
         let bytes = std::mem::size_of::<Room>();
-        assert!(bytes <= 224, "{bytes} bytes");
+        assert!(bytes <= 232, "{bytes} bytes");
     }
 }

@@ -8,11 +8,13 @@ use crate::bus::message::ReadFrom;
 use crate::id::{ConnectionId, RoomName, Slot};
 use crate::memory::long_list;
 use crate::name_index::NameIndex;
+use crate::owner::Owner;
 use crate::protocol::ErrorCode;
 use crate::room_log::{LogBuffer, Offset};
 use crate::settings::Config;
 use crate::time::Now;
 
+use super::account::{Account, Held};
 use super::budget::SliceBudget;
 use super::connection::Connections;
 use super::error_reply::Refused;
@@ -34,6 +36,7 @@ pub(super) struct Rooms {
     names: NameIndex,
     generations: u32,
     logs: Logs,
+    pub(super) account: Account,
     /// Rooms whose logs may hold bytes for blocked members or pins, each once. Others need not be looked at when all
     /// logs together are full.
     holders: Vec<RoomIndex>,
@@ -101,6 +104,7 @@ impl Rooms {
             names: NameIndex::default(),
             generations: 0,
             logs,
+            account: Account::new(config.memory_shares().rooms),
             holders: Vec::new(),
             counts: LogCounts::default(),
         }
@@ -155,14 +159,15 @@ impl Rooms {
         matches!(place, Place::Live(_)).then(|| &self[index])
     }
 
-    /// A new room with a name that no room has.
-    pub(super) fn open(&mut self, name: &RoomName) -> Result<RoomIndex, Refused> {
+    /// A new room with a name that no room has, which is charged to an owner.
+    pub(super) fn open(&mut self, name: &RoomName, owner: Owner) -> Result<RoomIndex, Refused> {
         if self.len() >= self.rooms_max {
             let message = format!("there are {} rooms; no new one can be opened", self.rooms_max);
             return Err((ErrorCode::ServerBusy, message));
         }
         self.generations = self.generations.wrapping_add(1);
-        let index = self.rooms.insert(Room::new(name.clone(), self.generations)) as u32;
+        let index = self.rooms.insert(Room::new(name.clone(), self.generations, owner)) as u32;
+        self.account.charge(owner, Held::Room(name));
         let rooms = &self.rooms;
         self.names.insert(name.as_str(), index, |index| rooms[index as usize].name.as_str());
         Ok(RoomIndex(index))
@@ -174,6 +179,7 @@ impl Rooms {
         let room = self.rooms.remove(index.0 as usize);
         self.logs.bytes -= room.fanout.log_bytes();
         self.names.remove(room.name.as_str(), index.0);
+        self.account.release(room.owner, Held::Room(&room.name));
         if room.is_holder {
             self.holders.retain(|holder| *holder != index);
         }
@@ -339,6 +345,7 @@ impl Rooms {
             CatchUp { connection, reason, epoch, from, gap, shown, step }
         };
         let id = members.fall_back(index, at, connections, catch_up)?;
+        self.charge_fall_back(id.slot, connections);
         self.counts.fallbacks += 1;
         Some(id)
     }
@@ -368,19 +375,18 @@ mod tests {
     use crate::hub::index::CatchUpIndex;
     use crate::hub::users::tests::key;
     use crate::id::ConnectionSerial;
-    use crate::owner::Owner;
 
     /// A room with one live member in the slot with the room's number.
     fn room(rooms: &mut Rooms, connections: &mut Connections, number: u32) -> RoomIndex {
-        let index = rooms.open(&RoomName::new(&format!("room-{number}")).unwrap()).unwrap();
+        let index = rooms.open(&RoomName::new(&format!("room-{number}")).unwrap(), Owner::HOST).unwrap();
         let connection = ConnectionId::new(number, number);
         connections.insert(connection, Connection::new(ConnectionSerial(number), key(number), Owner::HOST));
         let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
         let from = ReadFrom::Newest(0);
         let member = CatchUp { connection, reason, epoch: None, from, gap: false, shown, step };
         let tail = rooms[index].fanout.tail();
-        rooms[index].members.enter(index, member, connections);
-        rooms[index].members.go_live(index, CatchUpIndex(0), tail, connections).unwrap();
+        rooms.enter(index, member, connections);
+        rooms.go_live(index, CatchUpIndex(0), tail, connections).unwrap();
         index
     }
 
@@ -421,8 +427,9 @@ mod tests {
         let (mut rooms, mut connections) = (Rooms::new(&Config::default()), Connections::default());
         let index = room(&mut rooms, &mut connections, 0);
         block(&mut rooms, index);
-        rooms[index].members.remove(index, Slot(0), &mut connections).unwrap();
+        rooms.remove_member(index, Slot(0), &mut connections).unwrap();
         assert!(rooms.take_unused(index).is_some());
+        assert_eq!(rooms.account.held(), 0);
         assert_eq!((rooms.take_holders().len(), rooms.log_bytes(), rooms.len()), (0, 0, 0));
     }
 }

@@ -14,6 +14,10 @@ counts! {
         rooms: usize = Gauge("rooms");
         /// Bytes held in the fan-out logs of all rooms.
         log_bytes: usize = Share("logs");
+        /// Bytes that rooms, memberships and users in grace are charged.
+        rooms_bytes: usize = Share("rooms");
+        /// Bytes that publications, commands and reads are charged that wait for the bus.
+        publications_bytes: usize = Share("publications");
         /// Messages received from clients, of any type.
         messages_received: u64 = Counter("messages_received");
         /// Chat messages delivered to rooms, each counted once.

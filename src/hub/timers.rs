@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use rustc_hash::FxHashSet;
-
 use crate::id::ConnectionId;
+use crate::owner::Owner;
 use crate::time::Now;
 use crate::timer_wheel::{Tick, Wheel};
 
+use super::account::Account;
+use super::graces::Graces;
 use super::index::{RoomIndex, RoomRef};
 use super::rooms::Rooms;
 use super::users::UserKey;
@@ -28,17 +29,13 @@ pub(super) enum Timer {
 pub(super) struct Timers {
     wheel: Wheel<Timer>,
     members_interval: Duration,
-    /// Graces that have a timer on the wheel. A user that is lost again and again would otherwise get one more each time, all
-    /// of which would be put back for as long as the latest grace lasts.
-    graces: FxHashSet<(RoomRef, UserKey)>,
+    /// Graces that have a timer on the wheel.
+    graces: Graces,
 }
-
-/// So many graces the table may have room for while there are few.
-const GRACES_KEPT: usize = 1024;
 
 impl Timers {
     pub(super) fn new(members_interval: Duration) -> Self {
-        Self { wheel: Wheel::new(), members_interval, graces: FxHashSet::default() }
+        Self { wheel: Wheel::new(), members_interval, graces: Graces::default() }
     }
 
     /// Sees to it that a room counts its members soon, once however much happens until then.
@@ -49,22 +46,23 @@ impl Timers {
         }
     }
 
-    /// A user's grace in a room begins, perhaps anew. Says until when it lasts.
-    pub(super) fn start_grace(&mut self, now: Now, grace: Duration, room: RoomRef, user: UserKey) -> Tick {
-        let until = Tick::of(now).after(grace);
+    /// A user's grace in a room begins, perhaps anew, and lasts `until` then. An owner is charged, also so much for the user.
+    pub(super) fn start_grace(
+        &mut self,
+        until: Tick,
+        account: &mut Account,
+        (room, user): (RoomRef, UserKey),
+        charged: (Owner, usize),
+    ) {
         // A timer that is there comes up no later than it has to, and is put back then.
-        if self.graces.insert((room, user)) {
+        if self.graces.begin(account, (room, user), charged) {
             self.start_at(until, Timer::Grace { room, user });
         }
-        until
     }
 
     /// The timer of a grace has come up and is not put back.
-    pub(super) fn end_grace(&mut self, room: RoomRef, user: UserKey) {
-        self.graces.remove(&(room, user));
-        if self.graces.len() * 4 < self.graces.capacity() && self.graces.capacity() > GRACES_KEPT {
-            self.graces.shrink_to(self.graces.len() * 2);
-        }
+    pub(super) fn end_grace(&mut self, account: &mut Account, room: RoomRef, user: UserKey) {
+        self.graces.end(account, room, user);
     }
 
     /// Has a timer looked at when `wait` is over. Says at which tick that is.

@@ -155,7 +155,7 @@ fn no_more_are_under_way_than_publications_may_be() {
     let mut first = ask(&mut host, &desk, address, "1");
     let _second = ask(&mut host, &desk, address, "2");
     let busy = host.serve(|| publish(address, &json!({"room": "lobby", "text": "3"})));
-    check_refused(&busy, 503, "server_busy", &["2 publications"]);
+    check_refused(&busy, 503, "server_busy", &["2 messages wait"]);
     desk.borrow_mut().answer(Outcome::Duplicate(4));
     check_published(&host.serve(|| first.response()), "lobby", 4, true);
     ask(&mut host, &desk, address, "3");

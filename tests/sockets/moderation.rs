@@ -156,7 +156,7 @@ fn commands_have_tickets_and_bounds_also_between_two_turns() {
         host.server.disconnect_user(&user("ann"), CloseReason::EXPELLED).unwrap(),
     ];
     let error = host.server.kick(&room("red"), &user("ann")).unwrap_err();
-    assert_eq!(error.to_string(), "2 publications wait already");
+    assert_eq!(error.to_string(), "2 messages wait already; try again later");
     host.turn(LOOK);
     let notices: Vec<_> = std::iter::from_fn(|| host.server.poll_notice()).collect();
     let accepted = |at: usize| (tickets[at], Outcome::Accepted(at as u64 + 1));

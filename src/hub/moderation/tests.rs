@@ -358,7 +358,7 @@ fn commands_under_way_are_counted_with_publications() {
         node.hub.moderate_for_host(node.now, &kick("a", "ann")).unwrap();
     }
     let error = node.hub.moderate_for_host(node.now, &kick("a", "ann")).unwrap_err();
-    assert_eq!(error.to_string(), "2 publications wait already");
+    assert_eq!(error.to_string(), "2 messages wait already; try again later");
     node.turn();
     node.hub.moderate_for_host(node.now, &kick("a", "ann")).unwrap();
 }

@@ -1,0 +1,75 @@
+//! Users who are awaited back in rooms, and the owners that are charged for it.
+
+use rustc_hash::FxHashMap;
+
+use crate::owner::Owner;
+
+use super::account::{Account, Held};
+use super::index::RoomRef;
+use super::users::UserKey;
+
+/// Graces that have a timer. A user that is lost again and again would otherwise get one more timer each time, all of which
+/// would be put back for as long as the latest grace lasts.
+#[derive(Debug, Default)]
+pub(super) struct Graces {
+    /// The owner of the connection that was lost last.
+    owners: FxHashMap<(RoomRef, UserKey), Owner>,
+    users: FxHashMap<UserKey, AwaitedUser>,
+}
+
+/// A user with graces.
+#[derive(Debug)]
+struct AwaitedUser {
+    /// The owner of the connection that was lost last, and what it is charged for the user.
+    owner: Owner,
+    bytes: u32,
+    graces: u32,
+}
+
+/// So many graces the tables may have room for while there are few.
+const GRACES_KEPT: usize = 1024;
+
+impl Graces {
+    /// A user's grace in a room begins, perhaps anew, with so many bytes for the user. Says whether it needs a timer.
+    pub(super) fn begin(
+        &mut self,
+        account: &mut Account,
+        (room, user): (RoomRef, UserKey),
+        (owner, user_bytes): (Owner, usize),
+    ) -> bool {
+        let before = self.owners.insert((room, user), owner);
+        if let Some(before) = before {
+            account.release(before, Held::Grace);
+        }
+        account.charge(owner, Held::Grace);
+        let awaited = self.users.entry(user).or_insert(AwaitedUser { owner, bytes: 0, graces: 0 });
+        account.release(awaited.owner, Held::User(awaited.bytes as usize));
+        let graces = awaited.graces + u32::from(before.is_none());
+        *awaited = AwaitedUser { owner, bytes: user_bytes as u32, graces };
+        account.charge(owner, Held::User(user_bytes));
+        before.is_none()
+    }
+
+    /// The timer of a grace has come up and is not put back.
+    pub(super) fn end(&mut self, account: &mut Account, room: RoomRef, user: UserKey) {
+        let Some(owner) = self.owners.remove(&(room, user)) else { return };
+        account.release(owner, Held::Grace);
+        if let Some(awaited) = self.users.get_mut(&user) {
+            awaited.graces -= 1;
+            if awaited.graces == 0 {
+                account.release(awaited.owner, Held::User(awaited.bytes as usize));
+                self.users.remove(&user);
+            }
+        }
+        self.give_back();
+    }
+
+    fn give_back(&mut self) {
+        if self.owners.len() * 4 < self.owners.capacity() && self.owners.capacity() > GRACES_KEPT {
+            self.owners.shrink_to(self.owners.len() * 2);
+        }
+        if self.users.len() * 4 < self.users.capacity() && self.users.capacity() > GRACES_KEPT {
+            self.users.shrink_to(self.users.len() * 2);
+        }
+    }
+}
