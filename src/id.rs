@@ -177,10 +177,7 @@ impl UserId {
 pub struct Epoch(SmolStr);
 
 impl Epoch {
-    /// The longest epoch that a member can resume in, in bytes.
-    pub(crate) const BYTES_MAX: usize = 64;
-
-    /// Takes the opaque text of an epoch, 64 bytes at most: members do not resume in a longer one.
+    /// Takes the opaque text of an epoch, 64 bytes at most: clients cannot name a longer one.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }

@@ -29,7 +29,7 @@ impl Hub {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let request = Rejoin {
             id: join.id.as_deref().map(Into::into),
-            since: join.since.as_ref().map(|since| (known_epoch(&since.epoch), since.seq)),
+            since: join.since.as_ref().map(|since| (Epoch::new(&since.epoch), since.seq)),
             history: join.history,
         };
         match self.rooms.named(name.as_str()).filter(|room| connection.place_in(*room).is_some()) {
@@ -205,11 +205,6 @@ impl Hub {
         self.forget_if_unused(index);
         Some(former)
     }
-}
-
-/// The epoch that a client tells. One that is longer than any is kept as one that no room has.
-fn known_epoch(text: &str) -> Epoch {
-    Epoch::new(if text.len() > Epoch::BYTES_MAX { "" } else { text })
 }
 
 #[cfg(test)]

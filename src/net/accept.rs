@@ -99,13 +99,16 @@ impl<R> Net<R> {
         self.newest = self.newest.next();
         self.stats.accepted += 1;
         let slot = Slot(self.connections.vacant_key() as u32);
+        if let Some(address) = address {
+            self.caps.charge(slot, address);
+        }
         if let Err(error) = transport.register(&self.polling.registry, self.polling.token(slot)) {
             log::warn!("cannot poll a new connection: {error}");
-            return self.caps.release(slot, address);
+            return self.caps.release(slot);
         }
         let timer_at = self.timers.wheel.insert(self.timers.tick.after(self.timing.handshake_timeout), slot);
         let mut connection = Connection::new(transport, self.newest, self.timers.tick, timer_at);
-        (connection.phase, connection.address) = (phase, address);
+        connection.phase = phase;
         let id = connection.id(slot);
         self.connections.insert(connection);
         if self.connections.len() > self.limits.connections_max as usize {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::id::Slot;
-use crate::owner::Owners;
+use crate::owner::{Owner, Owners};
 use crate::settings::Config;
 
 use super::addresses::{AddressIndex, Addresses};
@@ -23,6 +23,9 @@ pub(super) struct Caps {
     /// Where connections come from whose proxy has said so first, until they are WebSockets.
     pub(super) told_addresses: HashMap<Slot, SocketAddr>,
     pub(super) warnings: Warnings,
+    /// The addresses that connections are charged to, by slot. Apart from the connections, of which most have none where no
+    /// address is capped or a proxy of the same machine is in front: these slots cost nothing.
+    charged: Vec<Option<AddressIndex>>,
 }
 
 /// When the log last said something that a peer can bring about as often as it likes.
@@ -41,12 +44,31 @@ impl Caps {
             addresses: Addresses::new(&config.net),
             told_addresses: HashMap::new(),
             warnings: Warnings::default(),
+            charged: Vec::new(),
         }
     }
 
+    /// The address that a connection is charged to, if any.
+    pub(super) fn charged(&self, slot: Slot) -> Option<AddressIndex> {
+        self.charged.get(slot.index()).copied().flatten()
+    }
+
+    /// The owner of the address that a connection is charged to, if it has one of its own.
+    pub(super) fn owner(&self, slot: Slot) -> Option<Owner> {
+        self.addresses.owner(self.charged(slot)?)
+    }
+
+    /// A connection that was charged to nobody is charged to an address from now on, to which it was added.
+    pub(super) fn charge(&mut self, slot: Slot, address: AddressIndex) {
+        if slot.index() >= self.charged.len() {
+            self.charged.resize(slot.index() + 1, None);
+        }
+        self.charged[slot.index()] = Some(address);
+    }
+
     /// A connection is freed.
-    pub(super) fn release(&mut self, slot: Slot, address: Option<AddressIndex>) {
-        if let Some(address) = address {
+    pub(super) fn release(&mut self, slot: Slot) {
+        if let Some(address) = self.charged.get_mut(slot.index()).and_then(Option::take) {
             self.addresses.disconnect(address);
         }
         self.forget_told(slot);
@@ -79,26 +101,29 @@ impl Warnings {
         }
     }
 
-    /// Warns that connections are closed because memory is short, now and then. They come from `place`, and are charged to it or
-    /// to somebody else.
+    /// Warns that connections of a peer are closed because memory is short, now and then. It is the owner, or a proxy or program
+    /// through which the owner connects.
     pub(super) fn warn_short_of_memory(
         &mut self,
         now: Duration,
-        (place, is_charged): (&str, bool),
+        (peer, is_owner): (Option<IpAddr>, bool),
         bytes: usize,
         bytes_max: usize,
     ) {
         if !is_due(&mut self.short_of_memory_at, now) {
             return;
         }
-        let (owner, proxy) = match is_charged {
-            true => ("", format!("if that is your proxy, start the server with --trusted-proxy {place}; ")),
-            false => ("a user, an API key or a client of a proxy at ", String::new()),
+        let (peer, flag) = match peer {
+            Some(peer) => (peer.to_string(), peer.to_string()),
+            None => ("Unix sockets".to_owned(), "unix".to_owned()),
+        };
+        let (owner, proxy) = match is_owner {
+            true => (peer, format!("if that is your proxy, start the server with --trusted-proxy {flag}; ")),
+            false => (format!("a user, an API key or a client of a proxy, which come from {peer},"), String::new()),
         };
         log::warn!(
             "write buffers and unfinished messages hold {bytes} bytes, and {bytes_max} are allowed; connections of \
-             {owner}{place} hold the most and are closed; {proxy}if that much is needed, start the server with a larger \
-             --memory"
+             {owner} hold the most and are closed; {proxy}if that much is needed, start the server with a larger --memory"
         );
     }
 }

@@ -45,7 +45,9 @@ impl<R> Net<R> {
     pub(super) fn take_told_address(&mut self, slot: Slot, client: SocketAddr) -> bool {
         match self.charge_peer(Some(client)) {
             Ok(address) => {
-                self.connections[slot.index()].address = address;
+                if let Some(address) = address {
+                    self.caps.charge(slot, address);
+                }
                 self.caps.told_addresses.insert(slot, client);
                 true
             }
@@ -91,7 +93,7 @@ impl<R> Net<R> {
         request: &Request<()>,
         handler: &mut impl Handler<Route = R>,
     ) -> Result<(), Response> {
-        let connection = self.connections[slot.index()].address;
+        let connection = self.caps.charged(slot);
         let address = source.address.map(|address| address.ip());
         let told = address.filter(|_| source.teller == Teller::Header && self.caps.addresses.are_capped());
         let is_allowed = match (told, connection) {
@@ -114,7 +116,7 @@ impl<R> Net<R> {
                 let address = self.charge_connection(told).map_err(|_| {
                     Response::unavailable("this address has as many connections as it may, or opens them too fast")
                 })?;
-                self.connections[slot.index()].address = Some(address);
+                self.caps.charge(slot, address);
                 Ok(())
             }
             _ => Ok(()),

@@ -82,7 +82,7 @@ impl<R> Net<R> {
     /// More has come of a connection that is closing: it matters only if it contains a Close, and that it ends.
     pub(super) fn take_last_bytes(&mut self, slot: Slot, bytes: &[u8]) {
         let connection = &mut self.connections[slot.index()];
-        connection.ignored_bytes = connection.ignored_bytes.saturating_add(bytes.len() as u32);
+        connection.ignore(bytes.len());
         if let Phase::AwaitingClose(tracker) = &mut connection.phase {
             tracker.advance(bytes);
             if tracker.closed() {
@@ -147,7 +147,7 @@ impl<R> Net<R> {
             // Closing the socket takes it out of the poll.
             let connection = self.connections.remove(slot.index());
             debug_assert!(matches!(connection.phase, Phase::Closed));
-            self.caps.release(slot, connection.address);
+            self.caps.release(slot);
         }
         self.queues.shrink();
         self.caps.addresses.sweep();

@@ -3,7 +3,6 @@
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::timer_wheel::Tick;
 
-use super::addresses::AddressIndex;
 use super::phase::Phase;
 use super::reader::Reader;
 use super::transport::Transport;
@@ -26,12 +25,12 @@ pub(super) struct Connection<R> {
     pub(super) blocked: Option<Tick>,
     /// Where its entry stands on the wheel; entries found elsewhere are out of date.
     pub(super) timer_at: Tick,
-    /// The address that it is charged to, if any.
-    pub(super) address: Option<AddressIndex>,
-    /// Bytes that have come since it began to close, and are of no use to anybody.
-    pub(super) ignored_bytes: u32,
-    flags: u8,
+    /// [`Flag`]s, and above them the bytes that have come since it began to close, and are of no use to anybody.
+    flags: u32,
 }
+
+/// The bits above the flags.
+const IGNORED_SHIFT: u32 = 8;
 
 /// What the system said of the socket, what was found by using it, and in which lists it waits: bits of one byte.
 #[derive(Clone, Copy, Debug)]
@@ -62,10 +61,8 @@ impl<R> Connection<R> {
             since: now,
             blocked: None,
             timer_at,
-            address: None,
-            ignored_bytes: 0,
             // A new socket takes bytes; an event tells when it has some.
-            flags: Flag::Writable as u8,
+            flags: Flag::Writable as u32,
         }
     }
 
@@ -75,17 +72,17 @@ impl<R> Connection<R> {
 
     #[inline]
     pub(super) fn is(&self, flag: Flag) -> bool {
-        self.flags & flag as u8 != 0
+        self.flags & flag as u32 != 0
     }
 
     #[inline]
     pub(super) fn set(&mut self, flag: Flag) {
-        self.flags |= flag as u8;
+        self.flags |= flag as u32;
     }
 
     #[inline]
     pub(super) fn clear(&mut self, flag: Flag) {
-        self.flags &= !(flag as u8);
+        self.flags &= !(flag as u32);
     }
 
     pub(super) fn unsent_bytes(&self) -> usize {
@@ -114,11 +111,21 @@ impl<R> Connection<R> {
         matches!(self.phase, Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_))
     }
 
+    fn ignored_bytes(&self) -> u32 {
+        self.flags >> IGNORED_SHIFT
+    }
+
+    /// Bytes have come that are of no use to anybody. What is counted stays near the bound, beyond which nothing is read.
+    pub(super) fn ignore(&mut self, bytes: usize) {
+        let ignored = (self.ignored_bytes() as usize).saturating_add(bytes).min(IGNORED_BYTES_MAX as usize) as u32;
+        self.flags = ignored << IGNORED_SHIFT | self.flags & ((1 << IGNORED_SHIFT) - 1);
+    }
+
     /// Whether it is closing, and so much has come since that no more is read: what a peer sends before it learns of the end is
     /// read, or a reset could overtake the answer.
     pub(super) fn has_ignored_enough(&self) -> bool {
         let is_closing = matches!(self.phase, Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining);
-        is_closing && self.ignored_bytes >= IGNORED_BYTES_MAX
+        is_closing && self.ignored_bytes() >= IGNORED_BYTES_MAX
     }
 
     /// Whether its peer cannot be answered any more.
@@ -150,6 +157,8 @@ impl<R> Connection<R> {
 
 #[cfg(test)]
 mod tests {
+    use mio::net::UnixStream;
+
     use super::*;
 
     #[test]
@@ -157,6 +166,21 @@ mod tests {
         // In debug builds mio remembers in every socket which poll it belongs to; otherwise it is four bytes. A second
         // variant, for vacant slots, needs no room of its own.
         let bytes = size_of::<Option<Connection<&'static str>>>() - size_of::<Transport>();
-        assert!(bytes <= 56, "{bytes} bytes");
+        assert!(bytes <= 48, "{bytes} bytes");
+    }
+
+    #[test]
+    fn ignored_bytes_leave_the_flags_alone() {
+        let (socket, _) = UnixStream::pair().unwrap();
+        let transport = Transport::Plain(socket);
+        let mut connection = Connection::<()>::new(transport, ConnectionSerial(1), Tick::FIRST, Tick::FIRST);
+        connection.phase = Phase::Draining;
+        connection.set(Flag::Broken);
+        connection.ignore(IGNORED_BYTES_MAX as usize - 1);
+        assert!(!connection.has_ignored_enough());
+        connection.ignore(usize::MAX);
+        assert!(connection.has_ignored_enough() && connection.is(Flag::Broken) && connection.is(Flag::Writable));
+        connection.clear(Flag::Broken);
+        assert!(connection.has_ignored_enough() && !connection.is(Flag::Broken) && !connection.is(Flag::Queued));
     }
 }

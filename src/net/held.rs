@@ -113,7 +113,7 @@ impl<R> Net<R> {
             Phase::Open { .. } => handler.owner(connection.id(slot)),
             _ => None,
         };
-        known.or_else(|| self.caps.addresses.owner(connection.address?)).unwrap_or_else(|| {
+        known.or_else(|| self.caps.owner(slot)).unwrap_or_else(|| {
             let told = self.caps.told_addresses.get(&slot).copied();
             let peer = told.or_else(|| connection.transport.peer_address());
             self.caps.owners.of(peer.map(|peer| peer.ip()))
@@ -160,10 +160,9 @@ impl<R> Net<R> {
     }
 
     fn warn_of_surplus(&mut self, owner: Owner, slot: Slot) {
-        let address = self.connections[slot.index()].transport.peer_address().map(|peer| peer.ip().to_canonical());
-        let place = address.map_or_else(|| "unix".to_owned(), |address| address.to_string());
-        let is_peer = self.caps.owners.of(address) == owner;
+        let peer = self.connections[slot.index()].transport.peer_address().map(|peer| peer.ip().to_canonical());
+        let is_owner = self.caps.owners.of(peer) == owner;
         let (bytes, max) = (self.account.bytes(), self.account.bytes_max());
-        self.caps.warnings.warn_short_of_memory(self.timers.now, (&place, is_peer), bytes, max);
+        self.caps.warnings.warn_short_of_memory(self.timers.now, (peer, is_owner), bytes, max);
     }
 }

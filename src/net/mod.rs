@@ -284,11 +284,8 @@ impl<R> Net<R> {
     /// The work of a turn begins for connections that wait in a queue, by their addresses; those without an address are in one line.
     /// Says how many wait.
     fn begin_work(&mut self, queue: impl FnOnce(&mut Queues) -> &mut Waiting) -> usize {
-        let Self { queues, connections, caps, .. } = self;
-        queue(queues).begin(|slot| {
-            let address = connections.get(slot.index()).and_then(|connection| connection.address);
-            address.and_then(|address| caps.addresses.owner(address)).unwrap_or(Owner::OTHERS)
-        })
+        let Self { queues, caps, .. } = self;
+        queue(queues).begin(|slot| caps.owner(slot).unwrap_or(Owner::OTHERS))
     }
 
     fn queue_flush(&mut self, slot: Slot) {

@@ -184,6 +184,8 @@ impl<R> Net<R> {
                 return self.answer(slot, &Response::text(StatusCode::BAD_REQUEST, reason), handler);
             }
         };
+        // What comes from now on may be somebody else's than the head.
+        self.release_held(slot);
         let source = self.source(slot, request.headers());
         if let Some(address) = source.address {
             request.extensions_mut().insert(address);

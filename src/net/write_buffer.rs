@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_body_is_charged_to_whoever_holds_it_alone() {
+    fn a_shared_body_costs_only_its_last_holder() {
         let body = Bytes::from(vec![0; 50_000]);
         let mut buffer = WriteBuffer::default();
         buffer.append_shared(&body);

@@ -1,15 +1,16 @@
-//! `--memory`: what connections hold is bounded, and who holds the most gives way. Others do not notice.
+//! `--memory`: what connections hold is bounded, and the address that holds the most gives way. Others do not notice.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
+use roomcast::internals::frame::Head;
 use serde_json::json;
 use socket2::SockRef;
 
 use crate::support::api::{KEY, check_refused, publish_head, server_with};
 use crate::support::chat::{frame_of_json, is};
 use crate::support::{
-    CONTINUATION, Client, PATIENCE, PING, Raw, Response, Server, TEXT, frame, upgrade_request, wait_until,
+    CLOSE, CONTINUATION, Client, PATIENCE, PING, PONG, Raw, Response, Server, TEXT, frame, upgrade_request, wait_until,
 };
 
 /// The address of a crowd; clients without an address of their own come from 127.0.0.1.
@@ -17,23 +18,19 @@ const CROWD: &str = "127.0.0.2";
 const OTHER: &str = "127.0.0.3";
 
 /// A total of which the share of buffers is a few mebibytes.
-const SMALL: [&str; 10] = [
-    "--memory",
-    "16MiB",
+const SMALL: [&str; 6] = [
+    "--memory=16MiB",
     "--metrics",
-    "--connects-per-address",
-    "0",
-    "--message-rate",
-    "0",
-    "--history-messages",
-    "300",
+    "--connects-per-address=0",
     "--requests-per-address=0",
+    "--message-rate=0",
+    "--history-messages=300",
 ];
 
 /// What the share of buffers may hold, of that total.
 const SHARE: f64 = (16 << 20) as f64 / 100.0 * 20.0;
 
-/// A member that leaves what it is sent to the kernel, as much as that takes.
+/// A WebSocket from an address.
 fn open_from(source: &str, server: SocketAddr) -> Raw {
     let mut raw = Raw::connect_from(source, server);
     raw.send(upgrade_request("/ws", &[]).as_bytes());
@@ -56,7 +53,7 @@ fn held(server: &Server) -> f64 {
     metric(server, "memory_bytes{share=\"buffers\"}")
 }
 
-/// Two members who talk to each other, and read each message.
+/// Two members that talk to each other, and read each message.
 struct Pair {
     ann: Client,
     bob: Client,
@@ -82,7 +79,7 @@ impl Pair {
 }
 
 #[test]
-fn readers_who_take_nothing_are_closed_at_the_cost_of_their_address() {
+fn readers_that_take_nothing_are_closed_at_the_cost_of_their_address() {
     let server = Server::spawn(&SMALL);
     let mut pair = Pair::new(&server);
     for _ in 0..300 {
@@ -139,22 +136,29 @@ fn ends(crowd: &mut [Raw]) -> Vec<End> {
     })
 }
 
-/// Reads up to the Close, the end of the stream, or the answer to a last ping.
+/// Reads frames up to the Close, the end of the stream, or the answer to a last ping.
 fn end_of(raw: &mut Raw) -> End {
-    const PONG: &[u8] = b"\x8a\x04last";
-    let close = [&4002_u16.to_be_bytes()[..], b"the server is short of memory"].concat();
-    let contains = |bytes: &[u8], wanted: &[u8]| bytes.windows(wanted.len()).any(|found| found == wanted);
     // One that is cut may refuse it.
     let _ = raw.try_send(&frame(PING, true, b"last"));
     raw.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let (mut seen, mut chunk) = (Vec::new(), [0; 64 * 1024]);
     while let Ok(bytes @ 1..) = raw.stream.read(&mut chunk) {
         seen.extend_from_slice(&chunk[..bytes]);
-        match () {
-            () if contains(&seen, &close) => return End::Told,
-            () if contains(&seen, PONG) => return End::Open,
-            () => seen.drain(..seen.len().saturating_sub(64)),
-        };
+        let mut read = 0;
+        while let Some(head) = Head::parse(&seen[read..]) {
+            let end = read + head.header_bytes + head.payload_bytes as usize;
+            let Some(payload) = seen.get(read + head.header_bytes..end) else { break };
+            match (head.opcode, payload) {
+                (CLOSE, _) => {
+                    assert_eq!(payload[..2], 4002_u16.to_be_bytes());
+                    return End::Told;
+                }
+                (PONG, b"last") => return End::Open,
+                (opcode, _) => assert!([TEXT, PING].contains(&opcode), "opcode {opcode}"),
+            }
+            read = end;
+        }
+        seen.drain(..read);
     }
     End::Cut
 }
