@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
+use roomcast::{Config, Owner};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::harness::bus::Node;
 use crate::harness::nodes::{
     epoch, history, is_text, node_with, nodes, recv_long, say_and_see, wait_ready, wait_unready,
 };
@@ -51,6 +53,18 @@ fn all_nodes_see_one_order() {
     assert!(seen[0] == seen[1] && seen[1] == seen[2]);
     let of_one: Vec<_> = seen[0].iter().filter_map(|text| text.strip_prefix("0.")?.parse::<u32>().ok()).collect();
     assert_eq!(of_one, (0..100).collect::<Vec<_>>(), "a sender's own order");
+}
+
+#[test]
+fn a_node_knows_the_owners_of_its_own_messages_and_of_no_others() {
+    let redis = Redis::start();
+    let mut nodes = [1, 2].map(|seed| Node::start(&redis, &Config::default(), seed));
+    for node in &mut nodes {
+        node.open();
+    }
+    nodes[0].publish(r#"{"type":"chat","room":"lobby","text":"hello","ts":1"#);
+    let owners = nodes.each_mut().map(|node| node.until("the message", |node| node.owners().pop()));
+    assert_eq!(owners, [Some(Owner::HOST), None]);
 }
 
 #[test]

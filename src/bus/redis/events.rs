@@ -140,6 +140,7 @@ impl RedisBus {
             }
             Err(refusal) => Outcome::Refused(refusal),
         };
+        self.own_bodies.forget(&pending);
         self.events.push_back(BusEvent::Published { ticket: pending.ticket, outcome });
     }
 
@@ -276,6 +277,7 @@ impl RedisBus {
             // would look for them.
             room.reassembler.check_position();
             let outcome = Outcome::AcceptedUnseen(numbering.seq);
+            self.own_bodies.forget(&pending);
             self.events.push_back(BusEvent::Published { ticket: pending.ticket, outcome });
         }
         let hold = self.hold;
@@ -300,7 +302,8 @@ impl RedisBus {
             let event = match step {
                 OrderingStep::Deliver(message) => {
                     self.counters.delivered_total.add(1);
-                    BusEvent::Delivered { room, message, owner: None }
+                    let owner = self.own_bodies.owner(&message.body);
+                    BusEvent::Delivered { room, message, owner }
                 }
                 OrderingStep::EpochChanged { epoch, top } => {
                     self.counters.epochs_total.add(1);
@@ -357,6 +360,7 @@ impl RedisBus {
             self.counters.own_deliveries_total.add(1);
             self.counters.own_delivery_time_total.add(time);
             self.counters.own_delivery_time_max.raise(time);
+            self.own_bodies.forget(&pending);
             self.events.push_back(BusEvent::Published { ticket: pending.ticket, outcome });
         }
         again.into_iter().for_each(|pending| self.send_publication(pending));

@@ -30,6 +30,7 @@ mod config;
 mod connection;
 mod events;
 mod ordering;
+mod own_bodies;
 mod presence;
 mod requests;
 mod room;
@@ -49,6 +50,7 @@ pub use self::commands::PublishScript;
 use self::commands::{PendingPublication, PendingRead, Request};
 pub use self::config::{RedisConfig, RedisTiming};
 use self::ordering::OrderingStep;
+use self::own_bodies::OwnBodies;
 use self::presence::{NodeId, Nodes, Presence, PresenceCounts};
 use self::room::Room;
 use self::stats::Counters;
@@ -143,6 +145,7 @@ pub struct RedisBus {
     presence: Presence,
     commands: Commands,
     subscriber: Subscriber,
+    own_bodies: OwnBodies,
     counters: Arc<Counters>,
     wheel: Wheel<Deadline>,
     control: ControlRoom,
@@ -192,6 +195,7 @@ impl RedisBus {
             presence: Presence::new(nodes),
             commands,
             subscriber,
+            own_bodies: OwnBodies::default(),
             counters,
             wheel: Wheel::new(),
             control: ControlRoom::default(),
@@ -282,6 +286,7 @@ impl RedisBus {
         self.presence.forget(name);
         self.subscriber.push(SubscriptionChange { room: name.clone(), opening: None });
         for copy in room.awaited_copies {
+            self.own_bodies.forget(&copy.pending);
             let (ticket, outcome) = (copy.pending.ticket, Outcome::AcceptedUnseen(copy.numbering.seq));
             self.events.push_back(BusEvent::Published { ticket, outcome });
         }

@@ -55,7 +55,9 @@ impl RedisBus {
         }
         self.serial += 1;
         let (serial, at) = (self.serial, self.now.uptime);
-        self.send_publication(PendingPublication { ticket, publication, serial, at });
+        let pending = PendingPublication { ticket, publication, serial, at };
+        self.own_bodies.note(&pending);
+        self.send_publication(pending);
     }
 
     pub(super) fn read(&mut self, ticket: Ticket, name: &RoomName, from: ReadFrom, bytes_max: usize) {

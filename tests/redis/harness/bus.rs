@@ -142,6 +142,15 @@ impl Node {
         ticket
     }
 
+    /// The owners of the messages that were delivered, as far as this node knows them.
+    pub(crate) fn owners(&self) -> Vec<Option<Owner>> {
+        let owner = |event: &BusEvent| match event {
+            BusEvent::Delivered { owner, .. } => Some(*owner),
+            _ => None,
+        };
+        self.told.iter().filter_map(owner).collect()
+    }
+
     pub(crate) fn outcome(&mut self, ticket: Ticket) -> Outcome {
         self.until("what became of the publication", |node| {
             node.told.iter().find_map(|event| match event {
