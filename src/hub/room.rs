@@ -43,6 +43,23 @@ impl Position {
     }
 }
 
+/// A room's place in a list that it may be in: four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HolderPlace(u32);
+
+impl HolderPlace {
+    /// The room is not in the list.
+    pub(super) const NONE: Self = Self(u32::MAX);
+
+    pub(super) fn new(place: usize) -> Self {
+        Self(place as u32)
+    }
+
+    pub(super) fn index(self) -> Option<usize> {
+        (self != Self::NONE).then_some(self.0 as usize)
+    }
+}
+
 /// A room that something holds: a member, a grace, a publication under way.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -54,8 +71,8 @@ pub(super) struct Room {
     pub(super) fanout: Fanout,
     pub(super) members: Members,
     pub(super) schedule: Schedule,
-    /// Whether it is among the rooms whose logs may hold bytes for blocked members or pins.
-    pub(super) is_holder: bool,
+    /// Its place among the rooms whose logs may hold bytes for blocked members or pins.
+    pub(super) holder_place: HolderPlace,
     pub(super) users: RoomUsers,
 }
 
@@ -69,7 +86,7 @@ impl Room {
             fanout: Fanout::default(),
             members: Members::default(),
             schedule: Schedule::default(),
-            is_holder: false,
+            holder_place: HolderPlace::NONE,
             users: RoomUsers::default(),
         }
     }

@@ -22,7 +22,8 @@ use super::fanout::{FrameSize, Sent};
 use super::index::{LiveIndex, Place, RoomIndex, RoomRef};
 use super::leaving::AfterLeave;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
-use super::room::{Position, Room};
+use super::room::{HolderPlace, Position, Room};
+use super::steps;
 
 /// How many empty buffers are kept for logs to come, and how large one may be to be kept.
 const BUFFERS_KEPT_MAX: usize = 4;
@@ -180,8 +181,12 @@ impl Rooms {
         self.logs.bytes -= room.fanout.log_bytes();
         self.names.remove(room.name.as_str(), index.0);
         self.account.release(room.owner, Held::Room(&room.name));
-        if room.is_holder {
-            self.holders.retain(|holder| *holder != index);
+        if let Some(place) = room.holder_place.index() {
+            self.holders.swap_remove(place);
+            if let Some(moved) = self.holders.get(place).copied() {
+                steps::note(1);
+                self[moved].holder_place = HolderPlace::new(place);
+            }
         }
         Some(room)
     }
@@ -281,8 +286,8 @@ impl Rooms {
     /// A room's log may hold bytes for a blocked member or a pin from now on.
     pub(super) fn note_holder(&mut self, index: RoomIndex) {
         let room = &mut self.rooms[index.0 as usize];
-        if !room.is_holder {
-            room.is_holder = true;
+        if room.holder_place == HolderPlace::NONE {
+            room.holder_place = HolderPlace::new(self.holders.len());
             self.holders.push(index);
         }
     }
@@ -313,7 +318,7 @@ impl Rooms {
     /// The rooms that were noted since the last time.
     fn take_holders(&mut self) -> Vec<RoomIndex> {
         let holders = std::mem::take(&mut self.holders);
-        holders.iter().for_each(|holder| self[*holder].is_holder = false);
+        holders.iter().for_each(|holder| self[*holder].holder_place = HolderPlace::NONE);
         holders
     }
 
@@ -431,5 +436,20 @@ mod tests {
         assert!(rooms.take_unused(index).is_some());
         assert_eq!(rooms.account.held(), 0);
         assert_eq!((rooms.take_holders().len(), rooms.log_bytes(), rooms.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn rooms_that_hold_end_in_any_order() {
+        let (mut rooms, mut connections) = (Rooms::new(&Config::default()), Connections::default());
+        let mut all: Vec<_> = (0..7).map(|number| (number, room(&mut rooms, &mut connections, number))).collect();
+        all.iter().for_each(|(_, index)| block(&mut rooms, *index));
+        for at in [3, 0, 4, 0] {
+            let (number, index) = all.remove(at);
+            rooms.remove_member(index, Slot(number), &mut connections).unwrap();
+            assert!(rooms.take_unused(index).is_some());
+        }
+        let mut holders = rooms.take_holders();
+        holders.sort();
+        assert_eq!(holders, all.iter().map(|(_, index)| *index).collect::<Vec<_>>());
     }
 }

@@ -20,10 +20,11 @@ use crate::owner::Owner;
 use crate::time::Now;
 
 use super::budget::{Budget, SLICE_SENDS_MAX};
-use super::index::RoomIndex;
+use super::index::{RoomIndex, RoomRef};
 use super::room::Room;
 use super::rooms::Rooms;
-use super::schedule::{Deadline, Queue};
+use super::schedule::{Deadline, Queue, Schedule};
+use super::steps;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -33,8 +34,11 @@ pub(super) struct Scheduler {
     /// Rooms in the middle of a round, likewise.
     rounds: FairQueue<RoomIndex>,
     batch_delay: Duration,
-    /// Rooms with something to send whose batch delay is not over, and when it is.
-    delayed: BinaryHeap<Reverse<(Deadline, RoomIndex)>>,
+    /// Rooms with something to send whose batch delay is not over, and when it is. A room whose delay has ended otherwise, or
+    /// that has ended itself, stays here until then: to search for it would take as long as the list is.
+    delays: BinaryHeap<Reverse<Delay>>,
+    /// How many rooms are delayed.
+    delayed: usize,
     /// Connections whose sockets take bytes again.
     drained: VecDeque<ConnectionId>,
     /// Those of them that catch up somewhere, for the next turn.
@@ -42,6 +46,14 @@ pub(super) struct Scheduler {
     /// Rounds that waited for the batch delay, and those of them that began before it was over.
     pub(super) rounds_delayed: u64,
     pub(super) rounds_hastened: u64,
+}
+
+/// When the batch delay of a room is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Delay {
+    due: Deadline,
+    index: RoomIndex,
+    generation: u32,
 }
 
 /// A room that has its turn.
@@ -62,7 +74,8 @@ impl Scheduler {
             dirty: FairQueue::new(SLICE_SENDS_MAX),
             rounds: FairQueue::new(SLICE_SENDS_MAX),
             batch_delay,
-            delayed: BinaryHeap::new(),
+            delays: BinaryHeap::new(),
+            delayed: 0,
             drained: VecDeque::new(),
             resumed: VecDeque::new(),
             rounds_delayed: 0,
@@ -82,12 +95,12 @@ impl Scheduler {
 
     /// Whether no room has something to send.
     pub(super) fn is_level(&self) -> bool {
-        !self.has_rooms() && self.delayed.is_empty()
+        !self.has_rooms() && self.delayed == 0
     }
 
     /// How long until a batch delay is over.
     pub(super) fn timeout(&self, now: Now) -> Option<Duration> {
-        self.delayed.peek().map(|Reverse((due, _))| due.wait(now))
+        self.delays.peek().map(|Reverse(delay)| delay.due.wait(now))
     }
 
     /// A room has something to send, which an owner has caused: it gets its turn, once its batch delay is over.
@@ -104,7 +117,8 @@ impl Scheduler {
             return self.hasten(rooms, index);
         }
         rooms[index].schedule.queue = Queue::Delayed;
-        self.delayed.push(Reverse((due, index)));
+        self.delayed += 1;
+        self.delays.push(Reverse(Delay { due, index, generation: rooms[index].generation }));
     }
 
     fn give_turn(&mut self, rooms: &mut Rooms, index: RoomIndex) {
@@ -152,31 +166,45 @@ impl Scheduler {
 
     /// Rooms whose batch delay is over get their turn.
     pub(super) fn end_due_delays(&mut self, now: Now, rooms: &mut Rooms) {
-        while let Some(Reverse((due, index))) = self.delayed.peek().copied() {
-            if !due.is_over(now) {
+        while let Some(Reverse(delay)) = self.delays.peek().copied() {
+            if !delay.due.is_over(now) {
                 return;
             }
-            self.delayed.pop();
-            self.give_turn(rooms, index);
+            self.delays.pop();
+            if self.stop_waiting(rooms, delay) {
+                self.give_turn(rooms, delay.index);
+            }
         }
+    }
+
+    /// A delay is taken from the list. Says whether its room has waited for that until now.
+    fn stop_waiting(&mut self, rooms: &Rooms, Delay { due, index, generation }: Delay) -> bool {
+        steps::note(1);
+        let Some(index) = rooms.find(RoomRef { index, generation }) else { return false };
+        let Schedule { queue, next_round_at, .. } = rooms[index].schedule;
+        let has_waited = queue == Queue::Delayed && next_round_at == Some(due);
+        self.delayed -= usize::from(has_waited);
+        has_waited
     }
 
     /// A room's log has grown: delays end where too much waits, because a full log would refuse messages.
     pub(super) fn limit_delays(&mut self, rooms: &mut Rooms, index: RoomIndex) {
-        if self.delayed.is_empty() {
+        if self.delayed == 0 {
             return;
         }
         if rooms.are_half_full() {
             self.end_delays(rooms);
         } else if rooms[index].schedule.queue == Queue::Delayed && rooms.has_much_waiting(index) {
-            self.delayed.retain(|Reverse((_, delayed))| *delayed != index);
+            self.delayed -= 1;
             self.hasten(rooms, index);
         }
     }
 
     fn end_delays(&mut self, rooms: &mut Rooms) {
-        while let Some(Reverse((_, index))) = self.delayed.pop() {
-            self.hasten(rooms, index);
+        while let Some(Reverse(delay)) = self.delays.pop() {
+            if self.stop_waiting(rooms, delay) {
+                self.hasten(rooms, delay.index);
+            }
         }
     }
 
@@ -187,12 +215,12 @@ impl Scheduler {
     }
 
     /// A room is gone, which was in `queue`.
-    pub(super) fn forget(&mut self, index: RoomIndex, queue: Queue) {
+    pub(super) fn forget(&mut self, queue: Queue) {
         match queue {
             Queue::None => {}
             Queue::Turn(place) => drop(self.dirty.remove(place)),
             Queue::Round(place) => drop(self.rounds.remove(place)),
-            Queue::Delayed => self.delayed.retain(|Reverse((_, delayed))| *delayed != index),
+            Queue::Delayed => self.delayed -= 1,
         }
     }
 
