@@ -3,9 +3,10 @@
 use std::fmt;
 
 use super::authenticator::{Authenticator, OpenAuthenticator};
-use super::clock::Clock;
+use super::clock::{self, Clock};
 use super::http::Routes;
 use super::metrics::TurnTimes;
+use super::turn_watch::{TurnWatch, WatchClocks};
 use super::{HostLoop, Server, ShutdownState};
 use crate::bus::{Bus, LocalBus};
 use crate::error::Error;
@@ -77,6 +78,7 @@ impl ServerBuilder {
             inbox,
             turn_times: config.metrics.then(TurnTimes::default),
             memory_shares: config.memory_shares(),
+            watch: TurnWatch::new(WatchClocks { coarse: clock::coarse_time, processor: clock::processor_time }),
             config,
             shutdown_state: ShutdownState::Running,
             turns: 0,

@@ -30,6 +30,16 @@ pub(super) fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
+/// Monotonic time that is cheap to read, and advances in steps of some milliseconds where the system has such a clock.
+#[expect(clippy::disallowed_methods, reason = "what a turn costs is measured, and decides nothing")]
+pub(super) fn coarse_time() -> Duration {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = ClockId::MonotonicCoarse;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = ClockId::Monotonic;
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+}
+
 /// Time without pauses. While the process is suspended, stopped by a debugger, or kept from running
 /// by its host, no deadline comes nearer, so a pause closes no connection.
 #[derive(Debug)]

@@ -12,6 +12,7 @@ use super::authenticator::{Admission, Authenticator};
 use super::http::api::{ApiRoute, CommandContext};
 use super::http::{Decision, RequestContext, Routes};
 use super::metrics::MetricsSnapshot;
+use super::turn_watch::TurnWatch;
 
 pub(super) struct Dispatch<'a> {
     pub(super) now: Now,
@@ -23,6 +24,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) bus: &'a dyn Bus,
     /// The counts for `/metrics`, if there is such a path.
     pub(super) metrics: Option<MetricsSnapshot>,
+    /// Told where one phase of the net ends and the next begins.
+    pub(super) watch: &'a mut TurnWatch,
 }
 
 impl Dispatch<'_> {

@@ -12,6 +12,7 @@ mod remote;
 mod shutdown;
 mod stats;
 mod turn;
+mod turn_watch;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::remote::Command;
 pub use self::remote::Remote;
 pub use self::stats::Stats;
+use self::turn_watch::TurnWatch;
 use crate::bus::Bus;
 use crate::bus::message::Ticket;
 use crate::error::Error;
@@ -119,6 +121,7 @@ pub struct Server {
     is_bus_unfinished: bool,
     /// Measured only for [`Config::metrics`].
     turn_times: Option<TurnTimes>,
+    watch: TurnWatch,
 }
 
 /// How far a shutdown has come.
@@ -281,6 +284,7 @@ impl Server {
             names: &mut self.names,
             is_draining: self.shutdown_state != ShutdownState::Running,
             bus: &*self.bus,
+            watch: &mut self.watch,
         };
         (&mut self.net, &mut self.clock, dispatch)
     }

@@ -1,6 +1,7 @@
 //! One turn: its steps, in their order.
 
 use super::remote::Command;
+use super::turn_watch::TurnPhase;
 use super::{Server, clock};
 use crate::budget::{WorkBudget, WorkLimits, units};
 use crate::bus::message::BusEvent;
@@ -13,38 +14,59 @@ const EVENTS_A_REQUEST: u32 = 2;
 
 impl Server {
     /// Does a turn's work: inbox, reads, deadlines, bus, write buffers, rooms, and freeing closed connections.
+    ///
+    /// A turn that takes more than 50 ms of CPU time is told to the log as a warning, with the phase that took most.
     pub fn turn(&mut self) {
         if let Some(times) = &mut self.turn_times {
-            times.begin_turn(clock::processor_time());
+            let used = clock::processor_time();
+            times.begin_turn(used);
+            self.watch.note_used(used);
         }
+        self.watch.begin_turn();
         let now = self.clock.begin_turn();
         self.turns += 1;
         self.net.begin_turn(now);
         self.take_commands(now);
-        let (net, clock, mut dispatch) = self.dispatch(now);
-        net.accept(&mut dispatch);
-        if !dispatch.hub.has_backlog() {
-            net.read(&mut || clock.resume(), &mut dispatch);
-        }
-        net.handle_deadlines(&mut dispatch);
+        self.watch.end_phase(TurnPhase::Commands);
+        self.run_net(now);
         self.hub.handle_deadlines(now);
+        self.watch.end_phase(TurnPhase::Deadlines);
         self.bus.begin_turn(now);
         self.hub.handle_readiness(now, self.bus.status().is_ready);
         self.run_bus(now);
         self.bus.end_turn();
+        self.watch.end_phase(TurnPhase::Bus);
         self.answer_requests(now);
+        self.watch.end_phase(TurnPhase::Answers);
         self.deliver_to_connections(now);
+        self.watch.end_phase(TurnPhase::WriteBuffers);
         let (net, clock) = (&mut self.net, &mut self.clock);
         let sends_max = self.config.hub.sends_per_turn;
         self.hub.poll_sends(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot, frames));
+        self.watch.end_phase(TurnPhase::Sends);
         self.net.free();
+        self.watch.end_phase(TurnPhase::Freeing);
         // The last step: no event would wake the loop to see that all connections have gone.
         self.advance_shutdown(now);
         let timeout = self.timeout();
         self.clock.end_turn(timeout);
+        self.watch.end_phase(TurnPhase::Shutdown);
+        self.watch.end_turn();
         if let Some(times) = &mut self.turn_times {
             times.end_turn(clock::processor_time());
         }
+    }
+
+    /// Accepts and reads, and does what is due of connections.
+    fn run_net(&mut self, now: Now) {
+        let (net, clock, mut dispatch) = self.dispatch(now);
+        net.accept(&mut dispatch);
+        dispatch.watch.end_phase(TurnPhase::Accepts);
+        if !dispatch.hub.has_backlog() {
+            net.read(&mut || clock.resume(), &mut dispatch);
+        }
+        dispatch.watch.end_phase(TurnPhase::Reads);
+        net.handle_deadlines(&mut dispatch);
     }
 
     fn take_commands(&mut self, now: Now) {

@@ -29,4 +29,5 @@ mod resume;
 mod rounds;
 mod shutdown;
 mod slow;
+mod slow_turns;
 mod upgrade;

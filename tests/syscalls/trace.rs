@@ -69,6 +69,11 @@ impl Call {
         self.name == "epoll_wait" && self.outcome == "0"
     }
 
+    /// Turns that have taken ten milliseconds together, as under a tracer they soon have, read the CPU time once.
+    fn reads_processor_time(&self) -> bool {
+        self.name == "clock_gettime" && self.arguments.contains("CPUTIME")
+    }
+
     /// In debug builds the standard library asks whether a descriptor is open before it closes it.
     fn is_debug_assertion(&self) -> bool {
         cfg!(debug_assertions) && self.name == "fcntl" && self.arguments.ends_with("F_GETFD")
@@ -158,6 +163,7 @@ impl Trace {
         let lines = lines.into_iter().map(str::trim_start).skip_while(|line| !line.contains("listening on "));
         let lines = lines.skip(1).take_while(|line| !line.starts_with("--- SIGTERM"));
         let calls = lines.filter_map(Call::parse).filter(|call| !call.is_deadline() && !call.is_debug_assertion());
+        let calls = calls.filter(|call| !call.reads_processor_time());
         Self { calls: without_due_turns(calls.collect()) }
     }
 
