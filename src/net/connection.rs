@@ -121,11 +121,15 @@ impl<R> Connection<R> {
         self.flags = ignored << IGNORED_SHIFT | self.flags & ((1 << IGNORED_SHIFT) - 1);
     }
 
+    /// Whether it takes nothing more, and ends when its peer has what it is owed.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining)
+    }
+
     /// Whether it is closing, and so much has come since that no more is read: what a peer sends before it learns of the end is
     /// read, or a reset could overtake the answer.
     pub(super) fn has_ignored_enough(&self) -> bool {
-        let is_closing = matches!(self.phase, Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining);
-        is_closing && self.ignored_bytes() >= IGNORED_BYTES_MAX
+        self.is_closing() && self.ignored_bytes() >= IGNORED_BYTES_MAX
     }
 
     /// Whether its peer cannot be answered any more.

@@ -67,7 +67,6 @@ impl<R> Net<R> {
         for _ in 0..SHED_PER_TURN {
             let Some((owner, slot)) = self.account.next_surplus() else { return };
             self.warn_of_surplus(owner, slot);
-            self.stats.connections_shed += 1;
             self.shed(slot, handler);
             self.charge_changed(handler);
         }
@@ -125,6 +124,8 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         let (id, before) = (connection.id(slot), connection.held_bytes());
         log::debug!("connection {id}: holds {before} bytes, and memory is short");
+        // One that is closing already may give way again.
+        self.stats.connections_shed += u64::from(!connection.is_closing());
         match &mut connection.phase {
             Phase::Open { .. } => self.close_at_once(id, CloseReason::SHORT_OF_MEMORY, handler),
             Phase::Head(_) | Phase::AwaitingAdmission(_) => {
