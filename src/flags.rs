@@ -3,6 +3,8 @@
 
 mod numbers;
 mod reference;
+#[cfg(feature = "tokens")]
+mod tokens;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -11,10 +13,15 @@ use std::str::FromStr;
 
 use clap::builder::{BoolishValueParser, Resettable};
 use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
+#[cfg(feature = "tokens")]
+use roomcast::TokenConfig;
 #[cfg(feature = "redis")]
 use roomcast::bus::RedisConfig;
 use roomcast::settings::{ApiKey, TrustedProxy};
 use roomcast::{Config, Preamble};
+
+#[cfg(feature = "tokens")]
+pub(crate) use self::tokens::Action;
 
 /// A real-time WebSocket chat server.
 ///
@@ -25,6 +32,7 @@ use roomcast::{Config, Preamble};
     name = "roomcast",
     version,
     max_term_width = 100,
+    args_conflicts_with_subcommands = true,
     after_help = "Durations are written 30s, 500ms, 1h 30m; sizes 64KiB, 1MiB, 4096. Every flag can be set by the \
                   environment variable named beside it. SIGTERM, SIGINT and SIGHUP shut down gracefully, a second one at \
                   once. The log goes to standard error; RUST_LOG=debug shows more of it."
@@ -89,6 +97,14 @@ struct TextFlags {
     #[cfg(feature = "redis")]
     #[arg(long, value_name = "FILE", env = "ROOMCAST_REDIS_CA", help_heading = "Several nodes")]
     redis_ca: Option<PathBuf>,
+
+    #[cfg(feature = "tokens")]
+    #[command(flatten)]
+    tokens: tokens::TokenFlags,
+
+    #[cfg(feature = "tokens")]
+    #[command(subcommand)]
+    action: Option<Action>,
 
     /// Prints the tables of the reference page.
     #[arg(long, hide = true)]
@@ -218,6 +234,18 @@ impl Flags {
             config.hub.data_bytes_max = config.hub.data_bytes_max.min(config.net.message_bytes_max);
         }
         config
+    }
+
+    /// The settings of the part that verifies tokens, if there are any keys.
+    #[cfg(feature = "tokens")]
+    pub(crate) fn tokens(&self) -> Option<TokenConfig> {
+        self.text.tokens.config()
+    }
+
+    /// What is to be done in place of serving.
+    #[cfg(feature = "tokens")]
+    pub(crate) fn take_action(&mut self) -> Option<Action> {
+        self.text.action.take()
     }
 
     /// The settings of the Redis bus, if `--redis` was given.

@@ -6,7 +6,7 @@
 //! | to | begin with |
 //! |---|---|
 //! | run a server in your loop | [`Server`], which has the contract of the loop and an example; [`HostLoop`], [`Config`] |
-//! | decide whose a connection is | [`Authenticator`] |
+//! | decide whose a connection is | [`Authenticator`], of which `TokenAuthenticator` is one |
 //! | decide what a user may do | [`Policy`] |
 //! | say something, or put a user out | [`Server::publish`], [`Server::kick`], [`Server::disconnect_user`] |
 //! | learn what happens | [`Notice`] |
@@ -26,6 +26,7 @@
 //! |---|---|---|
 //! | `program` | yes | what the program needs: flags, logger, signals; a library can do without |
 //! | `redis` | yes | `RedisBus` |
+//! | `tokens` | yes | `TokenAuthenticator`: identity by JSON Web Tokens |
 //! | `load` | no | the load test |
 //! | `in-memory` | no | connections without sockets, for a bench |
 
@@ -83,6 +84,8 @@ pub use server::{
     ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server,
     ServerBuilder, Stats, open_identity,
 };
+#[cfg(feature = "tokens")]
+pub use server::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};
 #[doc(inline)]
 pub use settings::Config;
 pub use time::Now;

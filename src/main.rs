@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flags::{Flags, Listen, Place, UnknownVariable};
 use listenfd::ListenFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use roomcast::{Config, HostLoop, Listener, Now, Preamble, Server};
+use roomcast::{Config, HostLoop, ListenAddress, Listener, Now, Preamble, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -28,14 +28,23 @@ fn main() -> ExitCode {
         // Its debug and trace lines contain the text of messages.
         .filter_module("tungstenite", log::LevelFilter::Warn)
         .init();
-    let flags = Flags::parse();
+    #[cfg_attr(not(feature = "tokens"), expect(unused_mut, reason = "there is no other action than to serve"))]
+    let mut flags = Flags::parse();
+    #[cfg(feature = "tokens")]
+    if let Some(flags::Action::Token(token)) = flags.take_action() {
+        return ended(token.issue().map(|token| println!("{token}")));
+    }
     for UnknownVariable { name, nearest } in flags::unknown_variables() {
         match nearest {
             Some(nearest) => log::warn!("{name} is no setting and changes nothing; {nearest} is one"),
             None => log::warn!("{name} is no setting and changes nothing; roomcast --help names them all"),
         }
     }
-    match run(&flags) {
+    ended(run(&flags))
+}
+
+fn ended(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not through the log, which may be turned off.
@@ -55,7 +64,8 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     let config = flags.config(connections_max(flags));
     log::info!("{}", summary(&config, flags));
     let mut server = new_server(&poll, config, flags)?;
-    listen(&mut server, flags.listen())?;
+    let addresses = listen(&mut server, flags.listen())?;
+    warn_if_open(&addresses, flags);
     let mut events = Events::with_capacity(1024);
     while !server.has_ended() {
         if let Err(error) = poll.poll(&mut events, server.timeout())
@@ -102,14 +112,27 @@ fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<
         clock: Now::system,
         seed: seed(),
     };
+    #[cfg(feature = "tokens")]
+    let authenticator = flags.tokens().map(roomcast::TokenAuthenticator::new).transpose()?;
     #[cfg(feature = "redis")]
-    if let Some(redis) = flags.redis() {
-        let bus = roomcast::bus::RedisBus::new(&config, &redis, Arc::clone(&host.waker), host.seed)?;
-        return Ok(Server::builder(config, host).bus(bus).build()?);
-    }
-    #[cfg(not(feature = "redis"))]
+    let bus = match flags.redis() {
+        Some(redis) => Some(roomcast::bus::RedisBus::new(&config, &redis, Arc::clone(&host.waker), host.seed)?),
+        None => None,
+    };
+    let builder = Server::builder(config, host);
+    #[cfg(feature = "tokens")]
+    let builder = match authenticator {
+        Some(authenticator) => builder.authenticator(authenticator),
+        None => builder,
+    };
+    #[cfg(feature = "redis")]
+    let builder = match bus {
+        Some(bus) => builder.bus(bus),
+        None => builder,
+    };
+    #[cfg(not(any(feature = "redis", feature = "tokens")))]
     let _ = flags;
-    Ok(Server::builder(config, host).build()?)
+    Ok(builder.build()?)
 }
 
 /// A number that differs in every run: the standard library takes the keys of its hash maps from
@@ -146,33 +169,56 @@ fn connections_max(flags: &Flags) -> u32 {
     }
 }
 
-fn listen(server: &mut Server, addresses: &[Listen]) -> Result<(), Box<dyn std::error::Error>> {
+/// Listens on all addresses. Returns those that it has been given.
+fn listen(server: &mut Server, addresses: &[Listen]) -> Result<Vec<ListenAddress>, Box<dyn std::error::Error>> {
+    let mut given = Vec::new();
     for Listen { preamble, place } in addresses {
         let error = |address: String| move |source| roomcast::Error::Listen { address, source };
         match place {
             Place::Tcp(address) => {
-                listen_on(server, *preamble, Listener::tcp(*address).map_err(error(address.to_string()))?)?;
+                let listener = Listener::tcp(*address).map_err(error(address.to_string()))?;
+                given.push(listen_on(server, *preamble, listener)?);
             }
             Place::Unix(path) => {
                 let address = format!("unix:{}", path.display());
-                listen_on(server, *preamble, Listener::unix(path).map_err(error(address))?)?;
+                given.push(listen_on(server, *preamble, Listener::unix(path).map_err(error(address))?)?);
             }
-            Place::Systemd => listen_on_systemd(server, *preamble)?,
+            Place::Systemd => given.extend(listen_on_systemd(server, *preamble)?),
         }
     }
-    Ok(())
+    Ok(given)
 }
 
-fn listen_on(server: &mut Server, preamble: Preamble, listener: Listener) -> Result<(), roomcast::Error> {
+/// Says what a server without keys for tokens means where strangers can reach it.
+fn warn_if_open(addresses: &[ListenAddress], flags: &Flags) {
+    #[cfg(feature = "tokens")]
+    let is_open = flags.tokens().is_none();
+    #[cfg(not(feature = "tokens"))]
+    let (is_open, _) = (true, flags);
+    let beyond_loopback =
+        |address: &&ListenAddress| matches!(address, ListenAddress::Tcp(address) if !address.ip().is_loopback());
+    if is_open && let Some(address) = addresses.iter().find(beyond_loopback) {
+        log::warn!(
+            "everybody who reaches {address} is believed to be whom they say, because no tokens are asked for; see \
+             --token-secret-file, --token-key-file and --jwks-file"
+        );
+    }
+}
+
+fn listen_on(server: &mut Server, preamble: Preamble, listener: Listener) -> Result<ListenAddress, roomcast::Error> {
     let address = server.listen_after(preamble, listener)?;
     match preamble {
         Preamble::None => log::info!("listening on {address}"),
         Preamble::ProxyHeader => log::info!("with PROXY headers, listening on {address}"),
     }
-    Ok(())
+    Ok(address)
 }
 
-fn listen_on_systemd(server: &mut Server, preamble: Preamble) -> Result<(), Box<dyn std::error::Error>> {
+fn listen_on_systemd(
+    server: &mut Server,
+    preamble: Preamble,
+) -> Result<Vec<ListenAddress>, Box<dyn std::error::Error>> {
+    let mut given = Vec::new();
     let mut handed_over = ListenFd::from_env();
     if handed_over.len() == 0 {
         return Err("--listen systemd: no sockets were handed over (LISTEN_FDS is not set for this process)".into());
@@ -184,10 +230,10 @@ fn listen_on_systemd(server: &mut Server, preamble: Preamble) -> Result<(), Box<
             Err(_) => handed_over.take_unix_listener(index)?.map(Listener::Unix),
         };
         if let Some(listener) = listener {
-            listen_on(server, preamble, listener)?;
+            given.push(listen_on(server, preamble, listener)?);
         }
     }
-    Ok(())
+    Ok(given)
 }
 
 /// Whether the server was started to outlive its terminal, as by `nohup`. Only Linux tells.

@@ -10,7 +10,7 @@ pub struct Now {
     /// Monotonic time since some fixed point of the process. Deadlines are measured with it.
     pub uptime: Duration,
     /// Milliseconds since 1970-01-01T00:00:00Z; stamped on messages (`ts`), and on commands for all nodes, which are about those who
-    /// were there then. Used for nothing else.
+    /// were there then; the times in tokens are compared with it. Used for nothing else.
     pub unix_ms: u64,
 }
 

@@ -43,7 +43,7 @@ impl World {
         self.serial += 1;
         let id = ConnectionId::new(slot, self.serial);
         let user = UserId::new(user).unwrap();
-        self.hub.connect(id, NewConnection { user: &user, name, owner: self.owner });
+        self.hub.connect(self.now, id, NewConnection { name, ..NewConnection::new(&user, self.owner) });
         self.turn();
         id
     }

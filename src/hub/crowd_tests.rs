@@ -50,7 +50,7 @@ impl Crowd {
 
     fn connect(&mut self, slot: u32) {
         let user = UserId::new("ann").unwrap();
-        self.hub.connect(ConnectionId::new(slot, 1), NewConnection { user: &user, name: None, owner: Owner::HOST });
+        self.hub.connect(self.now, ConnectionId::new(slot, 1), NewConnection::new(&user, Owner::HOST));
     }
 
     fn tell(&mut self, slot: u32, text: &str) {

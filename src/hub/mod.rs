@@ -8,6 +8,7 @@
 //! A hub is composed of a few parts, each of which keeps its own rules:
 //!
 //! - `Connections` (`connection.rs`): by slot, with their memberships and rate limits (`rate_limit.rs`).
+//! - `Credentials` (`credentials.rs`): of the connections whose identity expires.
 //! - `Users` (`users.rs`): by number and by name, counted by what holds them.
 //! - `Rooms` (`rooms.rs`): by index and by name, and what their logs hold together. A room has a `Fanout`
 //!   (`fanout.rs`: log, round, promised bytes), `Members` (`members.rs`: live, blocked, catching up, leaving),
@@ -34,6 +35,7 @@ mod budget;
 mod catch_up;
 mod charged_members;
 mod connection;
+mod credentials;
 #[cfg(test)]
 mod crowd_tests;
 mod delivery;
@@ -80,6 +82,7 @@ pub use self::publish::HostPublication;
 pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, MessageCounts};
+use self::credentials::Credentials;
 use self::delivery_rate::DeliveryRates;
 use self::error_reply::ErrorReply;
 use self::members::Parting;
@@ -109,6 +112,15 @@ pub struct NewConnection<'a> {
     pub name: Option<&'a str>,
     /// What its costs are charged to.
     pub owner: Owner,
+    /// When its identity expires, in Unix milliseconds.
+    pub expires_at: Option<u64>,
+}
+
+impl<'a> NewConnection<'a> {
+    /// A connection without a name to show, whose identity does not expire.
+    pub fn new(user: &'a UserId, owner: Owner) -> Self {
+        Self { user, name: None, owner, expires_at: None }
+    }
 }
 
 /// Rooms, members and users. The module has the contract of its loop.
@@ -116,6 +128,7 @@ pub struct Hub {
     settings: Settings,
     policy: Box<dyn Policy>,
     connections: Connections,
+    credentials: Credentials,
     users: Users,
     rooms: Rooms,
     scheduler: Scheduler,
@@ -148,6 +161,7 @@ impl Hub {
             },
             policy,
             connections: Connections::default(),
+            credentials: Credentials::default(),
             users: Users::default(),
             rooms: Rooms::new(config),
             scheduler: Scheduler::new(config.timing.batch_delay),
@@ -171,13 +185,15 @@ impl Hub {
     }
 
     /// A connection was upgraded; it gets its `welcome`.
-    pub fn connect(&mut self, id: ConnectionId, NewConnection { user, name, owner }: NewConnection<'_>) {
+    pub fn connect(&mut self, now: Now, id: ConnectionId, new: NewConnection<'_>) {
+        let NewConnection { user, name, owner, expires_at } = new;
         let name = name.map(|name| truncate_chars(name, 64));
         let key = self.users.hold_named(user, name);
         let mut connection = Connection::new(id.serial, key, owner);
         let welcome = ServerMessage::Welcome {
             user: self.users.view(key),
             ping_interval: self.settings.timing.ping_interval.as_millis() as u64,
+            expires_at,
             limits: WelcomeLimits {
                 message_bytes: self.settings.net.message_bytes_max,
                 data_bytes: self.settings.hub.data_bytes_max,
@@ -191,6 +207,9 @@ impl Hub {
         };
         self.out.outbox.message(id, &mut connection, &welcome);
         self.connections.insert(id, connection);
+        if let Some(expires_at) = expires_at {
+            self.credentials.insert(now, id, expires_at, &mut self.timers);
+        }
         self.moderator.arrivals.note(id.serial);
         self.out.notices.push(|| Notice::Connected { connection: id, user: user.clone() });
     }
@@ -201,6 +220,7 @@ impl Hub {
             self.remove_member(now, id.slot, room, Parting::Lost);
         }
         let Some(connection) = self.connections.remove(id) else { return false };
+        self.credentials.remove(id);
         let user = self.users.id(connection.user).clone();
         self.users.release(connection.user);
         self.out.notices.push(|| Notice::Disconnected { connection: id, user });
@@ -361,6 +381,11 @@ impl Hub {
                 }
             }
             Timer::CatchUp { room, connection } => self.retry_catch_up(now, room, connection),
+            Timer::Expiry { connection } => {
+                if self.credentials.have_expired(now, connection, &mut self.timers) {
+                    self.close(now, connection, CloseReason::TOKEN_EXPIRED);
+                }
+            }
         }
     }
 

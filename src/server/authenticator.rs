@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use http::{Request, StatusCode};
 
+use super::bearer::{SeveralTokens, bearer_token};
 use crate::id::UserId;
 use crate::net::{AdmissionTicket, Response};
 use crate::owner::{Owner, Owners};
@@ -20,12 +21,15 @@ pub struct Identity {
     /// Whether somebody has vouched for the user, by a token for example. What a verified user costs is charged to the user, and
     /// what others cost to their address, since they can have as many names as they like.
     pub is_verified: bool,
+    /// When the identity expires, in Unix milliseconds. The connection is then closed with
+    /// [`CloseReason::TOKEN_EXPIRED`](crate::CloseReason::TOKEN_EXPIRED).
+    pub expires_at: Option<u64>,
 }
 
 impl Identity {
     /// A user whose identity was verified.
     pub fn verified(user: UserId) -> Self {
-        Self { user: Some(user), name: None, is_verified: true }
+        Self { user: Some(user), is_verified: true, ..Self::default() }
     }
 }
 
@@ -62,6 +66,12 @@ impl Refusal {
     /// A refusal with this status and sentence.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
+    }
+}
+
+impl From<SeveralTokens> for Refusal {
+    fn from(SeveralTokens: SeveralTokens) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "there is more than one token; one is allowed")
     }
 }
 
@@ -134,13 +144,19 @@ pub trait Authenticator {
     }
 }
 
-/// Admits everybody as the user that the request names; see [`open_identity`].
+/// Admits everybody as the user that the request names; see [`open_identity`]. A request with a token is refused: nobody would
+/// look at the token, and its sender counts on the opposite.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OpenAuthenticator;
 
 impl Authenticator for OpenAuthenticator {
     fn authenticate(&mut self, _now: Now, request: &Request<()>) -> Authentication {
-        open_identity(request).map_or_else(Authentication::Refuse, Authentication::Admit)
+        let identity = match bearer_token(request.headers()) {
+            Ok(None) => open_identity(request),
+            Ok(Some(_)) => Err(Refusal::new(StatusCode::BAD_REQUEST, "a token was sent, and this server takes none")),
+            Err(several) => Err(several.into()),
+        };
+        identity.map_or_else(Authentication::Refuse, Authentication::Admit)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod authenticator;
+mod bearer;
 mod builder;
 mod clock;
 mod dispatch;
@@ -11,6 +12,8 @@ mod moderation;
 mod remote;
 mod shutdown;
 mod stats;
+#[cfg(feature = "tokens")]
+mod tokens;
 mod turn;
 mod turn_watch;
 
@@ -36,6 +39,8 @@ use self::remote::Command;
 pub use self::remote::Remote;
 pub use self::stats::Stats;
 use self::turn_watch::TurnWatch;
+#[cfg(feature = "tokens")]
+pub use self::tokens::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};
 use crate::bus::Bus;
 use crate::bus::message::Ticket;
 use crate::error::Error;

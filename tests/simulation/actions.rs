@@ -208,7 +208,7 @@ impl World {
         let name = self.chance.pick(&[None, Some("Ann"), Some("Zoë \"quoted\"")]);
         let owner = self.seats[seat].owner;
         self.seats[seat].connect(Link::new(id));
-        self.hub.connect(id, NewConnection { user: &user, name, owner });
+        self.hub.connect(self.now, id, NewConnection { name, ..NewConnection::new(&user, owner) });
     }
 
     pub(crate) fn disconnect(&mut self, seat: usize) {

@@ -26,8 +26,9 @@ fn a_rush_of_deadlines_is_spread_over_turns() {
     for slot in 0..count {
         let id = ConnectionId::new(slot, 1);
         hub.connect(
+            Now::default(),
             id,
-            NewConnection { user: &UserId::new(&format!("user-{slot}")).unwrap(), name: None, owner: Owner::HOST },
+            NewConnection::new(&UserId::new(&format!("user-{slot}")).unwrap(), Owner::HOST),
         );
         hub.handle_text(at(1), id, &format!(r#"{{"type":"join","room":"room-{slot}"}}"#));
         run_bus(&mut hub, &mut bus, at(1));
@@ -78,8 +79,9 @@ impl Rooms {
         for slot in 0..GIANT + 2 * small {
             let id = ConnectionId::new(slot, 1);
             rooms.hub.connect(
+                Now::default(),
                 id,
-                NewConnection { user: &UserId::new(&format!("user-{slot}")).unwrap(), name: None, owner: Owner::HOST },
+                NewConnection::new(&UserId::new(&format!("user-{slot}")).unwrap(), Owner::HOST),
             );
             let room = if slot < GIANT { "giant".to_owned() } else { format!("small-{}", (slot - GIANT) / 2) };
             rooms.tell(slot, &format!(r#"{{"type":"join","room":"{room}"}}"#));
@@ -169,7 +171,7 @@ fn a_crowd_that_reads_history_is_spread_over_turns() {
     let now = Now { uptime: Duration::from_secs(1), unix_ms: 0 };
     let mut join = |hub: &mut Hub, slot, history| {
         let (id, user) = (ConnectionId::new(slot, 1), UserId::new("ann").unwrap());
-        hub.connect(id, NewConnection { user: &user, name: None, owner: Owner::HOST });
+        hub.connect(now, id, NewConnection::new(&user, Owner::HOST));
         hub.handle_text(now, id, &format!(r#"{{"type":"join","room":"lobby","history":{history}}}"#));
         run_bus(hub, &mut bus, now);
         id
@@ -294,7 +296,7 @@ fn a_client_that_joins_many_rooms_at_once_is_owed_no_more_than_its_write_buffer_
     let name = "\u{1f980}".repeat(64);
     let connect = |hub: &mut Hub, slot| {
         let (id, user) = (ConnectionId::new(slot, 1), UserId::new(&format!("user-{slot}")).unwrap());
-        hub.connect(id, NewConnection { user: &user, name: Some(&name), owner: Owner::HOST });
+        hub.connect(now, id, NewConnection { name: Some(&name), ..NewConnection::new(&user, Owner::HOST) });
         id
     };
     let join =

@@ -50,7 +50,7 @@ impl World {
             let address = if slot < CROWD { "192.0.2.1" } else { "192.0.2.2" };
             let (user, owner) = (UserId::new(&format!("u{slot}")).unwrap(), owners.address(address.parse().unwrap()));
             let id = ConnectionId::new(slot, 1);
-            world.hub.connect(id, NewConnection { user: &user, name: None, owner });
+            world.hub.connect(Now::default(), id, NewConnection::new(&user, owner));
             let rooms = if slot < CROWD { ROOMS } else { 1 };
             for number in 0..rooms {
                 let room = if slot < CROWD { room_of(slot, number) } else { "other".to_owned() };

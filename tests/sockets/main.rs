@@ -30,4 +30,6 @@ mod rounds;
 mod shutdown;
 mod slow;
 mod slow_turns;
+#[cfg(feature = "tokens")]
+mod tokens;
 mod upgrade;

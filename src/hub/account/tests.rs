@@ -42,7 +42,7 @@ impl Node {
     fn connect(&mut self, slot: u32, user: &str, owner: Owner) -> ConnectionId {
         self.serial += 1;
         let id = ConnectionId::new(slot, self.serial);
-        self.hub.connect(id, NewConnection { user: &UserId::new(user).unwrap(), name: None, owner });
+        self.hub.connect(self.now, id, NewConnection::new(&UserId::new(user).unwrap(), owner));
         self.turn();
         id
     }

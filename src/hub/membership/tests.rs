@@ -31,7 +31,7 @@ impl Node {
     /// A member of the room, which has no history.
     fn join(&mut self, slot: u32, user: &str) -> ConnectionId {
         let id = ConnectionId::new(slot, slot + 1);
-        self.hub.connect(id, NewConnection { user: &UserId::new(user).unwrap(), name: None, owner: Owner::HOST });
+        self.hub.connect(self.now, id, NewConnection::new(&UserId::new(user).unwrap(), Owner::HOST));
         self.hub.handle_text(self.now, id, r#"{"type":"join","room":"a"}"#);
         while let Some(request) = self.hub.poll_bus_request() {
             if let BusRequest::Read { ticket, .. } = request {

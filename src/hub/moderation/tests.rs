@@ -124,7 +124,7 @@ impl Node {
     fn connect(&mut self, slot: u32, who: &str, rooms: &[&str]) -> ConnectionId {
         self.serials += 1;
         let id = ConnectionId::new(slot, self.serials);
-        self.hub.connect(id, NewConnection { user: &user(who), name: None, owner: Owner::HOST });
+        self.hub.connect(self.now, id, NewConnection::new(&user(who), Owner::HOST));
         for room in rooms {
             self.hub.handle_text(self.now, id, &format!(r#"{{"type":"join","room":"{room}"}}"#));
         }

@@ -6,6 +6,7 @@ use super::RequestContext;
 use super::origin::Origins;
 use crate::net::{Capacity, Handshake, Response};
 use crate::protocol::{SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
+use crate::server::bearer::subprotocol_offers;
 
 /// Checks everything about a handshake except its user.
 ///
@@ -33,10 +34,7 @@ pub(super) fn check(
 /// Selects our subprotocol if it is offered. If only unknown ones are offered, none is selected, and
 /// the client decides whether it goes on (RFC 6455 section 4.2.2).
 fn select_subprotocol(headers: &HeaderMap) -> Result<Option<&'static str>, Response> {
-    let offers = || {
-        let values = headers.get_all("Sec-WebSocket-Protocol").iter();
-        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
-    };
+    let offers = || subprotocol_offers(headers);
     if offers().any(|offer| offer == SUBPROTOCOL) {
         return Ok(Some(SUBPROTOCOL));
     }
