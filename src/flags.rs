@@ -18,7 +18,7 @@ use roomcast::TokenConfig;
 #[cfg(feature = "redis")]
 use roomcast::bus::RedisConfig;
 use roomcast::settings::{ApiKey, TrustedProxy};
-use roomcast::{Config, Preamble};
+use roomcast::{Config, Grants, Preamble};
 
 #[cfg(feature = "tokens")]
 pub(crate) use self::tokens::Action;
@@ -105,6 +105,16 @@ struct TextFlags {
     #[cfg(feature = "tokens")]
     #[command(subcommand)]
     action: Option<Action>,
+
+    /// What users may do in which rooms if their token does not say (`rooms`), as JSON: a list of patterns (`lobby`, `team-*`,
+    /// `*`) and rights (`join`, `say`, `typing`, `history`). An empty list allows nothing.
+    #[arg(
+        long,
+        value_name = "JSON",
+        default_value = r#"[{"match": "*", "allow": ["join", "say", "typing", "history"]}]"#,
+        env = "ROOMCAST_DEFAULT_ROOMS"
+    )]
+    default_rooms: Grants,
 
     /// Prints the tables of the reference page.
     #[arg(long, hide = true)]
@@ -228,6 +238,7 @@ impl Flags {
         config.api_keys.clone_from(&self.text.api_key);
         config.trusted_proxies.clone_from(&self.text.trusted_proxy);
         config.metrics = self.text.metrics;
+        config.default_grants.clone_from(&self.text.default_rooms);
         numbers::apply(&Config::settings(), &self.numbers, &mut config);
         config.net.connections_max = connections_max;
         if numbers::given(&self.numbers, "data-bytes").is_none() {

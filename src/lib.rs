@@ -7,7 +7,7 @@
 //! |---|---|
 //! | run a server in your loop | [`Server`], which has the contract of the loop and an example; [`HostLoop`], [`Config`] |
 //! | decide whose a connection is | [`Authenticator`], of which `TokenAuthenticator` is one |
-//! | decide what a user may do | [`Policy`] |
+//! | decide what a user may do | [`Grants`] of an [`Identity`], [`Policy`] |
 //! | say something, or put a user out | [`Server::publish`], [`Server::kick`], [`Server::disconnect_user`] |
 //! | learn what happens | [`Notice`] |
 //! | do this from another thread | [`Remote`] |
@@ -61,6 +61,7 @@ pub mod net;
 mod owner;
 mod protocol;
 mod quota;
+mod rights;
 mod room_log;
 mod server;
 pub mod settings;
@@ -80,6 +81,7 @@ pub use inbox::PushError;
 pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats, Preamble};
 pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
+pub use rights::{Grant, Grants, Right, Rights, RoomPattern};
 pub use server::{
     ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server,
     ServerBuilder, Stats, open_identity,

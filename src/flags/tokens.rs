@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use roomcast::{TokenConfig, TokenRequest, UserId, issue_token};
+use roomcast::{Grants, TokenConfig, TokenRequest, UserId, issue_token};
+use serde_json::value::RawValue;
 
 /// Where the keys of tokens come from. With any of them, every connection needs a token.
 #[derive(Debug, Args)]
@@ -80,6 +81,10 @@ pub(crate) struct NewToken {
     /// The issuer (iss).
     #[arg(long, value_name = "TEXT")]
     issuer: Option<String>,
+
+    /// What the user may do in which rooms, as --default-rooms.
+    #[arg(long, value_name = "JSON")]
+    rooms: Option<String>,
 }
 
 impl NewToken {
@@ -89,6 +94,10 @@ impl NewToken {
         let expires = SystemTime::now().checked_add(self.ttl).ok_or("--ttl: longer than time itself")?;
         let mut request = TokenRequest::new(user, expires.duration_since(UNIX_EPOCH)?.as_secs());
         (request.name, request.aud, request.iss) = (self.name, self.audience, self.issuer);
+        if let Some(rooms) = self.rooms {
+            rooms.parse::<Grants>().map_err(|error| format!("--rooms: {error}"))?;
+            request.rooms = Some(RawValue::from_string(rooms)?);
+        }
         Ok(issue_token(&self.secret_file, &request)?)
     }
 }

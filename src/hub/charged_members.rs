@@ -1,6 +1,7 @@
 //! Changes of memberships, and what owners are charged for them: both change here, together.
 
 use crate::id::Slot;
+use crate::rights::Rights;
 use crate::room_log::Offset;
 
 use super::account::Held;
@@ -13,11 +14,11 @@ use super::rooms::Rooms;
 
 impl Rooms {
     /// A connection becomes a member, and catches up.
-    pub(super) fn enter(&mut self, index: RoomIndex, member: CatchUp, connections: &mut Connections) {
+    pub(super) fn enter(&mut self, index: RoomIndex, member: CatchUp, rights: Rights, connections: &mut Connections) {
         let Some(owner) = connections.get(member.connection).map(|connection| connection.owner) else { return };
         self.account.charge(owner, Held::Membership);
         self.account.charge(owner, Held::CatchUp);
-        self[index].members.enter(index, member, connections);
+        self[index].members.enter(index, member, rights, connections);
     }
 
     /// A member has caught up, and reads the log from `cursor` on.

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::memory::long_list;
 use crate::owner::Owner;
+use crate::rights::Rights;
 use crate::settings::HubLimits;
 use crate::time::Now;
 
@@ -29,7 +30,7 @@ pub(super) struct Connection {
 /// In `queued`: a page of history is on its way into the connection's own output; a second one might not fit.
 const AWAITS_PAGE: u32 = 1 << 31;
 
-/// That a connection is in a room, and where to find it there: eight bytes.
+/// That a connection is in a room, where to find it there, and what it may do there: eight bytes.
 #[derive(Clone, Copy, Debug)]
 struct Membership {
     room: RoomIndex,
@@ -45,27 +46,33 @@ enum Memberships {
     Many(Box<Vec<Membership>>),
 }
 
-/// A [`Place`] in four bytes.
+/// A [`Place`], and the [`Rights`] of a member, in four bytes. Fewer than 2^28 connections fit into a room: `--max-connections` is
+/// less than half of that.
 #[derive(Clone, Copy, Debug)]
 struct PackedPlace(u32);
 
 const CATCHES_UP: u32 = 1 << 31;
+const RIGHTS_SHIFT: u32 = 28;
+const INDEX: u32 = (1 << RIGHTS_SHIFT) - 1;
 
-impl From<Place> for PackedPlace {
-    fn from(place: Place) -> Self {
+impl PackedPlace {
+    fn new(place: Place, rights: Rights) -> Self {
+        let rights = rights.member_bits() << RIGHTS_SHIFT;
         match place {
-            Place::Live(at) => Self(at.0),
-            Place::CatchingUp(at) => Self(at.0 | CATCHES_UP),
+            Place::Live(at) => Self(at.0 & INDEX | rights),
+            Place::CatchingUp(at) => Self(at.0 & INDEX | rights | CATCHES_UP),
         }
     }
-}
 
-impl From<PackedPlace> for Place {
-    fn from(PackedPlace(index): PackedPlace) -> Self {
-        match index & CATCHES_UP {
-            0 => Self::Live(LiveIndex(index)),
-            _ => Self::CatchingUp(CatchUpIndex(index & !CATCHES_UP)),
+    fn place(self) -> Place {
+        match self.0 & CATCHES_UP {
+            0 => Place::Live(LiveIndex(self.0 & INDEX)),
+            _ => Place::CatchingUp(CatchUpIndex(self.0 & INDEX)),
         }
+    }
+
+    fn rights(self) -> Rights {
+        Rights::of_member(self.0 >> RIGHTS_SHIFT)
     }
 }
 
@@ -162,23 +169,32 @@ impl Connection {
 
     /// The rooms that it is in, in the order in which it came into them, and where it stands there.
     pub(super) fn rooms(&self) -> impl DoubleEndedIterator<Item = (RoomIndex, Place)> + ExactSizeIterator {
-        self.memberships.as_slice().iter().map(|membership| (membership.room, membership.place.into()))
+        self.memberships.as_slice().iter().map(|membership| (membership.room, membership.place.place()))
+    }
+
+    fn membership(&self, room: RoomIndex) -> Option<PackedPlace> {
+        let mut memberships = self.memberships.as_slice().iter().rev().inspect(|_| steps::note(1));
+        memberships.find(|membership| membership.room == room).map(|membership| membership.place)
     }
 
     pub(super) fn place_in(&self, room: RoomIndex) -> Option<Place> {
-        let mut rooms = self.rooms().rev().inspect(|_| steps::note(1));
-        rooms.find(|(other, _)| *other == room).map(|(_, place)| place)
+        self.membership(room).map(PackedPlace::place)
+    }
+
+    /// What it may do in a room that it is in.
+    pub(super) fn rights_in(&self, room: RoomIndex) -> Option<Rights> {
+        self.membership(room).map(PackedPlace::rights)
     }
 
     fn set_place(&mut self, room: RoomIndex, place: Place) {
         let mut memberships = self.memberships.as_mut_slice().iter_mut().rev();
         if let Some(membership) = memberships.find(|membership| membership.room == room) {
-            membership.place = place.into();
+            membership.place = PackedPlace::new(place, membership.place.rights());
         }
     }
 
-    pub(super) fn enter(&mut self, room: RoomIndex, place: Place) {
-        self.memberships.push(Membership { room, place: place.into() });
+    pub(super) fn enter(&mut self, room: RoomIndex, place: Place, rights: Rights) {
+        self.memberships.push(Membership { room, place: PackedPlace::new(place, rights) });
     }
 }
 
@@ -336,13 +352,14 @@ mod tests {
         let mut connection = Connection::new(ConnectionSerial(1), key(1), Owner::HOST);
         for rooms in 0..4_u32 {
             for room in 0..rooms {
-                connection.enter(RoomIndex(room), Place::CatchingUp(CatchUpIndex(room + 10)));
+                connection.enter(RoomIndex(room), Place::CatchingUp(CatchUpIndex(room + 10)), Rights::of_member(room));
                 connection.set_place(RoomIndex(room), Place::Live(LiveIndex(room)));
             }
             assert!(connection.rooms().eq((0..rooms).map(|room| (RoomIndex(room), Place::Live(LiveIndex(room))))));
             for room in 0..rooms {
                 connection.set_place(RoomIndex(room), Place::CatchingUp(CatchUpIndex(7)));
                 assert_eq!(connection.place_in(RoomIndex(room)), Some(Place::CatchingUp(CatchUpIndex(7))));
+                assert_eq!(connection.rights_in(RoomIndex(room)), Some(Rights::of_member(room)));
                 connection.memberships.remove(RoomIndex(room));
                 assert_eq!(connection.place_in(RoomIndex(room)), None);
                 assert_eq!(connection.rooms().len() as u32, rooms - room - 1);

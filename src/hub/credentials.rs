@@ -1,10 +1,11 @@
-//! Until when the identities of connections are good. Most connections are not in this table: it costs those with a token alone.
+//! Until when the identities of connections are good, and for which rooms. Connections without a token are not in this table.
 
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::id::{ConnectionId, ConnectionSerial, Slot};
+use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot};
+use crate::rights::{Grants, Rights};
 use crate::time::Now;
 
 use super::timers::{Timer, Timers};
@@ -14,20 +15,43 @@ use super::timers::{Timer, Timers};
 struct Credential {
     serial: ConnectionSerial,
     /// Unix milliseconds.
-    expires_at: u64,
+    expires_at: Option<u64>,
+    grants: Option<Grants>,
 }
 
 /// See the [module](self).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Credentials {
     by_slot: FxHashMap<Slot, Credential>,
+    default_grants: Grants,
 }
 
 impl Credentials {
-    /// A connection has come whose identity expires.
-    pub(super) fn insert(&mut self, now: Now, id: ConnectionId, expires_at: u64, timers: &mut Timers) {
-        self.by_slot.insert(id.slot, Credential { serial: id.serial, expires_at });
-        start_timer(now, id, expires_at, timers);
+    /// Of no connections. Those whose identity does not say what they may do have the default grants.
+    pub(super) fn new(default_grants: Grants) -> Self {
+        Self { by_slot: FxHashMap::default(), default_grants }
+    }
+
+    /// A connection has come with an identity that says this.
+    pub(super) fn insert(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        (expires_at, grants): (Option<u64>, Option<Grants>),
+        timers: &mut Timers,
+    ) {
+        if expires_at.is_some() || grants.is_some() {
+            self.by_slot.insert(id.slot, Credential { serial: id.serial, expires_at, grants });
+        }
+        if let Some(expires_at) = expires_at {
+            start_timer(now, id, expires_at, timers);
+        }
+    }
+
+    /// What a connection may do in a room. Joins ask it, never messages.
+    pub(super) fn rights(&self, id: ConnectionId, room: &RoomName) -> Rights {
+        let own = self.get(id).and_then(|credential| credential.grants.as_ref());
+        own.unwrap_or(&self.default_grants).in_room(room)
     }
 
     /// A connection is gone.
@@ -43,7 +67,7 @@ impl Credentials {
 
     /// The timer of a connection has come up. Says whether its identity has expired; otherwise the timer is put back.
     pub(super) fn have_expired(&self, now: Now, id: ConnectionId, timers: &mut Timers) -> bool {
-        let Some(&Credential { expires_at, .. }) = self.get(id) else { return false };
+        let Some(expires_at) = self.get(id).and_then(|credential| credential.expires_at) else { return false };
         if now.unix_ms < expires_at {
             start_timer(now, id, expires_at, timers);
         }
@@ -81,16 +105,16 @@ mod tests {
     #[test]
     fn an_identity_ends_by_the_clock_of_the_wall() {
         let id = ConnectionId::new(3, 7);
-        let (mut credentials, mut timers) = (Credentials::default(), Timers::new(Duration::ZERO));
-        credentials.insert(at(0, 1000), id, 1_100_000, &mut timers);
+        let (mut credentials, mut timers) = (Credentials::new(Grants::default()), Timers::new(Duration::ZERO));
+        credentials.insert(at(0, 1000), id, (Some(1_100_000), None), &mut timers);
         for second in 0..100 {
             assert!(!ends(&credentials, &mut timers, at(second, 1000 + second)), "{second}");
         }
         assert!(ends(&credentials, &mut timers, at(101, 1101)));
         // A clock that is set forward counts within the reach of the wheel, and one that is set back gives more time.
-        credentials.insert(at(101, 1000), id, 1_100_000, &mut timers);
+        credentials.insert(at(101, 1000), id, (Some(1_100_000), None), &mut timers);
         assert!(ends(&credentials, &mut timers, at(118, 5000)));
-        credentials.insert(at(118, 1000), id, 1_010_000, &mut timers);
+        credentials.insert(at(118, 1000), id, (Some(1_010_000), None), &mut timers);
         assert!(!ends(&credentials, &mut timers, at(130, 900)));
         // Nothing is left of a connection that is gone, and a later one in its slot is another one.
         credentials.remove(ConnectionId::new(3, 6));

@@ -1,9 +1,24 @@
 //! What a client is told when something was not done.
 
 use crate::protocol::{ErrorCode, ServerMessage};
+use crate::rights::{Right, Rights};
 
 /// Why a message or a command was not done: the code, and what was found and what is allowed.
 pub(crate) type Refused = (ErrorCode, String);
+
+/// Checks that a right is among those that a connection has in a room.
+pub(super) fn require(rights: Rights, right: Right, room: &str) -> Result<(), Refused> {
+    if rights.has(right) {
+        return Ok(());
+    }
+    let what = match right {
+        Right::Join => "to join",
+        Right::Say => "to say something in",
+        Right::Typing => "to show typing in",
+        Right::History => "to read the history of",
+    };
+    Err((ErrorCode::Forbidden, format!("not allowed {what} room {room}")))
+}
 
 /// An `error` message to be.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@
 use thin_vec::ThinVec;
 
 use crate::id::{ConnectionId, Slot};
+use crate::rights::Rights;
 use crate::room_log::Offset;
 
 use super::connection::Connections;
@@ -243,10 +244,10 @@ impl Members {
     }
 
     /// A connection becomes a member, and catches up.
-    pub(super) fn enter(&mut self, room: RoomIndex, member: CatchUp, connections: &mut Connections) {
+    pub(super) fn enter(&mut self, room: RoomIndex, member: CatchUp, rights: Rights, connections: &mut Connections) {
         let (id, at) = (member.connection, CatchUpIndex(self.catching_up.len() as u32));
         if let Some(connection) = connections.get_mut(id) {
-            connection.enter(room, Place::CatchingUp(at));
+            connection.enter(room, Place::CatchingUp(at), rights);
             self.push_catching_up(member);
         }
     }

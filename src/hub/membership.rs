@@ -6,9 +6,10 @@ use crate::bus::message::{BusRequest, ReadFrom};
 use crate::id::{ConnectionId, Epoch, RoomName, Slot};
 use crate::owner::Owner;
 use crate::protocol::{ErrorCode, JoinRequest, LeaveRequest, ServerMessage};
+use crate::rights::{Right, Rights};
 use crate::time::Now;
 
-use super::error_reply::{ErrorReply, Refused};
+use super::error_reply::{ErrorReply, Refused, require};
 use super::index::{LiveIndex, RoomIndex};
 use super::leaving::{AfterLeave, Rejoin};
 use super::members::{FormerMember, LiveMember, Parting};
@@ -45,7 +46,8 @@ impl Hub {
     /// Puts a connection among the members that catch up.
     fn enter_room(&mut self, id: ConnectionId, name: &RoomName, request: Rejoin) -> Result<RoomIndex, Refused> {
         self.pending.check_running()?;
-        self.check_join(id, name)?;
+        let rights = self.credentials.rights(id, name);
+        self.check_join(id, name, rights)?;
         let index = match self.rooms.named(name.as_str()) {
             Some(index) => index,
             None => {
@@ -56,26 +58,30 @@ impl Hub {
             }
         };
         let Rejoin { id: message_id, since, history } = request;
+        let resumes = since.is_some();
+        let (since, history) = if rights.has(Right::History) { (since, history) } else { (None, 0) };
         let member = CatchUp {
             connection: id,
-            reason: CatchUpReason::Join { id: message_id, resumes: since.is_some(), history },
+            reason: CatchUpReason::Join { id: message_id, resumes, history },
             from: since.as_ref().map_or(ReadFrom::Newest(history), |(_, seq)| ReadFrom::After(*seq)),
+            // Without the right to history, what came after its position is lost to it.
+            gap: resumes && since.is_none(),
             epoch: since.map(|(epoch, _)| epoch),
-            gap: false,
             shown: Shown::Nothing,
             step: CatchUpStep::Output,
         };
-        self.rooms.enter(index, member, &mut self.connections);
+        self.rooms.enter(index, member, rights, &mut self.connections);
         Ok(index)
     }
 
     /// Whether a connection may join a room: by number, by the policy, by the memory of its owner.
-    fn check_join(&mut self, id: ConnectionId, name: &RoomName) -> Result<(), Refused> {
+    fn check_join(&mut self, id: ConnectionId, name: &RoomName, rights: Rights) -> Result<(), Refused> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let rooms_max = self.settings.hub.rooms_per_connection_max;
         if connection.rooms().len() >= rooms_max as usize {
             return Err((ErrorCode::TooManyRooms, format!("already in {rooms_max} rooms; {rooms_max} are allowed")));
         }
+        require(rights, Right::Join, name.as_str())?;
         let caller = Caller { connection: id, user: self.users.id(connection.user) };
         self.policy.allow_join(&caller, name).map_err(|message| (ErrorCode::Forbidden, message))?;
         self.pending.check_read(connection.owner)?;
@@ -92,7 +98,7 @@ impl Hub {
     }
 
     pub(super) fn handle_leave(&mut self, now: Now, id: ConnectionId, leave: &LeaveRequest<'_>) -> Result<(), Refused> {
-        let index = self.rooms.joined(&self.connections, id, &leave.room)?;
+        let (index, _) = self.rooms.joined(&self.connections, id, &leave.room)?;
         let room = &mut self.rooms[index];
         if room.members.is_leaving(id.slot) {
             // It takes back a join that has not begun.

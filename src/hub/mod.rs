@@ -8,7 +8,7 @@
 //! A hub is composed of a few parts, each of which keeps its own rules:
 //!
 //! - `Connections` (`connection.rs`): by slot, with their memberships and rate limits (`rate_limit.rs`).
-//! - `Credentials` (`credentials.rs`): of the connections whose identity expires.
+//! - `Credentials` (`credentials.rs`): until when the identities of connections are good, and for which rooms.
 //! - `Users` (`users.rs`): by number and by name, counted by what holds them.
 //! - `Rooms` (`rooms.rs`): by index and by name, and what their logs hold together. A room has a `Fanout`
 //!   (`fanout.rs`: log, round, promised bytes), `Members` (`members.rs`: live, blocked, catching up, leaving),
@@ -99,12 +99,13 @@ use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
 use crate::owner::Owner;
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ServerMessage, WelcomeLimits};
+use crate::rights::Grants;
 use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::LOOKS_PER_TURN;
 
 /// A connection that was upgraded: whose it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NewConnection<'a> {
     /// Its user.
     pub user: &'a UserId,
@@ -114,12 +115,14 @@ pub struct NewConnection<'a> {
     pub owner: Owner,
     /// When its identity expires, in Unix milliseconds.
     pub expires_at: Option<u64>,
+    /// What it may do in which rooms, if its identity says.
+    pub grants: Option<Grants>,
 }
 
 impl<'a> NewConnection<'a> {
-    /// A connection without a name to show, whose identity does not expire.
+    /// A connection without a name to show, whose identity does not expire and has no grants.
     pub fn new(user: &'a UserId, owner: Owner) -> Self {
-        Self { user, name: None, owner, expires_at: None }
+        Self { user, name: None, owner, expires_at: None, grants: None }
     }
 }
 
@@ -161,7 +164,7 @@ impl Hub {
             },
             policy,
             connections: Connections::default(),
-            credentials: Credentials::default(),
+            credentials: Credentials::new(config.default_grants.clone()),
             users: Users::default(),
             rooms: Rooms::new(config),
             scheduler: Scheduler::new(config.timing.batch_delay),
@@ -186,7 +189,7 @@ impl Hub {
 
     /// A connection was upgraded; it gets its `welcome`.
     pub fn connect(&mut self, now: Now, id: ConnectionId, new: NewConnection<'_>) {
-        let NewConnection { user, name, owner, expires_at } = new;
+        let NewConnection { user, name, owner, expires_at, grants } = new;
         let name = name.map(|name| truncate_chars(name, 64));
         let key = self.users.hold_named(user, name);
         let mut connection = Connection::new(id.serial, key, owner);
@@ -207,9 +210,7 @@ impl Hub {
         };
         self.out.outbox.message(id, &mut connection, &welcome);
         self.connections.insert(id, connection);
-        if let Some(expires_at) = expires_at {
-            self.credentials.insert(now, id, expires_at, &mut self.timers);
-        }
+        self.credentials.insert(now, id, (expires_at, grants), &mut self.timers);
         self.moderator.arrivals.note(id.serial);
         self.out.notices.push(|| Notice::Connected { connection: id, user: user.clone() });
     }

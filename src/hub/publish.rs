@@ -8,9 +8,10 @@ use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::{self, Chat, ChatRequest, ErrorCode, ServerMessage};
+use crate::rights::Right;
 use crate::time::Now;
 
-use super::error_reply::{ErrorReply, Refused};
+use super::error_reply::{ErrorReply, Refused, require};
 use super::index::{RoomIndex, RoomRef};
 use super::notice::Notice;
 use super::pending::{Asked, Requester};
@@ -75,7 +76,8 @@ impl HostPublication {
 
 impl Hub {
     pub(super) fn handle_chat(&mut self, now: Now, id: ConnectionId, chat: &ChatRequest<'_>) -> Result<(), Refused> {
-        let index = self.rooms.joined(&self.connections, id, &chat.room)?;
+        let (index, rights) = self.rooms.joined(&self.connections, id, &chat.room)?;
+        require(rights, Right::Say, &chat.room)?;
         self.pending.check_running()?;
         check_data(chat.data, self.settings.hub.data_bytes_max)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };

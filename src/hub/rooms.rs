@@ -10,6 +10,7 @@ use crate::memory::long_list;
 use crate::name_index::NameIndex;
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
+use crate::rights::Rights;
 use crate::room_log::{LogBuffer, Offset};
 use crate::settings::Config;
 use crate::time::Now;
@@ -142,15 +143,21 @@ impl Rooms {
         self.rooms.get(index.0 as usize)
     }
 
-    /// The room with this name, if the connection is in it and has not asked to leave, or has joined again since.
-    pub(super) fn joined(&self, connections: &Connections, id: ConnectionId, name: &str) -> Result<RoomIndex, Refused> {
-        let is_member = |index: &RoomIndex| {
-            let place = connections.get(id).and_then(|connection| connection.place_in(*index));
-            let after_leave = self[*index].members.after_leave(id.slot);
-            place.is_some() && after_leave.is_none_or(|then| matches!(then, AfterLeave::Join(_)))
+    /// The room with this name, if the connection is in it and has not asked to leave, or has joined again since; and what it may
+    /// do there.
+    pub(super) fn joined(
+        &self,
+        connections: &Connections,
+        id: ConnectionId,
+        name: &str,
+    ) -> Result<(RoomIndex, Rights), Refused> {
+        let member = || {
+            let index = self.named(name)?;
+            let rights = connections.get(id)?.rights_in(index)?;
+            let after_leave = self[index].members.after_leave(id.slot);
+            after_leave.is_none_or(|then| matches!(then, AfterLeave::Join(_))).then_some((index, rights))
         };
-        let index = self.named(name).filter(is_member);
-        index.ok_or_else(|| (ErrorCode::NotJoined, format!("not in room {name}; join it first")))
+        member().ok_or_else(|| (ErrorCode::NotJoined, format!("not in room {name}; join it first")))
     }
 
     /// The room with this name, if the connection reads its log.
@@ -390,7 +397,7 @@ mod tests {
         let from = ReadFrom::Newest(0);
         let member = CatchUp { connection, reason, epoch: None, from, gap: false, shown, step };
         let tail = rooms[index].fanout.tail();
-        rooms.enter(index, member, connections);
+        rooms.enter(index, member, Rights::ALL, connections);
         rooms.go_live(index, CatchUpIndex(0), tail, connections).unwrap();
         index
     }

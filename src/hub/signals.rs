@@ -4,10 +4,11 @@ use crate::bus::message::{BusRequest, Signal};
 use crate::id::ConnectionId;
 use crate::owner::Owner;
 use crate::protocol::{ServerMessage, SignalKind, TypingRequest, TypingStatus};
+use crate::rights::Right;
 use crate::time::Now;
 
 use super::Hub;
-use super::error_reply::Refused;
+use super::error_reply::{Refused, require};
 use super::index::RoomIndex;
 
 impl Hub {
@@ -17,7 +18,8 @@ impl Hub {
         id: ConnectionId,
         typing: &TypingRequest<'_>,
     ) -> Result<(), Refused> {
-        let index = self.rooms.joined(&self.connections, id, &typing.room)?;
+        let (index, rights) = self.rooms.joined(&self.connections, id, &typing.room)?;
+        require(rights, Right::Typing, &typing.room)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let owner = connection.owner;
         if self.delivery_rates.check(now, owner).is_err() {

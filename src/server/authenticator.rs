@@ -9,6 +9,7 @@ use super::bearer::{SeveralTokens, bearer_token};
 use crate::id::UserId;
 use crate::net::{AdmissionTicket, Response};
 use crate::owner::{Owner, Owners};
+use crate::rights::Grants;
 use crate::time::Now;
 
 /// The user that a connection belongs to.
@@ -24,6 +25,8 @@ pub struct Identity {
     /// When the identity expires, in Unix milliseconds. The connection is then closed with
     /// [`CloseReason::TOKEN_EXPIRED`](crate::CloseReason::TOKEN_EXPIRED).
     pub expires_at: Option<u64>,
+    /// What the user may do in which rooms, or `None` for [`Config::default_grants`](crate::Config::default_grants).
+    pub grants: Option<Grants>,
 }
 
 impl Identity {

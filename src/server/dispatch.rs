@@ -75,8 +75,8 @@ impl Handler for Dispatch<'_> {
 
     fn on_open(&mut self, id: ConnectionId, Admission { identity, owner }: Admission) {
         let user = identity.user.unwrap_or_else(|| self.guest());
-        let (name, expires_at) = (identity.name.as_deref(), identity.expires_at);
-        self.hub.connect(self.now, id, NewConnection { user: &user, name, owner, expires_at });
+        let (name, expires_at, grants) = (identity.name.as_deref(), identity.expires_at, identity.grants);
+        self.hub.connect(self.now, id, NewConnection { user: &user, name, owner, expires_at, grants });
     }
 
     fn on_text(&mut self, id: ConnectionId, text: &str, _answers: &mut WriteBuffer) -> Verdict {

@@ -38,9 +38,9 @@ use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::remote::Command;
 pub use self::remote::Remote;
 pub use self::stats::Stats;
-use self::turn_watch::TurnWatch;
 #[cfg(feature = "tokens")]
 pub use self::tokens::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};
+use self::turn_watch::TurnWatch;
 use crate::bus::Bus;
 use crate::bus::message::Ticket;
 use crate::error::Error;

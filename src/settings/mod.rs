@@ -17,6 +17,7 @@ pub use trusted_proxy::TrustedProxy;
 
 use crate::budget::WorkLimits;
 use crate::error::Error;
+use crate::rights::Grants;
 
 /// The settings of a server. Start from [`Config::default`] and change what you need.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Config {
     pub api_keys: Vec<ApiKey>,
     /// Proxies whose word on where a request comes from is believed: `Forwarded`, `X-Forwarded-For`, PROXY headers.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// What users may do in which rooms if their identity does not say.
+    pub default_grants: Grants,
     /// Bounds of sockets, of requests, and of bytes on their way in and out.
     pub net: NetLimits,
     /// Bounds of messages, rooms and their logs, and of the queues to the bus and the host.

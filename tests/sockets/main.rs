@@ -14,6 +14,8 @@ mod echo;
 mod embedding;
 mod fairness;
 mod frames;
+#[cfg(feature = "tokens")]
+mod grants;
 mod heartbeat;
 mod http;
 mod limits;

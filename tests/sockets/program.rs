@@ -17,7 +17,7 @@ use socket2::Socket;
 use crate::support::{Client, Connect, Raw, Server, request, roomcast, upgrade_request};
 
 /// Every flag of the program.
-const FLAGS: [&str; 40] = [
+const FLAGS: [&str; 41] = [
     "--listen",
     "--trusted-proxy",
     "--connections-per-address",
@@ -58,6 +58,7 @@ const FLAGS: [&str; 40] = [
     "--jwks-file",
     "--token-audience",
     "--token-issuer",
+    "--default-rooms",
 ];
 
 /// Runs a command that must end by itself; a server that runs on against all expectation is ended by `timeout`.
@@ -148,6 +149,11 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
     check_refused(&["--message-rate", "-1"], &[], &["-1"]);
     check_refused(&["--message-rate", "many"], &[], &["many", "--message-rate"]);
     check_refused(&["--batch-delay", "2s"], &[], &["batch-delay is 2s", "0s to 1s"]);
+    check_refused(
+        &["--default-rooms", "lobby"],
+        &[],
+        &["--default-rooms", r#"[{"match": "team-*", "allow": ["join", "say"]}]"#],
+    );
     check_refused(&["--max-connections", "x"], &[], &["x", "--max-connections"]);
 }
 

@@ -254,6 +254,12 @@ fn the_program_makes_tokens() {
     assert!(run(&["--sub", "a b"]).unwrap_err().contains("--sub: name contains ' '"));
     assert!(run(&["--sub", "alice", "--ttl", "soon"]).unwrap_err().contains("--ttl"));
     assert!(run(&[]).unwrap_err().contains("--sub"));
+    let rooms = run(&[&["--sub", "bob", "--rooms", r#"[{"match": "lobby", "allow": ["join"]}]"#], &ours[..]].concat());
+    let mut bob = with_token(&server, &rooms.unwrap()).connect();
+    bob.join("lobby");
+    bob.send_json(&json!({"type": "join", "room": "other"}));
+    assert_eq!(bob.recv_type("error")["code"], "forbidden");
+    assert!(run(&["--sub", "bob", "--rooms", "lobby"]).unwrap_err().contains("--rooms: expected value"));
     let expired = run(&[&["--sub", "alice", "--ttl", "0s"], &ours[..]].concat()).unwrap();
     check_refused(&server, Some(&expired), "it has expired");
     // A token lives for a while, and no longer than that.

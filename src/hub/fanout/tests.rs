@@ -10,6 +10,7 @@ use crate::hub::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use crate::hub::users::tests::key;
 use crate::id::ConnectionId;
 use crate::owner::Owner;
+use crate::rights::Rights;
 
 const ROOM: RoomIndex = RoomIndex(0);
 const FRAME_BYTES: usize = 3;
@@ -82,7 +83,7 @@ impl World {
             shown: Shown::Nothing,
             step: CatchUpStep::Output,
         };
-        self.members.enter(ROOM, member, &mut self.connections);
+        self.members.enter(ROOM, member, Rights::ALL, &mut self.connections);
         let tail = self.fanout.tail();
         self.members.go_live(ROOM, CatchUpIndex(0), tail, &mut self.connections).expect("it has just come in");
         self.readers.insert(id.slot, Reader { start: self.appended.len(), received: Vec::new() });

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::config::TokenConfig;
 use crate::id::UserId;
+use crate::rights::Grants;
 use crate::server::authenticator::Identity;
 use crate::time::Now;
 
@@ -23,6 +24,8 @@ struct RawClaims {
     iss: Option<String>,
     #[serde(default, deserialize_with = "present")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    rooms: Option<Grants>,
 }
 
 /// One or several.
@@ -71,7 +74,8 @@ pub(super) fn identity(now: Now, payload: &[u8], config: &TokenConfig) -> Result
         return Err("it is of another issuer".to_owned());
     }
     let user = UserId::new(&claims.sub.ok_or("it has no sub")?).map_err(|error| format!("its sub: {error}"))?;
-    Ok(Identity { name: claims.name, expires_at: Some(expires_at), ..Identity::verified(user) })
+    let (name, expires_at, grants) = (claims.name, Some(expires_at), claims.rooms);
+    Ok(Identity { name, expires_at, grants, ..Identity::verified(user) })
 }
 
 /// A `NumericDate` in milliseconds. Before 1970 is 0, and what does not fit is the last moment.
@@ -119,6 +123,9 @@ mod tests {
             r#"{"sub":"ann","exp":2000,"name":null}"#,
             r#"{"sub":"ann","exp":2000,"exp":3000}"#,
             r#"{"sub":"ann","exp":2000,"aud":7}"#,
+            r#"{"sub":"ann","exp":2000,"rooms":null}"#,
+            r#"{"sub":"ann","exp":2000,"rooms":["lobby"]}"#,
+            r#"{"sub":"ann","exp":2000,"rooms":[{"match":"a","allow":["join"],"deny":[]}]}"#,
         ] {
             assert!(check(claims, &any).unwrap_err().starts_with("its claims cannot be read"), "{claims}");
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::keys::Secret;
 use super::sources::read_file;
@@ -29,6 +30,9 @@ pub struct TokenRequest {
     /// The name of its issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iss: Option<String>,
+    /// What the user may do in which rooms: the JSON of [`Grants`](crate::Grants).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<Box<RawValue>>,
 }
 
 fn serialize_user<S: serde::Serializer>(user: &UserId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -38,7 +42,7 @@ fn serialize_user<S: serde::Serializer>(user: &UserId, serializer: S) -> Result<
 impl TokenRequest {
     /// A token for a user that expires at a time in Unix seconds. Everything else may be set afterwards.
     pub fn new(sub: UserId, exp: u64) -> Self {
-        Self { sub, exp, name: None, aud: None, iss: None }
+        Self { sub, exp, name: None, aud: None, iss: None, rooms: None }
     }
 }
 
