@@ -34,8 +34,8 @@ pub(crate) use self::tokens::Action;
     max_term_width = 100,
     args_conflicts_with_subcommands = true,
     after_help = "Durations are written 30s, 500ms, 1h 30m; sizes 64KiB, 1MiB, 4096. Every flag can be set by the \
-                  environment variable named beside it. SIGTERM, SIGINT and SIGHUP shut down gracefully, a second one at \
-                  once. The log goes to standard error; RUST_LOG=debug shows more of it."
+                  environment variable named beside it. SIGTERM and SIGINT shut down gracefully, a second one at once; \
+                  SIGHUP has the keys of tokens read again. The log goes to standard error; RUST_LOG=debug shows more of it."
 )]
 struct TextFlags {
     /// An address to listen on; repeat the flag for more: `127.0.0.1:8080`, `[::1]:8080`, `0.0.0.0:80`,

@@ -56,10 +56,7 @@ fn ended(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
 
 fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     let mut poll = Poll::new()?;
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    if !is_hangup_ignored() {
-        signals.add_signal(SIGHUP)?;
-    }
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
     let config = flags.config(connections_max(flags));
     log::info!("{}", summary(&config, flags));
@@ -113,7 +110,10 @@ fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<
         seed: seed(),
     };
     #[cfg(feature = "tokens")]
-    let authenticator = flags.tokens().map(roomcast::TokenAuthenticator::new).transpose()?;
+    let authenticator = match flags.tokens() {
+        Some(tokens) => Some(roomcast::TokenAuthenticator::new(tokens, Arc::clone(&host.waker))?),
+        None => None,
+    };
     #[cfg(feature = "redis")]
     let bus = match flags.redis() {
         Some(redis) => Some(roomcast::bus::RedisBus::new(&config, &redis, Arc::clone(&host.waker), host.seed)?),
@@ -200,7 +200,7 @@ fn warn_if_open(addresses: &[ListenAddress], flags: &Flags) {
     if is_open && let Some(address) = addresses.iter().find(beyond_loopback) {
         log::warn!(
             "everybody who reaches {address} is believed to be whom they say, because no tokens are asked for; see \
-             --token-secret-file, --token-key-file and --jwks-file"
+             --token-secret-file, --token-key-file, --jwks-file and --jwks-url"
         );
     }
 }
@@ -236,16 +236,13 @@ fn listen_on_systemd(
     Ok(given)
 }
 
-/// Whether the server was started to outlive its terminal, as by `nohup`. Only Linux tells.
-fn is_hangup_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    ignored.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
-}
-
 fn handle_signals(signals: &mut Signals, server: &mut Server) {
-    for _ in signals.pending() {
+    for signal in signals.pending() {
+        if signal == SIGHUP {
+            log::info!("SIGHUP: keys are read again");
+            server.reload();
+            continue;
+        }
         if server.is_shutting_down() {
             log::warn!("second signal; ending at once");
             std::process::exit(EXIT_INTERRUPTED);

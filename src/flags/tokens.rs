@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 #[command(next_help_heading = "Tokens")]
 pub(super) struct TokenFlags {
     /// A file with a secret of at least 32 bytes that the issuer of tokens shares with the server (HS256, HS384, HS512); repeat
-    /// the flag to replace secrets one by one. With this, `--token-key-file` or `--jwks-file` every connection needs a token;
+    /// the flag to replace secrets one by one. With this, `--token-key-file`, `--jwks-file` or `--jwks-url` every connection needs a token;
     /// without them everybody is believed to be whom they say.
     #[arg(long, value_name = "FILE", env = "ROOMCAST_TOKEN_SECRET_FILE", value_delimiter = ',')]
     token_secret_file: Vec<PathBuf>,
@@ -24,6 +24,11 @@ pub(super) struct TokenFlags {
     /// A JSON Web Key Set with public keys of the issuer of tokens (RS256, ES256, EdDSA).
     #[arg(long, value_name = "FILE", env = "ROOMCAST_JWKS_FILE")]
     jwks_file: Option<PathBuf>,
+
+    /// The URL of such a set; https, unless the issuer runs on this machine. It is fetched at the start, for a token of a key that is
+    /// not known (once a minute at most), every ten minutes, and on SIGHUP.
+    #[arg(long, value_name = "URL", env = "ROOMCAST_JWKS_URL")]
+    jwks_url: Option<String>,
 
     /// What `aud` of a token must be or contain. Without it, `aud` is not looked at.
     #[arg(long, value_name = "TEXT", env = "ROOMCAST_TOKEN_AUDIENCE")]
@@ -41,6 +46,7 @@ impl TokenFlags {
             secret_files: self.token_secret_file.clone(),
             key_files: self.token_key_file.clone(),
             jwks_file: self.jwks_file.clone(),
+            jwks_url: self.jwks_url.clone(),
             audience: self.token_audience.clone(),
             issuer: self.token_issuer.clone(),
         };

@@ -140,8 +140,27 @@ pub trait Authenticator {
     /// has to wait for something comes [later](Authentication::Later).
     fn authenticate(&mut self, now: Now, request: &Request<()>) -> Authentication;
 
-    /// A handshake with this ticket needs no decision any more: its peer has gone, it was refused because
-    /// too many wait or it has waited for too long, or the server shuts down.
+    /// Decides about a token that a connection of `user` brings in place of its last one. The new identity must be of the same
+    /// user. A decision that has to wait comes later, as for a handshake; until then, and after a refusal, the last token counts.
+    fn refresh(&mut self, now: Now, user: &UserId, token: &str) -> Authentication {
+        let _ = (now, user, token);
+        Authentication::Refuse(Refusal::new(StatusCode::UNAUTHORIZED, "this server takes no new tokens"))
+    }
+
+    /// The next decision that was [put off](Authentication::Later), for an authenticator that the host does not have to ask. It is
+    /// polled in every turn, so what waits for a thread has that thread wake the loop.
+    fn poll_decision(&mut self, now: Now) -> Option<(AdmissionTicket, Result<Identity, Refusal>)> {
+        let _ = now;
+        None
+    }
+
+    /// [`Server::reload`](crate::Server::reload) was called: keys and the like are read again, without blocking.
+    fn reload(&mut self, now: Now) {
+        let _ = now;
+    }
+
+    /// A decision with this ticket is not needed any more: the peer has gone, too many wait or it has waited for too long, or the
+    /// server shuts down.
     fn abandon(&mut self, ticket: AdmissionTicket) {
         let _ = ticket;
     }

@@ -83,6 +83,7 @@ impl ServerBuilder {
             shutdown_state: ShutdownState::Running,
             turns: 0,
             is_bus_unfinished: false,
+            are_decisions_unfinished: false,
         })
     }
 }

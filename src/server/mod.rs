@@ -124,6 +124,8 @@ pub struct Server {
     turns: u64,
     /// Whether the last turn has left events of the bus for the next.
     is_bus_unfinished: bool,
+    /// Whether it has left decisions of the authenticator.
+    are_decisions_unfinished: bool,
     /// Measured only for [`Config::metrics`].
     turn_times: Option<TurnTimes>,
     watch: TurnWatch,
@@ -217,6 +219,7 @@ impl Server {
         if self.net.has_work()
             || self.hub.has_work()
             || self.is_bus_unfinished
+            || self.are_decisions_unfinished
             || !self.inbox.is_empty()
             || self.shutdown_state == ShutdownState::Ended
         {
@@ -250,6 +253,12 @@ impl Server {
     /// Closes a connection; a stale id closes nothing.
     pub fn close(&mut self, connection: ConnectionId, reason: CloseReason) {
         self.hub.close(self.clock.resume(), connection, reason);
+    }
+
+    /// Has the [authenticator](Authenticator::reload) read keys and the like again.
+    pub fn reload(&mut self) {
+        let now = self.clock.resume();
+        self.authenticator.reload(now);
     }
 
     /// A handle for other threads.

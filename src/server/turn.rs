@@ -11,6 +11,8 @@ use crate::time::Now;
 
 /// Events that a request comes back as, at most.
 const EVENTS_A_REQUEST: u32 = 2;
+/// Decisions of the authenticator in a turn: each may verify a signature, which takes some 50 µs.
+const DECISIONS_PER_TURN: usize = 32;
 
 impl Server {
     /// Does a turn's work: inbox, reads, deadlines, bus, write buffers, rooms, and freeing closed connections.
@@ -27,6 +29,7 @@ impl Server {
         self.turns += 1;
         self.net.begin_turn(now);
         self.take_commands(now);
+        self.take_decisions(now);
         self.watch.end_phase(TurnPhase::Commands);
         self.run_net(now);
         self.hub.handle_deadlines(now);
@@ -93,6 +96,18 @@ impl Server {
                 Command::Shutdown => self.shutdown(),
             }
         }
+    }
+
+    /// Decides about handshakes and new tokens as the authenticator has come to know.
+    fn take_decisions(&mut self, now: Now) {
+        for _ in 0..DECISIONS_PER_TURN {
+            let Some((ticket, decision)) = self.authenticator.poll_decision(now) else {
+                self.are_decisions_unfinished = false;
+                return;
+            };
+            self.admit_at(now, ticket, decision);
+        }
+        self.are_decisions_unfinished = true;
     }
 
     /// Carries requests to the bus and events to the hub, by turns, until neither has any or the turn's budget is used up.

@@ -33,5 +33,7 @@ mod shutdown;
 mod slow;
 mod slow_turns;
 #[cfg(feature = "tokens")]
+mod token_keys;
+#[cfg(feature = "tokens")]
 mod tokens;
 mod upgrade;

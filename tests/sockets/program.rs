@@ -17,7 +17,7 @@ use socket2::Socket;
 use crate::support::{Client, Connect, Raw, Server, request, roomcast, upgrade_request};
 
 /// Every flag of the program.
-const FLAGS: [&str; 41] = [
+const FLAGS: [&str; 42] = [
     "--listen",
     "--trusted-proxy",
     "--connections-per-address",
@@ -56,6 +56,7 @@ const FLAGS: [&str; 41] = [
     "--token-secret-file",
     "--token-key-file",
     "--jwks-file",
+    "--jwks-url",
     "--token-audience",
     "--token-issuer",
     "--default-rooms",
@@ -154,6 +155,7 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
         &[],
         &["--default-rooms", r#"[{"match": "team-*", "allow": ["join", "say"]}]"#],
     );
+    check_refused(&["--jwks-url", "/keys"], &[], &["jwks-url: a URL that begins with https:// is needed"]);
     check_refused(&["--max-connections", "x"], &[], &["x", "--max-connections"]);
 }
 

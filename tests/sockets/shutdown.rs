@@ -55,16 +55,6 @@ fn a_server_of_nohup_outlives_its_terminal() {
 }
 
 #[test]
-fn a_terminal_that_goes_away_ends_the_server_as_gracefully_as_sigterm() {
-    let mut server = Server::spawn(&[]);
-    let mut alice = Client::connect_as(&server, "alice");
-    alice.join("lobby");
-    server.signal(Signal::HUP);
-    assert_eq!(alice.expect_close(), 1001);
-    assert_eq!(server.wait_exit().code(), Some(0));
-}
-
-#[test]
 fn a_thousand_clients_are_told_and_the_program_ends_with_0() {
     raise_file_limit();
     let mut server = Server::spawn(&UNHURRIED);

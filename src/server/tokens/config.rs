@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+/// A longer file or answer with keys is refused: sets of keys have a few KiB.
+pub(super) const SOURCE_BYTES_MAX: u64 = 256 * 1024;
+
 /// The settings of a [`TokenAuthenticator`](crate::TokenAuthenticator). A token is accepted if any of the keys has signed it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenConfig {
@@ -11,6 +14,9 @@ pub struct TokenConfig {
     pub key_files: Vec<PathBuf>,
     /// A file with a JSON Web Key Set, of which the keys for RS256, ES256 and EdDSA are used.
     pub jwks_file: Option<PathBuf>,
+    /// A URL of such a set. It is fetched at the start, when a token names a key that is not known (once a minute at most), when it is
+    /// ten minutes old, and on a [reload](crate::Server::reload).
+    pub jwks_url: Option<String>,
     /// What `aud` must be or contain. Without it, `aud` is not looked at.
     pub audience: Option<String>,
     /// What `iss` must be. Without it, `iss` is not looked at.
@@ -20,6 +26,9 @@ pub struct TokenConfig {
 impl TokenConfig {
     /// Whether there is any source of keys.
     pub fn has_keys(&self) -> bool {
-        !self.secret_files.is_empty() || !self.key_files.is_empty() || self.jwks_file.is_some()
+        !self.secret_files.is_empty()
+            || !self.key_files.is_empty()
+            || self.jwks_file.is_some()
+            || self.jwks_url.is_some()
     }
 }

@@ -34,6 +34,11 @@ impl Algorithm {
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(algorithm, _)| *algorithm)
     }
 
+    /// Whether its tokens are verified by a public key.
+    pub(super) fn has_public_keys(self) -> bool {
+        matches!(self, Self::Rs256 | Self::Es256 | Self::EdDsa)
+    }
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Hs256 => "HS256",

@@ -3,6 +3,7 @@
 mod authenticator;
 mod claims;
 mod config;
+mod fetch;
 mod issue;
 mod jwks;
 mod keys;

@@ -1,16 +1,65 @@
-//! Reads the keys from where they lie.
+//! Reads the keys from where they lie: at the start, and again on threads that end when they have done so.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 
-use super::config::TokenConfig;
-use super::jwks;
+use mio::Waker;
+
+use super::config::{SOURCE_BYTES_MAX, TokenConfig};
 use super::keys::{KeySet, NamedKey, Secret};
-use super::pem;
+use super::{fetch, jwks, pem};
+use crate::inbox::{Inbox, InboxSender, inbox};
 
-/// A longer file is refused: sets of keys have a few KiB.
-pub(super) const SOURCE_BYTES_MAX: u64 = 256 * 1024;
+/// What a thread has read.
+pub(super) enum Reading {
+    Files(Result<KeySet, String>),
+    Url(Result<Vec<NamedKey>, String>),
+}
+
+/// Has threads read, and takes what they have read. The caller has no more than one of each kind under way.
+pub(super) struct Sources {
+    config: Arc<TokenConfig>,
+    sender: InboxSender<Reading>,
+    inbox: Inbox<Reading>,
+}
+
+impl Sources {
+    pub(super) fn new(config: Arc<TokenConfig>, waker: Arc<Waker>) -> Self {
+        let (sender, inbox) = inbox(2, waker);
+        Self { config, sender, inbox }
+    }
+
+    /// Begins to read the files. A file may lie where reading takes long, or for ever, so the loop does not wait for it.
+    pub(super) fn read_files(&self) -> io::Result<()> {
+        self.start(|config| Reading::Files(read_files(config)))
+    }
+
+    /// Begins to fetch the keys from the URL.
+    pub(super) fn fetch(&self) -> io::Result<()> {
+        self.start(|config| Reading::Url(fetch::fetch_keys(config.jwks_url.as_deref().unwrap_or_default())))
+    }
+
+    fn start(&self, read: fn(&TokenConfig) -> Reading) -> io::Result<()> {
+        let (config, sender) = (Arc::clone(&self.config), self.sender.clone());
+        let read = move || {
+            // There is room for what is under way; without a server nobody wants it.
+            let _ = sender.push(read(&config));
+        };
+        thread::Builder::new().name("roomcast-keys".to_owned()).spawn(read).map(drop)
+    }
+
+    /// What has been read meanwhile.
+    pub(super) fn poll(&self) -> Option<Reading> {
+        if self.inbox.is_empty() {
+            return None;
+        }
+        self.inbox.begin_drain();
+        self.inbox.pop()
+    }
+}
 
 /// Reads the keys of all files.
 ///

@@ -27,6 +27,8 @@ struct Header {
 /// Why a token is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TokenError {
+    /// No key is for its algorithm.
+    NoKey(Algorithm),
     /// No key has the name that the token gives for its own.
     UnknownKid,
     /// A sentence that says so, without anything of the token.
@@ -37,10 +39,20 @@ impl TokenError {
     /// What the peer is told.
     pub(super) fn sentence(&self) -> String {
         let reason = match self {
+            Self::NoKey(algorithm) => &format!("no key is for {}", algorithm.name()),
             Self::UnknownKid => "no key has its kid",
             Self::Invalid(reason) => reason,
         };
         format!("the token is not accepted: {reason}")
+    }
+
+    /// Whether it may be accepted once there are other public keys.
+    pub(super) fn is_about_keys(&self) -> bool {
+        match self {
+            Self::NoKey(algorithm) => algorithm.has_public_keys(),
+            Self::UnknownKid => true,
+            Self::Invalid(_) => false,
+        }
     }
 }
 
@@ -63,7 +75,7 @@ pub(super) fn verify(now: Now, token: &str, keys: &KeySet, config: &TokenConfig)
     let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
     let (algorithm, kid) = read_header(&header)?;
     keys.verify(algorithm, kid.as_deref(), message.as_bytes(), &signature).map_err(|error| match error {
-        KeyError::Algorithm => invalid(format!("no key is for {}", algorithm.name())),
+        KeyError::Algorithm => TokenError::NoKey(algorithm),
         KeyError::UnknownKid => TokenError::UnknownKid,
         KeyError::Signature => invalid("its signature is wrong"),
     })?;
