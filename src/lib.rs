@@ -97,7 +97,7 @@ pub use time::Now;
 pub mod internals {
     #[cfg(feature = "redis")]
     pub use crate::bus::redis::PublishScript;
-    pub use crate::hub::{Hub, Moderation, NewConnection, Output};
+    pub use crate::hub::{Hub, Moderation, NewConnection, Output, RefreshedIdentity, TokenRefresh};
     #[cfg(feature = "in-memory")]
     pub use crate::net::memory::taken_bytes;
     pub use crate::owner::Owners;

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-pub(crate) use self::client::{ChatRequest, ClientMessage, JoinRequest, LeaveRequest, Text, TypingRequest};
+pub(crate) use self::client::{
+    ChatRequest, ClientMessage, JoinRequest, LeaveRequest, RefreshRequest, Text, TypingRequest,
+};
 pub(crate) use self::data::check_data;
 use crate::error::Error;
 use crate::frame;
@@ -68,7 +70,9 @@ error_codes! {
     TooLarge "too_large" false,
     /// The policy forbids the join or the message.
     Forbidden "forbidden" false,
-    /// The host took the connection out of the room; `left` follows.
+    /// The token of a `refresh` is not accepted; the last one goes on.
+    InvalidToken "invalid_token" false,
+    /// The host, or a new token, took the connection out of the room; `left` follows.
     Removed "removed" false,
     /// More messages than the rate limit allows; at most one such error a second.
     RateLimited "rate_limited" true,
@@ -322,6 +326,13 @@ pub(crate) enum ServerMessage<'a> {
     },
     /// A user types, or stopped.
     Typing { room: &'a str, user_id: &'a str, status: TypingStatus },
+    /// The answer to `refresh`.
+    Refreshed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a str>,
+    },
     /// The answer to `ping`.
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -302,6 +302,15 @@ impl Connections {
         }
     }
 
+    /// A connection has other rights in a room that it is in.
+    pub(super) fn set_rights(&mut self, id: ConnectionId, room: RoomIndex, rights: Rights) {
+        let Some(connection) = self.get_mut(id) else { return };
+        let mut memberships = connection.memberships.as_mut_slice().iter_mut();
+        if let Some(membership) = memberships.find(|membership| membership.room == room) {
+            membership.place = PackedPlace::new(membership.place.place(), rights);
+        }
+    }
+
     /// The connection in a slot forgets a room. Says where it stood there.
     pub(super) fn leave(&mut self, slot: Slot, room: RoomIndex) -> Option<Place> {
         let connection = self.at_mut(slot)?;

@@ -4,19 +4,79 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot};
+use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot, UserId};
 use crate::rights::{Grants, Rights};
 use crate::time::Now;
+use crate::timer_wheel::Tick;
 
 use super::timers::{Timer, Timers};
+
+/// The least time between two refreshes of a connection: each has a token verified, and memberships evaluated.
+const REFRESH_PAUSE: Duration = Duration::from_secs(10);
+
+/// The longest time to a look at a credential. The wheel reaches less far, so that a system clock that is set counts soon.
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// So many credentials the table may have room for while there are few.
+const CREDENTIALS_KEPT: usize = 1024;
+
+/// A token that a connection has brought in place of its last one. [`Hub::finish_refresh`](super::Hub::finish_refresh) tells what became of it.
+pub struct TokenRefresh {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its user.
+    pub user: UserId,
+    /// The token, which nobody has looked at.
+    pub token: String,
+}
+
+/// What a new token says.
+#[derive(Clone, Debug)]
+pub struct RefreshedIdentity {
+    /// The user.
+    pub user: Option<UserId>,
+    /// A name to show.
+    pub name: Option<String>,
+    /// When it expires, in Unix milliseconds.
+    pub expires_at: Option<u64>,
+    /// What the user may do in which rooms, if it says.
+    pub grants: Option<Grants>,
+}
 
 /// Those of a connection.
 #[derive(Debug)]
 struct Credential {
     serial: ConnectionSerial,
+    /// When its timer comes up. Others of the connection are out of date.
+    timer: Option<Tick>,
     /// Unix milliseconds.
     expires_at: Option<u64>,
     grants: Option<Grants>,
+    /// Of a connection that has brought a new token.
+    refresh: Option<Box<Refresh>>,
+}
+
+/// The last refresh of a connection.
+#[derive(Debug)]
+struct Refresh {
+    begun_at: Duration,
+    state: RefreshState,
+}
+
+#[derive(Debug)]
+enum RefreshState {
+    /// The token is looked at. The answer repeats this id.
+    UnderWay(Option<Box<str>>),
+    Done,
+}
+
+/// Why a connection may not bring a new token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefreshProblem {
+    /// Its identity neither expires nor has grants.
+    NoToken,
+    /// Another one is under way, or was a short time ago.
+    TooSoon { wait_millis: u64 },
 }
 
 /// See the [module](self).
@@ -41,10 +101,8 @@ impl Credentials {
         timers: &mut Timers,
     ) {
         if expires_at.is_some() || grants.is_some() {
-            self.by_slot.insert(id.slot, Credential { serial: id.serial, expires_at, grants });
-        }
-        if let Some(expires_at) = expires_at {
-            start_timer(now, id, expires_at, timers);
+            let timer = expires_at.map(|expires_at| start_timer(now, id, expires_at, timers));
+            self.by_slot.insert(id.slot, Credential { serial: id.serial, timer, expires_at, grants, refresh: None });
         }
     }
 
@@ -58,6 +116,9 @@ impl Credentials {
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if self.get(id).is_some() {
             self.by_slot.remove(&id.slot);
+            if self.by_slot.len() * 4 < self.by_slot.capacity() && self.by_slot.capacity() > CREDENTIALS_KEPT {
+                self.by_slot.shrink_to(self.by_slot.len() * 2);
+            }
         }
     }
 
@@ -65,22 +126,67 @@ impl Credentials {
         self.by_slot.get(&id.slot).filter(|credential| credential.serial == id.serial)
     }
 
-    /// The timer of a connection has come up. Says whether its identity has expired; otherwise the timer is put back.
-    pub(super) fn have_expired(&self, now: Now, id: ConnectionId, timers: &mut Timers) -> bool {
-        let Some(expires_at) = self.get(id).and_then(|credential| credential.expires_at) else { return false };
-        if now.unix_ms < expires_at {
-            start_timer(now, id, expires_at, timers);
+    fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Credential> {
+        self.by_slot.get_mut(&id.slot).filter(|credential| credential.serial == id.serial)
+    }
+
+    /// The timer of a connection at a tick has come up. Says whether its identity has expired; otherwise the timer is put back.
+    pub(super) fn have_expired(&mut self, now: Now, (id, at): (ConnectionId, Tick), timers: &mut Timers) -> bool {
+        let Some(credential) = self.get_mut(id).filter(|credential| credential.timer == Some(at)) else { return false };
+        let Some(expires_at) = credential.expires_at else { return false };
+        let has_expired = now.unix_ms >= expires_at;
+        credential.timer = (!has_expired).then(|| start_timer(now, id, expires_at, timers));
+        has_expired
+    }
+
+    /// A connection brings a new token. Says why it may not.
+    pub(super) fn begin_refresh(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        message_id: Option<&str>,
+    ) -> Result<(), RefreshProblem> {
+        let credential = self.get_mut(id).ok_or(RefreshProblem::NoToken)?;
+        if let Some(last) = &credential.refresh {
+            let wait = (last.begun_at + REFRESH_PAUSE).saturating_sub(now.uptime);
+            if !wait.is_zero() || matches!(last.state, RefreshState::UnderWay(_)) {
+                let wait_millis = wait.as_millis().max(1000) as u64;
+                return Err(RefreshProblem::TooSoon { wait_millis });
+            }
         }
-        now.unix_ms >= expires_at
+        let state = RefreshState::UnderWay(message_id.map(Into::into));
+        credential.refresh = Some(Box::new(Refresh { begun_at: now.uptime, state }));
+        Ok(())
+    }
+
+    /// The refresh that is under way has an outcome. Gives the id that the answer repeats; none if there is no such refresh.
+    pub(super) fn end_refresh(&mut self, id: ConnectionId) -> Option<Option<Box<str>>> {
+        let refresh = self.get_mut(id)?.refresh.as_mut()?;
+        match std::mem::replace(&mut refresh.state, RefreshState::Done) {
+            RefreshState::UnderWay(message_id) => Some(message_id),
+            RefreshState::Done => None,
+        }
+    }
+
+    /// The new token of a connection says this.
+    pub(super) fn replace(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        (expires_at, grants): (Option<u64>, Option<Grants>),
+        timers: &mut Timers,
+    ) {
+        let Some(credential) = self.get_mut(id) else { return };
+        let timer = expires_at.map(|expires_at| start_timer(now, id, expires_at, timers));
+        (credential.timer, credential.expires_at, credential.grants) = (timer, expires_at, grants);
     }
 }
 
-/// The longest time to a look at a credential. The wheel reaches less far, so that a system clock that is set counts soon.
-const LOOK_MAX: Duration = Duration::from_secs(60);
-
-fn start_timer(now: Now, id: ConnectionId, expires_at: u64, timers: &mut Timers) {
-    let wait = Duration::from_millis(expires_at.saturating_sub(now.unix_ms));
-    timers.start(now, wait.min(LOOK_MAX), Timer::Expiry { connection: id });
+fn start_timer(now: Now, id: ConnectionId, expires_at: u64, timers: &mut Timers) -> Tick {
+    let wait = Duration::from_millis(expires_at.saturating_sub(now.unix_ms)).min(LOOK_MAX);
+    let at = Tick::of(now).after(wait);
+    timers.start_at(at, Timer::Expiry { connection: id, at });
+    at
 }
 
 #[cfg(test)]
@@ -93,11 +199,11 @@ mod tests {
     }
 
     /// Takes the timers that are due; says whether one of them ends the connection.
-    fn ends(credentials: &Credentials, timers: &mut Timers, now: Now) -> bool {
+    fn ends(credentials: &mut Credentials, timers: &mut Timers, now: Now) -> bool {
         let mut ends = false;
         while let Some(timer) = timers.pop(now) {
-            let Timer::Expiry { connection } = timer else { panic!("{timer:?}") };
-            ends |= credentials.have_expired(now, connection, timers);
+            let Timer::Expiry { connection, at } = timer else { panic!("{timer:?}") };
+            ends |= credentials.have_expired(now, (connection, at), timers);
         }
         ends
     }
@@ -108,19 +214,43 @@ mod tests {
         let (mut credentials, mut timers) = (Credentials::new(Grants::default()), Timers::new(Duration::ZERO));
         credentials.insert(at(0, 1000), id, (Some(1_100_000), None), &mut timers);
         for second in 0..100 {
-            assert!(!ends(&credentials, &mut timers, at(second, 1000 + second)), "{second}");
+            assert!(!ends(&mut credentials, &mut timers, at(second, 1000 + second)), "{second}");
         }
-        assert!(ends(&credentials, &mut timers, at(101, 1101)));
+        assert!(ends(&mut credentials, &mut timers, at(101, 1101)));
         // A clock that is set forward counts within the reach of the wheel, and one that is set back gives more time.
         credentials.insert(at(101, 1000), id, (Some(1_100_000), None), &mut timers);
-        assert!(ends(&credentials, &mut timers, at(118, 5000)));
+        assert!(ends(&mut credentials, &mut timers, at(118, 5000)));
         credentials.insert(at(118, 1000), id, (Some(1_010_000), None), &mut timers);
-        assert!(!ends(&credentials, &mut timers, at(130, 900)));
+        assert!(!ends(&mut credentials, &mut timers, at(130, 900)));
+        // A new token counts in place of the old one, whether it is good for longer or not, and leaves one timer.
+        credentials.replace(at(130, 1000), id, (Some(2_000_000), None), &mut timers);
+        credentials.replace(at(130, 1000), id, (Some(1_020_000), None), &mut timers);
+        assert!(!ends(&mut credentials, &mut timers, at(149, 1019)));
+        assert_eq!(timers.len(), 1);
+        assert!(ends(&mut credentials, &mut timers, at(151, 1021)));
         // Nothing is left of a connection that is gone, and a later one in its slot is another one.
         credentials.remove(ConnectionId::new(3, 6));
         assert!(credentials.get(id).is_some());
         credentials.remove(id);
-        assert!(!ends(&credentials, &mut timers, at(900, 9000)));
+        assert!(!ends(&mut credentials, &mut timers, at(900, 9000)));
         assert_eq!((timers.len(), timers.timeout(at(900, 9000))), (0, None));
+    }
+
+    #[test]
+    fn refreshes_are_few() {
+        let id = ConnectionId::new(3, 7);
+        let (mut credentials, mut timers) = (Credentials::new(Grants::default()), Timers::new(Duration::ZERO));
+        assert_eq!(credentials.begin_refresh(at(5, 0), id, None), Err(RefreshProblem::NoToken));
+        credentials.insert(at(5, 0), id, (Some(9_000_000), None), &mut timers);
+        let too_soon = |wait_millis| Err(RefreshProblem::TooSoon { wait_millis });
+        assert_eq!(credentials.end_refresh(id), None);
+        assert_eq!(credentials.begin_refresh(at(5, 0), id, Some("r")), Ok(()));
+        assert_eq!(credentials.begin_refresh(at(5, 0), id, None), too_soon(10_000));
+        assert_eq!(credentials.begin_refresh(at(60, 0), id, None), too_soon(1000), "one is under way");
+        assert_eq!(credentials.end_refresh(id), Some(Some("r".into())));
+        assert_eq!(credentials.end_refresh(id), None);
+        assert_eq!(credentials.begin_refresh(at(14, 0), id, None), too_soon(1000));
+        assert_eq!(credentials.begin_refresh(at(15, 0), id, None), Ok(()));
+        assert_eq!(credentials.end_refresh(id), Some(None));
     }
 }

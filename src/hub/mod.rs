@@ -59,6 +59,7 @@ mod presence;
 mod publish;
 mod rate_limit;
 mod reader;
+mod refresh;
 mod room;
 mod room_users;
 mod rooms;
@@ -73,6 +74,7 @@ mod users;
 
 use std::time::Duration;
 
+pub use self::credentials::{RefreshedIdentity, TokenRefresh};
 pub(crate) use self::error_reply::Refused;
 pub use self::moderation::Moderation;
 pub use self::notice::{ChatFields, Notice};
@@ -132,6 +134,8 @@ pub struct Hub {
     policy: Box<dyn Policy>,
     connections: Connections,
     credentials: Credentials,
+    /// A new token that has to be looked at.
+    refresh: Option<TokenRefresh>,
     users: Users,
     rooms: Rooms,
     scheduler: Scheduler,
@@ -165,6 +169,7 @@ impl Hub {
             policy,
             connections: Connections::default(),
             credentials: Credentials::new(config.default_grants.clone()),
+            refresh: None,
             users: Users::default(),
             rooms: Rooms::new(config),
             scheduler: Scheduler::new(config.timing.batch_delay),
@@ -190,7 +195,7 @@ impl Hub {
     /// A connection was upgraded; it gets its `welcome`.
     pub fn connect(&mut self, now: Now, id: ConnectionId, new: NewConnection<'_>) {
         let NewConnection { user, name, owner, expires_at, grants } = new;
-        let name = name.map(|name| truncate_chars(name, 64));
+        let name = name.map(shown_name);
         let key = self.users.hold_named(user, name);
         let mut connection = Connection::new(id.serial, key, owner);
         let welcome = ServerMessage::Welcome {
@@ -261,6 +266,7 @@ impl Hub {
             ClientMessage::Leave(leave) => self.handle_leave(now, id, leave),
             ClientMessage::Chat(chat) => self.handle_chat(now, id, chat),
             ClientMessage::Typing(typing) => self.handle_typing(now, id, typing),
+            ClientMessage::Refresh(refresh) => self.handle_refresh(now, id, refresh),
             ClientMessage::Ping { id: ping_id } => {
                 let pong = ServerMessage::Pong { id: ping_id.as_deref() };
                 self.out.say(&mut self.connections, id, &pong);
@@ -382,8 +388,8 @@ impl Hub {
                 }
             }
             Timer::CatchUp { room, connection } => self.retry_catch_up(now, room, connection),
-            Timer::Expiry { connection } => {
-                if self.credentials.have_expired(now, connection, &mut self.timers) {
+            Timer::Expiry { connection, at } => {
+                if self.credentials.have_expired(now, (connection, at), &mut self.timers) {
                     self.close(now, connection, CloseReason::TOKEN_EXPIRED);
                 }
             }
@@ -421,6 +427,11 @@ impl Hub {
             deliveries_limited: self.delivery_rates.refused,
         }
     }
+}
+
+/// As much of a display name as is kept.
+fn shown_name(name: &str) -> &str {
+    truncate_chars(name, 64)
 }
 
 fn truncate_chars(text: &str, max: usize) -> &str {

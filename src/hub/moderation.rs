@@ -125,7 +125,9 @@ impl Hub {
                     self.close(now, id, reason.clone());
                     true
                 }
-                Moderation::Kick { room, .. } => self.kick(now, id, room),
+                Moderation::Kick { room, .. } => {
+                    self.take_out(now, id, room, "taken out of the room by the application")
+                }
             };
             if is_done {
                 budget.connections -= 1;
@@ -146,7 +148,7 @@ impl Hub {
     }
 
     /// Takes a connection out of a room, with nothing more of it. Says whether it was in it.
-    fn kick(&mut self, now: Now, id: ConnectionId, name: &RoomName) -> bool {
+    pub(super) fn take_out(&mut self, now: Now, id: ConnectionId, name: &RoomName, reason: &str) -> bool {
         let Some(index) = self.rooms.named(name.as_str()) else { return false };
         let leaving = self.rooms.take_leaving(index, id.slot, &self.connections);
         let (leave_id, then) = leaving.map_or((None, AfterLeave::Nothing), |leaving| (leaving.id, leaving.then));
@@ -157,7 +159,7 @@ impl Hub {
             AfterLeave::Join(request) => (request.id, None),
             AfterLeave::Leave(id) => (None, Some(id)),
         };
-        let reply = ErrorReply::new(ErrorCode::Removed, "taken out of the room by the application");
+        let reply = ErrorReply::new(ErrorCode::Removed, reason);
         self.out.error(&mut self.connections, id, reply.about(Some(name.as_str()), join_id.as_deref()));
         let left = ServerMessage::Left { room: name.as_str(), id: leave_id.as_deref() };
         self.out.say(&mut self.connections, id, &left);

@@ -15,7 +15,7 @@ use super::error_reply::{ErrorReply, Refused, require};
 use super::index::{RoomIndex, RoomRef};
 use super::notice::Notice;
 use super::pending::{Asked, Requester};
-use super::{Caller, Hub, Settings, truncate_chars};
+use super::{Caller, Hub, Settings, shown_name};
 
 /// A chat message of the embedding host; it needs neither connection nor membership.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl HostPublication {
         let body = protocol::chat_body(&Chat {
             room: self.room.as_str(),
             user_id: self.user.as_str(),
-            name: self.name.as_deref().map(|name| truncate_chars(name, 64)),
+            name: self.name.as_deref().map(shown_name),
             text: &self.text,
             data: self.data.as_deref(),
             id: self.id.as_deref(),

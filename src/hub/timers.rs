@@ -22,8 +22,8 @@ pub(super) enum Timer {
     Members { room: RoomRef },
     /// A member that could not read history tries again.
     CatchUp { room: RoomRef, connection: ConnectionId },
-    /// The identity of a connection may have expired.
-    Expiry { connection: ConnectionId },
+    /// The identity of a connection may have expired. Of several timers of a connection the one at this tick counts.
+    Expiry { connection: ConnectionId, at: Tick },
 }
 
 /// Timers by the tick at which they are due.

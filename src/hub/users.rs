@@ -53,11 +53,16 @@ impl Users {
     pub(super) fn hold_named(&mut self, id: &UserId, name: Option<&str>) -> UserKey {
         let key = self.find(id.as_str()).unwrap_or_else(|| self.insert(id));
         self.hold(key);
+        self.rename(key, name);
+        key
+    }
+
+    /// A user has another display name, or none.
+    pub(super) fn rename(&mut self, key: UserKey, name: Option<&str>) {
         match name {
             Some(name) => self.names.insert(key, name.into()),
             None => self.names.remove(&key),
         };
-        key
     }
 
     fn insert(&mut self, id: &UserId) -> UserKey {

@@ -1,6 +1,7 @@
 //! The messages of clients: they are read from JSON, checked, and typed.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -33,6 +34,8 @@ pub enum ClientMessage<'a> {
     Chat(ChatRequest<'a>),
     /// The user types, or has stopped.
     Typing(TypingRequest<'a>),
+    /// A new token in place of the last one.
+    Refresh(RefreshRequest<'a>),
     /// A request for a `pong`.
     Ping {
         /// An id that the answer repeats.
@@ -96,6 +99,21 @@ pub struct TypingRequest<'a> {
     pub status: TypingStatus,
 }
 
+/// The fields of a `refresh`.
+pub struct RefreshRequest<'a> {
+    /// The token, which nobody has looked at.
+    pub token: Text<'a>,
+    /// An id that the answer repeats.
+    pub id: Option<Text<'a>>,
+}
+
+/// Of a token nothing is ever shown.
+impl fmt::Debug for RefreshRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefreshRequest").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// A message that the protocol does not allow, with its room and id as far as they are known.
 #[derive(Debug)]
 pub struct InvalidMessage<'a> {
@@ -138,6 +156,8 @@ struct RawMessage<'a> {
     history: Option<u32>,
     #[serde(borrow)]
     status: Option<Text<'a>>,
+    #[serde(borrow)]
+    token: Option<Text<'a>>,
 }
 
 impl<'a> ClientMessage<'a> {
@@ -158,14 +178,14 @@ impl<'a> ClientMessage<'a> {
             Self::Leave(LeaveRequest { room, id })
             | Self::Chat(ChatRequest { room, id, .. })
             | Self::Typing(TypingRequest { room, id, .. }) => about(Some(room), id.as_deref()),
-            Self::Ping { id } => about(None, id.as_deref()),
+            Self::Refresh(RefreshRequest { id, .. }) | Self::Ping { id } => about(None, id.as_deref()),
         }
     }
 }
 
 impl<'a> RawMessage<'a> {
     fn typed(self) -> Result<ClientMessage<'a>, InvalidMessage<'a>> {
-        let Self { kind, room, text, data, id, since, history, status } = self;
+        let Self { kind, room, text, data, id, since, history, status, token } = self;
         let bad = |message, room, id| Err(InvalidMessage { code: ErrorCode::BadMessage, message, room, id });
         if let Some(bytes) = id.as_ref().map(|id| id.len()).filter(|bytes| !(1..=ID_BYTES_MAX).contains(bytes)) {
             return bad(format!("id of {bytes} bytes; 1 to {ID_BYTES_MAX} are allowed"), room, id);
@@ -180,6 +200,10 @@ impl<'a> RawMessage<'a> {
         }
         match (&*kind, room) {
             ("ping", _) => Ok(ClientMessage::Ping { id }),
+            ("refresh", room) => match token {
+                Some(token) => Ok(ClientMessage::Refresh(RefreshRequest { token, id })),
+                None => bad("refresh without a token".to_owned(), room, id),
+            },
             ("join", Some(room)) => match RoomName::new(&room) {
                 Ok(room) => Ok(ClientMessage::Join(JoinRequest { room, id, since, history: history.unwrap_or(0) })),
                 Err(error) => bad(format!("room: {error}"), Some(room), id),
@@ -196,7 +220,7 @@ impl<'a> RawMessage<'a> {
             (kind @ ("join" | "leave" | "chat" | "typing"), None) => bad(format!("{kind} without a room"), None, id),
             (other, room) => {
                 let found: String = other.chars().take(32).collect();
-                let message = format!("type {found:?}; chat, join, leave, typing and ping are allowed");
+                let message = format!("type {found:?}; chat, join, leave, typing, refresh and ping are allowed");
                 Err(InvalidMessage { code: ErrorCode::UnknownType, message, room, id })
             }
         }
@@ -237,6 +261,7 @@ mod tests {
         check(r#"{"type":"join","room":"a b"}"#, ErrorCode::BadMessage, "room: name contains ' '");
         check(r#"{"type":"chat","room":"a","text":""}"#, ErrorCode::BadMessage, "chat without text");
         check(r#"{"type":"typing","room":"a","status":"on"}"#, ErrorCode::BadMessage, r#"status "on"; "start""#);
+        check(r#"{"type":"refresh"}"#, ErrorCode::BadMessage, "refresh without a token");
         check(r#"{"type":"ping","id":""}"#, ErrorCode::BadMessage, "id of 0 bytes; 1 to 64 are allowed");
     }
 

@@ -7,7 +7,7 @@ use super::Server;
 use super::authenticator::{Admission, Identity, Refusal};
 
 impl Server {
-    /// Decides about a handshake that was [put off](crate::Authentication::Later). Returns whether it was
+    /// Decides about a handshake or a new token that was [put off](crate::Authentication::Later). Returns whether it was
     /// still waiting; a ticket that is out of date has no effect.
     ///
     /// [`Remote::admit`](super::Remote::admit) does the same from another thread.
@@ -18,6 +18,10 @@ impl Server {
     }
 
     pub(super) fn admit_at(&mut self, now: Now, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> bool {
+        if let Some(connection) = self.refreshes.take(ticket) {
+            self.dispatch(now).2.finish_refresh(connection, decision);
+            return true;
+        }
         // The address is that of another event; those that nobody has vouched for share one owner.
         let owners = self.routes.owners;
         let admission = decision.map(|identity| Admission::with_owner(owners, identity, owners.without_address()));

@@ -6,6 +6,7 @@ use super::authenticator::{Authenticator, OpenAuthenticator};
 use super::clock::{self, Clock};
 use super::http::Routes;
 use super::metrics::TurnTimes;
+use super::refreshes::Refreshes;
 use super::turn_watch::{TurnWatch, WatchClocks};
 use super::{HostLoop, Server, ShutdownState};
 use crate::bus::{Bus, LocalBus};
@@ -72,6 +73,7 @@ impl ServerBuilder {
             bus,
             routes: Routes::new(&config, Owners::new(host.seed))?,
             authenticator,
+            refreshes: Refreshes::new(config.net.admissions_pending_max, config.timing.admission_timeout),
             clock: Clock::new(host.clock),
             names: Unique::new(host.seed ^ 1),
             sender,

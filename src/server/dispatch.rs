@@ -1,17 +1,20 @@
 //! The handler of the net: messages go to the hub, and requests to the routes.
 
+use http::StatusCode;
+
 use crate::bus::Bus;
-use crate::hub::{Hub, NewConnection};
+use crate::hub::{Hub, NewConnection, RefreshedIdentity, TokenRefresh};
 use crate::id::{ConnectionId, Unique, UserId};
 use crate::net::{AdmissionTicket, BodyDecision, Capacity, Handler, Verdict, WriteBuffer};
 use crate::owner::Owner;
-use crate::protocol::CloseReason;
+use crate::protocol::{CloseReason, ErrorCode};
 use crate::time::Now;
 
-use super::authenticator::{Admission, Authenticator};
+use super::authenticator::{Admission, Authentication, Authenticator, Identity, Refusal};
 use super::http::api::{ApiRoute, CommandContext};
 use super::http::{Decision, RequestContext, Routes};
 use super::metrics::MetricsSnapshot;
+use super::refreshes::Refreshes;
 use super::turn_watch::TurnWatch;
 
 pub(super) struct Dispatch<'a> {
@@ -19,6 +22,7 @@ pub(super) struct Dispatch<'a> {
     pub(super) hub: &'a mut Hub,
     pub(super) routes: &'a mut Routes,
     pub(super) authenticator: &'a mut dyn Authenticator,
+    pub(super) refreshes: &'a mut Refreshes,
     pub(super) names: &'a mut Unique,
     pub(super) is_draining: bool,
     pub(super) bus: &'a dyn Bus,
@@ -38,6 +42,41 @@ impl Dispatch<'_> {
                 return guest;
             }
         }
+    }
+}
+
+impl Dispatch<'_> {
+    /// Has the authenticator look at the token that the last text has brought, if it has.
+    pub(super) fn look_at_refresh(&mut self) {
+        let Some(TokenRefresh { connection, user, token }) = self.hub.poll_refresh() else { return };
+        match self.authenticator.refresh(self.now, &user, &token) {
+            Authentication::Admit(identity) => self.finish_refresh(connection, Ok(identity)),
+            Authentication::Refuse(refusal) => self.finish_refresh(connection, Err(refusal)),
+            Authentication::Later(ticket) => {
+                if !self.refreshes.insert(self.now, ticket, connection) {
+                    self.authenticator.abandon(ticket);
+                    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many tokens wait for a decision");
+                    self.finish_refresh(connection, Err(refusal));
+                }
+            }
+        }
+    }
+
+    /// Ends those that have waited for too long.
+    pub(super) fn end_overdue_refreshes(&mut self) {
+        while let Some((ticket, connection)) = self.refreshes.take_overdue(self.now) {
+            self.authenticator.abandon(ticket);
+            let refusal = Refusal::new(StatusCode::GATEWAY_TIMEOUT, "no decision about the token came in time");
+            self.finish_refresh(connection, Err(refusal));
+        }
+    }
+
+    pub(super) fn finish_refresh(&mut self, connection: ConnectionId, decision: Result<Identity, Refusal>) {
+        let outcome = decision.map_err(refused).map(|identity| {
+            let Identity { user, name, expires_at, grants, .. } = identity;
+            RefreshedIdentity { user, name, expires_at, grants }
+        });
+        self.hub.finish_refresh(self.now, connection, outcome);
     }
 }
 
@@ -81,6 +120,7 @@ impl Handler for Dispatch<'_> {
 
     fn on_text(&mut self, id: ConnectionId, text: &str, _answers: &mut WriteBuffer) -> Verdict {
         self.hub.handle_text(self.now, id, text);
+        self.look_at_refresh();
         Verdict::Continue
     }
 
@@ -99,4 +139,10 @@ impl Handler for Dispatch<'_> {
     fn on_closed(&mut self, id: ConnectionId) {
         self.hub.disconnect(self.now, id);
     }
+}
+
+/// What a connection is told in place of an HTTP answer.
+fn refused(Refusal { status, message }: Refusal) -> (ErrorCode, String) {
+    let code = if status.is_server_error() { ErrorCode::Unavailable } else { ErrorCode::InvalidToken };
+    (code, message)
 }

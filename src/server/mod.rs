@@ -9,6 +9,7 @@ mod dispatch;
 mod http;
 mod metrics;
 mod moderation;
+mod refreshes;
 mod remote;
 mod shutdown;
 mod stats;
@@ -35,6 +36,7 @@ use self::http::Routes;
 use self::http::api::ApiRoute;
 pub use self::http::api::ApiStats;
 use self::metrics::{MetricsSnapshot, TurnTimes};
+use self::refreshes::Refreshes;
 use self::remote::Command;
 pub use self::remote::Remote;
 pub use self::stats::Stats;
@@ -114,6 +116,7 @@ pub struct Server {
     bus: Box<dyn Bus>,
     routes: Routes,
     authenticator: Box<dyn Authenticator>,
+    refreshes: Refreshes,
     clock: Clock,
     names: Unique,
     sender: InboxSender<Command>,
@@ -234,7 +237,9 @@ impl Server {
             }
             ShutdownState::Running | ShutdownState::Ended => None,
         };
-        [self.net.timeout(now), self.hub.timeout(now), self.bus.timeout(now), shutdown].into_iter().flatten().min()
+        let refreshes = self.refreshes.timeout(now);
+        let others = [self.net.timeout(now), self.hub.timeout(now), self.bus.timeout(now), shutdown];
+        others.into_iter().chain([refreshes]).flatten().min()
     }
 
     /// The next notice. There are none unless [`Config::notices`] is set.
@@ -295,6 +300,7 @@ impl Server {
             hub: &mut self.hub,
             routes: &mut self.routes,
             authenticator: &mut *self.authenticator,
+            refreshes: &mut self.refreshes,
             names: &mut self.names,
             is_draining: self.shutdown_state != ShutdownState::Running,
             bus: &*self.bus,

@@ -11,6 +11,7 @@ use crate::time::Now;
 
 /// Events that a request comes back as, at most.
 const EVENTS_A_REQUEST: u32 = 2;
+
 /// Decisions of the authenticator in a turn: each may verify a signature, which takes some 50 µs.
 const DECISIONS_PER_TURN: usize = 32;
 
@@ -63,6 +64,7 @@ impl Server {
     /// Accepts and reads, and does what is due of connections.
     fn run_net(&mut self, now: Now) {
         let (net, clock, mut dispatch) = self.dispatch(now);
+        dispatch.end_overdue_refreshes();
         net.accept(&mut dispatch);
         dispatch.watch.end_phase(TurnPhase::Accepts);
         if !dispatch.hub.has_backlog() {

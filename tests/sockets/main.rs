@@ -26,6 +26,8 @@ mod pauses;
 mod presence;
 mod program;
 mod proxies;
+#[cfg(feature = "tokens")]
+mod refresh;
 mod refusals;
 mod resume;
 mod rounds;

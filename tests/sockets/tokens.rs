@@ -208,8 +208,14 @@ fn the_log_has_no_token() {
     let server = Server::spawn_command(command, 1);
     let (good, bad) = (good(), hs256(&json!({"sub": "alice", "exp": 1})));
     let mut alice = with_token(&server, &good).connect();
-    alice.send_json(&json!({"type": "nothing"}));
-    alice.recv_type("error");
+    for (message, answer) in [
+        (json!({"type": "nothing"}), "error"),
+        (json!({"type": "refresh", "token": [good]}), "error"),
+        (json!({"type": "refresh", "token": bad}), "error"),
+    ] {
+        alice.send_json(&message);
+        alice.recv_type(answer);
+    }
     refused(&server, Some(&bad));
     server.sigterm();
     alice.expect_close();

@@ -1,0 +1,81 @@
+//! New tokens in place of old ones: the hub passes them on, and evaluates memberships again by what they grant.
+
+use crate::id::ConnectionId;
+use crate::protocol::{ErrorCode, RefreshRequest, ServerMessage};
+use crate::rights::Right;
+use crate::time::Now;
+
+use super::Hub;
+use super::credentials::{RefreshProblem, RefreshedIdentity, TokenRefresh};
+use super::error_reply::{ErrorReply, Refused};
+
+impl Hub {
+    pub(super) fn handle_refresh(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        refresh: &RefreshRequest<'_>,
+    ) -> Result<(), Refused> {
+        let Some(connection) = self.connections.get(id) else { return Ok(()) };
+        let user = self.users.id(connection.user).clone();
+        match self.credentials.begin_refresh(now, id, refresh.id.as_deref()) {
+            Ok(()) => {
+                self.refresh = Some(TokenRefresh { connection: id, user, token: refresh.token.to_string() });
+                Ok(())
+            }
+            Err(RefreshProblem::NoToken) => {
+                let message = "the connection has no token that could be replaced";
+                Err((ErrorCode::InvalidToken, message.to_owned()))
+            }
+            Err(RefreshProblem::TooSoon { wait_millis }) => {
+                let message = "more than one refresh in 10 s, or one while another is under way";
+                let reply = ErrorReply::new(ErrorCode::RateLimited, message).about(None, refresh.id.as_deref());
+                let reply = ErrorReply { retry_after_ms: Some(wait_millis), ..reply };
+                self.out.error(&mut self.connections, id, reply);
+                Ok(())
+            }
+        }
+    }
+
+    /// The token that the last text has brought, if it has.
+    pub fn poll_refresh(&mut self) -> Option<TokenRefresh> {
+        self.refresh.take()
+    }
+
+    /// Tells a connection what became of its new token. It replaces the last one, or the last one goes on.
+    pub fn finish_refresh(&mut self, now: Now, id: ConnectionId, outcome: Result<RefreshedIdentity, Refused>) {
+        let Some(message_id) = self.credentials.end_refresh(id) else { return };
+        let Some(connection) = self.connections.get(id) else { return };
+        let user = connection.user;
+        let outcome = outcome.and_then(|identity| match &identity.user {
+            Some(named) if named == self.users.id(user) => Ok(identity),
+            _ => Err((ErrorCode::InvalidToken, "the token is of another user".to_owned())),
+        });
+        let RefreshedIdentity { name, expires_at, grants, .. } = match outcome {
+            Ok(identity) => identity,
+            Err((code, message)) => {
+                let reply = ErrorReply::new(code, &message).about(None, message_id.as_deref());
+                return self.out.error(&mut self.connections, id, reply);
+            }
+        };
+        self.users.rename(user, name.as_deref().map(super::shown_name));
+        self.credentials.replace(now, id, (expires_at, grants), &mut self.timers);
+        let refreshed = ServerMessage::Refreshed { expires_at, id: message_id.as_deref() };
+        self.out.say(&mut self.connections, id, &refreshed);
+        self.evaluate_memberships(now, id);
+    }
+
+    /// Gives each membership of a connection the rights that it has by now, or ends it.
+    fn evaluate_memberships(&mut self, now: Now, id: ConnectionId) {
+        // A room ends with its last member, so the index of another room of the connection stays good.
+        for index in self.connections.rooms_of(id) {
+            let name = self.rooms[index].name.clone();
+            let rights = self.credentials.rights(id, &name);
+            if rights.has(Right::Join) {
+                self.connections.set_rights(id, index, rights);
+            } else {
+                self.take_out(now, id, &name, "the new token does not allow this room");
+            }
+        }
+    }
+}
