@@ -84,7 +84,7 @@ pub use protocol::{CloseReason, ErrorCode};
 pub use rights::{Grant, Grants, Right, Rights, RoomPattern};
 pub use server::{
     ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server,
-    ServerBuilder, Stats, open_identity,
+    ServerBuilder, Stats, TokenPolicy, open_identity,
 };
 #[cfg(feature = "tokens")]
 pub use server::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};

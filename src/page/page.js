@@ -7,10 +7,13 @@
   const ENTRIES_MAX = 500; // messages and notices in the document; older ones are dropped
   const GROUP_MS = 5 * 60_000; // messages of one person within this time share one heading
   const PRESENCE_MAX = 6; // comings and goings on one line
+  const TOKEN_EXPIRED = 4003; // the close code
   const BOTTOM_PX = 60; // nearer than this counts as being at the bottom
   const CLOCK = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
   const DAY_CLOCK = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', hour: 'numeric', minute: '2-digit' });
   const FULL_DATE = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'medium' });
+
+  const TOKEN_NEEDED = document.documentElement.dataset.tokens === 'needed';
 
   const $ = (id) => document.getElementById(id);
   const log = $('log');
@@ -21,6 +24,7 @@
   let unread = 0;
   let following = true; // the newest message is in view, and is to stay so
   let retryAt = 0;
+  let isWelcome = false; // the server has let us in since the token was changed
   let membersTimer = 0;
 
   // ---- The connection ----
@@ -30,7 +34,8 @@
     chat?.leave(room); // an absence at once, where a closed connection would have a grace
     chat?.close();
     showRoom(name);
-    chat = new Roomcast('/ws', { userId });
+    const token = recall('sessionStorage', 'roomcast.token');
+    chat = new Roomcast('/ws', TOKEN_NEEDED ? { token } : { userId });
     chat.on('status', showStatus);
     chat.on('welcome', welcome);
     const here = (handle) => (detail) => { if (detail.room === room) handle(detail); };
@@ -44,7 +49,14 @@
     chat.on('left', here(removed));
     chat.on('error', ({ code, message }) => notice(`The server says: ${message} (${code}).`, 'error'));
     chat.join(room, { history: HISTORY });
+    if (TOKEN_NEEDED && !token) return askForToken();
     chat.connect();
+  }
+
+  function askForToken() {
+    $('status').dataset.state = 'closed';
+    setText($('status-text'), 'Token needed');
+    openSettings($('token'));
   }
 
   function welcome({ userId, name }) {
@@ -60,12 +72,17 @@
     $('status').dataset.state = status;
     setText($('status-text'), words[status]);
     // The line stays during further attempts, so that the page does not jump with each of them.
+    if (status === 'online') isWelcome = true;
     if (status === 'online') $('outage').hidden = true;
     else if (status !== 'connecting') $('outage').hidden = false;
-    if (status === 'closed') {
+    if (status === 'closed' && code === TOKEN_EXPIRED) {
+      setText($('outage-text'), 'Your token has expired.');
+    } else if (status === 'closed') {
       setText($('outage-text'), `The server has closed the connection for good${reason ? `: ${reason}` : ''} (${code}).`);
     } else {
-      setText($('outage-text'), 'No connection. Your messages wait until it is back.');
+      // A browser does not tell a page whether its token was refused.
+      const why = TOKEN_NEEDED && !isWelcome ? ' If the server is there, your token is wrong or has expired.' : '';
+      setText($('outage-text'), `No connection. Your messages wait until it is back.${why}`);
     }
     retryAt = at ?? 0;
     showWait();
@@ -322,6 +339,7 @@
     const current = recall('sessionStorage', 'roomcast.user');
     $('room').value = room;
     $('name').value = current.startsWith('guest-') ? '' : current;
+    $('token').value = recall('sessionStorage', 'roomcast.token');
     setText($('settings-error'), '');
     $('settings').showModal();
     field.select();
@@ -333,12 +351,22 @@
     const problem = Roomcast.nameProblem(newRoom) || (name && Roomcast.nameProblem(name));
     setText($('settings-error'), problem);
     if (problem) return;
+    if (TOKEN_NEEDED && !$('token').value.trim()) return setText($('settings-error'), 'This server asks for a token.');
     $('settings').close();
+    if (TOKEN_NEEDED) return changeToken($('token').value.trim(), newRoom);
     store('localStorage', 'roomcast.name', name);
     const current = recall('sessionStorage', 'roomcast.user');
     if (name === current || (name === '' && current.startsWith('guest-'))) return enter(newRoom);
     store('sessionStorage', 'roomcast.user', name);
     start(name, newRoom);
+  }
+
+  function changeToken(token, newRoom) {
+    if (token === recall('sessionStorage', 'roomcast.token') && chat.status === 'online') return enter(newRoom);
+    // For this tab only, as the user is.
+    store('sessionStorage', 'roomcast.token', token);
+    isWelcome = false;
+    start('', newRoom);
   }
 
   function nameFrom(text) {
@@ -408,6 +436,10 @@
 
   // ---- Start ----
 
+  // A token says who somebody is, in place of a name.
+  for (const element of document.querySelectorAll('#name, [for=name]')) element.hidden = TOKEN_NEEDED;
+  for (const element of document.querySelectorAll('#token, [for=token], #change-token')) element.hidden = !TOKEN_NEEDED;
+
   $('composer').addEventListener('submit', submit);
   $('text').addEventListener('keydown', keyDown);
   $('text').addEventListener('input', () => chat.typing(room, $('text').value !== ''));
@@ -422,6 +454,7 @@
   log.addEventListener('scroll', scrolled);
   // A keyboard that slides in, or the line about an outage, must not hide the newest message.
   new ResizeObserver(() => { if (following) toBottom(); }).observe(log);
+  $('change-token').addEventListener('click', () => openSettings($('token')));
   $('retry').addEventListener('click', () => (chat.status === 'closed' ? chat.connect() : chat.reconnect()));
   window.addEventListener('hashchange', () => enter(roomFromAddress()));
   document.addEventListener('visibilitychange', () => {

@@ -7,12 +7,13 @@
 //   chat.connect();
 //   const id = chat.say('lobby', 'hello');   // 'sent' or 'failed' follows, with this id
 //
-// Options: userId; token (a string, or a function that gives one or a promise of one, asked before every connection);
-// queueMax (1000). For tests: WebSocket, random.
+// Options: userId; token (a string, or a function that gives one or a promise of one, asked before every connection and before
+// the last one expires); queueMax (1000). For tests: WebSocket, random.
 //
 // Events (`on` hands over the detail and returns a function that stops listening):
 //   status   {status, retryAt?, code?, reason?}  status: connecting, online, offline (retryAt says until when), closed
 //   welcome  the server's message
+//   refreshed {expiresAt?}                     a new token has taken the place of the last one
 //   joined   {room, messages, replace, resumed, recovered?, epoch, seq}  replace: what was shown before no longer counts
 //   left     {room, code, message}             the server took us out of the room (code: removed); it is joined again only if you join it
 //   chat     {room, userId, name?, text, data?, id?, ts, seq, own}       in order, without holes, each once
@@ -33,6 +34,10 @@
   const HOLE_MS = 10_000; // how long the server may take to explain a missing seq
   const ORPHAN_MS = 10_000; // how long the server may take to answer for a room that it took us out of
   const ANSWER_MS = 15_000; // how long the server may take to answer a message before it is sent again
+  const REFRESH_EARLY_MS = 60_000; // how long before a token expires a new one is asked for, or a fifth of its time if that is less
+  const REFRESH_PAUSE_MS = 30_000; // between two refreshes; the server takes one in 10 s
+  const TIMER_MAX_MS = 2 ** 31 - 1; // browsers run timers at once that are longer
+  const TOKEN_EXPIRED = 4003;
   const TYPING_RENEW_MS = 3_000;
   const TYPING_EXPIRES_MS = 6_000;
   const REFUSALS_MAX = 20; // temporary errors for one message before it is given up
@@ -50,6 +55,7 @@
     #requests = 0;
     #silenceMs = 55_000;
     #heardAt = 0;
+    #refreshId = null; // of the refresh that is not answered yet
     #pacer = new Pacer(0, 0);
     #pausedUntil = 0;
     #rooms = new Map(); // name -> Room: every room that the application wants to be in
@@ -93,9 +99,8 @@
       this.#setStatus('connecting');
       const attempt = ++this.#attempt;
       this.#timers.set('welcome', WELCOME_MS, () => this.#drop('no welcome'));
-      const { token } = this.#options;
-      if (typeof token !== 'function') return this.#open(token);
-      Promise.resolve().then(token).then(
+      if (!this.#asksForTokens) return this.#open(this.#options.token);
+      this.#askForToken().then(
         (value) => { if (attempt === this.#attempt) this.#open(value); },
         (error) => { if (attempt === this.#attempt) this.#lost(0, `no token: ${error.message}`); },
       );
@@ -187,7 +192,9 @@
 
     #lost(code, reason) {
       this.#disconnected();
-      if (code >= 4500 && code <= 4999) return this.#stayClosed({ code, reason });
+      // A token that is always the same will not become good again.
+      const isHopeless = code === TOKEN_EXPIRED && this.#options.token && !this.#asksForTokens;
+      if (isHopeless || (code >= 4500 && code <= 4999)) return this.#stayClosed({ code, reason });
       const delay = backoff(this.#failures++, this.#options.random);
       this.#timers.set('retry', delay, () => this.connect());
       this.#setStatus('offline', { code, reason, retryAt: Date.now() + delay });
@@ -195,6 +202,7 @@
 
     #disconnected() {
       this.#socket = null;
+      this.#refreshId = null;
       this.#attempt++;
       this.#timers.clearAll();
       for (const room of this.#rooms.values()) {
@@ -217,6 +225,40 @@
 
     #emit(type, detail) {
       this.dispatchEvent(new CustomEvent(type, { detail }));
+    }
+
+    // ---- Tokens ----
+
+    get #asksForTokens() {
+      return typeof this.#options.token === 'function';
+    }
+
+    #askForToken() {
+      return Promise.resolve().then(this.#options.token);
+    }
+
+    /** A new token is brought before the last one expires, so that the connection stays. */
+    #planRefresh(expiresAt, pause) {
+      if (expiresAt === undefined || !this.#asksForTokens) return;
+      const left = expiresAt - Date.now();
+      const wait = Math.max(pause, left - Math.min(REFRESH_EARLY_MS, left / 5));
+      if (wait > TIMER_MAX_MS) return this.#timers.set('refresh', TIMER_MAX_MS, () => this.#planRefresh(expiresAt, 0));
+      this.#timers.set('refresh', wait, () => this.#refresh());
+    }
+
+    #refresh() {
+      const attempt = this.#attempt;
+      const again = () => { if (attempt === this.#attempt) this.#refreshLater(REFRESH_PAUSE_MS); };
+      this.#askForToken().then((token) => {
+        if (attempt !== this.#attempt) return;
+        this.#refreshId = `refresh-${++this.#requests}`;
+        this.#send({ type: 'refresh', token, id: this.#refreshId });
+      }).catch(again);
+    }
+
+    #refreshLater(wait) {
+      this.#refreshId = null;
+      this.#timers.set('refresh', wait, () => this.#refresh());
     }
 
     // ---- Silence ----
@@ -359,6 +401,7 @@
         case 'left': return this.#onLeft(message);
         case 'chat': return this.#onChat(message);
         case 'ack': return this.#acknowledge(message.id, message.seq);
+        case 'refreshed': return this.#onRefreshed(message);
         case 'presence': return this.#onPresence(message);
         case 'members': return this.#setMembers(this.#rooms.get(message.room), message);
         case 'typing': return this.#onTyping(message);
@@ -367,7 +410,7 @@
     }
 
     #onWelcome(message) {
-      const { userId, pingInterval = 25_000, limits = {} } = message;
+      const { userId, pingInterval = 25_000, expiresAt, limits = {} } = message;
       this.#timers.clear('welcome');
       this.userId = userId;
       this.limits = limits;
@@ -377,9 +420,16 @@
       this.#setStatus('online');
       this.#emit('welcome', message);
       this.#watch();
+      this.#planRefresh(expiresAt, 0);
       this.#failOrphans(() => true, 'left', 'the room was left before the server confirmed this');
       for (const room of this.#rooms.values()) this.#sendJoin(room);
       this.#checkLevel();
+    }
+
+    #onRefreshed({ expiresAt }) {
+      this.#refreshId = null;
+      this.#planRefresh(expiresAt, REFRESH_PAUSE_MS);
+      this.#emit('refreshed', { expiresAt });
     }
 
     #onJoined({ room: name, id, epoch, seq, recovered, count, users }) {
@@ -486,6 +536,11 @@
         const out = this.#rooms.get(error.room);
         if (out) out.removal = { code, message }; // `left` follows, and ends all
         return;
+      }
+      if (id !== undefined && id === this.#refreshId) {
+        // The last token goes on; the server ends the connection if no other one comes in time.
+        this.#refreshLater(Math.max(REFRESH_PAUSE_MS, retryAfterMs ?? 0));
+        return this.#emit('error', error);
       }
       if (code === 'rate_limited') {
         // The server tells of one refusal a second and drops the rest in silence. What it had accepted, it knows by its id.

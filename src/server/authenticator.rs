@@ -108,6 +108,15 @@ pub enum Authentication {
     Later(AdmissionTicket),
 }
 
+/// Whether handshakes need a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenPolicy {
+    /// Every handshake does.
+    Needed,
+    /// None does: users are told apart by something else, or not at all.
+    NotNeeded,
+}
+
 /// Decides for every handshake to which user its connection belongs.
 ///
 /// ```
@@ -139,6 +148,11 @@ pub trait Authenticator {
     /// Decides about a request for a WebSocket. It runs on the loop and must not block. A decision that
     /// has to wait for something comes [later](Authentication::Later).
     fn authenticate(&mut self, now: Now, request: &Request<()>) -> Authentication;
+
+    /// Whether handshakes need a token. The page at `/` asks for one then.
+    fn token_policy(&self) -> TokenPolicy {
+        TokenPolicy::NotNeeded
+    }
 
     /// Decides about a token that a connection of `user` brings in place of its last one. The new identity must be of the same
     /// user. A decision that has to wait comes later, as for a handshake; until then, and after a refusal, the last token counts.

@@ -71,7 +71,7 @@ impl ServerBuilder {
             hub,
             net: Net::new(&config, host.registry, host.tokens, host.seed)?,
             bus,
-            routes: Routes::new(&config, Owners::new(host.seed))?,
+            routes: Routes::new(&config, Owners::new(host.seed), authenticator.token_policy())?,
             authenticator,
             refreshes: Refreshes::new(config.net.admissions_pending_max, config.timing.admission_timeout),
             clock: Clock::new(host.clock),

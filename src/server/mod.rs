@@ -28,7 +28,9 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Registry, Token, Waker};
 
-pub use self::authenticator::{Authentication, Authenticator, Identity, OpenAuthenticator, Refusal, open_identity};
+pub use self::authenticator::{
+    Authentication, Authenticator, Identity, OpenAuthenticator, Refusal, TokenPolicy, open_identity,
+};
 pub use self::builder::ServerBuilder;
 use self::clock::Clock;
 use self::dispatch::Dispatch;

@@ -1,7 +1,10 @@
 // The page in a real Chromium against the real server. Each test has its own room or its own server.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { DEADLINE_MS, eventually, kick, message, openTab, rename, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
+import { DEADLINE_MS, eventually, kick, makeToken, message, openTab, rename, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
 
 let browser;
 let server;
@@ -45,6 +48,44 @@ test('two tabs talk, and see each other come and type', async () => {
   await bob.close();
   await alice.locator('.notice[data-kind="presence"]', { hasText: 'bob left' }).waitFor();
   assertNoComplaints(alice);
+});
+
+test('the page asks for a token where the server needs one, and says so when it is no good any more', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'roomcast-token-'));
+  const secret = join(folder, 'secret');
+  writeFileSync(secret, 'a secret that is long enough for the browser');
+  const strict = await startServer({ flags: ['--token-secret-file', secret] });
+  try {
+    const alice = await openTab(context, strict.url, { wanted: 'closed' });
+    assert.equal(await alice.textContent('#status-text'), 'Token needed');
+    const enter = async (token) => {
+      await alice.fill('#token', token);
+      await alice.click('#settings-save');
+    };
+    await enter('');
+    await alice.locator('#settings-error', { hasText: 'This server asks for a token.' }).waitFor();
+    await enter('nonsense');
+    await alice.locator('#outage-text', { hasText: 'your token is wrong or has expired' }).waitFor();
+    await screenshot(alice, 'wrong-token');
+    await alice.click('#change-token');
+    await enter(makeToken(secret, 'alice', '--name', 'Alice', '--ttl', '5s'));
+    await state(alice, 'online');
+    assert.equal(await alice.textContent('#me'), 'Alice');
+    await say(alice, 'I am in');
+    await message(alice, 'I am in').waitFor();
+    await state(alice, 'closed');
+    assert.equal(await alice.textContent('#outage-text'), 'Your token has expired.');
+    await alice.click('#change-token');
+    await enter(makeToken(secret, 'alice', '--ttl', '1h'));
+    await state(alice, 'online');
+    await alice.reload();
+    await state(alice, 'online');
+    assert.equal(await alice.textContent('#me'), 'alice');
+    assert.ok(alice.complaints.every((complaint) => complaint.startsWith('WebSocket connection to')), alice.complaints.join());
+  } finally {
+    await strict.stop();
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('two tabs on two nodes talk, and see each other come, type and go', async () => {

@@ -28,7 +28,7 @@ class FakeSocket {
 function client(options = {}) {
   const chat = new Roomcast('https://chat.example/ws', { WebSocket: FakeSocket, random: () => 0.5, ...options });
   const events = [];
-  for (const type of ['status', 'joined', 'chat', 'sent', 'failed', 'members', 'presence', 'typing', 'left', 'error']) {
+  for (const type of ['status', 'joined', 'chat', 'sent', 'failed', 'members', 'presence', 'typing', 'left', 'refreshed', 'error']) {
     chat.on(type, (detail) => events.push({ type, ...detail }));
   }
   events.of = (type) => events.filter((event) => event.type === type);
@@ -82,6 +82,144 @@ test('a token that comes after close() opens nothing', async () => {
   chat.close();
   await new Promise(setImmediate);
   assert.equal(sockets.length, 0);
+});
+
+/** A client whose tokens are t1, t2 …, welcomed with the first, which expires so many seconds from now. */
+async function withTokens(seconds, provide = (count) => `t${count}`) {
+  let count = 0;
+  const { chat, events } = client({ token: async () => provide(++count) });
+  chat.connect();
+  await settled();
+  const socket = sockets.at(-1);
+  const expiresAt = seconds === undefined ? undefined : Date.now() + seconds * 1000;
+  socket.says({ type: 'welcome', userId: 'alice', pingInterval: 25_000, limits: {}, expiresAt });
+  return { chat, events, socket };
+}
+
+async function settled() {
+  await new Promise(setImmediate);
+}
+
+/** Lets time pass while the server answers pings. */
+async function pass(socket, seconds) {
+  for (let second = 0; second < seconds; second++) {
+    mock.timers.tick(1000);
+    socket.says({ type: 'pong' });
+    await settled();
+  }
+}
+
+test('a new token is brought a minute before the last one expires, and the connection stays', async () => {
+  const { events, socket } = await withTokens(3600);
+  await pass(socket, 3539);
+  assert.equal(socket.last('refresh'), undefined);
+  await pass(socket, 1);
+  const { token, id } = socket.last('refresh');
+  assert.equal(token, 't2');
+  const expiresAt = Date.now() + 600_000;
+  socket.says({ type: 'refreshed', expiresAt, id });
+  assert.deepEqual(events.of('refreshed'), [{ type: 'refreshed', expiresAt }]);
+  await pass(socket, 539);
+  assert.equal(socket.all('refresh').length, 1);
+  await pass(socket, 1);
+  assert.equal(socket.last('refresh').token, 't3');
+  assert.equal(sockets.length, 1);
+});
+
+test('a token that is good for a short time is replaced when a fifth of that is left', async () => {
+  const { socket } = await withTokens(50);
+  await pass(socket, 39);
+  assert.equal(socket.last('refresh'), undefined);
+  await pass(socket, 1);
+  assert.equal(socket.last('refresh').token, 't2');
+});
+
+test('a clock that is ahead of the server causes a refresh every 30 s and no more', async () => {
+  const { socket } = await withTokens(-500);
+  await pass(socket, 1);
+  for (let count = 1; count < 4; count++) {
+    assert.equal(socket.all('refresh').length, count);
+    socket.says({ type: 'refreshed', expiresAt: Date.now() - 400_000, id: socket.last('refresh').id });
+    await pass(socket, 29);
+    assert.equal(socket.all('refresh').length, count);
+    await pass(socket, 1);
+  }
+});
+
+test('a token far in the future is not replaced at once', async () => {
+  const { socket } = await withTokens(100 * 24 * 3600);
+  await pass(socket, 60);
+  mock.timers.tick(0);
+  assert.equal(socket.last('refresh'), undefined);
+});
+
+test('a token that the server does not accept is asked for again, and messages are not sent again for it', async () => {
+  const { chat, events, socket } = await withTokens(50);
+  chat.join('lobby');
+  socket.joined();
+  chat.say('lobby', 'hello');
+  await pass(socket, 40);
+  for (const code of ['invalid_token', 'rate_limited']) {
+    const sent = socket.all('refresh').length;
+    const temporary = code === 'rate_limited';
+    socket.says({ type: 'error', code, message: 'no', temporary, id: socket.last('refresh').id });
+    assert.equal(events.of('error').at(-1).code, code);
+    await pass(socket, 29);
+    assert.equal(socket.all('refresh').length, sent);
+    await pass(socket, 1);
+    assert.equal(socket.all('refresh').length, sent + 1);
+  }
+});
+
+test('a provider that fails is asked again while the last token is good', async () => {
+  const { socket } = await withTokens(100, (count) => {
+    if (count === 2) throw new Error('the back-end is away');
+    return `t${count}`;
+  });
+  await pass(socket, 80);
+  assert.equal(socket.last('refresh'), undefined);
+  await pass(socket, 30);
+  assert.equal(socket.last('refresh').token, 't3');
+});
+
+test('without an expiry, or with a token that is always the same, nothing is replaced', async () => {
+  const { socket } = await withTokens(undefined);
+  await pass(socket, 5000);
+  assert.equal(socket.last('refresh'), undefined);
+  client({ token: 'always' }).chat.connect();
+  const other = sockets.at(-1);
+  other.says({ type: 'welcome', userId: 'alice', limits: {}, expiresAt: Date.now() + 1000 });
+  await pass(other, 60);
+  assert.equal(other.last('refresh'), undefined);
+});
+
+test('after the end of its token a client comes back with a new one, or not at all', async () => {
+  const { socket } = await withTokens(50);
+  socket.drops(4003);
+  mock.timers.tick(20_000);
+  await settled();
+  assert.deepEqual(sockets.at(-1).protocols, ['roomcast.v1', 'roomcast.token.t2']);
+  const { chat, events } = client({ token: 'always' });
+  chat.connect();
+  sockets.at(-1).drops(4003, 'the token has expired');
+  assert.deepEqual(events.of('status').at(-1), { type: 'status', status: 'closed', code: 4003, reason: 'the token has expired' });
+});
+
+test('a late token of an earlier connection is not sent on the next one', async () => {
+  let give;
+  let count = 0;
+  const { chat } = client({ token: () => (++count === 2 ? new Promise((done) => { give = done; }) : `t${count}`) });
+  chat.connect();
+  await settled();
+  sockets.at(-1).says({ type: 'welcome', userId: 'alice', limits: {}, expiresAt: Date.now() + 10_000 });
+  await pass(sockets.at(-1), 8);
+  sockets.at(-1).drops();
+  mock.timers.tick(20_000);
+  await settled();
+  sockets.at(-1).welcome();
+  give('late');
+  await settled();
+  assert.equal(sockets.at(-1).last('refresh'), undefined);
 });
 
 test('names follow the documented alphabet and length', () => {

@@ -85,7 +85,12 @@ export function startBrowser() {
  * Opens the page in a new tab. `tab.complaints` collects what must stay empty: console errors, exceptions, CSP violations.
  * The page's sockets are kept in `window.sockets`, so that a test can cut them off.
  */
-export async function openTab(context, url, { name, room = 'lobby' } = {}) {
+/** Makes a token with the program itself. */
+export function makeToken(secretFile, sub, ...flags) {
+  return execFileSync(BINARY, ['token', '--secret-file', secretFile, '--sub', sub, ...flags]).toString().trim();
+}
+
+export async function openTab(context, url, { name, room = 'lobby', wanted = 'online' } = {}) {
   const tab = await context.newPage();
   tab.setDefaultTimeout(DEADLINE_MS);
   tab.complaints = [];
@@ -102,7 +107,7 @@ export async function openTab(context, url, { name, room = 'lobby' } = {}) {
     };
   });
   await tab.goto(`${url}#${encodeURIComponent(room)}`);
-  await state(tab, 'online');
+  await state(tab, wanted);
   if (name) await rename(tab, name);
   return tab;
 }

@@ -6,6 +6,7 @@ use http::StatusCode;
 use sha2::{Digest, Sha256};
 
 use crate::net::Response;
+use crate::server::authenticator::TokenPolicy;
 
 const PAGE: &str = include_str!("../../page/index.html");
 const STYLE: &str = include_str!("../../page/page.css");
@@ -19,8 +20,17 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn new() -> Self {
-        let html = PAGE.replace("/*STYLE*/", STYLE).replace("/*CLIENT*/", CLIENT).replace("/*PAGE*/", PAGE_SCRIPT);
+    /// The page of a server that asks for tokens, or of one that does not.
+    pub(super) fn new(tokens: TokenPolicy) -> Self {
+        let tokens = match tokens {
+            TokenPolicy::Needed => "needed",
+            TokenPolicy::NotNeeded => "not-needed",
+        };
+        let html = PAGE
+            .replace("/*TOKENS*/", tokens)
+            .replace("/*STYLE*/", STYLE)
+            .replace("/*CLIENT*/", CLIENT)
+            .replace("/*PAGE*/", PAGE_SCRIPT);
         let hash = |text: &str| format!("'sha256-{}'", BASE64.encode(&Sha256::digest(text)));
         // The browser runs only the inlined scripts. Even a hole in the page's own code does not turn a
         // message into a script.

@@ -10,7 +10,7 @@ use super::{health, websocket};
 use crate::error::Error;
 use crate::net::{HeadDecision, Response, method_not_allowed};
 use crate::owner::Owners;
-use crate::server::authenticator::{Admission, Authentication, Authenticator};
+use crate::server::authenticator::{Admission, Authentication, Authenticator, TokenPolicy};
 use crate::server::metrics::MetricsSnapshot;
 use crate::settings::Config;
 
@@ -59,8 +59,13 @@ pub(in crate::server) struct Routes {
 }
 
 impl Routes {
-    pub(in crate::server) fn new(config: &Config, owners: Owners) -> Result<Self, Error> {
-        Ok(Self { page: Page::new(), origins: Origins::new(&config.allow_origins)?, api: Api::new(config), owners })
+    pub(in crate::server) fn new(config: &Config, owners: Owners, tokens: TokenPolicy) -> Result<Self, Error> {
+        Ok(Self {
+            page: Page::new(tokens),
+            origins: Origins::new(&config.allow_origins)?,
+            api: Api::new(config),
+            owners,
+        })
     }
 
     /// Whether a request is one of a back-end with a right key, which is charged to the key.

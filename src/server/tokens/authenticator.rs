@@ -15,7 +15,7 @@ use super::verifier::{TokenError, verify};
 use crate::error::Error;
 use crate::id::UserId;
 use crate::net::AdmissionTicket;
-use crate::server::authenticator::{Authentication, Authenticator, Identity, Refusal};
+use crate::server::authenticator::{Authentication, Authenticator, Identity, Refusal, TokenPolicy};
 use crate::server::bearer::bearer_token;
 use crate::time::Now;
 
@@ -185,6 +185,10 @@ impl Authenticator for TokenAuthenticator {
             }
             Err(several) => Authentication::Refuse(several.into()),
         }
+    }
+
+    fn token_policy(&self) -> TokenPolicy {
+        TokenPolicy::Needed
     }
 
     fn refresh(&mut self, now: Now, _user: &UserId, token: &str) -> Authentication {
