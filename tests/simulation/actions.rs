@@ -4,8 +4,8 @@ use roomcast::CloseReason;
 use roomcast::HostPublication;
 use roomcast::bus::Ticket;
 use roomcast::internals::protocol::{self, Chat};
-use roomcast::internals::{Moderation, NewConnection};
-use roomcast::{ConnectionId, UserId};
+use roomcast::internals::{Moderation, NewConnection, RefreshedIdentity, TokenRefresh};
+use roomcast::{ConnectionId, ErrorCode, Grants, UserId};
 
 use super::chance::Chance;
 use super::fake_bus::FakeBus;
@@ -27,6 +27,7 @@ pub(crate) enum Action {
     ChatAgain { seat: usize },
     Typing { seat: usize, room: usize },
     Ping { seat: usize },
+    Refresh { seat: usize },
     Garbage { seat: usize },
     Slow { seat: usize, bytes: usize },
     Stall { seat: usize },
@@ -78,7 +79,7 @@ impl Draw<'_> {
 /// How often an action is drawn, compared with the others, and how its parameters are.
 type Choice = (u32, fn(&mut Draw<'_>) -> Action);
 
-fn client_choices(recovery: u32) -> [Choice; 16] {
+fn client_choices(recovery: u32) -> [Choice; 17] {
     [
         (60, |draw| Action::Connect { seat: draw.seat }),
         (70, |draw| Action::Join { seat: draw.seat, room: draw.room }),
@@ -88,6 +89,7 @@ fn client_choices(recovery: u32) -> [Choice; 16] {
         (10, |draw| Action::ChatAgain { seat: draw.seat }),
         (15, |draw| Action::Typing { seat: draw.seat, room: draw.room }),
         (5, |draw| Action::Ping { seat: draw.seat }),
+        (5, |draw| Action::Refresh { seat: draw.seat }),
         (6, |draw| Action::Garbage { seat: draw.seat }),
         (30, |draw| Action::Slow { seat: draw.seat, bytes: draw.free_bytes() }),
         (20, |draw| Action::Stall { seat: draw.seat }),
@@ -145,6 +147,7 @@ impl World {
                 self.say(seat, &format!(r#"{{"type":"typing","room":"r{room}","status":"{status}"}}"#));
             }
             Action::Ping { seat } => drop(self.say(seat, r#"{"type":"ping","id":"p"}"#)),
+            Action::Refresh { seat } => self.refresh(seat),
             Action::Garbage { seat } => self.garbage(seat),
             Action::Slow { seat, bytes } => self.set_space(seat, bytes),
             Action::Stall { seat } => self.set_space(seat, 0),
@@ -199,6 +202,18 @@ impl World {
         }
     }
 
+    /// Brings a new token, which is good for another time, or not at all.
+    fn refresh(&mut self, seat: usize) {
+        self.say(seat, r#"{"type":"refresh","token":"t","id":"f"}"#);
+        let Some(TokenRefresh { connection, user, .. }) = self.hub.poll_refresh() else { return };
+        let expires_at = Some(self.now.unix_ms + self.chance.pick(&[5_000, 100_000, 1_000_000]));
+        let identity =
+            RefreshedIdentity { user: Some(user), name: None, expires_at, grants: Some(Grants::everything()) };
+        let bad = (ErrorCode::InvalidToken, "the token is not accepted".to_owned());
+        let outcome = if self.chance.one_in(4) { Err(bad) } else { Ok(identity) };
+        self.hub.finish_refresh(self.now, connection, outcome);
+    }
+
     pub(crate) fn connect(&mut self, seat: usize) {
         if self.seats[seat].link.is_some() {
             return;
@@ -208,7 +223,9 @@ impl World {
         let name = self.chance.pick(&[None, Some("Ann"), Some("Zoë \"quoted\"")]);
         let owner = self.seats[seat].owner;
         self.seats[seat].connect(Link::new(id));
-        self.hub.connect(self.now, id, NewConnection { name, ..NewConnection::new(&user, owner) });
+        let life = self.chance.pick(&[None, None, Some(60_000), Some(1_000_000)]);
+        let expires_at = life.map(|millis| self.now.unix_ms + millis);
+        self.hub.connect(self.now, id, NewConnection { name, expires_at, ..NewConnection::new(&user, owner) });
     }
 
     pub(crate) fn disconnect(&mut self, seat: usize) {

@@ -48,6 +48,9 @@ coverage! {
     rounds_hastened,
     elsewhere,
     removed,
+    refreshed,
+    invalid_tokens,
+    expired,
     kicked_for_sure,
     moderated,
 }

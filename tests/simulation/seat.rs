@@ -110,6 +110,10 @@ impl Seat {
         let id = message["id"].as_str();
         match kind {
             "pong" => return Ok(()),
+            "refreshed" => {
+                coverage.refreshed += 1;
+                return Ok(());
+            }
             "error" => return self.on_error(&message, coverage),
             _ => {}
         }
@@ -167,6 +171,7 @@ impl Seat {
             "unavailable" => coverage.unavailable += 1,
             "shutting_down" => coverage.shutting_down += 1,
             "rate_limited" => coverage.rate_limited += 1,
+            "invalid_token" => coverage.invalid_tokens += 1,
             _ => {}
         }
         let is_temporary = message["temporary"] == true;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
+use roomcast::CloseReason;
 use roomcast::Now;
 use roomcast::OpenPolicy;
 use roomcast::bus::PresenceStatus;
@@ -290,7 +291,7 @@ impl World {
 
     /// Own output goes to the connections.
     pub(crate) fn drain(&mut self) {
-        let Self { hub, seats, slots, closed, bus, .. } = self;
+        let Self { hub, seats, slots, closed, bus, coverage, .. } = self;
         let mut gone = Vec::new();
         hub.poll_output(|output| match output {
             Output::Frames(id, frames) => {
@@ -300,8 +301,9 @@ impl World {
                     link.push_own(frames);
                 }
             }
-            Output::Close(id, _) => {
+            Output::Close(id, reason) => {
                 assert!(closed.insert(id), "{id} is closed twice");
+                coverage.expired += u64::from(reason == CloseReason::TOKEN_EXPIRED);
                 if link_of(seats, slots, id).is_some() {
                     gone.push(slots[id.slot.index()].expect("it has a link"));
                 }
