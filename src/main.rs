@@ -13,6 +13,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+/// It gives memory that a crowd has left back to the system, which the allocator of the system keeps.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const WAKE: Token = Token(0);
 const SIGNAL: Token = Token(1);
 const FIRST_OF_SERVER: usize = 2;

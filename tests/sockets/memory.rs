@@ -235,3 +235,46 @@ fn is_answered(stream: &TcpStream) -> bool {
     stream.set_nonblocking(false).unwrap();
     is_answered
 }
+
+/// What the process has in memory, in bytes.
+#[cfg(target_os = "linux")]
+fn resident(server: &Server) -> u64 {
+    let process = procfs::process::Process::new(server.pid().as_raw_nonzero().get()).expect("the process");
+    process.status().expect("its status").vmrss.expect("its memory") * 1024
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_of_a_crowd_that_has_left_is_given_back() {
+    /// Documented: what may remain beside what is held.
+    const KEPT_MAX: u64 = 32 << 20;
+    let server = Server::spawn(&["--connects-per-address=0", "--message-rate=0", "--history-messages=300"]);
+    let mut pair = Pair::new(&server);
+    for _ in 0..300 {
+        pair.say(&"x".repeat(4 * 1024));
+    }
+    let before = resident(&server);
+    let rooms: Vec<u8> =
+        (0..8).flat_map(|_| frame_of_json(&json!({"type": "join", "room": "lobby", "history": 300}))).collect();
+    let mut crowd: Vec<Raw> = (0..600)
+        .map(|number| {
+            let mut raw = Raw::connect_from(CROWD, server.address());
+            SockRef::from(&raw.stream).set_recv_buffer_size(4096).unwrap();
+            raw.send(upgrade_request("/ws", &[]).as_bytes());
+            raw.upgraded();
+            raw.send(&rooms);
+            raw.send(&frame_of_json(&json!({"type": "ping", "id": "p".repeat(64)})).repeat(1000));
+            // Something small that stays behind what the others take.
+            if number % 50 == 0 {
+                pair.say("hello");
+            }
+            raw
+        })
+        .collect();
+    wait_until("the crowd takes memory", || resident(&server) > before + 2 * KEPT_MAX);
+    let kept = crowd.split_off(590);
+    drop(crowd);
+    wait_until("it is given back", || resident(&server) < before + KEPT_MAX);
+    pair.say("and we are still here");
+    drop(kept);
+}
