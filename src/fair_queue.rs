@@ -1,4 +1,4 @@
-//! What waits for its turn, in lines: one for each owner. The owners take turns by deficit round robin over what serving costs,
+//! Items that wait for their turn, in lines: one for each owner. The owners take turns by deficit round robin over what serving costs,
 //! so that much of one owner holds up a little of another for a slice and not for all of it.
 //!
 //! A line has credit. The first line of the ring is served while its credit lasts; then it is given a quantum and goes to
@@ -29,7 +29,7 @@ struct LineIndex(u32);
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
-    /// What an owner's items may cost before it is another's turn.
+    /// The most that an owner's items may cost before it is another's turn.
     quantum: u32,
     places: Slab<Queued<T>>,
     lines: Slab<Line>,
@@ -51,7 +51,7 @@ struct Queued<T> {
     behind: Option<QueuePlace>,
 }
 
-/// What waits of an owner.
+/// The items of an owner that wait.
 #[derive(Debug)]
 struct Line {
     owner: Owner,
