@@ -55,7 +55,7 @@ struct Queued<T> {
 #[derive(Debug)]
 struct Line {
     owner: Owner,
-    /// What the owner's items may cost until it is another's turn.
+    /// The most that the owner's items may cost until it is another's turn.
     credit: i64,
     first: Option<QueuePlace>,
     last: Option<QueuePlace>,
@@ -108,7 +108,7 @@ impl<T> FairQueue<T> {
         })
     }
 
-    /// The item whose turn it is waits no longer. What serving it has cost is told by [`FairQueue::charge`] before the next one.
+    /// The item whose turn it is waits no longer. [`FairQueue::charge`] tells the cost of serving it before the next one.
     pub(crate) fn pop(&mut self) -> Option<(T, Owner)> {
         loop {
             let is_new = !self.new.is_empty();

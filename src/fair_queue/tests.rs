@@ -210,7 +210,7 @@ fn an_owner_that_wants_little_and_rarely_is_served_before_those_that_always_wait
         (0..16).for_each(|_| serve_crowd(&mut pair));
         pair.push(9);
         assert_eq!(pair.serve(QUANTUM), Some(9));
-        // What it wants soon after that waits for its turn in the ring; only the line that was served last comes behind it.
+        // Items that come soon after that wait for its turn in the ring; only the line that was served last comes behind it.
         pair.push(9);
         (0..7).for_each(|_| serve_crowd(&mut pair));
         assert_eq!(pair.serve(1), Some(9));
