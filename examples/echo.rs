@@ -83,10 +83,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             net.handle_event(event);
         }
         net.begin_turn(Now::system());
-        net.accept(&mut Echo);
+        net.accept(&mut Now::system, &mut Echo);
         net.read(&mut Now::system, &mut Echo);
-        net.handle_deadlines(&mut Echo);
+        net.handle_deadlines(&mut Now::system, &mut Echo);
         net.flush(&mut Now::system, &mut Echo);
-        net.free();
+        net.free(&mut Now::system);
     }
 }

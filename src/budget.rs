@@ -10,6 +10,9 @@ use crate::time::Now;
 /// Units between two looks at the clock.
 const STRIDE_UNITS: u32 = 16;
 
+/// Units between two looks at the clock, where each is a system call of many microseconds.
+const COSTLY_STRIDE_UNITS: u32 = 4;
+
 /// So many bytes that are copied or parsed count as one unit.
 const UNIT_BYTES: usize = 1024;
 
@@ -33,11 +36,17 @@ pub(crate) struct WorkBudget<'c> {
     clock: &'c mut dyn FnMut() -> Now,
     looked_at: Option<Now>,
     unwatched: u32,
+    stride: u32,
 }
 
 impl<'c> WorkBudget<'c> {
     pub(crate) fn new(limits: WorkLimits, clock: &'c mut dyn FnMut() -> Now) -> Self {
-        Self { left: limits, clock, looked_at: None, unwatched: 0 }
+        Self { left: limits, clock, looked_at: None, unwatched: 0, stride: STRIDE_UNITS }
+    }
+
+    /// For units that are a system call of many microseconds each.
+    pub(crate) fn with_costly_units(self) -> Self {
+        Self { stride: COSTLY_STRIDE_UNITS, ..self }
     }
 
     /// Whether one more piece of work may begin.
@@ -49,7 +58,7 @@ impl<'c> WorkBudget<'c> {
     pub(crate) fn spend(&mut self, units: u32) {
         self.left.units = self.left.units.saturating_sub(units);
         self.unwatched = self.unwatched.saturating_add(units);
-        if self.unwatched < STRIDE_UNITS {
+        if self.unwatched < self.stride {
             return;
         }
         self.unwatched = 0;

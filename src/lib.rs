@@ -65,6 +65,7 @@ mod rights;
 mod room_log;
 mod server;
 pub mod settings;
+mod sharded_map;
 mod time;
 mod timer_wheel;
 mod weights;

@@ -1,16 +1,15 @@
 //! Weights of many, so that one of the heaviest is found in constant time.
 
-use std::collections::HashMap;
 use std::hash::Hash;
 
-use rustc_hash::FxBuildHasher;
+use crate::sharded_map::ShardedMap;
 
 /// What each key weighs. Keys are kept in classes by powers of two; those without weight are forgotten.
 ///
 /// Keys must not be chosen by peers: they are numbers of ours, or keyed hashes.
 #[derive(Debug)]
 pub(crate) struct Weights<K> {
-    entries: HashMap<K, Entry, FxBuildHasher>,
+    entries: ShardedMap<K, Entry>,
     /// The keys of each class that has any, the heaviest last.
     classes: Vec<Class<K>>,
 }
@@ -31,7 +30,7 @@ struct Class<K> {
 
 impl<K> Default for Weights<K> {
     fn default() -> Self {
-        Self { entries: HashMap::default(), classes: Vec::new() }
+        Self { entries: ShardedMap::default(), classes: Vec::new() }
     }
 }
 
@@ -79,7 +78,7 @@ impl<K: Copy + Eq + Hash> Weights<K> {
                 }
                 let Some(exponent) = exponent else {
                     self.entries.remove(&key);
-                    return self.give_back();
+                    return;
                 };
                 let place = self.enter_class(exponent, key);
                 self.entries.insert(key, Entry { weight, place });
@@ -103,19 +102,14 @@ impl<K: Copy + Eq + Hash> Weights<K> {
         let keys = &mut self.classes[at].keys;
         keys.swap_remove(entry.place as usize);
         if let Some(moved) = keys.get(entry.place as usize) {
-            self.entries.entry(*moved).and_modify(|moved| moved.place = entry.place);
+            if let Some(moved) = self.entries.get_mut(moved) {
+                moved.place = entry.place;
+            }
         }
         if keys.is_empty() {
             self.classes.remove(at);
         } else if keys.capacity() > 4 * keys.len() {
             keys.shrink_to(2 * keys.len());
-        }
-    }
-
-    /// Gives back memory that a crowd has needed.
-    fn give_back(&mut self) {
-        if self.entries.capacity() > 64 && self.entries.capacity() > 8 * self.entries.len() {
-            self.entries.shrink_to(2 * self.entries.len());
         }
     }
 }

@@ -72,7 +72,7 @@ impl World {
         let now = self.now;
         while self.hub.has_work() {
             self.hub.poll_sends(now, 10_000, &mut || now, &mut |_, frames| frames.len());
-            self.hub.handle_deadlines(now);
+            self.hub.handle_deadlines(now, &mut Now::default);
         }
     }
 
@@ -82,7 +82,7 @@ impl World {
             self.now.uptime += Duration::from_millis(250);
             // More than a turn looks at.
             for _ in 0..2000 {
-                self.hub.handle_deadlines(self.now);
+                self.hub.handle_deadlines(self.now, &mut Now::default);
             }
             self.turn();
         }

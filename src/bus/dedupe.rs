@@ -1,17 +1,22 @@
 //! Remembered ids: a message that is sent again is recognised by its sender's id for it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::RandomState;
 
 use super::message::BusRefusal;
 use crate::id::UserId;
 use crate::owner::Owner;
 use crate::quota::Quota;
 use crate::settings::Config;
+use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 
 /// What a remembered id costs, with a user and an id of medium length, and with the spare room of tables. A test compares it with the
 /// allocator's count.
 const ID_BYTES: usize = 240;
+
+/// How many ids of a room are forgotten at once. The window of a crowd's ids is over at one time.
+pub(crate) const TRIMMED_MAX: usize = 64;
 
 /// A user, and its id for a message.
 pub(crate) type MessageId = (UserId, Box<str>);
@@ -32,7 +37,7 @@ pub(crate) struct RememberedIds(Option<Box<Ids>>);
 
 #[derive(Debug, Default)]
 struct Ids {
-    seqs: HashMap<MessageId, u64>,
+    seqs: ShardedMap<MessageId, u64, RandomState>,
     /// Oldest first.
     order: VecDeque<Remembered>,
 }
@@ -80,14 +85,18 @@ impl DedupePool {
         }
     }
 
-    /// Forgets the ids whose window is over, and whose messages are older than `first_seq`, the oldest in history.
-    pub(crate) fn trim(&mut self, now: Now, room: &mut RememberedIds, first_seq: u64) {
-        let Some(ids) = &mut room.0 else { return };
+    /// Forgets some of the ids whose window is over, and whose messages are older than `first_seq`, the oldest in history. Says how
+    /// many; [`TRIMMED_MAX`] if there may be more.
+    pub(crate) fn trim(&mut self, now: Now, room: &mut RememberedIds, first_seq: u64) -> usize {
+        let Some(ids) = &mut room.0 else { return 0 };
         let lapsed = now.millis().saturating_sub(self.window_millis);
         let is_over = |id: &Remembered| id.at_millis < lapsed && id.seq < first_seq;
-        while ids.order.front().is_some_and(is_over)
+        let mut trimmed = 0;
+        while trimmed < TRIMMED_MAX
+            && ids.order.front().is_some_and(is_over)
             && let Some(forgotten) = ids.order.pop_front()
         {
+            trimmed += 1;
             ids.seqs.remove(&forgotten.id);
             self.ids.release(forgotten.owner, 1);
         }
@@ -95,8 +104,8 @@ impl DedupePool {
             room.0 = None;
         } else if ids.order.capacity() > 8 * ids.order.len() + 64 {
             ids.order.shrink_to(2 * ids.order.len());
-            ids.seqs.shrink_to(2 * ids.order.len());
         }
+        trimmed
     }
 }
 

@@ -91,13 +91,15 @@ impl HistoryPool {
         history.top
     }
 
-    /// Drops the messages of a room that are too many or too old.
-    pub(crate) fn trim(&mut self, now: Now, room: RoomKey, history: &mut History) {
+    /// Drops the messages of a room that are too many or too old. Says how many that were.
+    pub(crate) fn trim(&mut self, now: Now, room: RoomKey, history: &mut History) -> usize {
+        let before = history.messages.len();
         let oldest = now.millis().saturating_sub(self.age_millis);
         let is_old = |kept: &Kept| kept.at_millis < oldest;
         while history.messages.len() > self.messages_max || history.messages.front().is_some_and(is_old) {
             self.drop_oldest(room, history);
         }
+        before - history.messages.len()
     }
 
     /// While there are too many bytes: the owner that gives way, and the room in which it does, by

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::Bus;
 use super::control::ControlRoom;
-use super::dedupe::{DedupePool, RememberedIds};
+use super::dedupe::{DedupePool, RememberedIds, TRIMMED_MAX};
 use super::history::{History, HistoryPool};
 use super::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
 use crate::id::{Epoch, RoomName, Unique};
@@ -33,6 +33,8 @@ pub struct LocalBus {
     unique: Unique,
     /// One entry for each room that is watched.
     wheel: Wheel<u32>,
+    /// A room that is looked at and has more to drop.
+    unfinished: Option<u32>,
     control: ControlRoom,
     events: VecDeque<BusEvent>,
     now: Now,
@@ -60,6 +62,19 @@ struct Room {
     is_watched: bool,
 }
 
+/// What was dropped of a room.
+struct Trimmed {
+    messages: usize,
+    ids: usize,
+}
+
+/// How many messages and ids of rooms that are looked at are dropped in a turn, but for the last of these rooms. Those of a crowd are
+/// due at one time.
+const TRIMMED_PER_TURN: usize = 1024;
+
+/// How long until a room is looked at again that keeps something.
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+
 impl LocalBus {
     /// Counts, as of now.
     pub fn stats(&self) -> LocalStats {
@@ -75,6 +90,7 @@ impl LocalBus {
             dedupe: DedupePool::new(config),
             unique: Unique::new(seed),
             wheel: Wheel::new(),
+            unfinished: None,
             control: ControlRoom::default(),
             events: VecDeque::new(),
             now: Now::default(),
@@ -135,12 +151,11 @@ impl LocalBus {
         Outcome::Accepted(seq)
     }
 
-    /// Drops what a room need not keep any longer; says whether it keeps anything at all.
-    fn trim(&mut self, now: Now, key: u32) -> bool {
-        let Room { history, ids, is_open, .. } = &mut self.rooms[key as usize];
-        self.history.trim(now, key, history);
-        self.dedupe.trim(now, ids, history.first_seq());
-        *is_open || !history.is_empty() || !ids.is_empty()
+    /// Drops what a room need not keep any longer, some of its ids at a time.
+    fn trim(&mut self, now: Now, key: u32) -> Trimmed {
+        let Room { history, ids, .. } = &mut self.rooms[key as usize];
+        let messages = self.history.trim(now, key, history);
+        Trimmed { messages, ids: self.dedupe.trim(now, ids, history.first_seq()) }
     }
 
     /// Drops messages of the heaviest owners until the rest fits.
@@ -183,20 +198,34 @@ impl LocalBus {
     }
 
     fn handle_deadlines(&mut self, now: Now) {
+        let mut work = 0;
         for _ in 0..LOOKS_PER_TURN {
-            let Some((_, key)) = self.wheel.pop(Tick::of(now)) else { break };
-            if self.trim(now, key) {
-                let room = &mut self.rooms[key as usize];
-                room.history.give_back();
-                if room.history.is_empty() && room.ids.is_empty() {
-                    room.is_watched = false;
-                    continue;
-                }
-                self.wheel.insert(Tick::of(now).after(Duration::from_secs(10)), key);
+            let next = self.unfinished.take().or_else(|| self.wheel.pop(Tick::of(now)).map(|(_, key)| key));
+            let Some(key) = next else { return };
+            let trimmed = self.trim(now, key);
+            work += trimmed.messages + trimmed.ids;
+            if trimmed.ids == TRIMMED_MAX {
+                self.unfinished = Some(key);
             } else {
-                let room = self.rooms.remove(key as usize);
-                self.keys.remove(room.name.as_str(), key);
+                self.finish_look(now, key);
             }
+            if work >= TRIMMED_PER_TURN {
+                return;
+            }
+        }
+    }
+
+    /// A room that was looked at keeps what it has to, and ends if that is nothing.
+    fn finish_look(&mut self, now: Now, key: u32) {
+        let room = &mut self.rooms[key as usize];
+        room.history.give_back();
+        if !(room.history.is_empty() && room.ids.is_empty()) {
+            self.wheel.insert(Tick::of(now).after(WATCH_INTERVAL), key);
+        } else if room.is_open {
+            room.is_watched = false;
+        } else {
+            let room = self.rooms.remove(key as usize);
+            self.keys.remove(room.name.as_str(), key);
         }
     }
 }
@@ -247,6 +276,9 @@ impl Bus for LocalBus {
     }
 
     fn timeout(&self, now: Now) -> Option<Duration> {
+        if self.unfinished.is_some() {
+            return Some(Duration::ZERO);
+        }
         [self.wheel.timeout(now), self.control.timeout(now)].into_iter().flatten().min()
     }
 }

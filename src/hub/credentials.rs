@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-
 use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot, UserId};
 use crate::rights::{Grants, Rights};
+use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 use crate::timer_wheel::Tick;
 
@@ -16,9 +15,6 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 
 /// The longest time to a look at a credential. The wheel reaches less far, so that a system clock that is set counts soon.
 const LOOK_MAX: Duration = Duration::from_secs(60);
-
-/// So many credentials the table may have room for while there are few.
-const CREDENTIALS_KEPT: usize = 1024;
 
 /// A token that a connection has brought in place of its last one. [`Hub::finish_refresh`](super::Hub::finish_refresh) tells what became of it.
 pub struct TokenRefresh {
@@ -82,14 +78,14 @@ pub(super) enum RefreshProblem {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Credentials {
-    by_slot: FxHashMap<Slot, Credential>,
+    by_slot: ShardedMap<Slot, Credential>,
     default_grants: Grants,
 }
 
 impl Credentials {
     /// Of no connections. Those whose identity does not say what they may do have the default grants.
     pub(super) fn new(default_grants: Grants) -> Self {
-        Self { by_slot: FxHashMap::default(), default_grants }
+        Self { by_slot: ShardedMap::default(), default_grants }
     }
 
     /// A connection has come with an identity that says this.
@@ -116,9 +112,6 @@ impl Credentials {
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if self.get(id).is_some() {
             self.by_slot.remove(&id.slot);
-            if self.by_slot.len() * 4 < self.by_slot.capacity() && self.by_slot.capacity() > CREDENTIALS_KEPT {
-                self.by_slot.shrink_to(self.by_slot.len() * 2);
-            }
         }
     }
 

@@ -108,26 +108,24 @@ impl Hub {
         if !self.rooms[index].has_readers() {
             return;
         }
+        self.work += self.rooms.make_log_space(index, (0, frame.bytes), &mut self.connections);
         if !self.rooms.has_space(index, frame.bytes) {
-            self.force_log_space(index, frame.bytes);
-            if !self.rooms[index].has_readers() {
-                return;
-            }
+            self.force_log_space(index);
+        }
+        if !self.rooms[index].has_readers() {
+            return;
         }
         self.rooms.append(index, frame, write);
         self.scheduler.enqueue(now, &mut self.rooms, (index, owner));
         self.scheduler.limit_delays(&mut self.rooms, index);
     }
 
-    /// Frees space for something that must be delivered: if need be, members that the running round has not reached yet
-    /// fall back as well.
+    /// Frees space for something that must be delivered, though nobody holds the log any more: members that the running round has
+    /// not reached yet fall back as well.
     ///
     /// Members that leave are left for the round that follows: if one of them went now, it could be the last, and the room
     /// would end while something is announced in it.
-    fn force_log_space(&mut self, index: RoomIndex, bytes: usize) {
-        if self.rooms.free_log_space(index, bytes, &mut self.connections) {
-            return;
-        }
+    fn force_log_space(&mut self, index: RoomIndex) {
         let room = &mut self.rooms[index];
         room.fanout.abandon_round();
         let tail = room.fanout.tail();
@@ -136,6 +134,7 @@ impl Hub {
             if self.rooms[index].members.live(at).is_some_and(|member| member.cursor() != tail)
                 && let Some(id) = self.rooms.fall_back(index, at, &mut self.connections)
             {
+                self.work += 1;
                 self.scheduler.note_drained(id);
             }
         }

@@ -66,6 +66,10 @@ impl Fanout {
         self.log.len()
     }
 
+    pub(super) fn front(&self) -> Offset {
+        self.log.front()
+    }
+
     pub(super) fn tail(&self) -> Offset {
         self.log.tail()
     }

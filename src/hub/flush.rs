@@ -1,6 +1,6 @@
 //! The broadcast path: frames go from the rooms' logs to the sockets, in slices and rounds.
 
-use crate::budget::units;
+use crate::budget::{WorkBudget, units};
 use crate::id::{ConnectionId, Slot};
 use crate::time::Now;
 
@@ -94,10 +94,9 @@ impl Hub {
 
     /// Members that catch up go on, as far as their own output has drained, and as far as the turn's budget goes. What they
     /// are told is counted; pages come later, and are counted where they do.
-    pub(super) fn resume_catch_ups(&mut self, now: Now) {
-        let mut left = self.settings.net.work_per_phase;
+    pub(super) fn resume_catch_ups(&mut self, now: Now, budget: &mut WorkBudget<'_>) {
         for _ in 0..self.scheduler.resumed_count() {
-            if left == 0 {
+            if !budget.has_left() {
                 return;
             }
             let Some(id) = self.scheduler.next_resumed() else { return };
@@ -110,7 +109,7 @@ impl Hub {
                     work += STEP_UNITS;
                 }
             }
-            left = left.saturating_sub(units(work, self.out.outbox.len() - said_before));
+            budget.spend(units(work, self.out.outbox.len() - said_before));
         }
     }
 }

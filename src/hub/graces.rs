@@ -1,8 +1,7 @@
 //! Users who are awaited back in rooms, and the owners that are charged for it.
 
-use rustc_hash::FxHashMap;
-
 use crate::owner::Owner;
+use crate::sharded_map::ShardedMap;
 
 use super::account::{Account, Held};
 use super::index::RoomRef;
@@ -13,8 +12,8 @@ use super::users::UserKey;
 #[derive(Debug, Default)]
 pub(super) struct Graces {
     /// The owner of the connection that was lost last.
-    owners: FxHashMap<(RoomRef, UserKey), Owner>,
-    users: FxHashMap<UserKey, AwaitedUser>,
+    owners: ShardedMap<(RoomRef, UserKey), Owner>,
+    users: ShardedMap<UserKey, AwaitedUser>,
 }
 
 /// A user with graces.
@@ -25,9 +24,6 @@ struct AwaitedUser {
     bytes: u32,
     graces: u32,
 }
-
-/// So many graces the tables may have room for while there are few.
-const GRACES_KEPT: usize = 1024;
 
 impl Graces {
     /// A user's grace in a room begins, perhaps anew, with so many bytes for the user. Says whether it needs a timer.
@@ -42,10 +38,13 @@ impl Graces {
             account.release(before, Held::Grace);
         }
         account.charge(owner, Held::Grace);
-        let awaited = self.users.entry(user).or_insert(AwaitedUser { owner, bytes: 0, graces: 0 });
-        account.release(awaited.owner, Held::User(awaited.bytes as usize));
-        let graces = awaited.graces + u32::from(before.is_none());
-        *awaited = AwaitedUser { owner, bytes: user_bytes as u32, graces };
+        let is_new = u32::from(before.is_none());
+        if let Some(awaited) = self.users.get_mut(&user) {
+            account.release(awaited.owner, Held::User(awaited.bytes as usize));
+            *awaited = AwaitedUser { owner, bytes: user_bytes as u32, graces: awaited.graces + is_new };
+        } else {
+            self.users.insert(user, AwaitedUser { owner, bytes: user_bytes as u32, graces: is_new });
+        }
         account.charge(owner, Held::User(user_bytes));
         before.is_none()
     }
@@ -60,16 +59,6 @@ impl Graces {
                 account.release(awaited.owner, Held::User(awaited.bytes as usize));
                 self.users.remove(&user);
             }
-        }
-        self.give_back();
-    }
-
-    fn give_back(&mut self) {
-        if self.owners.len() * 4 < self.owners.capacity() && self.owners.capacity() > GRACES_KEPT {
-            self.owners.shrink_to(self.owners.len() * 2);
-        }
-        if self.users.len() * 4 < self.users.capacity() && self.users.capacity() > GRACES_KEPT {
-            self.users.shrink_to(self.users.len() * 2);
         }
     }
 }

@@ -57,8 +57,13 @@ impl<I: Ord + Copy> HoldersOf<I> {
         self.0.first().map(|hold| hold.offset)
     }
 
-    pub(super) fn last(&self) -> Option<I> {
-        self.0.last().map(|hold| hold.holder)
+    /// One of the lowest holders.
+    pub(super) fn first(&self) -> Option<I> {
+        self.0.first().map(|hold| hold.holder)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -88,7 +93,7 @@ mod tests {
         for at in [70, 0, 100, 30] {
             holders.insert(front.forward(at), LiveIndex(at as u32));
         }
-        assert_eq!((holders.lowest(), holders.last()), (Some(front), Some(LiveIndex(100))));
+        assert_eq!((holders.lowest(), holders.first()), (Some(front), Some(LiveIndex(0))));
         holders.remove(front, LiveIndex(0));
         assert_eq!(holders.lowest(), Some(front.forward(30)));
         // Two at one place.

@@ -146,9 +146,30 @@ impl Members {
         }
     }
 
-    /// A blocked member, of those that hold least of the log.
-    pub(super) fn last_blocked(&self) -> Option<LiveIndex> {
-        self.holds.as_ref()?.blocked.last()
+    /// How many blocked members and pins hold the log.
+    pub(super) fn holds_count(&self) -> usize {
+        self.holds.as_ref().map_or(0, |holds| holds.blocked.len() + holds.pinned.len())
+    }
+
+    /// A blocked member, of those that hold most of the log.
+    pub(super) fn lowest_blocked(&self) -> Option<LiveIndex> {
+        self.holds.as_ref()?.blocked.first()
+    }
+
+    /// The member that catches up and has the lowest pin loses it, unless a blocked member holds more of the log, which begins at
+    /// `front`; it will read more pages instead. Says whether one did.
+    pub(super) fn drop_lowest_pin(&mut self, front: Offset) -> bool {
+        let Some(holds) = &mut self.holds else { return false };
+        let Some((offset, at)) = holds.pinned.lowest().zip(holds.pinned.first()) else { return false };
+        if holds.blocked.lowest().is_some_and(|blocked| front.behind(blocked) < front.behind(offset)) {
+            return false;
+        }
+        holds.pinned.remove(offset, at);
+        if let Some(CatchUp { step: CatchUpStep::Page { pin, .. }, .. }) = self.catching_up.get_mut(at.0 as usize) {
+            *pin = None;
+        }
+        self.forget_holds();
+        true
     }
 
     /// The socket of a live member refused bytes.

@@ -201,6 +201,7 @@ impl Hub {
         let id = self.connections.id(slot)?;
         let connection = self.connections.get(id)?;
         let mover = Mover { user: connection.user, owner: connection.owner };
+        self.work += 1;
         let former = self.rooms.remove_member(index, slot, &mut self.connections)?;
         if former.has_joined() {
             let (name, user_id) = (&self.rooms[index].name, self.users.id(mover.user));

@@ -47,6 +47,7 @@ mod graces;
 mod holds;
 mod index;
 mod leaving;
+mod log_space;
 mod members;
 mod membership;
 mod moderation;
@@ -97,6 +98,7 @@ use self::rooms::{LogCounts, Rooms};
 use self::scheduler::Scheduler;
 use self::timers::{Timer, Timers};
 use self::users::Users;
+use crate::budget::WorkBudget;
 use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
 use crate::owner::Owner;
@@ -146,6 +148,8 @@ pub struct Hub {
     /// Until when no grace ends, because it is not known who has come back on another node.
     deaf_until: Duration,
     out: Outgoing,
+    /// See [`Hub::take_work`].
+    work: u32,
 }
 
 /// The settings that concern the hub.
@@ -179,6 +183,7 @@ impl Hub {
             moderator: Moderator::default(),
             deaf_until: Duration::ZERO,
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
+            work: 0,
         }
     }
 
@@ -366,16 +371,31 @@ impl Hub {
         self.out.outbox.drain(each);
     }
 
-    /// Does what is due, and what the last turn left for this one.
-    pub fn handle_deadlines(&mut self, now: Now) {
-        self.resume_catch_ups(now);
+    /// Does what is due, and what the last turn left for this one, up to the turn's budget. `clock` tells the time while that
+    /// takes it, after every few units.
+    pub fn handle_deadlines(&mut self, now: Now, clock: &mut dyn FnMut() -> Now) {
+        let limits = self.settings.net.phase();
+        let mut budget = WorkBudget::new(limits, clock);
+        self.resume_catch_ups(now, &mut budget);
         self.scheduler.end_due_delays(now, &mut self.rooms);
         self.carry_out_commands(now);
         self.delivery_rates.forget_full(now);
+        // Timers have a budget of their own: members that catch up must not put off the ends of others.
+        let mut budget = WorkBudget::new(limits, clock);
         for _ in 0..LOOKS_PER_TURN {
+            if !budget.has_left() {
+                break;
+            }
             let Some(timer) = self.timers.pop(now) else { break };
             self.handle_timer(now, timer);
+            budget.spend(1 + self.take_work());
         }
+    }
+
+    /// Units of work since the last call, beyond one for each message, event or timer: memberships that ended and members that
+    /// fell back.
+    pub fn take_work(&mut self) -> u32 {
+        std::mem::take(&mut self.work)
     }
 
     fn handle_timer(&mut self, now: Now, timer: Timer) {

@@ -1,7 +1,7 @@
 //! What the bus is asked: requests that it has not been given, and those that it has not answered, with where each answer
 //! goes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -11,6 +11,7 @@ use crate::id::{ConnectionId, RoomName};
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
 use crate::quota::Quota;
+use crate::sharded_map::ShardedMap;
 
 use super::error_reply::Refused;
 use super::index::RoomRef;
@@ -87,7 +88,7 @@ pub(super) struct Pending {
     /// How many pages it has been asked for.
     pages_asked: u32,
     /// Requests that it has not answered.
-    asked: HashMap<Ticket, (Asked, Charge)>,
+    asked: ShardedMap<Ticket, (Asked, Charge)>,
     newest: u64,
     publications: usize,
     publications_max: usize,
@@ -106,7 +107,7 @@ impl Pending {
             requests: VecDeque::new(),
             pages: FairQueue::new(1),
             pages_asked: 0,
-            asked: HashMap::new(),
+            asked: ShardedMap::default(),
             newest: 0,
             publications: 0,
             publications_max,

@@ -110,7 +110,8 @@ impl Hub {
     fn reserve(&mut self, index: RoomIndex, body: &[u8]) -> Result<(RoomRef, usize), Refused> {
         let bytes = protocol::chat_frame_bytes_max(body);
         let promised = self.rooms[index].fanout.reserved_bytes();
-        if !self.rooms.free_log_space(index, promised + bytes, &mut self.connections) {
+        self.work += self.rooms.make_log_space(index, (promised, bytes), &mut self.connections);
+        if !self.rooms.has_space(index, promised + bytes) {
             return Err((ErrorCode::RoomBusy, "the room delivers as fast as it can; try again later".to_owned()));
         }
         self.rooms[index].fanout.reserve(bytes);

@@ -37,11 +37,11 @@ pub(super) struct Rooms {
     rooms_max: usize,
     names: NameIndex,
     generations: u32,
-    logs: Logs,
+    pub(super) logs: Logs,
     pub(super) account: Account,
     /// Rooms whose logs may hold bytes for blocked members or pins, each once. Others need not be looked at when all
     /// logs together are full.
-    holders: Vec<RoomIndex>,
+    pub(super) holders: Vec<RoomIndex>,
     counts: LogCounts,
 }
 
@@ -57,29 +57,13 @@ pub(super) struct LogCounts {
 
 /// What the logs of all rooms hold, and may hold.
 #[derive(Debug)]
-struct Logs {
-    bytes: usize,
-    room_bytes_max: usize,
-    bytes_max: usize,
+pub(super) struct Logs {
+    pub(super) bytes: usize,
+    pub(super) room_bytes_max: usize,
+    pub(super) bytes_max: usize,
     /// Empty buffers that logs are lent.
     #[expect(clippy::vec_box, reason = "logs hold boxes, which go back and forth")]
     buffers: Vec<Box<LogBuffer>>,
-}
-
-/// What it took to free space in the logs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Freed {
-    /// Rooms that were looked at.
-    rooms: u64,
-    /// Members that fell back to history.
-    members: u64,
-}
-
-impl Freed {
-    fn add(&mut self, more: Self) {
-        self.rooms += more.rooms;
-        self.members += more.members;
-    }
 }
 
 impl Logs {
@@ -256,31 +240,6 @@ impl Rooms {
         }
     }
 
-    /// Whether a room's log may grow by so much.
-    pub(super) fn has_space(&self, index: RoomIndex, bytes: usize) -> bool {
-        let room_bytes = self[index].fanout.log_bytes();
-        room_bytes + bytes <= self.logs.room_bytes_max && !self.are_full(bytes)
-    }
-
-    /// Whether all logs together may not grow by so much.
-    fn are_full(&self, bytes: usize) -> bool {
-        self.logs.bytes + bytes > self.logs.bytes_max
-    }
-
-    /// Whether all logs together are half full.
-    pub(super) fn are_half_full(&self) -> bool {
-        self.logs.bytes > self.logs.bytes_max / 2
-    }
-
-    /// Whether a log is half full, the room's or all logs together. The other half is left for messages that arrive
-    /// before the room's turn comes.
-    ///
-    /// Of the room's log only the bytes since its last round count: blocked members give up the older ones when the
-    /// space is needed.
-    pub(super) fn has_much_waiting(&self, index: RoomIndex) -> bool {
-        self[index].fanout.waiting_bytes() > self.logs.room_bytes_max / 2 || self.are_half_full()
-    }
-
     /// Drops what no member needs any more from a room's log.
     pub(super) fn trim_log(&mut self, index: RoomIndex) {
         let Self { rooms, logs, .. } = self;
@@ -288,55 +247,6 @@ impl Rooms {
         let (bytes, buffer) = room.fanout.trim(&room.members);
         logs.bytes -= bytes;
         logs.keep(buffer);
-    }
-
-    /// A room's log may hold bytes for a blocked member or a pin from now on.
-    pub(super) fn note_holder(&mut self, index: RoomIndex) {
-        let room = &mut self.rooms[index.0 as usize];
-        if room.holder_place == HolderPlace::NONE {
-            room.holder_place = HolderPlace::new(self.holders.len());
-            self.holders.push(index);
-        }
-    }
-
-    /// Frees what blocked members and pins hold, by letting these members read history. Says whether so many bytes fit now.
-    pub(super) fn free_log_space(&mut self, index: RoomIndex, bytes: usize, connections: &mut Connections) -> bool {
-        self.drop_holds(index, bytes, connections);
-        self.has_space(index, bytes)
-    }
-
-    /// If there is no space, the blocked members and pins of the room give up what they hold. If all logs together are
-    /// full, those of every room do where there may be any. Each of these rooms was noted once since the last time, so the
-    /// work is paid for by the members that were blocked or pinned.
-    fn drop_holds(&mut self, index: RoomIndex, bytes: usize, connections: &mut Connections) -> Freed {
-        let mut freed = Freed::default();
-        if self.has_space(index, bytes) {
-            return freed;
-        }
-        freed.add(self.drop_blocked(index, connections));
-        if self.are_full(bytes) {
-            for holder in self.take_holders() {
-                freed.add(self.drop_blocked(holder, connections));
-            }
-        }
-        freed
-    }
-
-    /// The rooms that were noted since the last time.
-    fn take_holders(&mut self) -> Vec<RoomIndex> {
-        let holders = std::mem::take(&mut self.holders);
-        holders.iter().for_each(|holder| self[*holder].holder_place = HolderPlace::NONE);
-        holders
-    }
-
-    fn drop_blocked(&mut self, index: RoomIndex, connections: &mut Connections) -> Freed {
-        let mut freed = Freed { rooms: 1, members: 0 };
-        self[index].members.drop_pins();
-        while let Some(at) = self[index].members.last_blocked() {
-            freed.members += u64::from(self.fall_back(index, at, connections).is_some());
-        }
-        self.trim_log(index);
-        freed
     }
 
     /// A live member gives up its place in the log and reads history instead, at its own speed.
@@ -413,28 +323,6 @@ mod tests {
     }
 
     #[test]
-    fn when_all_logs_are_full_only_rooms_with_blocked_members_are_looked_at() {
-        let mut config = Config::default();
-        (config.hub.log_bytes_max, config.hub.log_bytes_total_max) = (16 * 1024, 16 * 1024);
-        let (mut rooms, mut connections) = (Rooms::new(&config), Connections::default());
-        let all: Vec<_> = (0..5000).map(|number| room(&mut rooms, &mut connections, number)).collect();
-        all[4000..4010].iter().for_each(|index| block(&mut rooms, *index));
-        // One of them goes on by itself, and its log is empty again.
-        let Room { fanout, members, .. } = &mut rooms[all[4000]];
-        assert!(fanout.serve_blocked(members, LiveIndex(0), &mut |_, owed| owed.len()).is_over);
-        rooms.trim_log(all[4000]);
-        assert_eq!(rooms.log_bytes(), 9000);
-        assert_eq!(rooms.drop_holds(all[0], 1000, &mut connections), Freed::default(), "there is space");
-        // The room itself, and the ten that were noted.
-        let freed = rooms.drop_holds(all[0], 8000, &mut connections);
-        assert_eq!((freed, rooms.log_bytes()), (Freed { rooms: 11, members: 9 }, 0));
-        // They are not looked at again.
-        block(&mut rooms, all[1]);
-        (0..16).for_each(|_| rooms.append(all[1], FrameSize { seq: None, bytes: 1000 }, |out| out.extend([0; 1000])));
-        assert_eq!(rooms.drop_holds(all[0], 1000, &mut connections), Freed { rooms: 2, members: 1 });
-    }
-
-    #[test]
     fn a_room_that_ends_is_looked_at_no_more() {
         let (mut rooms, mut connections) = (Rooms::new(&Config::default()), Connections::default());
         let index = room(&mut rooms, &mut connections, 0);
@@ -442,7 +330,7 @@ mod tests {
         rooms.remove_member(index, Slot(0), &mut connections).unwrap();
         assert!(rooms.take_unused(index).is_some());
         assert_eq!(rooms.account.held(), 0);
-        assert_eq!((rooms.take_holders().len(), rooms.log_bytes(), rooms.len()), (0, 0, 0));
+        assert_eq!((rooms.holders.len(), rooms.log_bytes(), rooms.len()), (0, 0, 0));
     }
 
     #[test]
@@ -455,7 +343,7 @@ mod tests {
             rooms.remove_member(index, Slot(number), &mut connections).unwrap();
             assert!(rooms.take_unused(index).is_some());
         }
-        let mut holders = rooms.take_holders();
+        let mut holders = rooms.holders.clone();
         holders.sort();
         assert_eq!(holders, all.iter().map(|(_, index)| *index).collect::<Vec<_>>());
     }

@@ -1,12 +1,12 @@
 //! Users, each with a number, so that rooms and connections need not carry names.
 
-use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use crate::id::UserId;
 use crate::memory::long_list;
 use crate::name_index::NameIndex;
 use crate::protocol::UserView;
+use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 
 use super::stalls::Stalls;
@@ -27,7 +27,7 @@ pub(super) struct Users {
     users: Slab<User>,
     keys: NameIndex,
     /// Display names of users that have one.
-    names: FxHashMap<UserKey, Box<str>>,
+    names: ShardedMap<UserKey, Box<str>>,
     stalls: Stalls,
     stalled: u64,
 }
@@ -35,7 +35,7 @@ pub(super) struct Users {
 impl Default for Users {
     fn default() -> Self {
         let users = Slab::with_capacity(long_list::<User>());
-        Self { users, keys: NameIndex::default(), names: FxHashMap::default(), stalls: Stalls::default(), stalled: 0 }
+        Self { users, keys: NameIndex::default(), names: ShardedMap::default(), stalls: Stalls::default(), stalled: 0 }
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::io;
 
+use crate::budget::{WorkBudget, WorkLimits};
 #[cfg(feature = "in-memory")]
 use crate::error::Error;
 use crate::id::Slot;
+use crate::time::Now;
 
 use super::addresses::AddressIndex;
 use super::connection::Connection;
@@ -29,15 +31,17 @@ impl<R> Net<R> {
         self.connections.len() < max
     }
 
-    /// Accepts up to the turn's budget. What is left waits in the listeners, which stay ready.
-    pub fn accept(&mut self, handler: &mut impl Handler<Route = R>) {
-        let mut left = self.limits.accepts_per_turn;
+    /// Accepts up to the turn's budget. What is left waits in the listeners, which stay ready. `clock` tells the time while that
+    /// takes it.
+    pub fn accept(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) {
+        let limits = WorkLimits { units: self.limits.accepts_per_turn, ..self.limits.phase() };
+        let mut budget = WorkBudget::new(limits, clock).with_costly_units();
         // Round robin, so that a flood on one address does not shut out another.
-        while left > 0 && self.has_place() && self.listeners.may_have_waiting() {
+        while budget.has_left() && self.has_place() && self.listeners.may_have_waiting() {
             for index in 0..self.listeners.polled.len() {
-                if self.listeners.polled[index].is_ready && self.has_place() && left > 0 {
-                    left -= 1;
+                if self.listeners.polled[index].is_ready && self.has_place() && budget.has_left() {
                     self.accept_one(index);
+                    budget.spend(1);
                 }
             }
         }

@@ -6,6 +6,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::id::Slot;
 use crate::owner::Owner;
+use crate::sharded_map::ShardedMap;
 use crate::weights::Weights;
 
 /// What it costs that a connection holds anything: its places in the account, and what an allocator adds.
@@ -30,7 +31,7 @@ pub(super) struct Account {
     totals: Weights<Owner>,
     /// What the connections of each owner hold.
     held: HashMap<Owner, Weights<Slot>, FxBuildHasher>,
-    owners: HashMap<Slot, Owner, FxBuildHasher>,
+    owners: ShardedMap<Slot, Owner>,
     /// Slots whose connections may hold another amount than they are charged.
     changed: Vec<Slot>,
 }
@@ -42,7 +43,7 @@ impl Account {
             bytes: 0,
             totals: Weights::default(),
             held: HashMap::default(),
-            owners: HashMap::default(),
+            owners: ShardedMap::default(),
             changed: Vec::new(),
         }
     }
@@ -123,9 +124,6 @@ impl Account {
 
     /// Gives back memory that a crowd has needed.
     fn give_back(&mut self) {
-        if self.owners.capacity() > 8 * self.owners.len() + 64 {
-            self.owners.shrink_to(2 * self.owners.len());
-        }
         if self.held.capacity() > 8 * self.held.len() + 64 {
             self.held.shrink_to(2 * self.held.len());
         }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use crate::budget::{WorkBudget, WorkLimits};
 use crate::frame::{FrameTracker, PING};
 use crate::id::{ConnectionId, Slot};
 use crate::protocol::CloseReason;
+use crate::time::Now;
 use crate::timer_wheel::Tick;
 
 use super::connection::Flag;
@@ -17,7 +19,7 @@ use super::{Drain, Net};
 
 /// How many connections a turn frees. Closing a socket is a system call of many microseconds; a mass disconnect must
 /// not stall everybody else.
-const FREED_PER_TURN: usize = 256;
+const FREED_PER_TURN: u32 = 256;
 
 /// How many slots a drain looks at in a turn.
 const SLOTS_DRAINED_PER_TURN: usize = 4096;
@@ -134,10 +136,16 @@ impl<R> Net<R> {
         }
     }
 
-    /// Frees connections that have ended.
-    pub fn free(&mut self) {
-        for _ in 0..self.queues.gone.len().min(FREED_PER_TURN) {
+    /// Frees connections that have ended, up to the turn's budget. `clock` tells the time while that takes it.
+    pub fn free(&mut self, clock: &mut dyn FnMut() -> Now) {
+        let limits = WorkLimits { units: FREED_PER_TURN, ..self.limits.phase() };
+        let mut budget = WorkBudget::new(limits, clock).with_costly_units();
+        for _ in 0..self.queues.gone.len() {
+            if !budget.has_left() {
+                break;
+            }
             let Some(slot) = self.queues.gone.pop_front() else { break };
+            budget.spend(1);
             let connection = &self.connections[slot.index()];
             if connection.is(Flag::Queued) || connection.is(Flag::Dirty) {
                 // To look for it in these lists would take as long as they are; its turn in them comes by itself.
@@ -264,7 +272,6 @@ mod tests {
     use super::*;
     use crate::net::{BodyDecision, Capacity, HeadDecision, LISTENERS_MAX, Verdict, WriteBuffer};
     use crate::settings::Config;
-    use crate::time::Now;
 
     /// No request of these tests comes to its end.
     struct Unasked;
@@ -310,11 +317,11 @@ mod tests {
         assert!(!net.has_work());
         net.stop_listening();
         assert!(net.has_work() && net.queues.gone.is_empty());
-        net.handle_deadlines(&mut Unasked);
+        net.handle_deadlines(&mut Now::default, &mut Unasked);
         assert_eq!(net.queues.gone.len(), SLOTS_DRAINED_PER_TURN);
         while net.has_work() {
-            net.handle_deadlines(&mut Unasked);
-            net.free();
+            net.handle_deadlines(&mut Now::default, &mut Unasked);
+            net.free(&mut Now::default);
         }
         assert_eq!(net.stats().sockets, 0);
     }

@@ -67,6 +67,12 @@ pub trait Handler {
 
     /// An open connection is closed or closing; nothing more can be sent to it.
     fn on_closed(&mut self, id: ConnectionId);
+
+    /// Units of work that the calls since the last such question took, beyond one each. The end of a connection in many rooms,
+    /// for example, is one for each room. They count in the budget of the phase.
+    fn take_work(&mut self) -> u32 {
+        0
+    }
 }
 
 /// Whether another WebSocket is allowed.

@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 
+use crate::budget::WorkBudget;
 use crate::id::{ConnectionId, Slot};
 use crate::owner::Owner;
 use crate::protocol::CloseReason;
@@ -17,6 +18,9 @@ use super::write_buffer::WriteBuffer;
 
 /// How many connections give way in a turn.
 const SHED_PER_TURN: usize = 64;
+
+/// What it counts that one gives way: it is told, and what it holds is freed.
+const SHED_UNITS: u32 = 4;
 
 /// What the headers of an answer to a handshake take, which are the same for all.
 const HANDSHAKE_BYTES: usize = 1024;
@@ -61,14 +65,19 @@ impl<R> Net<R> {
         }
     }
 
-    /// Charges what has changed, and has the heaviest give way while too much is held.
-    pub(super) fn settle_account(&mut self, handler: &mut impl Handler<Route = R>) {
+    /// Charges what has changed, and has the heaviest give way while too much is held. At least one does, whatever the budget
+    /// says, so that a turn that writes much does not put it off.
+    pub(super) fn settle_account(&mut self, budget: &mut WorkBudget<'_>, handler: &mut impl Handler<Route = R>) {
         self.charge_changed(handler);
         for _ in 0..SHED_PER_TURN {
             let Some((owner, slot)) = self.account.next_surplus() else { return };
             self.warn_of_surplus(owner, slot);
             self.shed(slot, handler);
             self.charge_changed(handler);
+            budget.spend(SHED_UNITS + handler.take_work());
+            if !budget.has_left() {
+                return;
+            }
         }
     }
 

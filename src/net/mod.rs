@@ -57,6 +57,7 @@ use self::connection::{Connection, Flag};
 use self::listener::{Listeners, PolledListener};
 use self::polling::{Polled, Polling};
 use self::queues::{Queues, Waiting};
+use crate::budget::WorkBudget;
 use crate::error::Error;
 use crate::id::ConnectionId;
 pub use crate::id::{ConnectionSerial, Slot};
@@ -235,10 +236,15 @@ impl<R> Net<R> {
         self.timers.wheel.timeout(now)
     }
 
-    /// Does what is due, and goes on with a drain.
-    pub fn handle_deadlines(&mut self, handler: &mut impl Handler<Route = R>) {
+    /// Does what is due, and goes on with a drain, up to the turn's budget. `clock` tells the time while that takes it, after
+    /// every few units.
+    pub fn handle_deadlines(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) {
+        let mut budget = WorkBudget::new(self.limits.phase(), clock);
         self.advance_drain(handler);
         for _ in 0..LOOKS_PER_TURN {
+            if !budget.has_left() {
+                break;
+            }
             let Some((tick, slot)) = self.timers.wheel.pop(self.timers.tick) else { break };
             match slot {
                 ACCEPT_AGAIN => self.listeners.are_paused = false,
@@ -250,6 +256,7 @@ impl<R> Net<R> {
                     }
                 }
             }
+            budget.spend(1 + handler.take_work());
         }
     }
 

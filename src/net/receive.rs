@@ -53,6 +53,7 @@ impl<R> Net<R> {
             }
             self.work = 1;
             self.read_one(slot, handler);
+            self.work += handler.take_work();
             self.queues.ready.charge(self.work);
             self.note_held(slot);
             budget.spend(self.work);
@@ -578,7 +579,7 @@ mod tests {
         while peers.net.has_work() {
             let work = peers.net.flush(&mut Now::default, &mut peers.heard);
             assert!(work < peers.net.limits.work_per_phase + 65, "{work} units in a turn");
-            peers.net.free();
+            peers.net.free(&mut Now::default);
             turns += 1;
             assert_eq!(peers.net.stats().sockets, if turns < 4 { 60 } else { 59 });
         }

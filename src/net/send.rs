@@ -156,12 +156,12 @@ impl<R> Net<R> {
             self.flush_one(slot, handler);
             self.note_held(slot);
             let after = self.connections[slot.index()].unsent_bytes();
-            let work = units(1, before.saturating_sub(after));
+            let work = units(1, before.saturating_sub(after)) + handler.take_work();
             self.queues.dirty.charge(work);
             budget.spend(work);
             total += work;
         }
-        self.settle_account(handler);
+        self.settle_account(&mut budget, handler);
         total
     }
 

@@ -139,6 +139,10 @@ impl Handler for Dispatch<'_> {
     fn on_closed(&mut self, id: ConnectionId) {
         self.hub.disconnect(self.now, id);
     }
+
+    fn take_work(&mut self) -> u32 {
+        self.hub.take_work()
+    }
 }
 
 /// What a connection is told in place of an HTTP answer.

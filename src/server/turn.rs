@@ -33,7 +33,8 @@ impl Server {
         self.take_decisions(now);
         self.watch.end_phase(TurnPhase::Commands);
         self.run_net(now);
-        self.hub.handle_deadlines(now);
+        let clock = &mut self.clock;
+        self.hub.handle_deadlines(now, &mut || clock.resume());
         self.watch.end_phase(TurnPhase::Deadlines);
         self.bus.begin_turn(now);
         self.hub.handle_readiness(now, self.bus.status().is_ready);
@@ -48,7 +49,8 @@ impl Server {
         let sends_max = self.config.hub.sends_per_turn;
         self.hub.poll_sends(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot, frames));
         self.watch.end_phase(TurnPhase::Sends);
-        self.net.free();
+        let clock = &mut self.clock;
+        self.net.free(&mut || clock.resume());
         self.watch.end_phase(TurnPhase::Freeing);
         // The last step: no event would wake the loop to see that all connections have gone.
         self.advance_shutdown(now);
@@ -65,13 +67,13 @@ impl Server {
     fn run_net(&mut self, now: Now) {
         let (net, clock, mut dispatch) = self.dispatch(now);
         dispatch.end_overdue_refreshes();
-        net.accept(&mut dispatch);
+        net.accept(&mut || clock.resume(), &mut dispatch);
         dispatch.watch.end_phase(TurnPhase::Accepts);
         if !dispatch.hub.has_backlog() {
             net.read(&mut || clock.resume(), &mut dispatch);
         }
         dispatch.watch.end_phase(TurnPhase::Reads);
-        net.handle_deadlines(&mut dispatch);
+        net.handle_deadlines(&mut || clock.resume(), &mut dispatch);
     }
 
     fn take_commands(&mut self, now: Now) {
@@ -132,8 +134,9 @@ impl Server {
             for _ in 0..EVENTS_A_REQUEST {
                 let Some(event) = self.bus.poll_event() else { break };
                 is_idle = false;
-                budget.spend(event_units(&event));
+                let units = event_units(&event);
                 self.hub.handle_bus_event(now, event);
+                budget.spend(units + self.hub.take_work());
             }
             if is_idle {
                 self.is_bus_unfinished = false;

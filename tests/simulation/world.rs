@@ -285,7 +285,7 @@ impl World {
     }
 
     pub(crate) fn handle_deadlines(&mut self) {
-        self.hub.handle_deadlines(self.now);
+        self.hub.handle_deadlines(self.now, &mut Now::default);
         self.bus.bus().begin_turn(self.now);
     }
 

@@ -36,11 +36,11 @@ fn a_rush_of_deadlines_is_spread_over_turns() {
     }
     let late = at(60_000);
     let mut turns = 0;
-    hub.handle_deadlines(late);
+    hub.handle_deadlines(late, &mut Now::default);
     assert!(hub.stats().users > 0, "all at once");
     while hub.stats().users > 0 {
         assert_eq!(hub.timeout(late), Some(Duration::ZERO), "the rest is forgotten");
-        hub.handle_deadlines(late);
+        hub.handle_deadlines(late, &mut Now::default);
         turns += 1;
         assert!(turns < 100, "{} users are left", hub.stats().users);
     }
@@ -191,7 +191,7 @@ fn a_crowd_that_reads_history_is_spread_over_turns() {
     hub.poll_sends(now, 64, &mut || now, &mut |_, frames| frames.len());
     let (mut turns, mut asked) = (0, 0);
     while asked < readers.len() {
-        hub.handle_deadlines(now);
+        hub.handle_deadlines(now, &mut Now::default);
         let mut requests = 0;
         while let Some(request) = hub.poll_bus_request() {
             requests += 1;
@@ -331,7 +331,7 @@ fn a_client_that_joins_many_rooms_at_once_is_owed_no_more_than_its_write_buffer_
         assert!(turns < 100, "in {joined} of {ROOMS} rooms");
         hub.handle_drained(newcomer);
         hub.poll_sends(now, 64, &mut || now, &mut |_, frames| frames.len());
-        hub.handle_deadlines(now);
+        hub.handle_deadlines(now, &mut Now::default);
         turns += 1;
     }
     assert!(turns > 4, "that was not more than a write buffer holds");

@@ -102,7 +102,7 @@ impl Hall {
     /// One turn of the loop, with at most so many sends. Says how many there were.
     fn turn(&mut self, sends_max: u32) -> usize {
         let now = self.now();
-        self.hub.handle_deadlines(now);
+        self.hub.handle_deadlines(now, &mut Now::default);
         self.run_bus();
         let own = &mut self.own;
         self.hub.poll_output(|output| {

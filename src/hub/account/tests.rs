@@ -88,7 +88,7 @@ impl Node {
 
     fn wait(&mut self, time: Duration) -> String {
         self.now.uptime += time;
-        self.hub.handle_deadlines(self.now);
+        self.hub.handle_deadlines(self.now, &mut Now::default);
         self.turn()
     }
 

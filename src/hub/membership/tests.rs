@@ -98,13 +98,13 @@ fn a_user_that_comes_and_goes_has_one_grace_timer_in_a_room() {
         }
         node.hub.disconnect(node.now, id);
         node.now.uptime += Duration::from_millis(37);
-        node.hub.handle_deadlines(node.now);
+        node.hub.handle_deadlines(node.now, &mut Now::default);
         node.output();
         assert!(node.hub.timers.len() <= 1, "{} timers after {round} rounds", node.hub.timers.len());
     }
     // The last grace ends all the same.
     node.now.uptime += node.hub.settings.timing.presence_grace + Duration::from_secs(1);
-    node.hub.handle_deadlines(node.now);
+    node.hub.handle_deadlines(node.now, &mut Now::default);
     assert!(node.output().contains("offline"));
     assert_eq!((node.hub.timers.len(), node.hub.users.len()), (0, 1));
 }

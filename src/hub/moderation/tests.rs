@@ -62,7 +62,7 @@ impl Node {
 
     /// One turn, and what the bus makes of it at once.
     fn turn(&mut self) {
-        self.hub.handle_deadlines(self.now);
+        self.hub.handle_deadlines(self.now, &mut Now::default);
         while let Some(request) = self.hub.poll_bus_request() {
             match request {
                 BusRequest::Publish { ticket, publication } => {
