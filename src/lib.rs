@@ -46,6 +46,7 @@
     )
 )]
 
+mod block_slab;
 mod budget;
 pub mod bus;
 mod error;

@@ -3,15 +3,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use slab::Slab;
-
 use super::Bus;
 use super::control::ControlRoom;
 use super::dedupe::{DedupePool, RememberedIds, TRIMMED_MAX};
 use super::history::{History, HistoryPool};
 use super::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
+use crate::block_slab::BlockSlab;
 use crate::id::{Epoch, RoomName, Unique};
-use crate::memory::long_list;
 use crate::metric::{Metric, counts};
 use crate::name_index::NameIndex;
 use crate::settings::Config;
@@ -26,7 +24,7 @@ use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 /// have lapsed.
 #[derive(Debug)]
 pub struct LocalBus {
-    rooms: Slab<Room>,
+    rooms: BlockSlab<Room>,
     keys: NameIndex,
     history: HistoryPool,
     dedupe: DedupePool,
@@ -84,7 +82,7 @@ impl LocalBus {
     /// An empty bus with the history bounds of `config`, which has been checked. `seed` makes its epochs.
     pub fn new(config: &Config, seed: u64) -> Self {
         Self {
-            rooms: Slab::with_capacity(long_list::<Room>()),
+            rooms: BlockSlab::default(),
             keys: NameIndex::default(),
             history: HistoryPool::new(config),
             dedupe: DedupePool::new(config),
@@ -98,7 +96,7 @@ impl LocalBus {
     }
 
     fn find(&self, name: &RoomName) -> Option<u32> {
-        self.keys.find(name.as_str(), |key| self.rooms[key as usize].name.as_str())
+        self.keys.find(name.as_str(), |key| self.rooms[key].name.as_str())
     }
 
     /// The key of a room, new or not.
@@ -113,15 +111,15 @@ impl LocalBus {
             ids: RememberedIds::default(),
             is_open: false,
             is_watched: false,
-        }) as u32;
+        });
         let rooms = &self.rooms;
-        self.keys.insert(name.as_str(), key, |key| rooms[key as usize].name.as_str());
+        self.keys.insert(name.as_str(), key, |key| rooms[key].name.as_str());
         key
     }
 
     /// Sees to it that a room is looked at soon.
     fn watch(&mut self, now: Now, key: u32) {
-        if !std::mem::replace(&mut self.rooms[key as usize].is_watched, true) {
+        if !std::mem::replace(&mut self.rooms[key].is_watched, true) {
             self.wheel.insert(Tick::of(now).after(Duration::from_secs(1)), key);
         }
     }
@@ -130,7 +128,7 @@ impl LocalBus {
         let Publication { room: name, user, owner, id, body } = publication;
         let key = self.room(&name);
         self.watch(now, key);
-        let Room { history, ids, .. } = &mut self.rooms[key as usize];
+        let Room { history, ids, .. } = &mut self.rooms[key];
         let id = id.map(|id| (user, id));
         if let Some(id) = &id {
             if let Some(seq) = ids.find(id) {
@@ -153,7 +151,7 @@ impl LocalBus {
 
     /// Drops what a room need not keep any longer, some of its ids at a time.
     fn trim(&mut self, now: Now, key: u32) -> Trimmed {
-        let Room { history, ids, .. } = &mut self.rooms[key as usize];
+        let Room { history, ids, .. } = &mut self.rooms[key];
         let messages = self.history.trim(now, key, history);
         Trimmed { messages, ids: self.dedupe.trim(now, ids, history.first_seq()) }
     }
@@ -161,7 +159,7 @@ impl LocalBus {
     /// Drops messages of the heaviest owners until the rest fits.
     fn drop_surplus(&mut self) {
         while let Some((owner, key)) = self.history.next_surplus() {
-            let room = self.rooms.get_mut(key as usize);
+            let room = self.rooms.get_mut(key);
             if !room.is_some_and(|room| self.history.drop_oldest_of(owner, key, &mut room.history)) {
                 return log::error!("history: an account of room {key} has no messages");
             }
@@ -176,12 +174,12 @@ impl LocalBus {
 
     fn open(&mut self, room: &RoomName) {
         let key = self.room(room);
-        self.rooms[key as usize].is_open = true;
+        self.rooms[key].is_open = true;
     }
 
     fn close(&mut self, room: &RoomName) {
         if let Some(key) = self.find(room) {
-            self.rooms[key as usize].is_open = false;
+            self.rooms[key].is_open = false;
             self.watch(self.now, key);
         }
     }
@@ -189,10 +187,10 @@ impl LocalBus {
     fn read(&mut self, room: &RoomName, from: ReadFrom, bytes_max: usize) -> Page {
         let key = self.room(room);
         self.trim(self.now, key);
-        if !self.rooms[key as usize].is_open {
+        if !self.rooms[key].is_open {
             self.watch(self.now, key);
         }
-        let Room { history, epoch, .. } = &self.rooms[key as usize];
+        let Room { history, epoch, .. } = &self.rooms[key];
         let (messages, complete) = history.page(from, bytes_max);
         Page { epoch: epoch.clone(), top: history.top(), messages, complete }
     }
@@ -217,15 +215,16 @@ impl LocalBus {
 
     /// A room that was looked at keeps what it has to, and ends if that is nothing.
     fn finish_look(&mut self, now: Now, key: u32) {
-        let room = &mut self.rooms[key as usize];
+        let room = &mut self.rooms[key];
         room.history.give_back();
         if !(room.history.is_empty() && room.ids.is_empty()) {
             self.wheel.insert(Tick::of(now).after(WATCH_INTERVAL), key);
         } else if room.is_open {
             room.is_watched = false;
         } else {
-            let room = self.rooms.remove(key as usize);
-            self.keys.remove(room.name.as_str(), key);
+            if let Some(room) = self.rooms.remove(key) {
+                self.keys.remove(room.name.as_str(), key);
+            }
         }
     }
 }

@@ -215,18 +215,13 @@ pub(super) struct MessageCounts {
     pub(super) rate_limited: u64,
 }
 
-impl Default for Connections {
-    fn default() -> Self {
-        Self {
-            slots: Vec::with_capacity(long_list::<Connection>()),
-            count: 0,
-            walked: 0,
-            counts: MessageCounts::default(),
-        }
-    }
-}
-
 impl Connections {
+    /// None yet, and so many at most.
+    pub(super) fn new(max: usize) -> Self {
+        let slots = Vec::with_capacity(long_list::<Connection>(max));
+        Self { slots, count: 0, walked: 0, counts: MessageCounts::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -378,7 +373,7 @@ mod tests {
 
     #[test]
     fn closing_all_connections_walks_their_slots_once() {
-        let mut connections = Connections::default();
+        let mut connections = Connections::new(0);
         for slot in 0..1000 {
             connections
                 .insert(ConnectionId::new(slot, slot), Connection::new(ConnectionSerial(slot), key(slot), Owner::HOST));

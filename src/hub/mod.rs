@@ -171,7 +171,7 @@ impl Hub {
                 timing: config.timing.clone(),
             },
             policy,
-            connections: Connections::default(),
+            connections: Connections::new((config.net.connections_max + config.net.connections_reserved) as usize),
             credentials: Credentials::new(config.default_grants.clone()),
             refresh: None,
             users: Users::default(),

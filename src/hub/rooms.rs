@@ -2,11 +2,9 @@
 
 use std::ops::{Index, IndexMut};
 
-use slab::Slab;
-
+use crate::block_slab::BlockSlab;
 use crate::bus::message::ReadFrom;
 use crate::id::{ConnectionId, RoomName, Slot};
-use crate::memory::long_list;
 use crate::name_index::NameIndex;
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
@@ -33,7 +31,7 @@ const BUFFER_KEPT_BYTES_MAX: usize = 256 * 1024;
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Rooms {
-    rooms: Slab<Room>,
+    rooms: BlockSlab<Room>,
     rooms_max: usize,
     names: NameIndex,
     generations: u32,
@@ -83,9 +81,8 @@ impl Rooms {
             bytes_max: config.memory_shares().logs,
             buffers: Vec::new(),
         };
-        let rooms = Slab::with_capacity(long_list::<Room>());
         Self {
-            rooms,
+            rooms: BlockSlab::default(),
             rooms_max: config.hub.rooms_max as usize,
             names: NameIndex::default(),
             generations: 0,
@@ -110,7 +107,7 @@ impl Rooms {
     }
 
     pub(super) fn named(&self, name: &str) -> Option<RoomIndex> {
-        self.names.find(name, |index| self.rooms[index as usize].name.as_str()).map(RoomIndex)
+        self.names.find(name, |index| self.rooms[index].name.as_str()).map(RoomIndex)
     }
 
     pub(super) fn reference(&self, index: RoomIndex) -> RoomRef {
@@ -124,7 +121,7 @@ impl Rooms {
     }
 
     fn get(&self, index: RoomIndex) -> Option<&Room> {
-        self.rooms.get(index.0 as usize)
+        self.rooms.get(index.0)
     }
 
     /// The room with this name, if the connection is in it and has not asked to leave, or has joined again since; and what it may
@@ -158,17 +155,17 @@ impl Rooms {
             return Err((ErrorCode::ServerBusy, message));
         }
         self.generations = self.generations.wrapping_add(1);
-        let index = self.rooms.insert(Room::new(name.clone(), self.generations, owner)) as u32;
+        let index = self.rooms.insert(Room::new(name.clone(), self.generations, owner));
         self.account.charge(owner, Held::Room(name));
         let rooms = &self.rooms;
-        self.names.insert(name.as_str(), index, |index| rooms[index as usize].name.as_str());
+        self.names.insert(name.as_str(), index, |index| rooms[index].name.as_str());
         Ok(RoomIndex(index))
     }
 
     /// Takes out a room that nothing holds any more.
     pub(super) fn take_unused(&mut self, index: RoomIndex) -> Option<Room> {
         self.get(index).filter(|room| room.is_unused())?;
-        let room = self.rooms.remove(index.0 as usize);
+        let room = self.rooms.remove(index.0)?;
         self.logs.bytes -= room.fanout.log_bytes();
         self.names.remove(room.name.as_str(), index.0);
         self.account.release(room.owner, Held::Room(&room.name));
@@ -185,7 +182,7 @@ impl Rooms {
     /// Appends a frame to a room's log.
     pub(super) fn append(&mut self, index: RoomIndex, frame: FrameSize, write: impl FnOnce(&mut Vec<u8>)) {
         let Self { rooms, logs, counts, .. } = self;
-        rooms[index.0 as usize].fanout.append(frame, || logs.buffers.pop(), write);
+        rooms[index.0].fanout.append(frame, || logs.buffers.pop(), write);
         logs.bytes += frame.bytes;
         counts.appended_bytes += frame.bytes as u64;
     }
@@ -243,7 +240,7 @@ impl Rooms {
     /// Drops what no member needs any more from a room's log.
     pub(super) fn trim_log(&mut self, index: RoomIndex) {
         let Self { rooms, logs, .. } = self;
-        let room = &mut rooms[index.0 as usize];
+        let room = &mut rooms[index.0];
         let (bytes, buffer) = room.fanout.trim(&room.members);
         logs.bytes -= bytes;
         logs.keep(buffer);
@@ -279,14 +276,14 @@ impl Index<RoomIndex> for Rooms {
 
     #[inline]
     fn index(&self, index: RoomIndex) -> &Room {
-        &self.rooms[index.0 as usize]
+        &self.rooms[index.0]
     }
 }
 
 impl IndexMut<RoomIndex> for Rooms {
     #[inline]
     fn index_mut(&mut self, index: RoomIndex) -> &mut Room {
-        &mut self.rooms[index.0 as usize]
+        &mut self.rooms[index.0]
     }
 }
 
@@ -324,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_room_that_ends_is_looked_at_no_more() {
-        let (mut rooms, mut connections) = (Rooms::new(&Config::default()), Connections::default());
+        let (mut rooms, mut connections) = (Rooms::new(&Config::default()), Connections::new(0));
         let index = room(&mut rooms, &mut connections, 0);
         block(&mut rooms, index);
         rooms.remove_member(index, Slot(0), &mut connections).unwrap();
@@ -335,7 +332,7 @@ mod tests {
 
     #[test]
     fn rooms_that_hold_end_in_any_order() {
-        let (mut rooms, mut connections) = (Rooms::new(&Config::default()), Connections::default());
+        let (mut rooms, mut connections) = (Rooms::new(&Config::default()), Connections::new(0));
         let mut all: Vec<_> = (0..7).map(|number| (number, room(&mut rooms, &mut connections, number))).collect();
         all.iter().for_each(|(_, index)| block(&mut rooms, *index));
         for at in [3, 0, 4, 0] {

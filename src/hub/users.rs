@@ -1,9 +1,7 @@
 //! Users, each with a number, so that rooms and connections need not carry names.
 
-use slab::Slab;
-
+use crate::block_slab::BlockSlab;
 use crate::id::UserId;
-use crate::memory::long_list;
 use crate::name_index::NameIndex;
 use crate::protocol::UserView;
 use crate::sharded_map::ShardedMap;
@@ -24,7 +22,7 @@ struct User {
 /// Users by number and by name, counted by their holders: connections, and rooms in which they are present.
 #[derive(Debug)]
 pub(super) struct Users {
-    users: Slab<User>,
+    users: BlockSlab<User>,
     keys: NameIndex,
     /// Display names of users that have one.
     names: ShardedMap<UserKey, Box<str>>,
@@ -34,8 +32,13 @@ pub(super) struct Users {
 
 impl Default for Users {
     fn default() -> Self {
-        let users = Slab::with_capacity(long_list::<User>());
-        Self { users, keys: NameIndex::default(), names: ShardedMap::default(), stalls: Stalls::default(), stalled: 0 }
+        Self {
+            users: BlockSlab::default(),
+            keys: NameIndex::default(),
+            names: ShardedMap::default(),
+            stalls: Stalls::default(),
+            stalled: 0,
+        }
     }
 }
 
@@ -66,34 +69,35 @@ impl Users {
     }
 
     fn insert(&mut self, id: &UserId) -> UserKey {
-        let key = self.users.insert(User { id: id.clone(), holders: 0 }) as u32;
+        let key = self.users.insert(User { id: id.clone(), holders: 0 });
         let users = &self.users;
-        self.keys.insert(id.as_str(), key, |key| users[key as usize].id.as_str());
+        self.keys.insert(id.as_str(), key, |key| users[key].id.as_str());
         UserKey(key)
     }
 
     /// One more holds a user.
     pub(super) fn hold(&mut self, key: UserKey) {
-        self.users[key.0 as usize].holders += 1;
+        self.users[key.0].holders += 1;
     }
 
     /// One less holds a user; the last one ends its number.
     pub(super) fn release(&mut self, key: UserKey) {
-        let user = &mut self.users[key.0 as usize];
+        let user = &mut self.users[key.0];
         user.holders -= 1;
         if user.holders == 0 {
-            let user = self.users.remove(key.0 as usize);
-            self.keys.remove(user.id.as_str(), key.0);
+            if let Some(user) = self.users.remove(key.0) {
+                self.keys.remove(user.id.as_str(), key.0);
+            }
             self.names.remove(&key);
         }
     }
 
     pub(super) fn id(&self, key: UserKey) -> &UserId {
-        &self.users[key.0 as usize].id
+        &self.users[key.0].id
     }
 
     pub(super) fn find(&self, id: &str) -> Option<UserKey> {
-        self.keys.find(id, |key| self.users[key as usize].id.as_str()).map(UserKey)
+        self.keys.find(id, |key| self.users[key].id.as_str()).map(UserKey)
     }
 
     /// A user's connection stalls. Says how often that has happened lately, before now.

@@ -127,7 +127,7 @@ impl<R> Net<R> {
             timing: config.timing.clone(),
             polling: Polling::new(registry, tokens),
             listeners: Listeners::default(),
-            connections: Slab::with_capacity(long_list::<Connection<R>>()),
+            connections: Slab::with_capacity(long_list::<Connection<R>>(needed - LISTENERS_MAX)),
             newest: ConnectionSerial::default(),
             timers: Timers { now: Duration::ZERO, tick: Tick::FIRST, wheel: Wheel::new() },
             buffers: Buffers::new(&limits),

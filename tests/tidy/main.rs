@@ -10,7 +10,7 @@ use self::imports::Crate;
 
 /// The library's modules from the bottom up. A module imports only from layers below its own, or from itself.
 const LAYERS: [&[&str]; 5] = [
-    &["budget", "error", "id", "memory", "metric", "rights", "settings", "sharded_map", "time"],
+    &["block_slab", "budget", "error", "id", "memory", "metric", "rights", "settings", "sharded_map", "time"],
     &["room_log", "inbox", "timer_wheel", "name_index", "owner", "weights", "quota", "fair_queue"],
     &["protocol", "frame", MESSAGES],
     &["hub", "net", "bus"],

@@ -59,7 +59,7 @@ impl World {
         let mut world = Self {
             fanout: Fanout::default(),
             members: Members::default(),
-            connections: Connections::default(),
+            connections: Connections::new(0),
             appended: Vec::new(),
             readers: BTreeMap::new(),
             slots: 0,
