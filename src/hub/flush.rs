@@ -51,7 +51,9 @@ impl Hub {
             }
             let Some(id) = self.scheduler.next_drained() else { break };
             let sends = self.serve_drained(now, id, send);
-            left.spend(sends, watch.count(sends));
+            let work = self.take_work();
+            // One that is owed nothing takes time, too.
+            left.spend(sends + work, watch.count((sends + work).max(1)));
         }
         left = left.at_least(kept_for_rooms);
         let kept_for_rounds = left.half();
@@ -66,6 +68,8 @@ impl Hub {
             let places = self.rooms[index].fanout.round_place()..places_end;
             self.scheduler.end_slice(now, &mut self.rooms, turn, left_before - left.sends);
             self.finish_served_leavers(now, index, places);
+            let work = self.take_work();
+            left.spend(work, watch.count(work));
         }
     }
 

@@ -116,3 +116,120 @@ impl Rooms {
         self.fall_back(index, at, connections).is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::message::ReadFrom;
+    use crate::hub::connection::Connection;
+    use crate::hub::fanout::FrameSize;
+    use crate::hub::index::CatchUpIndex;
+    use crate::hub::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
+    use crate::hub::room::Room;
+    use crate::hub::users::tests::key;
+    use crate::id::{ConnectionId, ConnectionSerial, RoomName};
+    use crate::owner::Owner;
+    use crate::rights::Rights;
+    use crate::settings::Config;
+
+    const LOG_BYTES: usize = 64 * 1024;
+    const FRAME_BYTES: usize = 200;
+
+    struct Fixture {
+        rooms: Rooms,
+        connections: Connections,
+        slots: u32,
+    }
+
+    impl Fixture {
+        fn new(bytes_total: usize) -> Self {
+            let mut config = Config::default();
+            (config.hub.log_bytes_max, config.hub.log_bytes_total_max) = (LOG_BYTES, bytes_total);
+            Self { rooms: Rooms::new(&config), connections: Connections::new(0), slots: 0 }
+        }
+
+        /// A room whose members all refused the first frame, one that reads all of them excepted.
+        fn room(&mut self, blocked: u32) -> RoomIndex {
+            let Self { rooms, connections, slots } = self;
+            let index = rooms.open(&RoomName::new(&format!("room-{slots}")).unwrap(), Owner::HOST).unwrap();
+            for _ in 0..=blocked {
+                let connection = ConnectionId::new(*slots, *slots);
+                connections.insert(connection, Connection::new(ConnectionSerial(*slots), key(*slots), Owner::HOST));
+                *slots += 1;
+                let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
+                let from = ReadFrom::Newest(0);
+                let member = CatchUp { connection, reason, epoch: None, from, gap: false, shown, step };
+                let tail = rooms[index].fanout.tail();
+                rooms.enter(index, member, Rights::ALL, connections);
+                rooms.go_live(index, CatchUpIndex(0), tail, connections).unwrap();
+            }
+            self.append(index);
+            self.round(index);
+            assert_eq!(self.rooms[index].members.holds_count(), blocked as usize);
+            index
+        }
+
+        fn append(&mut self, index: RoomIndex) {
+            let frame = FrameSize { seq: None, bytes: FRAME_BYTES };
+            self.rooms.append(index, frame, |out| out.extend([0; FRAME_BYTES]));
+        }
+
+        /// The first member takes all that it is sent, no other anything.
+        fn round(&mut self, index: RoomIndex) {
+            let Room { fanout, members, .. } = &mut self.rooms[index];
+            let reader = members.live(crate::hub::index::LiveIndex(0)).unwrap().slot();
+            fanout.begin_round(members);
+            fanout.serve(members, u32::MAX, &mut |slot, owed: &[u8]| if slot == reader { owed.len() } else { 0 });
+            fanout.end_round();
+            self.rooms.note_holder(index);
+            self.rooms.trim_log(index);
+        }
+
+        fn make_space(&mut self, index: RoomIndex) -> u32 {
+            self.rooms.make_log_space(index, (0, FRAME_BYTES), &mut self.connections)
+        }
+    }
+
+    #[test]
+    fn members_that_hold_a_log_let_go_by_parts_before_it_is_full() {
+        let mut fixture = Fixture::new(64 * LOG_BYTES);
+        let index = fixture.room(2000);
+        let mut freed = Vec::new();
+        while fixture.rooms[index].members.holds_count() > 0 {
+            freed.push(fixture.make_space(index));
+            assert!(fixture.rooms.has_space(index, FRAME_BYTES), "{} bytes", fixture.rooms.log_bytes());
+            fixture.append(index);
+            fixture.round(index);
+        }
+        let quiet = freed.iter().take_while(|freed| **freed == 0).count();
+        assert!(
+            quiet * FRAME_BYTES > LOG_BYTES * 3 / 4 - 2 * FRAME_BYTES,
+            "they hold on while there is space: {quiet}"
+        );
+        let most = freed.iter().max().copied().unwrap();
+        assert!((1..2000 / 60).contains(&most), "{most} of 2000 at once");
+        assert_eq!((freed.iter().sum::<u32>(), fixture.rooms.log_bytes()), (2000, 0));
+    }
+
+    #[test]
+    fn rooms_that_hold_logs_let_go_by_parts_before_all_are_full() {
+        let mut fixture = Fixture::new(2 * LOG_BYTES);
+        let quiet: Vec<_> = (0..400).map(|_| fixture.room(1)).collect();
+        let busy = fixture.room(0);
+        let before = fixture.rooms.log_bytes();
+        assert!(before > LOG_BYTES && before < LOG_BYTES * 3 / 2, "{before} bytes");
+        let mut most = 0;
+        for _ in 0..LOG_BYTES / FRAME_BYTES {
+            most = most.max(fixture.make_space(busy));
+            assert!(fixture.rooms.has_space(busy, FRAME_BYTES));
+            // Nobody has had a turn, so nothing of it is dropped.
+            fixture.append(busy);
+        }
+        assert!((1..=FRAME_BYTES as u32 / 8 + 1).contains(&most), "{most} at once");
+        let holding = quiet.iter().filter(|index| fixture.rooms[**index].members.holds_count() > 0).count();
+        assert!((1..400).contains(&holding), "{holding} hold on, for whom there is space");
+        // The room that let go last may be looked at once more.
+        let looked_at = fixture.rooms.holders.len();
+        assert!((holding..=holding + 1).contains(&looked_at), "{looked_at} rooms are looked at, {holding} hold anything");
+    }
+}

@@ -366,6 +366,11 @@ impl Hub {
         self.out.notices.pop()
     }
 
+    /// Whether there is so much output of single connections that it should be polled before more comes: pages of history, mostly.
+    pub fn has_much_output(&self) -> bool {
+        self.out.outbox.is_large()
+    }
+
     /// Hands all output of single connections to `each`, in order.
     pub fn poll_output(&mut self, each: impl FnMut(Output<'_>)) {
         self.out.outbox.drain(each);

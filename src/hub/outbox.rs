@@ -22,6 +22,9 @@ enum Entry {
     Close(ConnectionId, CloseReason),
 }
 
+/// So many bytes should be collected before more are added: memory that is new costs a page fault for every 4 KiB.
+const COLLECT_BYTES: usize = 256 * 1024;
+
 /// Frames lie in one piece of memory that is used again, so that an answer allocates nothing once warm.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -30,12 +33,17 @@ pub(super) struct Outbox {
 }
 
 /// What a burst made the outbox grow to beyond this is given back.
-const KEPT_BYTES_MAX: usize = 1024 * 1024;
+const KEPT_BYTES_MAX: usize = 2 * COLLECT_BYTES;
 const KEPT_ENTRIES_MAX: usize = 4096;
 
 impl Outbox {
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether much waits.
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes.len() >= COLLECT_BYTES
     }
 
     /// Bytes that wait.

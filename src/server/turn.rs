@@ -1,11 +1,14 @@
 //! One turn: its steps, in their order.
 
+use super::http::api::ApiRoute;
 use super::remote::Command;
 use super::turn_watch::TurnPhase;
 use super::{Server, clock};
 use crate::budget::{WorkBudget, WorkLimits, units};
 use crate::bus::message::BusEvent;
-use crate::hub::Output;
+use crate::hub::{Hub, Output};
+use crate::id::ConnectionId;
+use crate::net::Net;
 use crate::protocol::CloseReason;
 use crate::time::Now;
 
@@ -123,8 +126,9 @@ impl Server {
         let limits = WorkLimits { units: units.saturating_mul(3), time: time.saturating_mul(2) };
         let mut read_clock = || clock.resume();
         let mut budget = WorkBudget::new(limits, &mut read_clock);
+        let mut closes = Vec::new();
         self.is_bus_unfinished = true;
-        while budget.has_left() {
+        while budget.has_left() && self.is_bus_unfinished {
             let mut is_idle = true;
             if let Some(request) = self.hub.poll_bus_request() {
                 is_idle = false;
@@ -138,11 +142,12 @@ impl Server {
                 self.hub.handle_bus_event(now, event);
                 budget.spend(units + self.hub.take_work());
             }
-            if is_idle {
-                self.is_bus_unfinished = false;
-                return;
+            if self.hub.has_much_output() {
+                queue_output(now, &mut self.hub, &mut self.net, &mut closes);
             }
+            self.is_bus_unfinished = !is_idle;
         }
+        self.close_connections(now, closes);
     }
 
     /// Answers the HTTP requests for which the bus has an answer.
@@ -163,25 +168,37 @@ impl Server {
     /// Moves the hub's output for single connections into their write buffers, and writes those.
     fn deliver_to_connections(&mut self, now: Now) {
         let mut closes = Vec::new();
-        let mut overflown = Vec::new();
-        let net = &mut self.net;
-        self.hub.poll_output(|output| match output {
-            Output::Frames(id, frames) => {
-                if !net.queue(id, frames) {
-                    overflown.push(id);
-                }
-            }
-            Output::Close(id, reason) => closes.push((id, reason)),
-        });
-        for id in overflown {
-            self.hub.disconnect(now, id);
-            closes.push((id, CloseReason::STALLED));
-        }
+        queue_output(now, &mut self.hub, &mut self.net, &mut closes);
+        self.close_connections(now, closes);
         let (net, clock, mut dispatch) = self.dispatch(now);
+        net.flush(&mut || clock.resume(), &mut dispatch);
+    }
+
+    fn close_connections(&mut self, now: Now, closes: Vec<(ConnectionId, CloseReason)>) {
+        if closes.is_empty() {
+            return;
+        }
+        let (net, _, mut dispatch) = self.dispatch(now);
         for (id, reason) in closes {
             net.close(id, reason, &mut dispatch);
         }
-        net.flush(&mut || clock.resume(), &mut dispatch);
+    }
+}
+
+/// Moves the hub's output for single connections into their write buffers, and collects those that are to be closed.
+fn queue_output(now: Now, hub: &mut Hub, net: &mut Net<ApiRoute>, closes: &mut Vec<(ConnectionId, CloseReason)>) {
+    let mut overflown = Vec::new();
+    hub.poll_output(|output| match output {
+        Output::Frames(id, frames) => {
+            if !net.queue(id, frames) {
+                overflown.push(id);
+            }
+        }
+        Output::Close(id, reason) => closes.push((id, reason)),
+    });
+    for id in overflown {
+        hub.disconnect(now, id);
+        closes.push((id, CloseReason::STALLED));
     }
 }
 
