@@ -37,11 +37,12 @@ pub(crate) struct WorkBudget<'c> {
     looked_at: Option<Now>,
     unwatched: u32,
     stride: u32,
+    spent: u32,
 }
 
 impl<'c> WorkBudget<'c> {
     pub(crate) fn new(limits: WorkLimits, clock: &'c mut dyn FnMut() -> Now) -> Self {
-        Self { left: limits, clock, looked_at: None, unwatched: 0, stride: STRIDE_UNITS }
+        Self { left: limits, clock, looked_at: None, unwatched: 0, stride: STRIDE_UNITS, spent: 0 }
     }
 
     /// For units that are a system call of many microseconds each.
@@ -54,8 +55,14 @@ impl<'c> WorkBudget<'c> {
         self.left.units > 0 && !self.left.time.is_zero()
     }
 
+    /// How many units were done.
+    pub(crate) fn spent(&self) -> u32 {
+        self.spent
+    }
+
     /// A piece of work is done.
     pub(crate) fn spend(&mut self, units: u32) {
+        self.spent = self.spent.saturating_add(units);
         self.left.units = self.left.units.saturating_sub(units);
         self.unwatched = self.unwatched.saturating_add(units);
         if self.unwatched < self.stride {

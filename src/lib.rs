@@ -85,8 +85,8 @@ pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
 pub use rights::{Grant, Grants, Right, Rights, RoomPattern};
 pub use server::{
-    ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server,
-    ServerBuilder, Stats, TokenPolicy, open_identity,
+    ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, PhaseUnits, Refusal, Remote,
+    Server, ServerBuilder, Stats, TokenPolicy, open_identity,
 };
 #[cfg(feature = "tokens")]
 pub use server::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};

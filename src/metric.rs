@@ -5,9 +5,9 @@
 pub struct Metric {
     /// Its name, in snake case, with the unit last.
     pub name: &'static str,
-    /// Which of the [shares](crate::settings::MemoryShares) of memory it is about, as a label; several metrics of one name differ
-    /// in it.
-    pub share: Option<&'static str>,
+    /// What it is about, as a label: which of the [shares](crate::settings::MemoryShares) of memory, for example. Several metrics of
+    /// one name differ in its value.
+    pub label: Option<(&'static str, &'static str)>,
     /// What it is, in a sentence.
     pub help: &'static str,
     /// How it moves.
@@ -83,9 +83,9 @@ macro_rules! counts {
             pub(crate) fn metrics(&self) -> Vec<$crate::metric::Metric> {
                 use $crate::metric::Metric;
                 vec![$({
-                    let (name, share, kind) = $crate::metric::count_kind!($kind $name);
+                    let (name, label, kind) = $crate::metric::count_kind!($kind $name);
                     let value = $crate::metric::MetricValue::value(self.$field);
-                    Metric { name, share, help: concat!($($doc,)*).trim_start(), kind, value }
+                    Metric { name, label, help: concat!($($doc,)*).trim_start(), kind, value }
                 }),*]
             }
         }
@@ -95,7 +95,7 @@ macro_rules! counts {
 /// Name, share and kind of a count that [`counts!`] declares.
 macro_rules! count_kind {
     (Share $share:literal) => {
-        ($crate::metric::MEMORY_BYTES, Some($share), $crate::metric::MetricKind::Gauge)
+        ($crate::metric::MEMORY_BYTES, Some(("share", $share)), $crate::metric::MetricKind::Gauge)
     };
     ($kind:ident $name:literal) => {
         ($name, None, $crate::metric::MetricKind::$kind)

@@ -101,10 +101,9 @@ impl<K: Copy + Eq + Hash> Weights<K> {
         let at = self.classes.partition_point(|class| class.exponent < exponent);
         let keys = &mut self.classes[at].keys;
         keys.swap_remove(entry.place as usize);
-        if let Some(moved) = keys.get(entry.place as usize) {
-            if let Some(moved) = self.entries.get_mut(moved) {
-                moved.place = entry.place;
-            }
+        let moved = keys.get(entry.place as usize);
+        if let Some(moved) = moved.and_then(|moved| self.entries.get_mut(moved)) {
+            moved.place = entry.place;
         }
         if keys.is_empty() {
             self.classes.remove(at);

@@ -33,14 +33,16 @@ impl Hub {
     /// `send` is given a connection's slot and whole frames; it says how many bytes of whole frames the connection has
     /// taken. If it took less than all, [`Hub::handle_drained`] has to tell when it takes more.
     ///
-    /// `clock` tells the time while sends take it, after every few.
+    /// `clock` tells the time while sends take it, after every few. Says how many sends it was; memberships that ended count as one
+    /// each.
     pub fn poll_sends(
         &mut self,
         now: Now,
         sends_max: u32,
         clock: &mut impl FnMut() -> Now,
         send: &mut impl FnMut(Slot, &[u8]) -> usize,
-    ) {
+    ) -> u32 {
+        let mut total = 0;
         let mut watch = Stopwatch::new(clock);
         let mut left = Budget { sends: sends_max, time: self.settings.hub.send_time_per_turn };
         let kept_for_rooms = if self.scheduler.has_rooms() { left.half() } else { Budget::default() };
@@ -52,6 +54,7 @@ impl Hub {
             let Some(id) = self.scheduler.next_drained() else { break };
             let sends = self.serve_drained(now, id, send);
             let work = self.take_work();
+            total += sends + work;
             // One that is owed nothing takes time, too.
             left.spend(sends + work, watch.count((sends + work).max(1)));
         }
@@ -66,11 +69,14 @@ impl Hub {
             let left_before = left.sends;
             self.rooms.serve_slice(index, &mut SliceBudget::new(&mut left, turn.kept, &mut watch), send);
             let places = self.rooms[index].fanout.round_place()..places_end;
-            self.scheduler.end_slice(now, &mut self.rooms, turn, left_before - left.sends);
+            let sends = left_before - left.sends;
+            self.scheduler.end_slice(now, &mut self.rooms, turn, sends);
             self.finish_served_leavers(now, index, places);
             let work = self.take_work();
             left.spend(work, watch.count(work));
+            total += sends + work;
         }
+        total
     }
 
     /// A connection that had refused bytes takes them again: its rooms go on where they stopped.

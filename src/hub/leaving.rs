@@ -1,6 +1,6 @@
 //! Members that have asked to leave while the log held something for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::{Epoch, Slot};
 
@@ -39,14 +39,14 @@ pub(super) struct Leavers {
     by_slot: BTreeMap<Slot, Box<Leaving>>,
     /// Those that had read the whole log when they asked, and wait for messages on their way to the bus. Others may have
     /// gone meanwhile.
-    level: Vec<Slot>,
+    level: VecDeque<Slot>,
 }
 
 impl Leavers {
     pub(super) fn insert(&mut self, slot: Slot, leaving: Leaving, is_level: bool) {
         self.by_slot.insert(slot, Box::new(leaving));
         if is_level {
-            self.level.push(slot);
+            self.level.push_back(slot);
         }
     }
 
@@ -68,8 +68,13 @@ impl Leavers {
         self.by_slot.is_empty()
     }
 
-    pub(super) fn take_level(&mut self) -> Vec<Slot> {
-        steps::note(self.level.len() as u64);
-        std::mem::take(&mut self.level)
+    pub(super) fn take_level(&mut self, max: usize) -> Vec<Slot> {
+        let count = max.min(self.level.len());
+        steps::note(count as u64);
+        self.level.drain(..count).collect()
+    }
+
+    pub(super) fn has_level(&self) -> bool {
+        !self.level.is_empty()
     }
 }

@@ -230,6 +230,9 @@ mod tests {
         assert!((1..400).contains(&holding), "{holding} hold on, for whom there is space");
         // The room that let go last may be looked at once more.
         let looked_at = fixture.rooms.holders.len();
-        assert!((holding..=holding + 1).contains(&looked_at), "{looked_at} rooms are looked at, {holding} hold anything");
+        assert!(
+            (holding..=holding + 1).contains(&looked_at),
+            "{looked_at} rooms are looked at, {holding} hold anything"
+        );
     }
 }

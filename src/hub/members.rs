@@ -4,6 +4,8 @@
 //! membership cannot be half there. A live member whose socket refused bytes is *blocked*: rounds pass it over, and it goes
 //! on when its socket takes bytes again.
 
+mod holding;
+
 use thin_vec::ThinVec;
 
 use crate::id::{ConnectionId, Slot};
@@ -126,90 +128,6 @@ impl Members {
         self.live.get_mut(at.0 as usize)
     }
 
-    /// The blocked members, by their cursors.
-    #[cfg(test)]
-    pub(super) fn blocked(&self) -> impl Iterator<Item = LiveMember> {
-        self.holds.iter().flat_map(|holds| holds.blocked.iter()).filter_map(|at| self.live(at))
-    }
-
-    /// Where those stand that hold the log, at most one blocked member and one pin: nobody else holds it from further
-    /// forward.
-    pub(super) fn lowest_holds(&self) -> impl Iterator<Item = Offset> {
-        self.holds.iter().flat_map(|holds| [holds.blocked.lowest(), holds.pinned.lowest()]).flatten()
-    }
-
-    /// The place of a live member whose socket refused bytes.
-    pub(super) fn blocked_at(&self, place: Place) -> Option<LiveIndex> {
-        match place {
-            Place::CatchingUp(_) => None,
-            Place::Live(at) => self.live(at).is_some_and(LiveMember::is_blocked).then_some(at),
-        }
-    }
-
-    /// How many blocked members and pins hold the log.
-    pub(super) fn holds_count(&self) -> usize {
-        self.holds.as_ref().map_or(0, |holds| holds.blocked.len() + holds.pinned.len())
-    }
-
-    /// A blocked member, of those that hold most of the log.
-    pub(super) fn lowest_blocked(&self) -> Option<LiveIndex> {
-        self.holds.as_ref()?.blocked.first()
-    }
-
-    /// The member that catches up and has the lowest pin loses it, unless a blocked member holds more of the log, which begins at
-    /// `front`; it will read more pages instead. Says whether one did.
-    pub(super) fn drop_lowest_pin(&mut self, front: Offset) -> bool {
-        let Some(holds) = &mut self.holds else { return false };
-        let Some((offset, at)) = holds.pinned.lowest().zip(holds.pinned.first()) else { return false };
-        if holds.blocked.lowest().is_some_and(|blocked| front.behind(blocked) < front.behind(offset)) {
-            return false;
-        }
-        holds.pinned.remove(offset, at);
-        if let Some(CatchUp { step: CatchUpStep::Page { pin, .. }, .. }) = self.catching_up.get_mut(at.0 as usize) {
-            *pin = None;
-        }
-        self.forget_holds();
-        true
-    }
-
-    /// The socket of a live member refused bytes.
-    pub(super) fn block(&mut self, at: LiveIndex) {
-        if let Some(member) = self.live.get_mut(at.0 as usize).filter(|member| !member.is_blocked()) {
-            member.slot_and_blocked |= BLOCKED;
-            self.holds.get_or_insert_default().blocked.insert(member.cursor, at);
-        }
-    }
-
-    /// The socket of a blocked member has taken what the log holds up to `cursor`.
-    pub(super) fn advance_blocked(&mut self, at: LiveIndex, cursor: Offset) {
-        if let Some((member, holds)) = self.blocked_mut(at) {
-            holds.blocked.remove(member.cursor, at);
-            member.cursor = cursor;
-            holds.blocked.insert(cursor, at);
-        }
-    }
-
-    /// The socket of a live member has taken all that the log holds for it.
-    pub(super) fn unblock(&mut self, at: LiveIndex) {
-        if let Some((member, holds)) = self.blocked_mut(at) {
-            member.slot_and_blocked &= !BLOCKED;
-            holds.blocked.remove(member.cursor, at);
-        }
-        self.forget_holds();
-    }
-
-    fn blocked_mut(&mut self, at: LiveIndex) -> Option<(&mut LiveMember, &mut Holds)> {
-        let member = self.live.get_mut(at.0 as usize).filter(|member| member.is_blocked())?;
-        Some((member, self.holds.as_deref_mut()?))
-    }
-
-    /// Nobody holds the log most of the time.
-    fn forget_holds(&mut self) {
-        if self.holds.as_ref().is_some_and(|holds| holds.blocked.is_empty() && holds.pinned.is_empty()) {
-            self.holds = None;
-        }
-    }
-
     pub(super) fn catch_up(&self, at: CatchUpIndex) -> Option<&CatchUp> {
         self.catching_up.get(at.0 as usize)
     }
@@ -246,22 +164,6 @@ impl Members {
 
     pub(super) fn lose_epoch(&mut self) {
         self.catching_up.iter_mut().for_each(CatchUp::lose_epoch);
-    }
-
-    /// Whether a member that waits for a page will go on in the log.
-    pub(super) fn has_pins(&self) -> bool {
-        self.holds.as_ref().is_some_and(|holds| !holds.pinned.is_empty())
-    }
-
-    /// Members that catch up lose their place in the log; they will read more pages instead.
-    pub(super) fn drop_pins(&mut self) {
-        let Some(holds) = &mut self.holds else { return };
-        for at in std::mem::take(&mut holds.pinned).iter() {
-            if let Some(CatchUp { step: CatchUpStep::Page { pin, .. }, .. }) = self.catching_up.get_mut(at.0 as usize) {
-                *pin = None;
-            }
-        }
-        self.forget_holds();
     }
 
     /// A connection becomes a member, and catches up.
@@ -364,14 +266,6 @@ impl Members {
         Some(member)
     }
 
-    fn drop_pin(&mut self, at: CatchUpIndex) {
-        let pinned = self.catch_up(at).and_then(|member| member.step.pinned());
-        if let Some((pinned, holds)) = pinned.zip(self.holds.as_mut()) {
-            holds.pinned.remove(pinned, at);
-            self.forget_holds();
-        }
-    }
-
     /// A member asks to leave, and does so once it has read the log.
     ///
     /// If it has done so already, messages on their way to the bus are awaited: see [`Members::take_level_leavers`].
@@ -410,10 +304,15 @@ impl Members {
         self.leaving.is_some()
     }
 
-    /// Slots of members that had read the whole log when they asked to leave, each once; some may be gone, or owed
+    /// Up to `max` slots of members that had read the whole log when they asked to leave, each once; some may be gone, or owed
     /// something since.
-    pub(super) fn take_level_leavers(&mut self) -> Vec<Slot> {
-        self.leaving.as_mut().map(|leavers| leavers.take_level()).unwrap_or_default()
+    pub(super) fn take_level_leavers(&mut self, max: usize) -> Vec<Slot> {
+        self.leaving.as_mut().map(|leavers| leavers.take_level(max)).unwrap_or_default()
+    }
+
+    /// Whether [`Members::take_level_leavers`] has any.
+    pub(super) fn has_level_leavers(&self) -> bool {
+        self.leaving.as_ref().is_some_and(|leavers| leavers.has_level())
     }
 
     /// The request of a member that asked to leave, if it has read the log up to `tail`.

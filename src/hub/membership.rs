@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::budget::WorkBudget;
 use crate::bus::message::{BusRequest, ReadFrom};
 use crate::id::{ConnectionId, Epoch, RoomName, Slot};
 use crate::owner::Owner;
@@ -10,7 +11,7 @@ use crate::rights::{Right, Rights};
 use crate::time::Now;
 
 use super::error_reply::{ErrorReply, Refused, require};
-use super::index::{LiveIndex, RoomIndex};
+use super::index::{LiveIndex, RoomIndex, RoomRef};
 use super::leaving::{AfterLeave, Rejoin};
 use super::members::{FormerMember, LiveMember, Parting};
 use super::notice::Notice;
@@ -18,6 +19,9 @@ use super::presence::Mover;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use super::room::Room;
 use super::{Caller, Hub, steps};
+
+/// How many members leave a room at once when the last message on its way to the bus is answered.
+const LEVEL_LEAVERS_AT_ONCE: usize = 64;
 
 impl Hub {
     pub(super) fn handle_join(&mut self, now: Now, id: ConnectionId, join: &JoinRequest<'_>) -> Result<(), Refused> {
@@ -156,12 +160,28 @@ impl Hub {
         }
     }
 
-    /// Lets members go that waited for messages on their way to the bus.
-    pub(super) fn finish_level_leavers(&mut self, now: Now, index: RoomIndex) {
-        for slot in self.rooms[index].members.take_level_leavers() {
+    /// Lets some members go that waited for messages on their way to the bus; the others go in the next turns.
+    pub(super) fn finish_level_leavers(&mut self, now: Now, room: RoomRef) {
+        let Some(index) = self.rooms.find(room) else { return };
+        for slot in self.rooms[index].members.take_level_leavers(LEVEL_LEAVERS_AT_ONCE) {
             if !self.finish_leaving(now, index, slot) {
                 return;
             }
+        }
+        if self.rooms[index].members.has_level_leavers() {
+            self.level_rooms.push_back(room);
+        }
+    }
+
+    /// Goes on with rooms whose members wait only for their turn to leave.
+    pub(super) fn finish_more_level_leavers(&mut self, now: Now, budget: &mut WorkBudget<'_>) {
+        for _ in 0..self.level_rooms.len() {
+            if !budget.has_left() {
+                return;
+            }
+            let Some(room) = self.level_rooms.pop_front() else { return };
+            self.finish_level_leavers(now, room);
+            budget.spend(1 + self.take_work());
         }
     }
 

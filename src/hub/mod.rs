@@ -73,6 +73,7 @@ mod steps;
 mod timers;
 mod users;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use self::credentials::{RefreshedIdentity, TokenRefresh};
@@ -88,6 +89,7 @@ use self::connection::{Connection, Connections, MessageCounts};
 use self::credentials::Credentials;
 use self::delivery_rate::DeliveryRates;
 use self::error_reply::ErrorReply;
+use self::index::RoomRef;
 use self::members::Parting;
 use self::moderation::Moderator;
 use self::notice::Notices;
@@ -148,6 +150,8 @@ pub struct Hub {
     /// Until when no grace ends, because it is not known who has come back on another node.
     deaf_until: Duration,
     out: Outgoing,
+    /// Rooms of which members wait only for their turn to leave. Some come more than once, at most once an answer of the bus.
+    level_rooms: VecDeque<RoomRef>,
     /// See [`Hub::take_work`].
     work: u32,
 }
@@ -183,6 +187,7 @@ impl Hub {
             moderator: Moderator::default(),
             deaf_until: Duration::ZERO,
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
+            level_rooms: VecDeque::new(),
             work: 0,
         }
     }
@@ -348,7 +353,7 @@ impl Hub {
     /// Whether there is something to poll right now.
     pub fn has_work(&self) -> bool {
         let has_output = !self.out.outbox.is_empty() || self.pending.has_requests();
-        has_output || self.scheduler.has_work() || self.moderator.has_work()
+        has_output || self.scheduler.has_work() || self.moderator.has_work() || !self.level_rooms.is_empty()
     }
 
     /// Whether so much waits to be given to the bus that no more should be read from clients for now.
@@ -377,11 +382,13 @@ impl Hub {
     }
 
     /// Does what is due, and what the last turn left for this one, up to the turn's budget. `clock` tells the time while that
-    /// takes it, after every few units.
-    pub fn handle_deadlines(&mut self, now: Now, clock: &mut dyn FnMut() -> Now) {
+    /// takes it, after every few units. Says how many units of work it was.
+    pub fn handle_deadlines(&mut self, now: Now, clock: &mut dyn FnMut() -> Now) -> u32 {
         let limits = self.settings.net.phase();
         let mut budget = WorkBudget::new(limits, clock);
         self.resume_catch_ups(now, &mut budget);
+        self.finish_more_level_leavers(now, &mut budget);
+        let resumed = budget.spent();
         self.scheduler.end_due_delays(now, &mut self.rooms);
         self.carry_out_commands(now);
         self.delivery_rates.forget_full(now);
@@ -395,6 +402,7 @@ impl Hub {
             self.handle_timer(now, timer);
             budget.spend(1 + self.take_work());
         }
+        resumed + budget.spent()
     }
 
     /// Units of work since the last call, beyond one for each message, event or timer: memberships that ended and members that

@@ -174,7 +174,7 @@ impl Hub {
     fn release(&mut self, now: Now, (room, bytes): (RoomRef, usize)) {
         let Some(index) = self.rooms.find(room) else { return };
         self.rooms[index].fanout.release(bytes);
-        self.finish_level_leavers(now, index);
+        self.finish_level_leavers(now, room);
         if let Some(index) = self.rooms.find(room) {
             self.forget_if_unused(index);
         }

@@ -20,7 +20,7 @@ struct User {
 }
 
 /// Users by number and by name, counted by their holders: connections, and rooms in which they are present.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Users {
     users: BlockSlab<User>,
     keys: NameIndex,
@@ -28,18 +28,6 @@ pub(super) struct Users {
     names: ShardedMap<UserKey, Box<str>>,
     stalls: Stalls,
     stalled: u64,
-}
-
-impl Default for Users {
-    fn default() -> Self {
-        Self {
-            users: BlockSlab::default(),
-            keys: NameIndex::default(),
-            names: ShardedMap::default(),
-            stalls: Stalls::default(),
-            stalled: 0,
-        }
-    }
 }
 
 impl Users {

@@ -32,8 +32,8 @@ impl<R> Net<R> {
     }
 
     /// Accepts up to the turn's budget. What is left waits in the listeners, which stay ready. `clock` tells the time while that
-    /// takes it.
-    pub fn accept(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) {
+    /// takes it. Says how many that were.
+    pub fn accept(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
         let limits = WorkLimits { units: self.limits.accepts_per_turn, ..self.limits.phase() };
         let mut budget = WorkBudget::new(limits, clock).with_costly_units();
         // Round robin, so that a flood on one address does not shut out another.
@@ -45,9 +45,11 @@ impl<R> Net<R> {
                 }
             }
         }
+        let accepted = budget.spent();
         if !self.has_place() && self.listeners.may_have_waiting() {
             self.reclaim(handler);
         }
+        accepted
     }
 
     fn accept_one(&mut self, index: usize) {

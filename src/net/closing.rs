@@ -136,8 +136,9 @@ impl<R> Net<R> {
         }
     }
 
-    /// Frees connections that have ended, up to the turn's budget. `clock` tells the time while that takes it.
-    pub fn free(&mut self, clock: &mut dyn FnMut() -> Now) {
+    /// Frees connections that have ended, up to the turn's budget. `clock` tells the time while that takes it. Says how many
+    /// were looked at.
+    pub fn free(&mut self, clock: &mut dyn FnMut() -> Now) -> u32 {
         let limits = WorkLimits { units: FREED_PER_TURN, ..self.limits.phase() };
         let mut budget = WorkBudget::new(limits, clock).with_costly_units();
         for _ in 0..self.queues.gone.len() {
@@ -157,8 +158,10 @@ impl<R> Net<R> {
             debug_assert!(matches!(connection.phase, Phase::Closed));
             self.caps.release(slot);
         }
+        let freed = budget.spent();
         self.queues.shrink();
         self.caps.addresses.sweep();
+        freed
     }
 
     /// Looks at a connection because it may have been silent, or have taken nothing, for too long.

@@ -237,8 +237,8 @@ impl<R> Net<R> {
     }
 
     /// Does what is due, and goes on with a drain, up to the turn's budget. `clock` tells the time while that takes it, after
-    /// every few units.
-    pub fn handle_deadlines(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) {
+    /// every few units. Says how many units of work it was.
+    pub fn handle_deadlines(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
         let mut budget = WorkBudget::new(self.limits.phase(), clock);
         self.advance_drain(handler);
         for _ in 0..LOOKS_PER_TURN {
@@ -258,6 +258,7 @@ impl<R> Net<R> {
             }
             budget.spend(1 + handler.take_work());
         }
+        budget.spent()
     }
 
     /// Counts, as of now.

@@ -38,7 +38,6 @@ impl<R> Net<R> {
     /// after every few units. Says how many units of work it was.
     pub fn read(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
         let mut budget = WorkBudget::new(self.limits.phase(), clock);
-        let mut total = 0;
         let waiting = self.begin_work(|queues| &mut queues.ready);
         for _ in 0..waiting.min(self.limits.reads_per_turn as usize) {
             if !budget.has_left() {
@@ -57,9 +56,8 @@ impl<R> Net<R> {
             self.queues.ready.charge(self.work);
             self.note_held(slot);
             budget.spend(self.work);
-            total += self.work;
         }
-        total
+        budget.spent()
     }
 
     fn read_one(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
@@ -571,7 +569,7 @@ mod tests {
         let mut peers = Peers::new(60);
         for at in 0..60 {
             let id = peers.net.connections[at].id(Slot(at as u32));
-            assert!(peers.net.queue(id, &[0; 64 * 1024]));
+            peers.net.append_frames(id.slot, &[0; 64 * 1024]);
         }
         // One that ends is freed when no list has it any more.
         peers.net.end(Slot(59), &mut peers.heard);

@@ -12,6 +12,9 @@ use super::transport::Transport;
 use super::write_buffer::WriteBuffer;
 use super::{Net, Trouble, trouble};
 
+/// So many bytes are not copied into a write buffer first: the memory would be new each time.
+const WRITTEN_AT_ONCE_BYTES_MIN: usize = 16 * 1024;
+
 impl<R> Net<R> {
     /// Offers whole frames to an open connection; says how many bytes of whole frames it has taken.
     ///
@@ -94,15 +97,49 @@ impl<R> Net<R> {
         self.queue_read(slot);
     }
 
-    /// Puts whole frames into a connection's write buffer. False if that would exceed its bound: such a connection does not take
-    /// what it asked for, and is to be dropped.
+    /// Puts whole frames into a connection's write buffer. Many bytes are written at once, and only what the socket does not take
+    /// is buffered. False if that would exceed the bound of the buffer: such a connection does not take what it asked for, and is to
+    /// be dropped.
     pub fn queue(&mut self, id: ConnectionId, frames: &[u8]) -> bool {
         let Some(connection) = self.find(id).filter(|connection| connection.is_open()) else { return true };
         if connection.unsent_bytes() + frames.len() > self.limits.output_bytes_max {
             return false;
         }
-        self.append_frames(id.slot, frames);
+        if frames.len() >= WRITTEN_AT_ONCE_BYTES_MIN
+            && connection.is(Flag::Writable)
+            && connection.write_buffer.is_none()
+        {
+            self.write_at_once(id.slot, frames);
+        } else {
+            self.append_frames(id.slot, frames);
+        }
         true
+    }
+
+    /// Writes whole frames to a connection without a write buffer, and buffers the rest. The handler is told in [`Net::flush`] that
+    /// they are taken.
+    fn write_at_once(&mut self, slot: Slot, frames: &[u8]) {
+        let connection = &mut self.connections[slot.index()];
+        let taken = match connection.transport.write(frames) {
+            Ok(taken) => {
+                connection.blocked = None;
+                taken
+            }
+            Err(error) => {
+                if let Trouble::Broken = trouble(&error) {
+                    self.note_broken(slot);
+                }
+                0
+            }
+        };
+        let boundary = boundary_after(frames, taken);
+        if taken < boundary {
+            self.append_indivisible(slot, &frames[taken..boundary]);
+        }
+        if boundary < frames.len() {
+            self.append_frames(slot, &frames[boundary..]);
+        }
+        self.queue_flush(slot);
     }
 
     pub(super) fn append_frames(&mut self, slot: Slot, frames: &[u8]) {
@@ -144,7 +181,6 @@ impl<R> Net<R> {
     /// Then what connections hold is charged to their owners, and the heaviest give way while that is too much.
     pub fn flush(&mut self, clock: &mut dyn FnMut() -> Now, handler: &mut impl Handler<Route = R>) -> u32 {
         let mut budget = WorkBudget::new(self.limits.phase(), clock);
-        let mut total = 0;
         for _ in 0..self.begin_work(|queues| &mut queues.dirty) {
             if !budget.has_left() {
                 break;
@@ -159,10 +195,9 @@ impl<R> Net<R> {
             let work = units(1, before.saturating_sub(after)) + handler.take_work();
             self.queues.dirty.charge(work);
             budget.spend(work);
-            total += work;
         }
         self.settle_account(&mut budget, handler);
-        total
+        budget.spent()
     }
 
     fn flush_one(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {

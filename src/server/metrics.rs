@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::stats::Stats;
+use super::stats::{Stats, TURN_UNITS_HELP, TURN_UNITS_MAX};
 use crate::metric::{MEMORY_BYTES, Metric, MetricKind};
 use crate::net::Response;
 use crate::settings::MemoryShares;
@@ -68,7 +68,7 @@ impl MetricsSnapshot {
     fn shares(&self) -> Vec<Metric> {
         let gauge = |(share, bytes): (&'static str, usize)| {
             let (name, kind) = (MEMORY_BYTES_MAX, MetricKind::Gauge);
-            Metric { name, share: Some(share), help: MEMORY_MAX_HELP, kind, value: bytes as f64 }
+            Metric { name, label: Some(("share", share)), help: MEMORY_MAX_HELP, kind, value: bytes as f64 }
         };
         self.shares.by_name().map(gauge).to_vec()
     }
@@ -92,14 +92,16 @@ impl MetricsSnapshot {
 impl Collector for MetricsSnapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let metrics = [self.stats.metrics(), self.bus.clone(), self.shares()].concat();
-        let (shares, others): (Vec<_>, Vec<_>) = metrics.iter().partition(|metric| metric.share.is_some());
+        let (labelled, others): (Vec<_>, Vec<_>) = metrics.iter().partition(|metric| metric.label.is_some());
         for metric in others {
             encode_value(metric, encoder.encode_descriptor(metric.name, metric.help, None, metric_type(metric.kind))?)?;
         }
-        for (name, help) in [(MEMORY_BYTES, MEMORY_HELP), (MEMORY_BYTES_MAX, MEMORY_MAX_HELP)] {
+        let families =
+            [(MEMORY_BYTES, MEMORY_HELP), (MEMORY_BYTES_MAX, MEMORY_MAX_HELP), (TURN_UNITS_MAX, TURN_UNITS_HELP)];
+        for (name, help) in families {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for metric in shares.iter().filter(|metric| metric.name == name) {
-                encode_value(metric, family.encode_family(&[("share", metric.share.unwrap_or_default())])?)?;
+            for metric in labelled.iter().filter(|metric| metric.name == name) {
+                encode_value(metric, family.encode_family(&metric.label.into_iter().collect::<Vec<_>>())?)?;
             }
         }
         let Some(TurnTimes { counts, sum, .. }) = self.turn_times else { return Ok(()) };

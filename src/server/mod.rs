@@ -44,6 +44,7 @@ pub use self::remote::Remote;
 pub use self::stats::Stats;
 #[cfg(feature = "tokens")]
 pub use self::tokens::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};
+pub use self::turn_watch::PhaseUnits;
 use self::turn_watch::TurnWatch;
 use crate::bus::Bus;
 use crate::bus::message::Ticket;
@@ -275,7 +276,13 @@ impl Server {
 
     /// Counts of everything, as of now.
     pub fn stats(&self) -> Stats {
-        Stats { hub: self.hub.stats(), net: self.net.stats(), api: self.routes.api.stats(), turns: self.turns }
+        Stats {
+            hub: self.hub.stats(),
+            net: self.net.stats(),
+            api: self.routes.api.stats(),
+            turns: self.turns,
+            units_max: self.watch.units_max,
+        }
     }
 
     /// The text of `/metrics` for a host that exports it in its own way: [`Server::stats`] as OpenMetrics

@@ -16,7 +16,7 @@ use crate::time::Now;
 const EVENTS_A_REQUEST: u32 = 2;
 
 /// Decisions of the authenticator in a turn: each may verify a signature, which takes some 50 µs.
-const DECISIONS_PER_TURN: usize = 32;
+const DECISIONS_PER_TURN: u32 = 32;
 
 impl Server {
     /// Does a turn's work: inbox, reads, deadlines, bus, write buffers, rooms, and freeing closed connections.
@@ -32,58 +32,60 @@ impl Server {
         let now = self.clock.begin_turn();
         self.turns += 1;
         self.net.begin_turn(now);
-        self.take_commands(now);
-        self.take_decisions(now);
-        self.watch.end_phase(TurnPhase::Commands);
-        self.run_net(now);
+        let commands = self.take_commands(now) + self.take_decisions(now);
+        self.watch.end_phase(TurnPhase::Commands, commands);
+        let net_deadlines = self.run_net(now);
         let clock = &mut self.clock;
-        self.hub.handle_deadlines(now, &mut || clock.resume());
-        self.watch.end_phase(TurnPhase::Deadlines);
+        let hub_deadlines = self.hub.handle_deadlines(now, &mut || clock.resume());
+        self.watch.end_phase(TurnPhase::Deadlines, net_deadlines + hub_deadlines);
         self.bus.begin_turn(now);
         self.hub.handle_readiness(now, self.bus.status().is_ready);
-        self.run_bus(now);
+        let bus = self.run_bus(now);
         self.bus.end_turn();
-        self.watch.end_phase(TurnPhase::Bus);
-        self.answer_requests(now);
-        self.watch.end_phase(TurnPhase::Answers);
-        self.deliver_to_connections(now);
-        self.watch.end_phase(TurnPhase::WriteBuffers);
+        self.watch.end_phase(TurnPhase::Bus, bus);
+        let answers = self.answer_requests(now);
+        self.watch.end_phase(TurnPhase::Answers, answers);
+        let written = self.deliver_to_connections(now);
+        self.watch.end_phase(TurnPhase::WriteBuffers, written);
         let (net, clock) = (&mut self.net, &mut self.clock);
         let sends_max = self.config.hub.sends_per_turn;
-        self.hub.poll_sends(now, sends_max, &mut || clock.resume(), &mut |slot, frames| net.send(slot, frames));
-        self.watch.end_phase(TurnPhase::Sends);
+        let send = &mut |slot, frames: &[u8]| net.send(slot, frames);
+        let sends = self.hub.poll_sends(now, sends_max, &mut || clock.resume(), send);
+        self.watch.end_phase(TurnPhase::Sends, sends);
         let clock = &mut self.clock;
-        self.net.free(&mut || clock.resume());
-        self.watch.end_phase(TurnPhase::Freeing);
+        let freed = self.net.free(&mut || clock.resume());
+        self.watch.end_phase(TurnPhase::Freeing, freed);
         // The last step: no event would wake the loop to see that all connections have gone.
         self.advance_shutdown(now);
         let timeout = self.timeout();
         self.clock.end_turn(timeout);
-        self.watch.end_phase(TurnPhase::Shutdown);
+        self.watch.end_phase(TurnPhase::Shutdown, 0);
         self.watch.end_turn();
         if let Some(times) = &mut self.turn_times {
             times.end_turn(clock::processor_time());
         }
     }
 
-    /// Accepts and reads, and does what is due of connections.
-    fn run_net(&mut self, now: Now) {
+    /// Accepts and reads, and does what is due of connections. Says how many units of work the last was.
+    fn run_net(&mut self, now: Now) -> u32 {
         let (net, clock, mut dispatch) = self.dispatch(now);
         dispatch.end_overdue_refreshes();
-        net.accept(&mut || clock.resume(), &mut dispatch);
-        dispatch.watch.end_phase(TurnPhase::Accepts);
-        if !dispatch.hub.has_backlog() {
-            net.read(&mut || clock.resume(), &mut dispatch);
-        }
-        dispatch.watch.end_phase(TurnPhase::Reads);
-        net.handle_deadlines(&mut || clock.resume(), &mut dispatch);
+        let accepted = net.accept(&mut || clock.resume(), &mut dispatch);
+        dispatch.watch.end_phase(TurnPhase::Accepts, accepted);
+        let may_read = !dispatch.hub.has_backlog();
+        let read = if may_read { net.read(&mut || clock.resume(), &mut dispatch) } else { 0 };
+        dispatch.watch.end_phase(TurnPhase::Reads, read);
+        net.handle_deadlines(&mut || clock.resume(), &mut dispatch)
     }
 
-    fn take_commands(&mut self, now: Now) {
+    /// Carries out commands of other threads. Says how many.
+    fn take_commands(&mut self, now: Now) -> u32 {
         self.inbox.begin_drain();
+        let mut taken = 0;
         // No more than the queue holds, so that a producer that never pauses does not hold up the loop.
         for _ in 0..self.config.hub.inbox_messages_max {
             let Some(command) = self.inbox.pop() else { break };
+            taken += 1;
             match command {
                 Command::Publish(publication) => {
                     if let Err(error) = self.hub.publish_for_host(now, &publication) {
@@ -103,25 +105,27 @@ impl Server {
                 Command::Shutdown => self.shutdown(),
             }
         }
+        taken
     }
 
-    /// Decides about handshakes and new tokens as the authenticator has come to know.
-    fn take_decisions(&mut self, now: Now) {
-        for _ in 0..DECISIONS_PER_TURN {
+    /// Decides about handshakes and new tokens as the authenticator has come to know. Says about how many.
+    fn take_decisions(&mut self, now: Now) -> u32 {
+        for taken in 0..DECISIONS_PER_TURN {
             let Some((ticket, decision)) = self.authenticator.poll_decision(now) else {
                 self.are_decisions_unfinished = false;
-                return;
+                return taken;
             };
             self.admit_at(now, ticket, decision);
         }
         self.are_decisions_unfinished = true;
+        DECISIONS_PER_TURN
     }
 
     /// Carries requests to the bus and events to the hub, by turns, until neither has any or the turn's budget is used up.
     ///
     /// A message that was read is a request and comes back as two events, so this phase may have three times the units, and
-    /// twice the time. Where that is not enough, [reading waits](Hub::has_backlog).
-    fn run_bus(&mut self, now: Now) {
+    /// twice the time. Where that is not enough, [reading waits](Hub::has_backlog). Says how many units of work it was.
+    fn run_bus(&mut self, now: Now) -> u32 {
         let (WorkLimits { units, time }, clock) = (self.config.net.phase(), &mut self.clock);
         let limits = WorkLimits { units: units.saturating_mul(3), time: time.saturating_mul(2) };
         let mut read_clock = || clock.resume();
@@ -147,31 +151,36 @@ impl Server {
             }
             self.is_bus_unfinished = !is_idle;
         }
+        let spent = budget.spent();
         self.close_connections(now, closes);
+        spent
     }
 
-    /// Answers the HTTP requests for which the bus has an answer.
-    fn answer_requests(&mut self, now: Now) {
+    /// Answers the HTTP requests for which the bus has an answer. Says how many.
+    fn answer_requests(&mut self, now: Now) -> u32 {
         let mut answers = Vec::new();
         while let Some((ticket, outcome)) = self.hub.poll_answer() {
             answers.extend(self.routes.api.finish(ticket, &outcome));
         }
         if answers.is_empty() {
-            return;
+            return 0;
         }
+        let count = answers.len() as u32;
         let (net, _, mut dispatch) = self.dispatch(now);
         for (connection, response) in answers {
             net.respond(connection, &response, &mut dispatch);
         }
+        count
     }
 
-    /// Moves the hub's output for single connections into their write buffers, and writes those.
-    fn deliver_to_connections(&mut self, now: Now) {
+    /// Moves the hub's output for single connections into their write buffers, and writes those. Says how many units of work the
+    /// writing was.
+    fn deliver_to_connections(&mut self, now: Now) -> u32 {
         let mut closes = Vec::new();
         queue_output(now, &mut self.hub, &mut self.net, &mut closes);
         self.close_connections(now, closes);
         let (net, clock, mut dispatch) = self.dispatch(now);
-        net.flush(&mut || clock.resume(), &mut dispatch);
+        net.flush(&mut || clock.resume(), &mut dispatch)
     }
 
     fn close_connections(&mut self, now: Now, closes: Vec<(ConnectionId, CloseReason)>) {

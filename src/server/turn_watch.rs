@@ -56,6 +56,18 @@ impl TurnPhase {
     }
 }
 
+/// The most units of work of each phase of a turn, in one turn since the start. What a unit is differs between phases: a read, a
+/// frame, a write, an event, a send, 1 KiB.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhaseUnits([u32; TurnPhase::ALL.len()]);
+
+impl PhaseUnits {
+    /// The units of a phase by its name, in the order of a turn.
+    pub fn by_phase(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        TurnPhase::ALL.into_iter().map(|phase| (phase.name(), self.0[phase as usize]))
+    }
+}
+
 /// The clocks that a watch reads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WatchClocks {
@@ -83,6 +95,7 @@ pub(super) struct TurnWatch {
     used: Duration,
     /// What the turns since then have taken, by the coarse clock.
     unread: Duration,
+    pub(super) units_max: PhaseUnits,
     warned_at: Option<Duration>,
     /// Slow turns since the last warning, of which there was none.
     left_out: u64,
@@ -105,6 +118,7 @@ impl TurnWatch {
             took: Default::default(),
             used: (clocks.processor)(),
             unread: Duration::ZERO,
+            units_max: PhaseUnits::default(),
             warned_at: None,
             left_out: 0,
         }
@@ -122,8 +136,10 @@ impl TurnWatch {
         self.unread = Duration::ZERO;
     }
 
-    /// A phase ends, and the next one begins.
-    pub(super) fn end_phase(&mut self, phase: TurnPhase) {
+    /// A phase ends, which was so many units of work, and the next one begins.
+    pub(super) fn end_phase(&mut self, phase: TurnPhase, units: u32) {
+        let most = &mut self.units_max.0[phase as usize];
+        *most = units.max(*most);
         let now = (self.clocks.coarse)();
         if now != self.marked {
             self.took[phase as usize] += now.saturating_sub(self.marked);
@@ -199,7 +215,7 @@ mod tests {
         watch.begin_turn();
         for (phase, millis, used) in phases {
             pass(*millis, *used);
-            watch.end_phase(*phase);
+            watch.end_phase(*phase, 0);
         }
         watch.take_slow_turn()
     }

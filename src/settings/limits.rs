@@ -76,8 +76,9 @@ settings! {
         data_bytes_max: usize = Bytes(4 * KIB), 0 => 64 * MIB, "data-bytes";
         /// Most rooms at once; beyond them the join of a new one is answered `server_busy`.
         rooms_max: u32 = Count(1_000_000), 1 => 1 << 31, "max-rooms";
-        /// Most rooms of a connection; beyond them `too_many_rooms`.
-        rooms_per_connection_max: u32 = Count(64), 1 => 65_536, "rooms-per-connection";
+        /// Most rooms of a connection; beyond them `too_many_rooms`. A connection leaves all of them in one turn when it ends,
+        /// which takes two microseconds each.
+        rooms_per_connection_max: u32 = Count(64), 1 => 4096, "rooms-per-connection";
         /// Users of a room up to which it announces each user who comes and goes; above it the room counts them. It lists
         /// users again below three quarters.
         users_listed_max: u32 = Count(200), 1 => 200, "big-room";

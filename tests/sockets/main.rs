@@ -7,6 +7,7 @@ mod addresses;
 mod admission;
 mod api;
 mod api_waiting;
+mod attacks;
 mod budgets;
 mod chat;
 mod closing;

@@ -72,6 +72,11 @@ impl Host {
         self.server.listen("127.0.0.1:0".parse().unwrap()).unwrap()
     }
 
+    /// From now on a turn sees up to so many events.
+    pub fn see_events(&mut self, count: usize) {
+        self.events = Events::with_capacity(count);
+    }
+
     /// Waits no longer than `most`; says whether the host's own socket had something.
     pub fn turn(&mut self, most: Duration) -> bool {
         let timeout = self.server.timeout().map_or(most, |timeout| timeout.min(most));

@@ -108,3 +108,27 @@ fn a_user_that_comes_and_goes_has_one_grace_timer_in_a_room() {
     assert!(node.output().contains("offline"));
     assert_eq!((node.hub.timers.len(), node.hub.users.len()), (0, 1));
 }
+
+#[test]
+fn members_that_wait_for_the_same_message_leave_over_several_turns() {
+    let mut node = Node::new(&Config::default());
+    let members: Vec<_> = (0..200).map(|slot| node.join(slot, &format!("user-{slot}"))).collect();
+    node.hub.handle_text(node.now, members[0], r#"{"type":"chat","room":"a","text":"x"}"#);
+    let Some(BusRequest::Publish { ticket, .. }) = node.hub.poll_bus_request() else { panic!("nothing is published") };
+    for id in &members {
+        node.hub.handle_text(node.now, *id, r#"{"type":"leave","room":"a"}"#);
+    }
+    let left = |node: &mut Node| node.output().matches(r#""type":"left""#).count();
+    assert_eq!(left(&mut node), 0, "the message is awaited");
+    let outcome = crate::bus::message::Outcome::Accepted(1);
+    node.hub.handle_bus_event(node.now, BusEvent::Published { ticket, outcome });
+    let mut turns = Vec::new();
+    while turns.iter().sum::<usize>() < members.len() {
+        turns.push(left(&mut node));
+        assert!(turns.len() < 10, "{turns:?}");
+        assert!(node.hub.has_work() || turns.iter().sum::<usize>() == members.len(), "{turns:?}");
+        node.hub.handle_deadlines(node.now, &mut Now::default);
+    }
+    assert!(turns.iter().all(|left| *left <= 64), "{turns:?}");
+    assert_eq!(node.hub.stats().rooms, 0);
+}

@@ -15,9 +15,9 @@ use crate::target::{RateLimits, Running};
 /// The target of rows that show Redis without a node.
 pub(super) const ALONE: &str = "redis alone";
 
-/// The nodes ping nobody, since their clients may be busy with another step. One connection has all the rooms, and a room's
+/// The nodes ping nobody, since their clients may be busy with another step. A connection has thousands of rooms, and a room's
 /// log has space for all messages that are under way.
-pub(super) const FLAGS: &str = "--metrics --ping-interval 1h --rooms-per-connection 65536 --log-bytes 4MiB";
+pub(super) const FLAGS: &str = "--metrics --ping-interval 1h --rooms-per-connection 4096 --log-bytes 4MiB";
 
 /// The prefix of the nodes' names in Redis.
 pub(super) const PREFIX: &str = "load";

@@ -36,8 +36,9 @@ pub(super) fn run(cluster: &mut Cluster<'_, '_>) -> Result<(), LoadError> {
     cluster.bench.announce("a cut subscription");
     let node = cluster.node()?;
     let mut crowd = cluster.crowd(&node)?;
-    let clients = crowd.open(1, ReadMode::Count)?;
-    crowd.join(&vec![clients[0]; rooms], |nth| nth as u32)?;
+    let clients = crowd.open(4, ReadMode::Count)?;
+    let members: Vec<_> = clients.iter().copied().cycle().take(rooms).collect();
+    crowd.join(&members, |nth| nth as u32)?;
     let rooms = rooms + OWN_ROOMS;
     let mut connection = cluster.redis.connection()?;
     wait_until("all rooms to be joined", || {
