@@ -16,6 +16,8 @@ pub struct WriteBuffer {
     boundary: usize,
     /// What follows `bytes`, and is not ours alone.
     shared: Bytes,
+    /// What goes out before all that: TLS records, which can neither be left out nor made again.
+    sealed: Vec<u8>,
 }
 
 /// Shared bytes up to this size are copied behind the others: that costs less than a write of their own.
@@ -24,6 +26,11 @@ const COPIED_BYTES_MAX: usize = 4 * 1024;
 impl WriteBuffer {
     /// How many bytes wait.
     pub fn len(&self) -> usize {
+        self.sealed.len() + self.plain_len()
+    }
+
+    /// How many bytes wait besides TLS records.
+    fn plain_len(&self) -> usize {
         self.bytes.len() - self.taken + self.shared.len()
     }
 
@@ -132,7 +139,35 @@ impl WriteBuffer {
     /// Memory held. Bytes that others hold as well cost nothing here.
     pub(super) fn capacity(&self) -> usize {
         let shared = if self.shared.is_unique() { self.shared.len() } else { 0 };
-        self.bytes.capacity() + shared
+        self.bytes.capacity() + shared + self.sealed.capacity()
+    }
+}
+
+#[cfg(feature = "tls")]
+impl WriteBuffer {
+    /// TLS records that are to be written before anything else.
+    pub(super) fn sealed(&self) -> &[u8] {
+        &self.sealed
+    }
+
+    /// Appends TLS records, or a rest of them.
+    pub(super) fn append_sealed(&mut self, records: &[u8]) {
+        self.sealed.extend_from_slice(records);
+    }
+
+    /// The socket has taken so many bytes of the TLS records.
+    pub(super) fn take_sealed(&mut self, bytes: usize) {
+        self.sealed.drain(..bytes);
+    }
+
+    /// Whether something waits that is no TLS record yet.
+    pub(super) fn has_plain(&self) -> bool {
+        self.plain_len() > 0
+    }
+
+    /// Drops everything but TLS records.
+    pub(super) fn drop_plain(&mut self) {
+        *self = Self { sealed: std::mem::take(&mut self.sealed), ..Self::default() };
     }
 }
 

@@ -1,6 +1,8 @@
 //! One turn: its steps, in their order.
 
 use super::remote::Command;
+#[cfg(feature = "tls")]
+use super::tls_identity::TlsReloader;
 use super::turn_watch::TurnPhase;
 use super::{Server, clock};
 use crate::budget::{WorkBudget, WorkLimits, units};
@@ -31,6 +33,10 @@ impl Server {
         self.net.begin_turn(now);
         self.take_commands(now);
         self.take_decisions(now);
+        #[cfg(feature = "tls")]
+        if let Some(identity) = self.tls.as_mut().and_then(TlsReloader::poll) {
+            self.net.set_tls_identity(&identity);
+        }
         self.watch.end_phase(TurnPhase::Commands);
         self.run_net(now);
         self.hub.handle_deadlines(now);
