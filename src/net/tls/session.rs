@@ -65,6 +65,8 @@ impl Session {
 
     /// Takes bytes from the peer, which it overwrites, and appends what they say to `plaintext`.
     ///
+    /// To be called no more once it has told of an [`End`].
+    ///
     /// **Bounds:** what is not complete stays here, up to the size of a record; beyond that the session fails.
     pub(in crate::net) fn receive(&mut self, bytes: &mut [u8], plaintext: &mut Vec<u8>) -> Received {
         let mut received = Received::default();
@@ -186,3 +188,6 @@ fn append(mut data: EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>) 
     // It has said how much it needs.
     let _ = data.encode(&mut out[before..]);
 }
+
+#[cfg(test)]
+mod tests;
