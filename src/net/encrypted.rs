@@ -226,3 +226,6 @@ impl<R> Net<R> {
         sealed.map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests;

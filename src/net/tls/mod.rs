@@ -113,4 +113,9 @@ impl Tls {
         let handshake = if session.is_handshaking() { HANDSHAKE_BYTES } else { 0 };
         handshake + session.unread_capacity()
     }
+
+    #[cfg(test)]
+    pub(in crate::net) fn sessions_are_absent(&self) -> bool {
+        self.sessions.iter().all(Option::is_none)
+    }
 }
