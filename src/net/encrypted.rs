@@ -12,7 +12,7 @@ use super::http::Response;
 use super::phase::Phase;
 pub(super) use super::tls::READ_BYTES_MAX as ENCRYPTED_READ_BYTES_MAX;
 pub(super) use super::tls::Tls;
-use super::tls::{End, RECORD_BYTES, TlsIdentity};
+use super::tls::{RECORD_BYTES, SessionEnd, TlsIdentity};
 use super::write_buffer::WriteBuffer;
 use super::{Net, Trouble, trouble};
 
@@ -83,9 +83,9 @@ impl<R> Net<R> {
         match received.end {
             None => {}
             // It is read again when it has its answer, and then the socket tells of its end.
-            Some(End::Told) if self.connections[slot.index()].is_waiting() => {}
-            Some(End::Told) => self.handle_end(slot, handler),
-            Some(End::Failed(error)) => {
+            Some(SessionEnd::Told) if self.connections[slot.index()].is_waiting() => {}
+            Some(SessionEnd::Told) => self.handle_end(slot, handler),
+            Some(SessionEnd::Failed(error)) => {
                 log::debug!("connection {}: {error}", self.connections[slot.index()].id(slot));
                 self.stats.tls_failures += 1;
                 self.end_session(slot, handler);

@@ -11,7 +11,7 @@ pub(super) const ENCRYPTED_READ_BYTES_MAX: usize = 0;
 
 /// What a net knows of TLS.
 #[derive(Debug, Default)]
-pub(super) struct Tls;
+pub(super) struct Tls(());
 
 #[expect(clippy::unused_self, reason = "as with the feature")]
 impl Tls {

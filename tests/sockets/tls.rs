@@ -29,7 +29,7 @@ fn member(files: &Files, server: &Server, user: &str) -> Raw<TlsStream> {
 
 #[test]
 fn the_page_comes_over_https_with_either_version() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&[]);
     for version in VERSIONS {
         let mut raw = files.certificate.client().version(version).connect(server.tls_address());
@@ -48,7 +48,7 @@ fn the_page_comes_over_https_with_either_version() {
 
 #[test]
 fn members_with_and_without_tls_hear_each_other() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&[]);
     let mut ann = member(&files, &server, "ann");
     let mut bob = Client::connect_as(&server, "bob");
@@ -66,7 +66,7 @@ fn members_with_and_without_tls_hear_each_other() {
 
 #[test]
 fn pages_of_this_machine_may_connect_over_https_and_others_may_not() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&[]);
     let address = server.tls_address();
     let port = address.port();
@@ -83,7 +83,7 @@ fn pages_of_this_machine_may_connect_over_https_and_others_may_not() {
 
 #[test]
 fn the_protocol_that_is_agreed_on_is_http_1_1() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&[]);
     let agreed = |offer: &[&str]| {
         let mut raw = files.certificate.client().offering(offer).connect(server.tls_address());
@@ -98,7 +98,7 @@ fn the_protocol_that_is_agreed_on_is_http_1_1() {
 
 #[test]
 fn a_client_that_comes_back_resumes_its_session() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&["--metrics"]);
     for version in VERSIONS {
         let client = files.certificate.client().version(version);
@@ -119,7 +119,7 @@ fn a_client_that_comes_back_resumes_its_session() {
 
 #[test]
 fn a_message_may_be_larger_than_a_record() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&["--message-bytes", "60KiB"]);
     let mut ann = member(&files, &server, "ann");
     let mut bob = Client::connect_as(&server, "bob");
@@ -135,7 +135,7 @@ fn a_message_may_be_larger_than_a_record() {
 
 /// Has a plain member say more than sockets and log hold, while one with TLS reads nothing, and then has that read it all.
 fn fall_back(message_bytes: usize, count: u64) {
-    let files = Files::new();
+    let files = Files::default();
     let server =
         files.spawn(&["--message-rate=0", "--log-bytes=256KiB", "--message-bytes=40KiB", "--history-messages=100000"]);
     let mut ann = Client::connect_as(&server, "ann");
@@ -173,7 +173,7 @@ fn a_slow_reader_of_messages_larger_than_a_record_loses_nothing() {
 
 #[test]
 fn a_message_may_be_cut_anywhere() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&[]);
     let client = files.certificate.client();
     for size in [1, 2, 3, 5, 20, 100] {
@@ -190,7 +190,7 @@ fn a_message_may_be_cut_anywhere() {
 
 #[test]
 fn many_messages_in_one_read_are_all_heard() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&["--message-rate=0"]);
     let mut ann = member(&files, &server, "ann");
     // More than a turn reads, in records of all sizes.
@@ -206,7 +206,7 @@ fn many_messages_in_one_read_are_all_heard() {
 
 #[test]
 fn other_protocols_end_their_own_connection_alone() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&["--metrics"]);
     let mut ann = member(&files, &server, "ann");
     let mut lost = Raw::connect(server.tls_address());
@@ -229,7 +229,7 @@ fn other_protocols_end_their_own_connection_alone() {
 
 #[test]
 fn a_handshake_that_does_not_end_is_cut_by_the_timeout() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&["--handshake-timeout", "1s"]);
     let start = Instant::now();
     let mut silent = Raw::connect(server.tls_address());
@@ -249,7 +249,7 @@ fn a_handshake_that_does_not_end_is_cut_by_the_timeout() {
 
 #[test]
 fn an_end_is_an_end_whether_it_was_told_or_not() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&["--presence-grace", "0s"]);
     let mut bob = Client::connect_as(&server, "bob");
     bob.join("lobby");
@@ -288,7 +288,7 @@ fn listen_with(host: &mut Host, preamble: Preamble) -> SocketAddr {
 
 #[test]
 fn the_header_of_a_proxy_comes_before_tls() {
-    let files = Files::new();
+    let files = Files::default();
     let mut config = config();
     config.tls = Some(files.settings());
     config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -315,7 +315,7 @@ fn the_header_of_a_proxy_comes_before_tls() {
 
 #[test]
 fn a_server_that_ends_says_so_to_those_with_tls() {
-    let files = Files::new();
+    let files = Files::default();
     let mut server = files.spawn(&[]);
     let mut ann = member(&files, &server, "ann");
     let mut halfway = files.certificate.client().connect(server.tls_address());
@@ -329,7 +329,7 @@ fn a_server_that_ends_says_so_to_those_with_tls() {
 
 #[test]
 fn caps_by_address_count_connections_that_speak_tls() {
-    let files = Files::new();
+    let files = Files::default();
     let server = files.spawn(&["--connections-per-address", "2", "--trusted-proxy", "127.0.0.9"]);
     // The machine itself is not capped, so the peers come from elsewhere.
     let connect = || Raw::connect_from("127.0.0.2", server.tls_address());

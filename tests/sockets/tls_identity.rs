@@ -17,7 +17,7 @@ fn refused(flags: &[&str]) -> String {
 
 #[test]
 fn a_server_without_a_proper_certificate_does_not_start() {
-    let files = Files::new();
+    let files = Files::default();
     let other = Certificate::default();
     let write = |name: &str, text: &str| {
         std::fs::write(files.path(name), text).unwrap();
@@ -59,7 +59,7 @@ fn a_server_without_a_proper_certificate_does_not_start() {
 
 #[test]
 fn the_log_says_which_address_speaks_what() {
-    let files = Files::new();
+    let files = Files::default();
     let folder = tempfile::tempdir().unwrap();
     let path = format!("--listen=tls:unix:{}/socket", folder.path().display());
     let server = files.spawn(&["--listen=proxy:tls:127.0.0.1:0", &path, "--trusted-proxy=127.0.0.1"]);
@@ -71,7 +71,7 @@ fn the_log_says_which_address_speaks_what() {
 
 #[test]
 fn sighup_brings_a_new_certificate_and_old_connections_go_on() {
-    let mut files = Files::new();
+    let mut files = Files::default();
     let server = files.spawn(&[]);
     let address = server.tls_address();
     let old = files.certificate.client();
@@ -113,7 +113,7 @@ fn sighup_brings_a_new_certificate_and_old_connections_go_on() {
 
 #[test]
 fn sessions_are_not_resumed_under_another_certificate() {
-    let mut files = Files::new();
+    let mut files = Files::default();
     let server = files.spawn(&[]);
     let old = files.certificate.client().offering(&[]);
     assert_eq!(old.get(server.tls_address(), "/healthz").status, 200);

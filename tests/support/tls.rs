@@ -49,13 +49,15 @@ pub struct Files {
     pub certificate: Certificate,
 }
 
-impl Files {
-    pub fn new() -> Self {
+impl Default for Files {
+    fn default() -> Self {
         let files = Self { folder: tempfile::tempdir().expect("a folder"), certificate: Certificate::default() };
         files.write();
         files
     }
+}
 
+impl Files {
     fn write(&self) {
         fs::write(self.path("cert.pem"), &self.certificate.chain).expect("write the certificate");
         fs::write(self.path("key.pem"), &self.certificate.key).expect("write the key");

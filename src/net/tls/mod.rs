@@ -20,6 +20,7 @@
 //! resumed by tickets, for which the server stores nothing.
 
 mod identity;
+mod record;
 mod session;
 
 use std::sync::Arc;
@@ -28,21 +29,11 @@ use rustls::ServerConfig;
 
 pub use self::identity::TlsIdentity;
 pub(crate) use self::identity::{read_chain, read_key};
-pub(super) use self::session::End;
+use self::record::SEALED_BYTES_MAX;
+pub(super) use self::record::{READ_BYTES_MAX, RECORD_BYTES};
 use self::session::Session;
+pub(super) use self::session::SessionEnd;
 use crate::id::Slot;
-
-/// How much plaintext a record may carry (RFC 8446 section 5.1).
-pub(super) const RECORD_BYTES: usize = 16 * 1024;
-
-/// The largest record on the wire: header, plaintext, and what ciphers of TLS 1.2 may add (RFC 5246 section 6.2.3).
-const WIRE_RECORD_BYTES_MAX: usize = 5 + RECORD_BYTES + 2048;
-
-/// How many bytes one read takes at most: a record. The least record carries a byte in 23, and costs as much as a small message.
-pub(super) const READ_BYTES_MAX: usize = WIRE_RECORD_BYTES_MAX;
-
-/// Room for a record, and for a few short ones that rustls may want to send before it.
-const SEALED_BYTES_MAX: usize = WIRE_RECORD_BYTES_MAX + 1024;
 
 /// What is charged for a session that has not agreed on keys: its parts, and what the handshake has them remember.
 const HANDSHAKE_BYTES: usize = 8 * 1024;

@@ -8,7 +8,7 @@ use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
 use rustls::{Error, HandshakeKind};
 
-use super::WIRE_RECORD_BYTES_MAX;
+use super::record::WIRE_RECORD_BYTES_MAX;
 
 /// See the [module](self).
 pub(in crate::net) struct Session {
@@ -25,12 +25,12 @@ pub(in crate::net) struct Received {
     pub(in crate::net) answer: Vec<u8>,
     /// How many records carried plaintext.
     pub(in crate::net) records: u32,
-    pub(in crate::net) end: Option<End>,
+    pub(in crate::net) end: Option<SessionEnd>,
 }
 
 /// Why nothing more can be received.
 #[derive(Debug)]
-pub(in crate::net) enum End {
+pub(in crate::net) enum SessionEnd {
     /// The peer has said that it sends nothing more.
     Told,
     Failed(Error),
@@ -65,7 +65,7 @@ impl Session {
 
     /// Takes bytes from the peer, which it overwrites, and appends what they say to `plaintext`.
     ///
-    /// To be called no more once it has told of an [`End`].
+    /// To be called no more once it has told of an [`SessionEnd`].
     ///
     /// **Bounds:** what is not complete stays here, up to the size of a record; beyond that the session fails.
     pub(in crate::net) fn receive(&mut self, bytes: &mut [u8], plaintext: &mut Vec<u8>) -> Received {
@@ -89,7 +89,7 @@ impl Session {
         if self.unread.len() > WIRE_RECORD_BYTES_MAX {
             // rustls refuses such records by itself; what is left are messages of a handshake in many records.
             let problem = format!("a message of a handshake exceeds {WIRE_RECORD_BYTES_MAX} bytes");
-            received.end = Some(End::Failed(Error::General(problem)));
+            received.end = Some(SessionEnd::Failed(Error::General(problem)));
         }
         received
     }
@@ -118,9 +118,9 @@ impl Session {
                     None
                 }
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => return used + discard,
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(End::Told),
-                Ok(_) => Some(End::Failed(Error::General("a state that is not expected".to_owned()))),
-                Err(error) => Some(End::Failed(error)),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Some(SessionEnd::Told),
+                Ok(_) => Some(SessionEnd::Failed(Error::General("a state that is not expected".to_owned()))),
+                Err(error) => Some(SessionEnd::Failed(error)),
             };
             used += discard;
             if end.is_some() {

@@ -11,8 +11,9 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, RootCertStore, SupportedProtocolVersion};
 
-use super::{End, Received, Session};
-use crate::net::tls::{RECORD_BYTES, SEALED_BYTES_MAX, TlsIdentity, WIRE_RECORD_BYTES_MAX};
+use super::{Received, Session, SessionEnd};
+use crate::net::tls::TlsIdentity;
+use crate::net::tls::record::{RECORD_BYTES, SEALED_BYTES_MAX, WIRE_RECORD_BYTES_MAX};
 
 const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
@@ -143,7 +144,7 @@ fn converse(trust: &Trust, version: &'static SupportedProtocolVersion, cut: impl
     }
     pair.client.send_close_notify();
     let flight = pair.flight();
-    assert!(matches!(pair.give(&flight).end, Some(End::Told)));
+    assert!(matches!(pair.give(&flight).end, Some(SessionEnd::Told)));
     // It may still speak.
     pair.answer(b"goodbye");
     let mut record = vec![0; SEALED_BYTES_MAX];
@@ -270,7 +271,7 @@ fn renegotiation_is_refused_and_ends_the_session_the_second_time() {
     let (received, said) = receive(&mut session, &forger.record(DATA, b"as before"));
     assert!(received.end.is_none() && said == b"as before");
     let (received, _) = receive(&mut session, &forger.record(HANDSHAKE, &hello[5..]));
-    assert!(matches!(received.end, Some(End::Failed(_))), "{received:?}");
+    assert!(matches!(received.end, Some(SessionEnd::Failed(_))), "{received:?}");
 }
 
 #[test]
@@ -323,11 +324,11 @@ fn broken_records_end_the_session_with_an_alert() {
         let mut record = forger.record(DATA, b"hello");
         *record.last_mut().unwrap() ^= 1;
         let (received, said) = receive(&mut session, &record);
-        assert!(matches!(received.end, Some(End::Failed(_))) && said.is_empty(), "{received:?}");
+        assert!(matches!(received.end, Some(SessionEnd::Failed(_))) && said.is_empty(), "{received:?}");
         assert!(!received.answer.is_empty());
     }
     for garbage in [&b"\0\0\0\0\0\0\0\0"[..], &[22, 3, 1, 0xff, 0xff, 0], &[23, 3, 3, 0, 1, 0], &[0xff; 100]] {
         let mut session = Trust::new().pair(&TLS13).session;
-        assert!(matches!(receive(&mut session, garbage).0.end, Some(End::Failed(_))), "{garbage:?}");
+        assert!(matches!(receive(&mut session, garbage).0.end, Some(SessionEnd::Failed(_))), "{garbage:?}");
     }
 }
