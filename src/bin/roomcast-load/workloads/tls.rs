@@ -12,7 +12,7 @@ use crate::target::Running;
 use crate::tls::{ServerCertificate, TlsConnector, Trust};
 
 /// A server that listens at two addresses, and crowds for both.
-struct Pair {
+struct TwoCrowds {
     running: Running,
     plain: Crowd,
     encrypted: Crowd,
@@ -31,9 +31,10 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     let certificate = ServerCertificate::new()?;
     let default = if bench.flags.quick { 1000 } else { 5000 };
     let count = bench.flags.conns.unwrap_or(default) as usize;
-    for (name, crowd) in
-        [("silent", Pair::take_plain as fn(Pair) -> (Running, Crowd)), ("silent, TLS", Pair::take_encrypted)]
-    {
+    for (name, crowd) in [
+        ("silent", TwoCrowds::take_plain as fn(TwoCrowds) -> (Running, Crowd)),
+        ("silent, TLS", TwoCrowds::take_encrypted),
+    ] {
         bench.announce(name);
         let (running, mut crowd) = crowd(start(bench, &certificate)?);
         let bytes = Idle { count, pid: running.pid }.bytes_each(&mut crowd)?;
@@ -42,7 +43,7 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
         })?;
     }
     let members = bench.flags.members as usize;
-    let Pair { running, mut plain, mut encrypted } = start(bench, &certificate)?;
+    let TwoCrowds { running, mut plain, mut encrypted } = start(bench, &certificate)?;
     let publishers = [one_room::open(&mut plain, members)?, one_room::open(&mut encrypted, members)?];
     for window in windows(bench.flags.quick) {
         let mut cpu = Vec::new();
@@ -62,16 +63,16 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn start(bench: &Bench<'_>, certificate: &ServerCertificate) -> Result<Pair, LoadError> {
+fn start(bench: &Bench<'_>, certificate: &ServerCertificate) -> Result<TwoCrowds, LoadError> {
     // Another program could take the port in between; the server then ends with an error.
     let address: SocketAddr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let (running, plain) = bench.start(&format!("--listen tls:{address} {}", certificate.flags()))?;
     let connector = TlsConnector::new(Trust::Authorities(&certificate.path()), "localhost")?;
     let encrypted = Crowd::new(address, running.wire.clone().with_tls(connector))?;
-    Ok(Pair { running, plain, encrypted })
+    Ok(TwoCrowds { running, plain, encrypted })
 }
 
-impl Pair {
+impl TwoCrowds {
     fn take_plain(self) -> (Running, Crowd) {
         (self.running, self.plain)
     }
