@@ -216,6 +216,26 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "tls")]
+    fn records_go_first_and_are_never_dropped() {
+        let mut buffer = WriteBuffer::default();
+        buffer.text("one");
+        buffer.append_sealed(b"a record");
+        assert_eq!((buffer.len(), buffer.has_plain()), (5 + 8, true));
+        buffer.take_sealed(2);
+        // The first bytes of the frame are in the record.
+        buffer.take(2);
+        buffer.text("two");
+        buffer.drop_whole_frames();
+        assert_eq!((buffer.sealed(), buffer.waiting()), (&b"record"[..], &b"one"[..]));
+        buffer.drop_plain();
+        assert_eq!((buffer.sealed(), buffer.len(), buffer.has_plain()), (&b"record"[..], 6, false));
+        assert!(!buffer.is_empty() && buffer.capacity() >= 6);
+        buffer.take_sealed(6);
+        assert!(buffer.is_empty());
+    }
+
+    #[test]
     fn a_buffer_that_drains_slowly_gives_back_memory() {
         let mut buffer = WriteBuffer::default();
         (0..100).for_each(|_| buffer.append(&[0; 2000]));

@@ -172,6 +172,65 @@ fn a_slow_reader_of_messages_larger_than_a_record_loses_nothing() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_is_closed_between_two_frames() {
+    let files = Files::default();
+    let server = files.spawn(&[
+        "--message-rate=0",
+        "--log-bytes=64KiB",
+        "--message-bytes=2KiB",
+        "--stall-timeout=500ms",
+        "--presence-grace=0s",
+    ]);
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    let mut stalled =
+        files.certificate.client().small_receive_buffer().open(server.tls_address(), "/ws?userId=stalled");
+    send_json(&mut stalled, &json!({"type": "join", "room": "lobby"}));
+    stalled.json_of("joined");
+    let text = "x".repeat(1024);
+    let gone = json!({"type": "presence", "room": "lobby", "userId": "stalled", "status": "offline"});
+    let mut seen = Vec::new();
+    for seq in 1..=4000 {
+        ann.say("lobby", &text);
+        if seq % 10 == 0 {
+            seen.extend(ann.recv_until(|message| is(message, "chat") && message["seq"] == seq));
+            seen.retain(|message| is(message, "presence"));
+        }
+    }
+    if !seen.contains(&gone) {
+        ann.recv_until(|message| *message == gone);
+    }
+    // What the sockets hold are whole frames, and Close behind them.
+    assert_eq!(stalled.expect_close(), 4002);
+}
+
+#[test]
+fn requests_of_the_api_are_answered_though_the_client_sends_nothing_more() {
+    let files = Files::default();
+    let server = files.spawn(&["--api-key=an-example-key-of-16-bytes-or-more"]);
+    let body = r#"{"room": "lobby", "userId": "shop", "text": "shipped"}"#;
+    let length = body.len().to_string();
+    let fields = [
+        ("Authorization", "Bearer an-example-key-of-16-bytes-or-more"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", &length),
+    ];
+    let publish = request("POST", "/api/publish", &fields) + body;
+    let mut raw = files.certificate.client().connect(server.tls_address());
+    for seq in 1..=3 {
+        raw.send(publish.as_bytes());
+        if seq == 3 {
+            raw.stream.say_goodbye();
+        }
+        let response = raw.response();
+        assert_eq!(response.status, 200, "{response:?}");
+        assert!(response.text().contains(&format!("\"seq\":{seq}")), "{response:?}");
+    }
+    raw.stream.socket().shutdown(Shutdown::Write).unwrap();
+    assert!(raw.at_end());
+}
+
+#[test]
 fn a_message_may_be_cut_anywhere() {
     let files = Files::default();
     let server = files.spawn(&[]);
