@@ -18,8 +18,11 @@ use crate::net::{BodyDecision, Capacity, Handshake, HeadDecision, LISTENERS_MAX,
 use crate::settings::Config;
 use crate::time::Now;
 
-/// Admits everybody.
-struct Everybody;
+/// Admits everybody, and counts how often somebody would take more.
+#[derive(Default)]
+struct Everybody {
+    drained: u32,
+}
 
 impl Handler for Everybody {
     type Admission = ();
@@ -42,7 +45,9 @@ impl Handler for Everybody {
     }
 
     fn on_open(&mut self, _: ConnectionId, (): ()) {}
-    fn on_drained(&mut self, _: ConnectionId) {}
+    fn on_drained(&mut self, _: ConnectionId) {
+        self.drained += 1;
+    }
     fn on_stalled(&mut self, _: ConnectionId) {}
     fn on_closed(&mut self, _: ConnectionId) {}
 }
@@ -51,6 +56,7 @@ impl Handler for Everybody {
 struct Peers {
     net: Net<()>,
     clients: Vec<(UnixStream, ClientConnection)>,
+    handler: Everybody,
     /// The plaintext that clients have heard.
     heard: Vec<u8>,
     _poll: Poll,
@@ -82,7 +88,7 @@ impl Peers {
             let name = ServerName::try_from("localhost").unwrap();
             clients.push((theirs, ClientConnection::new(Arc::clone(&client_config), name).unwrap()));
         }
-        Self { net, clients, heard: Vec::new(), _poll: poll }
+        Self { net, clients, handler: Everybody::default(), heard: Vec::new(), _poll: poll }
     }
 
     /// What a client wants to send.
@@ -101,8 +107,8 @@ impl Peers {
     }
 
     fn turn(&mut self) {
-        self.net.read(&mut Now::default, &mut Everybody);
-        self.net.flush(&mut Now::default, &mut Everybody);
+        self.net.read(&mut Now::default, &mut self.handler);
+        self.net.flush(&mut Now::default, &mut self.handler);
     }
 
     /// A client reads what has come; says whether there was anything.
@@ -128,6 +134,18 @@ impl Peers {
         }
         assert!(!self.clients[at].1.is_handshaking());
         assert!(matches!(self.net.connections[at].phase, Phase::Head(None)));
+    }
+
+    /// Makes a WebSocket of a connection.
+    fn open(&mut self, at: usize) {
+        self.shake_hands(at);
+        let upgrade = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        self.clients[at].1.writer().write_all(upgrade).unwrap();
+        let request = self.flight(at);
+        self.send(at, &request);
+        self.turn();
+        assert!(self.hear(at) && self.net.connections[at].is_open());
     }
 
     fn charged(&self) -> usize {
@@ -172,7 +190,7 @@ fn what_is_not_complete_is_charged() {
     peers.send(1, &[0; 4000]);
     peers.turn();
     assert!((4_000..10_000).contains(&peers.charged()), "{}", peers.charged());
-    peers.net.end(Slot(1), &mut Everybody);
+    peers.net.end(Slot(1), &mut peers.handler);
     peers.turn();
     assert!(peers.charged() == 0 && !peers.net.tls.has_session(Slot(1)));
     assert_eq!(peers.net.stats().tls_handshakes, 2);
@@ -192,16 +210,39 @@ fn a_handshake_that_does_not_end_gives_way_when_memory_is_short() {
 }
 
 #[test]
+fn what_a_turn_sends_a_member_is_one_record() {
+    let mut peers = Peers::new(1);
+    peers.open(0);
+    let frames = [&[0x81, 126, 0x03, 0xe6][..], &[b'x'; 998]].concat().repeat(16);
+    assert_eq!(peers.net.send(Slot(0), &frames), frames.len());
+    let mut bytes = vec![0; 2 * RECORD_BYTES];
+    let count = peers.clients[0].0.read(&mut bytes).unwrap();
+    let in_record = usize::from(u16::from_be_bytes([bytes[3], bytes[4]]));
+    assert!(bytes[..3] == [23, 3, 3] && count == 5 + in_record && in_record < frames.len() + 100, "{count} bytes");
+    assert!(peers.net.connections[0].write_buffer.is_none() && peers.charged() == 0);
+}
+
+#[test]
+fn a_long_log_takes_several_turns() {
+    let mut peers = Peers::new(1);
+    peers.open(0);
+    let frames = [&[0x81, 126, 0x03, 0xe6][..], &[b'x'; 998]].concat().repeat(100);
+    peers.turn();
+    let before = peers.handler.drained;
+    let taken = peers.net.send(Slot(0), &frames);
+    assert!(taken.is_multiple_of(1002) && (SEND_BYTES_MAX..SEND_BYTES_MAX + 1002).contains(&taken), "{taken}");
+    assert!(peers.net.has_work() && peers.net.connections[0].blocked.is_none(), "its socket would take more");
+    peers.turn();
+    assert_eq!(peers.handler.drained, before + 1);
+    assert_eq!(peers.net.send(Slot(0), &frames[taken..]), frames.len() - taken);
+    peers.turn();
+    assert!(peers.handler.drained == before + 1 && !peers.net.has_work());
+}
+
+#[test]
 fn records_that_are_not_taken_are_charged_and_nothing_more_is_taken() {
     let mut peers = Peers::new(1);
-    peers.shake_hands(0);
-    let upgrade = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    peers.clients[0].1.writer().write_all(upgrade).unwrap();
-    let request = peers.flight(0);
-    peers.send(0, &request);
-    peers.turn();
-    assert!(peers.hear(0));
+    peers.open(0);
     // Frames of 1002 bytes, until the socket takes no more.
     let frames = [&[0x81, 126, 0x03, 0xe6][..], &[b'x'; 998]].concat().repeat(200);
     let (mut cursor, mut sent) = (0, 0);
@@ -217,12 +258,12 @@ fn records_that_are_not_taken_are_charged_and_nothing_more_is_taken() {
     let unsent = peers.net.connections[0].unsent_bytes();
     assert!(unsent > 0 && unsent < 2 * RECORD_BYTES, "a record, and the rest of a frame: {unsent}");
     assert_eq!(peers.net.send(Slot(0), &frames), 0);
-    peers.net.flush(&mut Now::default, &mut Everybody);
+    peers.net.flush(&mut Now::default, &mut peers.handler);
     assert!(peers.charged() >= unsent);
     // The client reads it all, and finds nothing but whole frames.
     while peers.hear(0) {
         peers.net.note_writable(Slot(0));
-        peers.net.flush(&mut Now::default, &mut Everybody);
+        peers.net.flush(&mut Now::default, &mut peers.handler);
     }
     let heard = std::mem::take(&mut peers.heard);
     let start = heard.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
