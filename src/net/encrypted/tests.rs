@@ -15,6 +15,7 @@ use crate::id::ConnectionId;
 use crate::net::account::Account;
 use crate::net::transport::Transport;
 use crate::net::{BodyDecision, Capacity, Handshake, HeadDecision, LISTENERS_MAX, Opening, Security, Verdict};
+use crate::protocol::CloseReason;
 use crate::settings::Config;
 use crate::time::Now;
 
@@ -237,6 +238,28 @@ fn a_long_log_takes_several_turns() {
     assert_eq!(peers.net.send(Slot(0), &frames[taken..]), frames.len() - taken);
     peers.turn();
     assert!(peers.handler.drained == before + 1 && !peers.net.has_work());
+}
+
+#[test]
+fn records_that_carry_next_to_nothing_are_ignored_as_any_other_bytes() {
+    let mut peers = Peers::new(1);
+    peers.open(0);
+    let id = peers.net.connections[0].id(Slot(0));
+    peers.net.close(id, CloseReason::GOING_AWAY, &mut peers.handler);
+    let mut records = 0;
+    while !peers.net.connections[0].has_ignored_enough() {
+        for _ in 0..1000 {
+            peers.clients[0].1.writer().write_all(b"\x01").unwrap();
+        }
+        let flight = peers.flight(0);
+        peers.send(0, &flight);
+        while peers.net.has_work() {
+            peers.turn();
+        }
+        records += 1000;
+        assert!(records <= 12_000, "{records} records of 23 bytes");
+    }
+    assert!(records >= 11_000, "{records}");
 }
 
 #[test]
