@@ -1,18 +1,30 @@
 //! The certificate of a server: at the start, when it is renewed, and when its files are wrong.
 
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use rustix::process::Signal;
 
 use crate::support::host::{Host, config};
 use crate::support::tls::{Certificate, Files};
-use crate::support::{Client, Raw, Server, TEXT, frame, roomcast, wait_until};
+use crate::support::{Client, PATIENCE, Raw, Server, TEXT, frame, roomcast, wait_until};
 use roomcast::{Error, Listener, Opening, Security, TlsIdentity};
 
 /// What the program says, which does not start.
 #[track_caller]
 fn refused(flags: &[&str]) -> String {
-    let output = roomcast().args(flags).output().expect("run the program");
-    assert_eq!(output.status.code(), Some(2), "{flags:?}");
-    String::from_utf8(output.stderr).expect("text")
+    let mut child = roomcast().args(flags).stderr(Stdio::piped()).spawn().expect("run the program");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("wait for the program").is_none() {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().expect("what the program has said");
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(2), "{flags:?}: {said}");
+    said
 }
 
 #[test]
