@@ -3,6 +3,8 @@
 
 mod numbers;
 mod reference;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "tokens")]
 mod tokens;
 
@@ -18,7 +20,7 @@ use roomcast::TokenConfig;
 #[cfg(feature = "redis")]
 use roomcast::bus::RedisConfig;
 use roomcast::settings::{ApiKey, TrustedProxy};
-use roomcast::{Config, Grants, Preamble};
+use roomcast::{Config, Grants, Opening, Preamble, Security};
 
 #[cfg(feature = "tokens")]
 pub(crate) use self::tokens::Action;
@@ -35,13 +37,14 @@ pub(crate) use self::tokens::Action;
     args_conflicts_with_subcommands = true,
     after_help = "Durations are written 30s, 500ms, 1h 30m; sizes 64KiB, 1MiB, 4096. Every flag can be set by the \
                   environment variable named beside it. SIGTERM and SIGINT shut down gracefully, a second one at once; \
-                  SIGHUP has the keys of tokens read again. The log goes to standard error; RUST_LOG=debug shows more of it."
+                  SIGHUP has the keys of tokens and the certificate read again. The log goes to standard error; RUST_LOG=debug shows more of it."
 )]
 struct TextFlags {
     /// An address to listen on; repeat the flag for more: `127.0.0.1:8080`, `[::1]:8080`, `0.0.0.0:80`,
     /// `unix:/run/roomcast.sock`, or `systemd` for the sockets that socket activation hands over. Port 0 lets the system choose.
     /// With `proxy:` in front, as in `proxy:0.0.0.0:8081`, connections begin with a PROXY header (version 1 or 2) of a
-    /// trusted proxy; all others are closed.
+    /// trusted proxy; all others are closed. With `tls:` in front, as in `tls:0.0.0.0:443`, they speak TLS with the certificate
+    /// of `--tls-cert`; `proxy:tls:` is the header first, then TLS. All other addresses speak no TLS.
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -98,6 +101,10 @@ struct TextFlags {
     #[arg(long, value_name = "FILE", env = "ROOMCAST_REDIS_CA", help_heading = "Several nodes")]
     redis_ca: Option<PathBuf>,
 
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: tls::TlsFlags,
+
     #[cfg(feature = "tokens")]
     #[command(flatten)]
     tokens: tokens::TokenFlags,
@@ -138,7 +145,7 @@ pub(crate) struct Flags {
 /// A value of `--listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Listen {
-    pub(crate) preamble: Preamble,
+    pub(crate) opening: Opening,
     pub(crate) place: Place,
 }
 
@@ -154,11 +161,15 @@ impl FromStr for Listen {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (preamble, place) = match text.strip_prefix("proxy:") {
-            Some(place) => (Preamble::ProxyHeader, place),
+        let (preamble, rest) = match text.strip_prefix("proxy:") {
+            Some(rest) => (Preamble::ProxyHeader, rest),
             None => (Preamble::None, text),
         };
-        place.parse().map(|place| Self { preamble, place })
+        let (security, place) = match rest.strip_prefix("tls:") {
+            Some(place) => (Security::Tls, place),
+            None => (Security::Plain, rest),
+        };
+        place.parse().map(|place| Self { opening: Opening { preamble, security }, place })
     }
 }
 
@@ -176,7 +187,7 @@ impl FromStr for Place {
         let numeric =
             text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
         numeric.parse().map(Self::Tcp).map_err(|_| {
-            "an IP address and a port (127.0.0.1:8080, [::1]:8080), unix:/path or systemd are allowed, with proxy: in front or without".to_owned()
+            "an IP address and a port (127.0.0.1:8080, [::1]:8080), unix:/path or systemd are allowed, with proxy:, tls: or proxy:tls: in front or without".to_owned()
         })
     }
 }
@@ -238,6 +249,10 @@ impl Flags {
         config.api_keys.clone_from(&self.text.api_key);
         config.trusted_proxies.clone_from(&self.text.trusted_proxy);
         config.metrics = self.text.metrics;
+        #[cfg(feature = "tls")]
+        {
+            config.tls = self.text.tls.files();
+        }
         config.default_grants.clone_from(&self.text.default_rooms);
         numbers::apply(&Config::settings(), &self.numbers, &mut config);
         config.net.connections_max = connections_max;
@@ -331,13 +346,29 @@ mod tests {
 
     #[test]
     fn addresses_are_told_apart() {
-        let check = |text: &str, preamble, place| assert_eq!(text.parse(), Ok(Listen { preamble, place }), "{text}");
+        let check = |text: &str, preamble, place| {
+            for (prefix, security) in [("", Security::Plain), ("tls:", Security::Tls)] {
+                let (proxy, rest) = text.split_at(if preamble == Preamble::ProxyHeader { "proxy:".len() } else { 0 });
+                let listen = Listen { opening: Opening { preamble, security }, place: Place::clone(&place) };
+                assert_eq!(format!("{proxy}{prefix}{rest}").parse(), Ok(listen), "{prefix} in {text}");
+            }
+        };
         check("localhost:80", Preamble::None, Place::Tcp("127.0.0.1:80".parse().unwrap()));
         check("[::1]:80", Preamble::None, Place::Tcp("[::1]:80".parse().unwrap()));
         check("unix:/a", Preamble::None, Place::Unix("/a".into()));
         check("proxy:[::]:80", Preamble::ProxyHeader, Place::Tcp("[::]:80".parse().unwrap()));
         check("proxy:unix:/a", Preamble::ProxyHeader, Place::Unix("/a".into()));
-        for bad in ["", "unix:", "80", "chat.example:80", "127.0.0.1", "proxy:", "proxy:proxy:127.0.0.1:80"] {
+        for bad in [
+            "",
+            "unix:",
+            "80",
+            "chat.example:80",
+            "127.0.0.1",
+            "proxy:",
+            "proxy:proxy:127.0.0.1:80",
+            "tls:",
+            "tls:proxy:127.0.0.1:80",
+        ] {
             assert!(bad.parse::<Listen>().is_err(), "{bad}");
         }
     }

@@ -26,6 +26,7 @@
 //! |---|---|---|
 //! | `program` | yes | what the program needs: flags, logger, signals; a library can do without |
 //! | `redis` | yes | `RedisBus` |
+//! | `tls` | yes | listeners that speak TLS, and `TlsIdentity` |
 //! | `tokens` | yes | `TokenAuthenticator`: identity by JSON Web Tokens |
 //! | `load` | no | the load test |
 //! | `in-memory` | no | connections without sockets, for a bench |
@@ -80,7 +81,10 @@ pub use hub::{Caller, ChatFields, HostPublication, HubStats, Notice, OpenPolicy,
 pub use id::{ConnectionId, NameError, RoomName, UserId};
 pub use inbox::PushError;
 #[doc(inline)]
-pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats, Preamble};
+#[cfg(feature = "tls")]
+pub use net::TlsIdentity;
+#[doc(inline)]
+pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats, Opening, Preamble, Security};
 pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
 pub use rights::{Grant, Grants, Right, Rights, RoomPattern};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flags::{Flags, Listen, Place, UnknownVariable};
 use listenfd::ListenFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use roomcast::{Config, HostLoop, ListenAddress, Listener, Now, Preamble, Server};
+use roomcast::{Config, HostLoop, ListenAddress, Listener, Now, Opening, Preamble, Security, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         // Its debug and trace lines contain the text of messages.
         .filter_module("tungstenite", log::LevelFilter::Warn)
+        // Peers decide how often it warns.
+        .filter_module("rustls", log::LevelFilter::Error)
         .init();
     #[cfg_attr(not(feature = "tokens"), expect(unused_mut, reason = "there is no other action than to serve"))]
     let mut flags = Flags::parse();
@@ -64,6 +66,8 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
     let config = flags.config(connections_max(flags));
     log::info!("{}", summary(&config, flags));
+    #[cfg(feature = "tls")]
+    check_listeners(&config, flags.listen())?;
     let mut server = new_server(&poll, config, flags)?;
     let addresses = listen(&mut server, flags.listen())?;
     warn_if_open(&addresses, flags);
@@ -176,18 +180,18 @@ fn connections_max(flags: &Flags) -> u32 {
 /// Listens on all addresses. Returns those that it has been given.
 fn listen(server: &mut Server, addresses: &[Listen]) -> Result<Vec<ListenAddress>, Box<dyn std::error::Error>> {
     let mut given = Vec::new();
-    for Listen { preamble, place } in addresses {
+    for Listen { opening, place } in addresses {
         let error = |address: String| move |source| roomcast::Error::Listen { address, source };
         match place {
             Place::Tcp(address) => {
                 let listener = Listener::tcp(*address).map_err(error(address.to_string()))?;
-                given.push(listen_on(server, *preamble, listener)?);
+                given.push(listen_on(server, *opening, listener)?);
             }
             Place::Unix(path) => {
                 let address = format!("unix:{}", path.display());
-                given.push(listen_on(server, *preamble, Listener::unix(path).map_err(error(address))?)?);
+                given.push(listen_on(server, *opening, Listener::unix(path).map_err(error(address))?)?);
             }
-            Place::Systemd => given.extend(listen_on_systemd(server, *preamble)?),
+            Place::Systemd => given.extend(listen_on_systemd(server, *opening)?),
         }
     }
     Ok(given)
@@ -209,19 +213,33 @@ fn warn_if_open(addresses: &[ListenAddress], flags: &Flags) {
     }
 }
 
-fn listen_on(server: &mut Server, preamble: Preamble, listener: Listener) -> Result<ListenAddress, roomcast::Error> {
-    let address = server.listen_after(preamble, listener)?;
-    match preamble {
-        Preamble::None => log::info!("listening on {address}"),
-        Preamble::ProxyHeader => log::info!("with PROXY headers, listening on {address}"),
+/// Refuses a certificate that nothing shows: whoever gives one does not want all to be sent in the clear.
+#[cfg(feature = "tls")]
+fn check_listeners(config: &Config, addresses: &[Listen]) -> Result<(), roomcast::Error> {
+    let speaks_tls = addresses.iter().any(|listen| listen.opening.security == Security::Tls);
+    if config.tls.is_none() || speaks_tls {
+        return Ok(());
+    }
+    let reason =
+        "--tls-cert is given, and no address speaks TLS; write tls: in front of one, as in --listen tls:0.0.0.0:443";
+    Err(roomcast::Error::Config(reason.to_owned()))
+}
+
+fn listen_on(server: &mut Server, opening: Opening, listener: Listener) -> Result<ListenAddress, roomcast::Error> {
+    let address = server.listen_with(opening, listener)?;
+    let url = address.url(opening.security);
+    let security = match (opening.security, &address) {
+        (Security::Tls, ListenAddress::Unix(_)) => "with TLS, ",
+        _ => "",
+    };
+    match opening.preamble {
+        Preamble::None => log::info!("{security}listening on {url}"),
+        Preamble::ProxyHeader => log::info!("with PROXY headers, {security}listening on {url}"),
     }
     Ok(address)
 }
 
-fn listen_on_systemd(
-    server: &mut Server,
-    preamble: Preamble,
-) -> Result<Vec<ListenAddress>, Box<dyn std::error::Error>> {
+fn listen_on_systemd(server: &mut Server, opening: Opening) -> Result<Vec<ListenAddress>, Box<dyn std::error::Error>> {
     let mut given = Vec::new();
     let mut handed_over = ListenFd::from_env();
     if handed_over.len() == 0 {
@@ -234,7 +252,7 @@ fn listen_on_systemd(
             Err(_) => handed_over.take_unix_listener(index)?.map(Listener::Unix),
         };
         if let Some(listener) = listener {
-            given.push(listen_on(server, preamble, listener)?);
+            given.push(listen_on(server, opening, listener)?);
         }
     }
     Ok(given)
@@ -243,7 +261,7 @@ fn listen_on_systemd(
 fn handle_signals(signals: &mut Signals, server: &mut Server) {
     for signal in signals.pending() {
         if signal == SIGHUP {
-            log::info!("SIGHUP: keys are read again");
+            log::info!("SIGHUP: keys and certificates are read again");
             server.reload();
             continue;
         }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use roomcast::internals::frame::{self, Payload};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use serde_json::Value;
+use support::tls::Files;
 use support::{Server, program};
 use tempfile::TempDir;
 
@@ -372,6 +373,40 @@ fn a_running_server_is_measured_beside_others() {
     let url = format!("ws://{}/ws", server.address());
     let (records, _) = records(&[&TINY[..], &["--workload", "rooms", "--url", &url, "--serve", "floor"]].concat());
     assert_eq!(names(&records, "target"), [server.address().to_string().as_str(), "floor"]);
+    records.iter().for_each(check_conversation);
+}
+
+#[test]
+fn the_same_room_is_measured_with_tls_and_without() {
+    let flags = ["--workload", "tls", "--quick", "--duration", "150ms", "--conns", "50", "--members", "20"];
+    let (records, finished) = records(&flags);
+    let steps = ["silent", "silent, TLS", "window 1", "window 1, TLS", "window 1, TLS beside none"];
+    assert_eq!(names(&records, "step")[..5], steps);
+    records[2..4].iter().for_each(check_conversation);
+    let value =
+        |at: usize, name: &str| records[at]["values"][name].as_f64().unwrap_or_else(|| panic!("{}", records[at]));
+    assert!(value(1, "bytes_per_connection") > value(0, "bytes_per_connection") + 1000.0, "{records:?}");
+    assert!(value(4, "tls_cpu_ratio") > 0.0, "{records:?}");
+    assert!(finished.out.contains("×plain"), "{}", finished.out);
+}
+
+#[test]
+fn servers_that_speak_tls_are_measured_if_their_certificate_is_trusted() {
+    let files = Files::default();
+    let certificate = files.name("cert.pem");
+    let server = files.spawn(&["--message-rate=0"]);
+    let url = format!("wss://localhost:{}/ws", server.tls_address().port());
+    let of_url = [&TINY[..], &["--workload", "fan-out", "--url", &url]].concat();
+    records(&[&of_url[..], &["--ca", &certificate]].concat()).0.iter().for_each(check_conversation);
+    let finished = load(&[&of_url[..], &["--ca", "/nowhere/ca.pem"]].concat());
+    finished.check_refused(&["--ca /nowhere/ca.pem"]);
+    load(&of_url).check_refused(&["invalid peer certificate"]);
+    let program = env!("CARGO_BIN_EXE_roomcast");
+    let key = files.name("key.pem");
+    let serve = format!(
+        "mine={program} --listen tls:{{tls-address}} --tls-cert {certificate} --tls-key {key} {{no-limits}} {{flags}}"
+    );
+    let (records, _) = records(&[&TINY[..], &["--workload", "fan-out", "--insecure", "--serve", &serve]].concat());
     records.iter().for_each(check_conversation);
 }
 

@@ -9,11 +9,9 @@ use crate::id::Slot;
 use crate::time::Now;
 
 use super::addresses::AddressIndex;
-use super::connection::Connection;
-#[cfg(feature = "in-memory")]
-use super::connection::Flag;
+use super::connection::{Connection, Flag};
 use super::handler::Handler;
-use super::listener::{AcceptTrouble, Preamble, accept_trouble};
+use super::listener::{AcceptTrouble, Opening, Preamble, Security, accept_trouble};
 #[cfg(feature = "in-memory")]
 use super::memory;
 use super::phase::Phase;
@@ -57,16 +55,14 @@ impl<R> Net<R> {
         match listener.accept() {
             Ok((transport, peer)) => {
                 listener.failures = 0;
-                let phase = match listener.preamble {
-                    Preamble::None => Phase::Head(None),
-                    Preamble::ProxyHeader if self.caps.proxies.contains(peer.map(|peer| peer.ip())) => {
-                        Phase::ProxyHeader(None)
-                    }
-                    Preamble::ProxyHeader => return log::debug!("{peer:?} is no trusted proxy, and is closed"),
-                };
+                let opening = listener.opening;
+                if opening.preamble == Preamble::ProxyHeader && !self.caps.proxies.contains(peer.map(|peer| peer.ip()))
+                {
+                    return log::debug!("{peer:?} is no trusted proxy, and is closed");
+                }
                 // What is refused is closed before anything is spent on it.
                 if let Ok(address) = self.charge_peer(peer) {
-                    self.insert(transport, phase, address);
+                    self.insert(transport, opening, address);
                 }
             }
             Err(error) => match accept_trouble(&error) {
@@ -101,7 +97,7 @@ impl<R> Net<R> {
         }
     }
 
-    pub(super) fn insert(&mut self, mut transport: Transport, phase: Phase<R>, address: Option<AddressIndex>) {
+    pub(super) fn insert(&mut self, mut transport: Transport, opening: Opening, address: Option<AddressIndex>) {
         self.newest = self.newest.next();
         self.stats.accepted += 1;
         let slot = Slot(self.connections.vacant_key() as u32);
@@ -114,7 +110,13 @@ impl<R> Net<R> {
         }
         let timer_at = self.timers.wheel.insert(self.timers.tick.after(self.timing.handshake_timeout), slot);
         let mut connection = Connection::new(transport, self.newest, self.timers.tick, timer_at);
-        connection.phase = phase;
+        if opening.security == Security::Tls {
+            connection.set(Flag::Encrypted);
+        }
+        connection.phase = match opening.preamble {
+            Preamble::None => connection.before_request(),
+            Preamble::ProxyHeader => Phase::ProxyHeader(None),
+        };
         let id = connection.id(slot);
         self.connections.insert(connection);
         if self.connections.len() > self.limits.connections_max as usize {
@@ -131,7 +133,7 @@ impl<R> Net<R> {
     pub fn connect_in_memory(&mut self, input: &[u8]) -> Result<(), Error> {
         memory::set_input(input)?;
         let slot = self.connections.vacant_key();
-        self.insert(Transport::Memory, Phase::Head(None), None);
+        self.insert(Transport::Memory, Opening::default(), None);
         self.connections[slot].set(Flag::Readable);
         self.queue_read(Slot(slot as u32));
         Ok(())

@@ -75,7 +75,7 @@ impl<R> Net<R> {
                 handler.on_closed(self.connections[slot.index()].id(slot));
             }
             Phase::AwaitingAdmission(parked) => self.abandon(&parked, handler),
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Body(_) => {}
+            Phase::ProxyHeader(_) | Phase::TlsHandshake | Phase::Head(_) | Phase::Body(_) => {}
             Phase::AwaitingResponse(_) | Phase::KeepAlive(_) => {}
             Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining | Phase::Closed => {}
         }
@@ -100,6 +100,7 @@ impl<R> Net<R> {
         let before = std::mem::replace(&mut connection.phase, Phase::Closed);
         if !matches!(before, Phase::Closed) {
             connection.write_buffer = None;
+            self.tls.end(slot);
             self.release_held(slot);
             self.leave_phase(slot, before, handler);
             self.queues.gone.push_back(slot);
@@ -127,7 +128,8 @@ impl<R> Net<R> {
             Phase::KeepAlive(_) if connection.write_buffer.is_some() || connection.has_input() => {
                 self.begin_closing(slot, Phase::Draining, handler);
             }
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => self.end(slot, handler),
+            Phase::ProxyHeader(_) | Phase::TlsHandshake => self.end(slot, handler),
+            Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => self.end(slot, handler),
             Phase::AwaitingAdmission(_) => {
                 self.answer(slot, &Response::unavailable("the server is shutting down"), handler);
             }
@@ -188,9 +190,8 @@ impl<R> Net<R> {
     /// How long a connection may stay in a phase, unless it is open or closed.
     fn phase_timeout(&self, phase: &Phase<R>) -> Duration {
         match phase {
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => {
-                self.timing.handshake_timeout
-            }
+            Phase::ProxyHeader(_) | Phase::TlsHandshake => self.timing.handshake_timeout,
+            Phase::Head(_) | Phase::Body(_) | Phase::KeepAlive(_) => self.timing.handshake_timeout,
             Phase::AwaitingResponse(_) => self.timing.answer_timeout,
             Phase::AwaitingAdmission(_) => self.timing.admission_timeout,
             Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining => self.timing.close_timeout,

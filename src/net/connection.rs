@@ -30,9 +30,9 @@ pub(super) struct Connection<R> {
 }
 
 /// The bits above the flags.
-const IGNORED_SHIFT: u32 = 8;
+const IGNORED_SHIFT: u32 = 9;
 
-/// What the system said of the socket, what was found by using it, and in which lists it waits: bits of one byte.
+/// What the system said of the socket, what was found by using it, and in which lists it waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Flag {
     Readable = 1,
@@ -49,6 +49,8 @@ pub(super) enum Flag {
     Broken = 64,
     /// Its owner is charged for memory that it holds.
     Charged = 128,
+    /// It speaks TLS. Not a kind of transport, which would make every connection eight bytes larger.
+    Encrypted = 256,
 }
 
 impl<R> Connection<R> {
@@ -83,6 +85,17 @@ impl<R> Connection<R> {
     #[inline]
     pub(super) fn clear(&mut self, flag: Flag) {
         self.flags &= !(flag as u32);
+    }
+
+    /// Whether it speaks TLS, if only behind the header of a proxy.
+    #[inline]
+    pub(super) fn is_encrypted(&self) -> bool {
+        cfg!(feature = "tls") && self.is(Flag::Encrypted)
+    }
+
+    /// Where a connection stands before its first request.
+    pub(super) fn before_request(&self) -> Phase<R> {
+        if self.is_encrypted() { Phase::TlsHandshake } else { Phase::Head(None) }
     }
 
     pub(super) fn unsent_bytes(&self) -> usize {

@@ -39,6 +39,8 @@ impl<R> Phase<R> {
             Self::AwaitingAdmission(parked) => size_of::<ParkedHandshake>() + HANDSHAKE_BYTES + parked.rest.capacity(),
             Self::Open { reader: Some(reader), .. } => reader.bytes(),
             Self::ProxyHeader(None) | Self::Head(None) | Self::KeepAlive(None) => 0,
+            // Its session has it.
+            Self::TlsHandshake => 0,
             Self::Open { reader: None, .. } => 0,
             Self::Flushing | Self::AwaitingClose(_) | Self::Draining | Self::Closed => 0,
         }
@@ -46,21 +48,28 @@ impl<R> Phase<R> {
 }
 
 impl<R> Connection<R> {
-    /// Memory beside the connection itself, with what it costs to account for it.
+    /// Memory beside the connection itself, and beside what TLS needs.
     fn held_bytes(&self) -> usize {
         let buffer = self.write_buffer.as_ref().map_or(0, |buffer| size_of::<WriteBuffer>() + buffer.capacity());
-        match buffer + self.phase.held_bytes() {
-            0 => 0,
-            bytes => bytes + ENTRY_BYTES,
-        }
+        buffer + self.phase.held_bytes()
     }
 }
 
 impl<R> Net<R> {
+    /// Memory that a connection holds beside itself, with what it costs to account for it.
+    fn held_bytes(&self, slot: Slot) -> usize {
+        let connection = &self.connections[slot.index()];
+        let tls = if connection.is_encrypted() { self.tls.held_bytes(slot) } else { 0 };
+        match connection.held_bytes() + tls {
+            0 => 0,
+            bytes => bytes + ENTRY_BYTES,
+        }
+    }
+
     /// A connection may hold more or less memory than before.
     pub(super) fn note_held(&mut self, slot: Slot) {
         let Some(connection) = self.connections.get(slot.index()) else { return };
-        if connection.is(Flag::Charged) || connection.held_bytes() > 0 {
+        if connection.is(Flag::Charged) || self.held_bytes(slot) > 0 {
             self.account.note(slot);
         }
     }
@@ -90,8 +99,10 @@ impl<R> Net<R> {
     }
 
     fn charge_held(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
-        let Some(connection) = self.connections.get(slot.index()) else { return };
-        let bytes = connection.held_bytes();
+        if !self.connections.contains(slot.index()) {
+            return;
+        }
+        let bytes = self.held_bytes(slot);
         let owner = match self.account.owner(slot) {
             Some(owner) => owner,
             None if bytes == 0 => return,
@@ -130,8 +141,9 @@ impl<R> Net<R> {
 
     /// Has a connection give back what it holds. One that goes on holding most of it is cut.
     fn shed(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+        let before = self.held_bytes(slot);
         let connection = &mut self.connections[slot.index()];
-        let (id, before) = (connection.id(slot), connection.held_bytes());
+        let id = connection.id(slot);
         log::debug!("connection {id}: holds {before} bytes, and memory is short");
         // One that is closing already may give way again.
         self.stats.connections_shed += u64::from(!connection.is_closing());
@@ -148,8 +160,7 @@ impl<R> Net<R> {
             Phase::AwaitingResponse(pending) => (pending.rest, pending.after) = (Vec::new(), After::TheEnd),
             _ => {}
         }
-        let connection = &self.connections[slot.index()];
-        if connection.held_bytes() > before / 2 {
+        if self.held_bytes(slot) > before / 2 {
             self.end(slot, handler);
         }
         self.note_held(slot);

@@ -34,13 +34,33 @@ pub enum Listener {
 }
 
 /// What comes first on the connections of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Preamble {
-    /// A request.
+    /// A request, or a TLS handshake.
+    #[default]
     None,
     /// A header of the PROXY protocol, version 1 or 2, in which a [trusted](crate::Config::trusted_proxies) proxy tells where the
     /// connection comes from. Connections of other peers are closed, and so are those that begin with anything else.
     ProxyHeader,
+}
+
+/// Whether the connections of a listener are encrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Security {
+    /// They are not.
+    #[default]
+    Plain,
+    /// By TLS, with the certificate that the server has been given. It needs the feature `tls`.
+    Tls,
+}
+
+/// How the connections of a listener begin: the preamble comes first, then a TLS handshake, then the first request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// What comes first.
+    pub preamble: Preamble,
+    /// Whether everything behind that is encrypted.
+    pub security: Security,
 }
 
 /// Where a listener listens.
@@ -50,6 +70,16 @@ pub enum ListenAddress {
     Tcp(SocketAddr),
     /// A path, or none for an unnamed or abstract socket.
     Unix(Option<PathBuf>),
+}
+
+impl ListenAddress {
+    /// The address as a URL where it has one: `http://` or, with TLS, `https://`.
+    pub fn url(&self, security: Security) -> String {
+        match (self, security) {
+            (ListenAddress::Tcp(address), Security::Tls) => format!("https://{address}"),
+            _ => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for ListenAddress {
@@ -116,7 +146,7 @@ pub(super) struct PolledListener {
     address: ListenAddress,
     /// Whether the socket's file was made here, and is to be removed.
     has_own_file: bool,
-    pub(super) preamble: Preamble,
+    pub(super) opening: Opening,
     /// Whether connections may be waiting: an edge was seen and accepting has not come to its end since.
     pub(super) is_ready: bool,
     /// How often accepting has failed in a row although the system is out of nothing.
@@ -153,7 +183,7 @@ impl Listeners {
 }
 
 impl PolledListener {
-    pub(super) fn new(listener: Listener, preamble: Preamble, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn new(listener: Listener, opening: Opening, registry: &Registry, token: Token) -> io::Result<Self> {
         let address = listener.address()?;
         let has_own_file = matches!(listener, Listener::BoundUnix(_));
         let mut socket = match listener {
@@ -175,7 +205,7 @@ impl PolledListener {
             PolledSocket::Tcp(listener) => listener.register(registry, token, Interest::READABLE)?,
             PolledSocket::Unix(listener) => listener.register(registry, token, Interest::READABLE)?,
         }
-        Ok(Self { socket, address, preamble, has_own_file, is_ready: true, failures: 0 })
+        Ok(Self { socket, address, opening, has_own_file, is_ready: true, failures: 0 })
     }
 
     pub(super) fn address(&self) -> &ListenAddress {

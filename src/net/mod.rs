@@ -15,6 +15,8 @@ mod caps;
 mod charging;
 mod closing;
 mod connection;
+#[cfg_attr(not(feature = "tls"), path = "without_tls.rs")]
+mod encrypted;
 mod forwarded;
 mod handler;
 mod held;
@@ -31,6 +33,8 @@ mod receive;
 mod send;
 mod spares;
 mod stats;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 mod transport;
 mod write_buffer;
 
@@ -45,15 +49,18 @@ use slab::Slab;
 
 pub use self::handler::{AdmissionTicket, BodyDecision, BodyRules, Capacity, Handler, HeadDecision, Verdict};
 pub use self::http::{Handshake, Response, method_not_allowed};
-pub use self::listener::{ListenAddress, Listener, Preamble};
+pub use self::listener::{ListenAddress, Listener, Opening, Preamble, Security};
 pub use self::polling::LISTENERS_MAX;
 pub use self::stats::NetStats;
+#[cfg(feature = "tls")]
+pub use self::tls::TlsIdentity;
 pub use self::write_buffer::WriteBuffer;
 
 use self::account::Account;
 use self::buffers::Buffers;
 use self::caps::Caps;
 use self::connection::{Connection, Flag};
+use self::encrypted::Tls;
 use self::listener::{Listeners, PolledListener};
 use self::polling::{Polled, Polling};
 use self::queues::{Queues, Waiting};
@@ -100,6 +107,7 @@ pub struct Net<R> {
     parked: HashMap<AdmissionTicket, ConnectionId>,
     caps: Caps,
     account: Account,
+    tls: Tls,
     drain: Drain,
     /// Units of work done for the connection that is being read.
     work: u32,
@@ -135,6 +143,7 @@ impl<R> Net<R> {
             parked: HashMap::new(),
             caps: Caps::new(config, Owners::new(seed)),
             account: Account::new(config.memory_shares().buffers),
+            tls: Tls::default(),
             drain: Drain::Running,
             work: 0,
             stats: NetStats::default(),
@@ -147,24 +156,27 @@ impl<R> Net<R> {
     /// # Errors
     /// [`Error::TooManyListeners`], or what the system says.
     pub fn listen(&mut self, listener: Listener) -> Result<ListenAddress, Error> {
-        self.listen_after(Preamble::None, listener)
+        self.listen_with(Opening::default(), listener)
     }
 
-    /// As [`Net::listen`], for connections that begin with a preamble.
+    /// As [`Net::listen`], for connections that begin with something else than a request.
     ///
     /// # Errors
     /// [`Error::TooManyListeners`], [`Error::Config`] if a proxy is to tell where connections come from and none is trusted, or
-    /// what the system says.
-    pub fn listen_after(&mut self, preamble: Preamble, listener: Listener) -> Result<ListenAddress, Error> {
-        if preamble == Preamble::ProxyHeader && self.caps.proxies.is_empty() {
+    /// if TLS is asked for and there is no certificate, or what the system says.
+    pub fn listen_with(&mut self, opening: Opening, listener: Listener) -> Result<ListenAddress, Error> {
+        if opening.preamble == Preamble::ProxyHeader && self.caps.proxies.is_empty() {
             let reason = "PROXY headers are to be read, and no proxy is trusted; --trusted-proxy CIDR is needed";
             return Err(Error::Config(reason.to_owned()));
+        }
+        if opening.security == Security::Tls {
+            self.tls.check().map_err(|reason| Error::Config(reason.to_owned()))?;
         }
         if self.listeners.polled.len() >= LISTENERS_MAX {
             return Err(Error::TooManyListeners(LISTENERS_MAX));
         }
         let token = self.polling.listener_token(self.listeners.polled.len());
-        let listener = PolledListener::new(listener, preamble, &self.polling.registry, token)?;
+        let listener = PolledListener::new(listener, opening, &self.polling.registry, token)?;
         let address = listener.address().clone();
         self.listeners.polled.push(listener);
         Ok(address)

@@ -17,6 +17,8 @@ pub(super) enum Phase<R> {
     /// The header of a proxy is being read, which tells where the connection comes from; this much of it has come.
     #[expect(clippy::box_collection, reason = "as for `Head`")]
     ProxyHeader(Option<Box<Vec<u8>>>),
+    /// TLS is being agreed on. What has come of it is with its session.
+    TlsHandshake,
     /// The HTTP head is being read; this much of it has come.
     #[expect(clippy::box_collection, reason = "rarely there; sixteen bytes less in every connection")]
     Head(Option<Box<Vec<u8>>>),

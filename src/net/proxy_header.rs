@@ -84,13 +84,15 @@ impl<R> Net<R> {
                 self.end(slot, handler);
             }
             ProxyHeader::Complete(client, used) => {
-                connection.phase = Phase::Head(None);
+                connection.phase = connection.before_request();
                 if let Some(client) = client
                     && !self.take_told_address(slot, client)
                 {
                     return self.end(slot, handler);
                 }
-                self.take_rest_of_head(slot, &header[used..], handler);
+                if header.len() > used {
+                    self.take_received(slot, &mut header[used..], handler);
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::protocol::CloseReason;
 use crate::time::Now;
 
 use super::connection::Flag;
+use super::encrypted::ENCRYPTED_READ_BYTES_MAX;
 use super::handler::{Handler, HeadDecision, Verdict};
 use super::http::{self as head, Handshake, Head, Response};
 use super::phase::{ParkedHandshake, Phase};
@@ -84,19 +85,20 @@ impl<R> Net<R> {
         }
         // The buffer is lent to this connection for as long as its bytes are looked at.
         let mut buffer = std::mem::take(&mut self.buffers.input);
-        match connection.transport.read(&mut buffer) {
+        let bytes_max = if connection.is_encrypted() { ENCRYPTED_READ_BYTES_MAX } else { buffer.len() };
+        match connection.transport.read(&mut buffer[..bytes_max]) {
             Ok(0) => self.handle_end(slot, handler),
             Ok(bytes) => {
                 // A read shorter than the buffer has emptied the socket, unless an end of file or an error is waiting
                 // behind it, for which no second edge comes.
-                if bytes < buffer.len() && !connection.is(Flag::ReadClosed) {
+                if bytes < bytes_max && !connection.is(Flag::ReadClosed) {
                     connection.clear(Flag::Readable);
                 }
                 if connection.is_open() {
                     connection.since = self.timers.tick;
                 }
                 self.stats.received_bytes += bytes as u64;
-                self.take_bytes(slot, &buffer[..bytes], handler);
+                self.take_received(slot, &mut buffer[..bytes], handler);
                 self.queue_if_readable(slot);
             }
             Err(error) => match trouble(&error) {
@@ -148,6 +150,8 @@ impl<R> Net<R> {
                 }
             }
             Phase::ProxyHeader(_) => self.take_proxy_header(slot, bytes, handler),
+            // These bytes are read by its session.
+            Phase::TlsHandshake => {}
             Phase::Body(_) => self.take_body(slot, bytes, handler),
             Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_) | Phase::KeepAlive(_) => {}
             Phase::Flushing | Phase::AwaitingClose(_) | Phase::Draining | Phase::Closed => {
@@ -157,7 +161,7 @@ impl<R> Net<R> {
     }
 
     /// The peer will send nothing more: what waits in its write buffer is still written.
-    fn handle_end(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
+    pub(super) fn handle_end(&mut self, slot: Slot, handler: &mut impl Handler<Route = R>) {
         let connection = &mut self.connections[slot.index()];
         connection.clear(Flag::Readable);
         match connection.phase {
@@ -379,7 +383,7 @@ mod tests {
     use super::*;
     use crate::net::connection::Connection;
     use crate::net::transport::Transport;
-    use crate::net::{BodyDecision, Capacity, LISTENERS_MAX};
+    use crate::net::{BodyDecision, Capacity, LISTENERS_MAX, Opening};
     use crate::settings::Config;
 
     /// Admits everybody, and remembers how many bytes each message had.
@@ -432,7 +436,7 @@ mod tests {
             for at in 0..count as usize {
                 let (ours, theirs) = UnixStream::pair().unwrap();
                 ours.set_nonblocking(true).unwrap();
-                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), Phase::Head(None), None);
+                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), Opening::default(), None);
                 peers.sockets.push(theirs);
                 peers.send(
                     at,

@@ -29,6 +29,9 @@ impl<R> Net<R> {
             self.note_blocked(slot);
             return 0;
         }
+        if connection.is_encrypted() {
+            return self.send_encrypted(slot, frames);
+        }
         match connection.transport.write(frames) {
             Ok(bytes) if bytes == frames.len() => {
                 connection.blocked = None;
@@ -63,7 +66,7 @@ impl<R> Net<R> {
     }
 
     /// The socket takes no more for now; an event will tell when it does.
-    fn note_full(&mut self, slot: Slot) {
+    pub(super) fn note_full(&mut self, slot: Slot) {
         let token = self.polling.token(slot);
         let connection = &mut self.connections[slot.index()];
         connection.clear(Flag::Writable);
@@ -88,7 +91,7 @@ impl<R> Net<R> {
 
     /// A write has failed: what has come is still read, then the connection ends. Reading alone need not notice: a peer behind a
     /// Unix socket that has shut down its reading breaks our writes and goes on as before in the other direction.
-    fn note_broken(&mut self, slot: Slot) {
+    pub(super) fn note_broken(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot.index()];
         connection.clear(Flag::Writable);
         connection.set(Flag::Broken);
@@ -105,10 +108,8 @@ impl<R> Net<R> {
         if connection.unsent_bytes() + frames.len() > self.limits.output_bytes_max {
             return false;
         }
-        if frames.len() >= WRITTEN_AT_ONCE_BYTES_MIN
-            && connection.is(Flag::Writable)
-            && connection.write_buffer.is_none()
-        {
+        let is_plain_and_writable = connection.is(Flag::Writable) && !connection.is_encrypted();
+        if frames.len() >= WRITTEN_AT_ONCE_BYTES_MIN && is_plain_and_writable && connection.write_buffer.is_none() {
             self.write_at_once(id.slot, frames);
         } else {
             self.append_frames(id.slot, frames);
@@ -205,8 +206,18 @@ impl<R> Net<R> {
         if !connection.is(Flag::Writable) || matches!(connection.phase, Phase::Closed) {
             return;
         }
+        let is_encrypted = connection.is_encrypted();
+        if is_encrypted {
+            self.begin_goodbye(slot);
+        }
+        let connection = &mut self.connections[slot.index()];
         if let Some(mut buffer) = connection.write_buffer.take() {
-            match write_all(&mut connection.transport, &mut buffer) {
+            let written = match is_encrypted {
+                false => write_all(&mut connection.transport, &mut buffer),
+                true => self.write_encrypted(slot, &mut buffer),
+            };
+            let connection = &mut self.connections[slot.index()];
+            match written {
                 Ok(progress) => {
                     if !buffer.is_empty() {
                         connection.write_buffer = Some(buffer);
@@ -232,7 +243,7 @@ impl<R> Net<R> {
             Phase::Flushing => self.end(slot, handler),
             Phase::Draining => connection.transport.shutdown_write(),
             Phase::KeepAlive(_) => self.queue_if_readable(slot),
-            Phase::ProxyHeader(_) | Phase::Head(_) | Phase::Body(_) => {}
+            Phase::ProxyHeader(_) | Phase::TlsHandshake | Phase::Head(_) | Phase::Body(_) => {}
             Phase::AwaitingResponse(_) | Phase::AwaitingAdmission(_) => {}
             Phase::AwaitingClose(_) | Phase::Closed => {}
         }

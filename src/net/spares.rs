@@ -16,7 +16,7 @@ impl<R> Connection<R> {
     /// Whether nothing is lost with it but the answer to a request that has not come.
     fn is_reclaimable(&self) -> bool {
         match self.phase {
-            Phase::ProxyHeader(_) | Phase::Head(_) => !self.is(Flag::Queued),
+            Phase::ProxyHeader(_) | Phase::TlsHandshake | Phase::Head(_) => !self.is(Flag::Queued),
             Phase::KeepAlive(None) | Phase::AwaitingClose(_) | Phase::Draining => {
                 self.write_buffer.is_none() && !self.is(Flag::Queued)
             }

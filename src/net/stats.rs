@@ -29,6 +29,12 @@ counts! {
         admissions_rejected: u64 = Counter("admissions_rejected");
         /// Handshakes refused because no decision came in time.
         admission_timeouts: u64 = Counter("admission_timeouts");
+        /// TLS handshakes that were completed, resumptions among them.
+        tls_handshakes: u64 = Counter("tls_handshakes");
+        /// TLS handshakes that resumed an earlier session.
+        tls_resumptions: u64 = Counter("tls_resumptions");
+        /// Connections that ended because their TLS handshake failed, or their records broke the protocol.
+        tls_failures: u64 = Counter("tls_failures");
         /// HTTP requests upgraded to a WebSocket.
         upgraded: u64 = Counter("http_upgrades");
         /// HTTP requests answered without an upgrade, timeouts included.

@@ -16,6 +16,8 @@ pub struct WriteBuffer {
     boundary: usize,
     /// What follows `bytes`, and is not ours alone.
     shared: Bytes,
+    /// What goes out before all that: TLS records, which can neither be left out nor made again.
+    sealed: Vec<u8>,
 }
 
 /// Shared bytes up to this size are copied behind the others: that costs less than a write of their own.
@@ -24,6 +26,11 @@ const COPIED_BYTES_MAX: usize = 4 * 1024;
 impl WriteBuffer {
     /// How many bytes wait.
     pub fn len(&self) -> usize {
+        self.sealed.len() + self.plain_len()
+    }
+
+    /// How many bytes wait besides TLS records.
+    fn plain_len(&self) -> usize {
         self.bytes.len() - self.taken + self.shared.len()
     }
 
@@ -132,7 +139,35 @@ impl WriteBuffer {
     /// Memory held. Bytes that others hold as well cost nothing here.
     pub(super) fn capacity(&self) -> usize {
         let shared = if self.shared.is_unique() { self.shared.len() } else { 0 };
-        self.bytes.capacity() + shared
+        self.bytes.capacity() + shared + self.sealed.capacity()
+    }
+}
+
+#[cfg(feature = "tls")]
+impl WriteBuffer {
+    /// TLS records that are to be written before anything else.
+    pub(super) fn sealed(&self) -> &[u8] {
+        &self.sealed
+    }
+
+    /// Appends TLS records, or a rest of them.
+    pub(super) fn append_sealed(&mut self, records: &[u8]) {
+        self.sealed.extend_from_slice(records);
+    }
+
+    /// The socket has taken so many bytes of the TLS records.
+    pub(super) fn take_sealed(&mut self, bytes: usize) {
+        self.sealed.drain(..bytes);
+    }
+
+    /// Whether something waits that is no TLS record yet.
+    pub(super) fn has_plain(&self) -> bool {
+        self.plain_len() > 0
+    }
+
+    /// Drops everything but TLS records.
+    pub(super) fn drop_plain(&mut self) {
+        *self = Self { sealed: std::mem::take(&mut self.sealed), ..Self::default() };
     }
 }
 
@@ -178,6 +213,26 @@ mod tests {
                 assert!(buffer.capacity() < 300, "{}", buffer.capacity());
             }
         }
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn records_go_first_and_are_never_dropped() {
+        let mut buffer = WriteBuffer::default();
+        buffer.text("one");
+        buffer.append_sealed(b"a record");
+        assert_eq!((buffer.len(), buffer.has_plain()), (5 + 8, true));
+        buffer.take_sealed(2);
+        // The first bytes of the frame are in the record.
+        buffer.take(2);
+        buffer.text("two");
+        buffer.drop_whole_frames();
+        assert_eq!((buffer.sealed(), buffer.waiting()), (&b"record"[..], &b"one"[..]));
+        buffer.drop_plain();
+        assert_eq!((buffer.sealed(), buffer.len(), buffer.has_plain()), (&b"record"[..], 6, false));
+        assert!(!buffer.is_empty() && buffer.capacity() >= 6);
+        buffer.take_sealed(6);
+        assert!(buffer.is_empty());
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! How a server is put together.
 
 use std::fmt;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 
 use super::authenticator::{Authenticator, OpenAuthenticator};
 use super::clock::{self, Clock};
 use super::http::Routes;
 use super::metrics::TurnTimes;
 use super::refreshes::Refreshes;
+#[cfg(feature = "tls")]
+use super::tls_identity::{TlsReloader, read_identity};
 use super::turn_watch::{TurnWatch, WatchClocks};
 use super::{HostLoop, Server, ShutdownState};
 use crate::bus::{Bus, LocalBus};
@@ -62,17 +66,27 @@ impl ServerBuilder {
         let Self { config, host, authenticator, policy, bus } = self;
         config.check()?;
         let bus = bus.unwrap_or_else(|| Box::new(LocalBus::new(&config, host.seed)));
+        #[cfg(feature = "tls")]
+        let tls = config.tls.as_ref().map(|files| TlsReloader::new(files.clone(), Arc::clone(&host.waker)));
         let (sender, inbox) = inbox(config.hub.inbox_messages_max, host.waker);
         let mut hub = Hub::new(&config, policy);
         if bus.status().shares_presence {
             hub.share_presence();
         }
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "there is no certificate"))]
+        let mut net = Net::new(&config, host.registry, host.tokens, host.seed)?;
+        #[cfg(feature = "tls")]
+        if let Some(files) = &config.tls {
+            net.set_tls_identity(&read_identity(files)?);
+        }
         Ok(Server {
             hub,
-            net: Net::new(&config, host.registry, host.tokens, host.seed)?,
+            net,
             bus,
             routes: Routes::new(&config, Owners::new(host.seed), authenticator.token_policy())?,
             authenticator,
+            #[cfg(feature = "tls")]
+            tls,
             refreshes: Refreshes::new(config.net.admissions_pending_max, config.timing.admission_timeout),
             clock: Clock::new(host.clock),
             names: Unique::new(host.seed ^ 1),

@@ -13,6 +13,8 @@ mod refreshes;
 mod remote;
 mod shutdown;
 mod stats;
+#[cfg(feature = "tls")]
+mod tls_identity;
 #[cfg(feature = "tokens")]
 mod tokens;
 mod turn;
@@ -42,6 +44,8 @@ use self::refreshes::Refreshes;
 use self::remote::Command;
 pub use self::remote::Remote;
 pub use self::stats::Stats;
+#[cfg(feature = "tls")]
+use self::tls_identity::TlsReloader;
 #[cfg(feature = "tokens")]
 pub use self::tokens::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};
 pub use self::turn_watch::PhaseUnits;
@@ -52,7 +56,9 @@ use crate::error::Error;
 use crate::hub::{HostPublication, Hub, Notice};
 use crate::id::{ConnectionId, Unique};
 use crate::inbox::{Inbox, InboxSender};
-use crate::net::{ListenAddress, Listener, Net, Preamble};
+#[cfg(feature = "tls")]
+use crate::net::TlsIdentity;
+use crate::net::{ListenAddress, Listener, Net, Opening, Preamble};
 use crate::protocol::CloseReason;
 use crate::settings::{Config, MemoryShares};
 use crate::time::Now;
@@ -119,6 +125,8 @@ pub struct Server {
     bus: Box<dyn Bus>,
     routes: Routes,
     authenticator: Box<dyn Authenticator>,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsReloader>,
     refreshes: Refreshes,
     clock: Clock,
     names: Unique,
@@ -198,7 +206,21 @@ impl Server {
     /// As [`Server::listen_on`]; [`Error::Config`] if that is a PROXY header, and there is no
     /// [trusted proxy](Config::trusted_proxies).
     pub fn listen_after(&mut self, preamble: Preamble, listener: Listener) -> Result<ListenAddress, Error> {
-        self.net.listen_after(preamble, listener)
+        self.net.listen_with(Opening { preamble, ..Opening::default() }, listener)
+    }
+
+    /// Listens on a socket whose connections begin with something else than a request, with a TLS handshake for example.
+    ///
+    /// # Errors
+    /// As [`Server::listen_after`]; [`Error::Config`] if TLS is to be spoken, and there is no certificate.
+    pub fn listen_with(&mut self, opening: Opening, listener: Listener) -> Result<ListenAddress, Error> {
+        self.net.listen_with(opening, listener)
+    }
+
+    /// Has TLS sessions that begin from now on show another certificate. Those that are there go on.
+    #[cfg(feature = "tls")]
+    pub fn set_tls_identity(&mut self, identity: &TlsIdentity) {
+        self.net.set_tls_identity(identity);
     }
 
     /// As [`Net::connect_in_memory`](crate::net::Net::connect_in_memory).
@@ -263,8 +285,13 @@ impl Server {
         self.hub.close(self.clock.resume(), connection, reason);
     }
 
-    /// Has the [authenticator](Authenticator::reload) read keys and the like again.
+    /// Has the [authenticator](Authenticator::reload) read keys and the like again, and a thread the
+    /// [files](crate::Config::tls) of the certificate. If they are no certificate, the old one stays.
     pub fn reload(&mut self) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.begin();
+        }
         let now = self.clock.resume();
         self.authenticator.reload(now);
     }

@@ -2,6 +2,8 @@
 
 use super::http::api::ApiRoute;
 use super::remote::Command;
+#[cfg(feature = "tls")]
+use super::tls_identity::TlsReloader;
 use super::turn_watch::TurnPhase;
 use super::{Server, clock};
 use crate::budget::{WorkBudget, WorkLimits, units};
@@ -33,6 +35,10 @@ impl Server {
         self.turns += 1;
         self.net.begin_turn(now);
         let commands = self.take_commands(now) + self.take_decisions(now);
+        #[cfg(feature = "tls")]
+        if let Some(identity) = self.tls.as_mut().and_then(TlsReloader::poll) {
+            self.net.set_tls_identity(&identity);
+        }
         self.watch.end_phase(TurnPhase::Commands, commands);
         let net_deadlines = self.run_net(now);
         let clock = &mut self.clock;

@@ -50,8 +50,8 @@ settings! {
         /// Frames taken from one connection in a turn, fragments among them; the rest waits for the next turn.
         frames_per_read: u32 = Count(256), 1 => 1 << 20, library;
         /// Units of work of each phase of a turn but the sends: what is read, what write buffers are written, what the bus
-        /// tells, pages of history. A frame is a unit, and so are a read, a write, an event, and 1 KiB. The rest waits for
-        /// the next turn.
+        /// tells, pages of history. A frame is a unit, and so are a read, a write, an event, and 1 KiB; a step of a TLS
+        /// handshake is 256. The rest waits for the next turn.
         work_per_phase: u32 = Count(1024), 1 => 1 << 30, library;
         /// How long each of these phases may take in a turn, the bus twice as long; the rest waits for the next turn. The
         /// clock is read after every 16 units.

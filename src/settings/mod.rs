@@ -6,6 +6,8 @@ pub(crate) mod declare;
 mod limits;
 mod memory;
 mod timing;
+#[cfg(feature = "tls")]
+mod tls_files;
 mod trusted_proxy;
 
 pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
@@ -13,6 +15,8 @@ use declare::{Setting, Unit, check_all, groups, refused};
 pub use limits::{HistoryLimits, HubLimits, NetLimits};
 pub use memory::{MemoryLimits, MemoryShares};
 pub use timing::Timing;
+#[cfg(feature = "tls")]
+pub use tls_files::TlsFiles;
 pub use trusted_proxy::TrustedProxy;
 
 use crate::budget::WorkLimits;
@@ -31,6 +35,10 @@ pub struct Config {
     pub api_keys: Vec<ApiKey>,
     /// Proxies whose word on where a request comes from is believed: `Forwarded`, `X-Forwarded-For`, PROXY headers.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// The certificate for [`Security::Tls`](crate::Security::Tls), which [`Server::set_tls_identity`](crate::Server::set_tls_identity)
+    /// may bring as well.
+    #[cfg(feature = "tls")]
+    pub tls: Option<TlsFiles>,
     /// What users may do in which rooms if their identity does not say.
     pub default_grants: Grants,
     /// Bounds of sockets, of requests, and of bytes on their way in and out.

@@ -20,8 +20,8 @@ settings! {
         pong_timeout: Duration = Time(10 * SECOND), TICK => DAY, "pong-timeout";
         /// How long a client that is owed bytes may take none before its connection ends (4002).
         stall_timeout: Duration = Time(30 * SECOND), TICK => DAY, "stall-timeout";
-        /// How long a request head may take from accepting the connection, its body from there, and the next head after an
-        /// answer; beyond it 408.
+        /// How long a request head may take from accepting the connection, a TLS handshake before it included, its body
+        /// from there, and the next head after an answer; beyond it 408, or the end where there are no keys to answer with.
         handshake_timeout: Duration = Time(10 * SECOND), TICK => DAY, "handshake-timeout";
         /// How long a request over HTTP may wait for the bus to keep its message; beyond it 504. With API keys and Redis it
         /// must exceed `redis-hold`.

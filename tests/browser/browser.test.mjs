@@ -1,5 +1,6 @@
 // The page in a real Chromium against the real server. Each test has its own room or its own server.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -48,6 +49,29 @@ test('two tabs talk, and see each other come and type', async () => {
   await bob.close();
   await alice.locator('.notice[data-kind="presence"]', { hasText: 'bob left' }).waitFor();
   assertNoComplaints(alice);
+});
+
+test('the page comes over https, and connects by wss', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'roomcast-tls-'));
+  const [cert, key] = [join(folder, 'cert.pem'), join(folder, 'key.pem')];
+  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=localhost'];
+  execFileSync('openssl', [...request, '-keyout', key, '-out', cert], { stdio: 'ignore' });
+  const secure = await startServer({ flags: ['--listen', 'tls:127.0.0.1:0', '--tls-cert', cert, '--tls-key', key] });
+  const trusting = await browser.newContext({ ignoreHTTPSErrors: true });
+  try {
+    const alice = await openTab(trusting, secure.secureUrl, { name: 'alice', room: 'secret' });
+    const bob = await openTab(context, secure.url, { name: 'bob', room: 'secret' });
+    await say(alice, 'in secret');
+    await message(bob, 'in secret').waitFor();
+    await say(bob, 'in the open');
+    await message(alice, 'in the open').waitFor();
+    assert.match(await alice.evaluate(() => window.sockets[0].url), /^wss:/);
+    assertNoComplaints(alice, bob);
+  } finally {
+    await trusting.close();
+    await secure.stop();
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test('the page asks for a token where the server needs one, and says so when it is no good any more', async () => {

@@ -18,10 +18,12 @@ const CHROMIUM_FLAGS = [
 ];
 const SCREENSHOTS = process.env.SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'roomcast-screenshots-'));
 
-/** Starts the server and waits until it says where it listens. */
+/** Starts the server and waits until it says where it listens. `secureUrl` is an address with `tls:` among the flags. */
 export async function startServer({ port = 0, flags = [] } = {}) {
   const child = spawn(BINARY, ['--listen', `127.0.0.1:${port}`, ...flags], { stdio: ['ignore', 'ignore', 'pipe'] });
   const output = [];
+  const addresses = [];
+  const wanted = 1 + flags.filter((flag) => flag.startsWith('tls:')).length;
   const exited = new Promise((resolve) => {
     child.once('exit', resolve);
     child.once('error', (error) => resolve(output.push(String(error))));
@@ -29,8 +31,9 @@ export async function startServer({ port = 0, flags = [] } = {}) {
   const listening = new Promise((resolve) => {
     createInterface({ input: child.stderr }).on('line', (line) => {
       output.push(line);
-      const found = /listening on http:\/\/127\.0\.0\.1:(\d+)/.exec(line);
-      if (found) resolve(Number(found[1]));
+      const found = /listening on (https?:\/\/127\.0\.0\.1:(\d+))/.exec(line);
+      if (found) addresses.push(found);
+      if (addresses.length === wanted) resolve(Number(addresses[0][2]));
     });
   });
   const said = () => `${BINARY} said:\n${output.join('\n')}`;
@@ -39,6 +42,7 @@ export async function startServer({ port = 0, flags = [] } = {}) {
   return {
     port: bound,
     url: `http://127.0.0.1:${bound}/`,
+    secureUrl: addresses[1] && `${addresses[1][1]}/`,
     async stop(signal = 'SIGTERM') {
       child.kill(signal);
       await within(exited, () => `the server did not end on ${signal}; ${said()}`).finally(() => child.kill('SIGKILL'));

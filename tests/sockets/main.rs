@@ -35,6 +35,10 @@ mod rounds;
 mod shutdown;
 mod slow;
 mod slow_turns;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_identity;
 #[cfg(feature = "tokens")]
 mod token_keys;
 #[cfg(feature = "tokens")]

@@ -11,6 +11,8 @@ pub mod host;
 pub mod local_room;
 mod raw;
 mod server;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod tokens;
 
 use std::time::{Duration, Instant};

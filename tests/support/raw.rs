@@ -305,6 +305,16 @@ impl<S: Stream> Raw<S> {
         std::mem::take(&mut self.buffer)
     }
 
+    /// As [`Raw::rest`], for a stream that may end with an error.
+    ///
+    /// # Errors
+    /// How the stream ended.
+    pub fn try_rest(&mut self) -> io::Result<Vec<u8>> {
+        self.stream.read_timeout(PATIENCE)?;
+        self.stream.read_to_end(&mut self.buffer)?;
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
     /// Exactly `count` bytes.
     pub fn take(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {

@@ -122,10 +122,19 @@ impl Server {
         &self.listeners
     }
 
-    /// The address of the first TCP listener.
+    /// The address of the first TCP listener without TLS.
     pub fn address(&self) -> SocketAddr {
+        self.address_of("http://")
+    }
+
+    /// The address of the first listener with TLS.
+    pub fn tls_address(&self) -> SocketAddr {
+        self.address_of("https://")
+    }
+
+    fn address_of(&self, scheme: &str) -> SocketAddr {
         let address = self.listeners.iter().find_map(|listener| {
-            let address = listener.strip_prefix("http://").unwrap_or(listener);
+            let address = listener.strip_prefix(scheme).unwrap_or(listener);
             address.trim_end_matches('/').parse().ok()
         });
         address.unwrap_or_else(|| panic!("no TCP address in {:?}", self.listeners))

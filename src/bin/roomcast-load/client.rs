@@ -7,6 +7,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use nix::sys::socket::{setsockopt, sockopt};
 use roomcast::internals::frame::{Head, PING};
+use rustls::ClientConnection;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::marker::{self, Marker, Tail};
@@ -87,6 +88,7 @@ pub(crate) struct Received {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) socket: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     pub(crate) phase: Phase,
     pub(crate) read_mode: ReadMode,
     /// The user id to ask a Roomcast for.
@@ -131,9 +133,15 @@ pub(crate) fn connect(to: SocketAddr, source: Ipv4Addr, receive_buffer_bytes: Op
 }
 
 impl Client {
-    pub(crate) fn new(socket: TcpStream, read_mode: ReadMode, user: Option<&'static str>) -> Self {
+    pub(crate) fn new(
+        socket: TcpStream,
+        tls: Option<Box<ClientConnection>>,
+        read_mode: ReadMode,
+        user: Option<&'static str>,
+    ) -> Self {
         Self {
             socket,
+            tls,
             phase: Phase::Connecting,
             read_mode,
             user,
@@ -147,8 +155,18 @@ impl Client {
         }
     }
 
+    /// Whether it speaks TLS, so that a short read does not mean that the socket is empty.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Sends bytes, now or when the socket takes them.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            // What cannot be written yet waits in there.
+            tls.writer().write_all(bytes)?;
+            return self.flush();
+        }
         if !self.unsent.is_empty() {
             self.unsent.extend_from_slice(bytes);
             return Ok(());
@@ -167,6 +185,13 @@ impl Client {
     }
 
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        while let Some(tls) = self.tls.as_mut().filter(|tls| tls.wants_write()) {
+            match tls.write_tls(&mut self.socket) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
         while !self.unsent.is_empty() {
             match self.socket.write(&self.unsent) {
                 Ok(sent) => drop(self.unsent.drain(..sent)),
@@ -180,12 +205,29 @@ impl Client {
     /// Reads once into `buffer`, behind the space for the tail of the last read. `None` if the socket is empty; the end
     /// of the stream is an error.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match self.socket.read(&mut buffer[Tail::BYTES_MAX..]) {
+        let buffer = &mut buffer[Tail::BYTES_MAX..];
+        let read = if self.is_encrypted() { self.read_encrypted(buffer) } else { self.socket.read(buffer) };
+        match read {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads until there is plaintext; the handshake goes on meanwhile.
+    fn read_encrypted(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(tls) = &mut self.tls {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            tls.read_tls(&mut self.socket)?;
+            let processed = tls.process_new_packets();
+            self.flush()?;
+            processed.map_err(io::Error::other)?;
+        }
+        Ok(0)
     }
 
     /// Handles the bytes of a read by the client's read mode; returns the number of markers. `buffer` ends with these

@@ -193,6 +193,18 @@ const CLUSTER: &[Column<'static>] = &[
     percent(["", "Redis"], "redis_busy"),
 ];
 
+const TLS: &[Column<'static>] = &[
+    higher(["deliveries", "/s"], "deliveries_per_s"),
+    plain(["messages", "per read"], "messages_per_read"),
+    plain(["CPU µs per", "delivery"], "cpu_per_delivery_us"),
+    plain(["in user", "mode µs"], "user_per_delivery_us"),
+    plain(["CPU", "×plain"], "tls_cpu_ratio"),
+    plain(["µs", "more"], "tls_more_us"),
+    kib(["KiB", "at rest"], "bytes_per_connection"),
+    SERVER,
+    LOAD,
+];
+
 const HOSTILE: &[Column<'static>] = &[
     lower(["before:", "p50 ms"], "before_p50_ms"),
     lower(["", "p99 ms"], "before_p99_ms"),
@@ -224,6 +236,7 @@ pub(crate) fn of_workload<'a>(workload: &str, records: &[&'a Record]) -> Vec<Col
         "slow" => SLOW,
         "resume" => RESUME,
         "cluster" => CLUSTER,
+        "tls" => TLS,
         "hostile" => HOSTILE,
         _ => {
             let mut names: Vec<&str> =

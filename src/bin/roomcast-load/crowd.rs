@@ -14,6 +14,7 @@ use crate::destination::Destination;
 use crate::error::LoadError;
 use crate::marker::Tail;
 use crate::poller::Poller;
+use crate::tls::TlsConnector;
 use crate::wire::Wire;
 
 /// Read at a time; fits into a core's second cache.
@@ -158,7 +159,8 @@ impl Crowd {
         let mut socket = client::connect(address, source, opening.receive_buffer_bytes).map_err(failed)?;
         self.poller.register(&mut socket, Token(index as usize))?;
         self.opening += 1;
-        Ok(Client::new(socket, opening.read_mode, opening.user))
+        let tls = self.destination.wire.tls().map(TlsConnector::connect).transpose()?;
+        Ok(Client::new(socket, tls, opening.read_mode, opening.user))
     }
 
     /// Sends bytes on a client's connection, unless it is closed.
@@ -276,6 +278,10 @@ impl Crowd {
             self.received.counts.markers += count;
             self.received.counts.bytes += bytes as u64;
             self.received.counts.reads += 1;
+            if client.is_encrypted() {
+                // It ends where nothing more is to be read.
+                continue;
+            }
             // A short read has emptied the socket. When the stream ends, one more read finds the end.
             if end < self.buffer.len() && left == 0 || bytes < READ_BYTES && !ends && bytes_max == usize::MAX {
                 break;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::hostile_flags::HostileFlags;
+use crate::tls::Trust;
 use crate::workload::Workload;
 
 /// Loads a chat server and measures deliveries, latency, CPU time and memory.
@@ -27,7 +28,7 @@ pub(crate) struct Flags {
     #[command(subcommand)]
     pub(crate) role: Option<Role>,
 
-    /// A running server to measure, such as ws://127.0.0.1:8080/ws; --serve adds others beside it.
+    /// A running server to measure, such as ws://127.0.0.1:8080/ws or wss://chat.example/ws; --serve adds others beside it.
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
 
@@ -37,10 +38,18 @@ pub(crate) struct Flags {
 
     /// A server to start for each workload. Repeat it to compare several; their runs are interleaved. In COMMAND,
     /// {address} becomes the address to listen on and {flags} the flags that a workload needs: a command with {flags} is
-    /// a Roomcast. {no-limits} becomes the flags that turn rate limits off, in all workloads but hostile. `floor` alone is
+    /// a Roomcast. {tls-address} is the address of a server that speaks TLS, as `localhost`. {no-limits} becomes the flags that turn rate limits off, in all workloads but hostile. `floor` alone is
     /// the bare sender.
     #[arg(long, value_name = "NAME=COMMAND")]
     pub(crate) serve: Vec<String>,
+
+    /// A PEM file of certificates to trust instead of those that this machine trusts, for wss:// and {tls-address}.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+
+    /// Accept any certificate.
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
 
     /// What to run; repeat it or separate by commas. [default: all but hostile; with --quick all but hostile and cluster]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -88,6 +97,17 @@ pub(crate) struct Flags {
     /// Write a page with tables and plots.
     #[arg(long, value_name = "FILE")]
     pub(crate) report: Option<PathBuf>,
+}
+
+impl Flags {
+    /// Whose certificates are accepted.
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        match &self.ca {
+            Some(path) => Trust::Authorities(path),
+            None if self.insecure => Trust::Everybody,
+            None => Trust::Machine,
+        }
+    }
 }
 
 /// What this program can be instead of the load test.

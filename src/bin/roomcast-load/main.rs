@@ -27,6 +27,7 @@ mod report;
 mod summary;
 mod table;
 mod target;
+mod tls;
 mod turn_times;
 mod wire;
 mod workload;

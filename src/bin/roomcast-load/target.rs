@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 use crate::error::LoadError;
 use crate::flags::Flags;
 use crate::machine::{self, Cores};
+use crate::tls::TlsConnector;
 use crate::wire::{Templates, Wire};
 
 /// The name of the bare sender among the targets.
 pub(crate) const FLOOR: &str = "floor";
+
+/// In the command of a server that speaks TLS, in place of `{address}`.
+const TLS_ADDRESS: &str = "{tls-address}";
 
 /// The name of the server that is measured by default.
 pub(crate) const ROOMCAST: &str = "roomcast";
@@ -58,6 +62,7 @@ impl Target {
             path: "/ws".to_owned(),
             join: flags.join_template.clone(),
             chat: flags.chat_template.clone(),
+            tls: None,
         };
         templates.check()?;
         let mut serve = flags.serve.clone();
@@ -65,41 +70,59 @@ impl Target {
             let command = format!("{} --listen {{address}} {{no-limits}} {{flags}}", server_beside()?);
             serve = vec![format!("{ROOMCAST}={command}"), FLOOR.to_owned()];
         }
-        let running = flags.url.iter().map(|url| Self::at_url(url, flags.server_pid, templates.clone()));
-        running.chain(serve.iter().map(|serve| Self::to_start(serve, templates.clone()))).collect()
+        let running = flags.url.iter().map(|url| Self::at_url(url, flags, templates.clone()));
+        running.chain(serve.iter().map(|serve| Self::to_start(serve, flags, templates.clone()))).collect()
     }
 
-    fn at_url(url: &str, pid: Option<u32>, mut templates: Templates) -> Result<Self, LoadError> {
+    fn at_url(url: &str, flags: &Flags, mut templates: Templates) -> Result<Self, LoadError> {
         let usage = |found: &str| LoadError::Usage(format!("--url {url}: {found}; expected is ws://127.0.0.1:8080/ws"));
-        let rest = url.strip_prefix("ws://").ok_or_else(|| usage("the scheme is not ws://"))?;
+        let (rest, speaks_tls, port) = match (url.strip_prefix("ws://"), url.strip_prefix("wss://")) {
+            (Some(rest), _) => (rest, false, 80),
+            (_, Some(rest)) => (rest, true, 443),
+            _ => return Err(usage("the scheme is neither ws:// nor wss://")),
+        };
         let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
         let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
             host.to_owned()
         } else {
-            format!("{host}:80")
+            format!("{host}:{port}")
         };
         let mut addresses = with_port.to_socket_addrs().map_err(|error| usage(&error.to_string()))?;
         let address = addresses.next().ok_or_else(|| usage("the name has no address"))?;
+        if speaks_tls {
+            let name = with_port.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+            templates.tls = Some(TlsConnector::new(flags.trust(), name)?);
+        }
         (templates.host, templates.path) = (host.to_owned(), format!("/{path}"));
+        let pid = flags.server_pid;
         Ok(Self { name: host.to_owned(), kind: Kind::Running { address, pid }, templates })
     }
 
-    fn to_start(serve: &str, templates: Templates) -> Result<Self, LoadError> {
+    fn to_start(serve: &str, flags: &Flags, mut templates: Templates) -> Result<Self, LoadError> {
         if serve == FLOOR {
             return Ok(Self { name: FLOOR.to_owned(), kind: Kind::Floor, templates });
         }
         match serve.split_once('=') {
+            Some((name, command)) if !name.is_empty() && command.contains(TLS_ADDRESS) => {
+                templates.tls = Some(TlsConnector::new(flags.trust(), "localhost")?);
+                let command = command.replace(TLS_ADDRESS, "{address}");
+                Ok(Self { name: name.to_owned(), kind: Kind::Command(command), templates })
+            }
             Some((name, command)) if !name.is_empty() && command.contains("{address}") => {
                 Ok(Self { name: name.to_owned(), kind: Kind::Command(command.to_owned()), templates })
             }
             _ => Err(LoadError::Usage(format!(
-                "--serve {serve:?}: expected is NAME=COMMAND, with {{address}} in COMMAND where the address goes, or floor"
+                "--serve {serve:?}: expected is NAME=COMMAND, with {{address}} or {{tls-address}} in COMMAND where the address goes, or floor"
             ))),
         }
     }
 
     pub(crate) fn is_floor(&self) -> bool {
         matches!(self.kind, Kind::Floor)
+    }
+
+    pub(crate) fn speaks_tls(&self) -> bool {
+        self.templates.tls.is_some()
     }
 
     /// Whether workloads may add flags to its command.

@@ -3,6 +3,7 @@
 use roomcast::internals::frame::{self, Payload};
 
 use crate::error::LoadError;
+use crate::tls::TlsConnector;
 
 /// How a client speaks to a kind of server.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Templates {
     pub(crate) path: String,
     pub(crate) join: String,
     pub(crate) chat: String,
+    /// There is one if the server speaks TLS.
+    pub(crate) tls: Option<TlsConnector>,
 }
 
 const OPCODE_CONTINUATION: u8 = 0;
@@ -56,6 +59,22 @@ impl Wire {
     /// Whether the server answers [`Wire::hello`].
     pub(crate) fn has_handshake(&self) -> bool {
         matches!(self, Wire::WebSocket(_))
+    }
+
+    /// The same over TLS.
+    pub(crate) fn with_tls(self, connector: TlsConnector) -> Self {
+        match self {
+            Wire::WebSocket(templates) => Wire::WebSocket(Templates { tls: Some(connector), ..templates }),
+            Wire::Bare => Wire::Bare,
+        }
+    }
+
+    /// What connects by TLS, if the server speaks it.
+    pub(crate) fn tls(&self) -> Option<&TlsConnector> {
+        match self {
+            Wire::WebSocket(templates) => templates.tls.as_ref(),
+            Wire::Bare => None,
+        }
     }
 
     /// The bytes that join a room.

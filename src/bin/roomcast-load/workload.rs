@@ -28,6 +28,8 @@ pub(crate) enum Workload {
     Resume,
     /// Two nodes through a Redis of their own: publishing, latency, subscribing, quiet rooms, and a cut subscription.
     Cluster,
+    /// One room with TLS and without, on one server, and silent connections of both kinds.
+    Tls,
     /// Attacks by peers that keep within all limits, beside a healthy pair: what the pair notices.
     Hostile,
 }
@@ -58,6 +60,7 @@ impl Workload {
             Self::Slow => "slow",
             Self::Resume => "resume",
             Self::Cluster => "cluster",
+            Self::Tls => "tls",
             Self::Hostile => "hostile",
         }
     }
@@ -111,6 +114,10 @@ impl Workload {
                  under way at a time; its \"×alone\" compares with a bare PUBLISH. The last steps have many rooms: the \
                  CPU time of a node while nothing is published, and how long the rooms are unsubscribed after their \
                  connection to Redis is cut."
+            }
+            Self::Tls => {
+                "The same room with TLS and without, on one server. \"×plain\" is the CPU time of a delivery with TLS divided \
+                 by that without, \"more\" is the difference in µs. KiB are the server's memory for a silent connection."
             }
             Self::Hostile => {
                 "Two clients on 127.0.0.1 chat 20 messages a second in a room of their own, while others attack from \

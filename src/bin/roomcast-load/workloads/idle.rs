@@ -24,9 +24,9 @@ const FLAGS: &str = "--history-messages 0 --presence-grace 250ms";
 
 /// How many connections there are to be, and the server's process, if it is known.
 #[derive(Clone, Copy)]
-struct Idle {
-    count: usize,
-    pid: Option<u32>,
+pub(super) struct Idle {
+    pub(super) count: usize,
+    pub(super) pid: Option<u32>,
 }
 
 pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
@@ -74,6 +74,15 @@ pub(super) fn run(bench: &mut Bench<'_>) -> Result<(), LoadError> {
 impl Idle {
     fn resident(&self) -> Option<f64> {
         Some(Memory::of(self.pid?)?.resident as f64)
+    }
+
+    /// Opens all and has them join; says how much memory each has cost the server.
+    pub(super) fn bytes_each(self, crowd: &mut Crowd) -> Result<Option<f64>, LoadError> {
+        // The very first connection brings code into memory.
+        Self { count: 1, ..self }.open(crowd)?;
+        let before = self.resident();
+        self.open(crowd)?;
+        Ok(before.zip(self.resident()).map(|(before, now)| (now - before) / self.count as f64))
     }
 
     /// Opens all, then has them join, and records the cost of both.

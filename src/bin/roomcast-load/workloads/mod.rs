@@ -11,6 +11,7 @@ mod idle;
 mod one_room;
 mod resume;
 mod slow;
+mod tls;
 
 use crate::bench::Bench;
 use crate::error::LoadError;
@@ -23,8 +24,10 @@ pub(crate) fn suits(workload: Workload, target: &Target) -> bool {
     match workload {
         Workload::FanOut | Workload::Rooms | Workload::Growth | Workload::Giant => true,
         Workload::Floor => target.is_floor(),
-        Workload::Batching | Workload::Cluster => target.takes_flags(),
-        Workload::Idle | Workload::Churn | Workload::Slow | Workload::Resume | Workload::Hostile => !target.is_floor(),
+        Workload::Batching | Workload::Cluster | Workload::Tls => target.takes_flags(),
+        Workload::Idle | Workload::Churn | Workload::Slow | Workload::Resume => !target.is_floor(),
+        // Its attackers speak no TLS.
+        Workload::Hostile => !target.is_floor() && !target.speaks_tls(),
     }
 }
 
@@ -39,6 +42,7 @@ pub(crate) fn steps(workload: Workload, flags: &Flags) -> u64 {
         Workload::Giant | Workload::Slow => 2,
         Workload::Batching => batching::steps(quick).len() as u64,
         Workload::Cluster => cluster::STEPS,
+        Workload::Tls => tls::steps(quick),
         Workload::Hostile => flags.hostile.steps().len() as u64,
     }
 }
@@ -56,6 +60,7 @@ pub(crate) fn run(workload: Workload, bench: &mut Bench<'_>) -> Result<(), LoadE
         Workload::Slow => slow::run(bench),
         Workload::Resume => resume::run(bench),
         Workload::Cluster => cluster::run(bench),
+        Workload::Tls => tls::run(bench),
         Workload::Hostile => hostile::run(bench),
     }
 }
