@@ -5,6 +5,8 @@ mod numbers;
 mod reference;
 #[cfg(feature = "tokens")]
 mod tokens;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -101,6 +103,10 @@ struct TextFlags {
     #[cfg(feature = "tokens")]
     #[command(flatten)]
     tokens: tokens::TokenFlags,
+
+    #[cfg(feature = "webhook")]
+    #[command(flatten)]
+    webhook: webhook::WebhookFlags,
 
     #[cfg(feature = "tokens")]
     #[command(subcommand)]
@@ -251,6 +257,12 @@ impl Flags {
     #[cfg(feature = "tokens")]
     pub(crate) fn tokens(&self) -> Option<TokenConfig> {
         self.text.tokens.config()
+    }
+
+    /// The URL of the back-end that decides about connections, if there is one.
+    #[cfg(feature = "webhook")]
+    pub(crate) fn auth_url(&self) -> Option<&str> {
+        self.text.webhook.auth_url.as_deref()
     }
 
     /// What is to be done in place of serving.

@@ -6,7 +6,7 @@
 //! | to | begin with |
 //! |---|---|
 //! | run a server in your loop | [`Server`], which has the contract of the loop and an example; [`HostLoop`], [`Config`] |
-//! | decide whose a connection is | [`Authenticator`], of which `TokenAuthenticator` is one |
+//! | decide whose a connection is | [`Authenticator`], of which `TokenAuthenticator` and `WebhookAuthenticator` are two |
 //! | decide what a user may do | [`Grants`] of an [`Identity`], [`Policy`] |
 //! | say something, or put a user out | [`Server::publish`], [`Server::kick`], [`Server::disconnect_user`] |
 //! | learn what happens | [`Notice`] |
@@ -27,6 +27,7 @@
 //! | `program` | yes | what the program needs: flags, logger, signals; a library can do without |
 //! | `redis` | yes | `RedisBus` |
 //! | `tokens` | yes | `TokenAuthenticator`: identity by JSON Web Tokens |
+//! | `webhook` | yes | `WebhookAuthenticator`: identity by a back-end that is asked |
 //! | `load` | no | the load test |
 //! | `in-memory` | no | connections without sockets, for a bench |
 
@@ -82,6 +83,8 @@ pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats,
 pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
 pub use rights::{Grant, Grants, Right, Rights, RoomPattern};
+#[cfg(feature = "webhook")]
+pub use server::{WebhookAuthenticator, WebhookStats};
 pub use server::{
     ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server,
     ServerBuilder, Stats, TokenPolicy, open_identity,

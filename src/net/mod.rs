@@ -22,6 +22,7 @@ mod http;
 mod listener;
 #[cfg(feature = "in-memory")]
 pub(crate) mod memory;
+mod parked;
 mod phase;
 mod polling;
 mod proxy_header;
@@ -34,7 +35,6 @@ mod stats;
 mod transport;
 mod write_buffer;
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -55,6 +55,7 @@ use self::buffers::Buffers;
 use self::caps::Caps;
 use self::connection::{Connection, Flag};
 use self::listener::{Listeners, PolledListener};
+use self::parked::ParkedHandshakes;
 use self::polling::{Polled, Polling};
 use self::queues::{Queues, Waiting};
 use crate::error::Error;
@@ -95,8 +96,7 @@ pub struct Net<R> {
     timers: Timers,
     buffers: Buffers,
     queues: Queues,
-    /// The handshakes that wait for a decision.
-    parked: HashMap<AdmissionTicket, ConnectionId>,
+    parked: ParkedHandshakes,
     caps: Caps,
     account: Account,
     drain: Drain,
@@ -131,7 +131,7 @@ impl<R> Net<R> {
             timers: Timers { now: Duration::ZERO, tick: Tick::FIRST, wheel: Wheel::new() },
             buffers: Buffers::new(&limits),
             queues: Queues::default(),
-            parked: HashMap::new(),
+            parked: ParkedHandshakes::new(limits.admissions_pending_max),
             caps: Caps::new(config, Owners::new(seed)),
             account: Account::new(config.memory_shares().buffers),
             drain: Drain::Running,

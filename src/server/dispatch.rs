@@ -98,7 +98,11 @@ impl Handler for Dispatch<'_> {
             is_draining: self.is_draining,
             is_bus_ready: self.bus.status().is_ready,
             capacity,
-            metrics: self.metrics.clone().map(|metrics| MetricsSnapshot { bus: self.bus.metrics(), ..metrics }),
+            metrics: self.metrics.clone().map(|metrics| MetricsSnapshot {
+                bus: self.bus.metrics(),
+                authenticator: self.authenticator.metrics(),
+                ..metrics
+            }),
         };
         self.routes.decide(request, &context, self.authenticator)
     }

@@ -38,9 +38,13 @@ settings! {
         /// Most bytes that wait for one connection alone: replies, pongs, pages of history. Above half of it the connection
         /// is not read; a connection that exceeds it all the same ends (4002).
         output_bytes_max: usize = Bytes(256 * KIB), 128 * KIB => GIB, "output-bytes";
-        /// Handshakes that wait for the decision of an `Authenticator`; beyond them `/ws` answers 503. The bytes that came
-        /// behind a handshake in one read are kept with it.
-        admissions_pending_max: u32 = Count(1024), 1 => 1 << 20, library;
+        /// Handshakes that wait for the decision of an `Authenticator`; an address may have as many as are free, and beyond them
+        /// `/ws` answers 503. The head of a handshake, and the bytes that came behind it in one read, are kept with it.
+        admissions_pending_max: u32 = Count(2048), 1 => 1 << 20, library;
+        /// Requests to the back-end of `auth-url` at once, each on a thread; an address may have as many as are free, and further
+        /// handshakes wait.
+        // Alone an address has half of them, so that a hundred people behind one address do not wait for each other.
+        auth_requests_max: u32 = Count(200), 1 => 10_000, "auth-requests";
         /// Connections accepted in a turn; the rest wait in the backlog for the next turn.
         accepts_per_turn: u32 = Count(64), 1 => 1 << 20, library;
         /// Reads of sockets in a turn; the rest wait for the next turn.

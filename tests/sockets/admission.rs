@@ -63,8 +63,12 @@ impl Setup {
 
     /// Sends a handshake, and turns until the authenticator was asked.
     fn knock(&mut self, behind: &[u8]) -> Raw {
+        self.knock_from("127.0.0.1", behind)
+    }
+
+    fn knock_from(&mut self, source: &str, behind: &[u8]) -> Raw {
         let asked = self.desk.borrow().asked.len();
-        let mut raw = Raw::connect(self.address);
+        let mut raw = Raw::connect_from(source, self.address);
         raw.send(&[upgrade_request("/ws", &[]).as_bytes(), behind].concat());
         let desk = Rc::clone(&self.desk);
         self.host.turn_until("the authenticator is asked", |_| desk.borrow().asked.len() > asked);
@@ -169,9 +173,9 @@ fn a_ticket_is_good_for_one_decision_about_its_own_connection() {
 }
 
 #[test]
-fn no_more_than_so_many_wait() {
+fn an_address_may_have_as_many_wait_as_are_free() {
     let mut config = config();
-    config.net.admissions_pending_max = 2;
+    config.net.admissions_pending_max = 4;
     let mut setup = Setup::new(config);
     let _waiting = [setup.knock(b""), setup.knock(b"")];
     let mut third = setup.knock(b"");
@@ -180,10 +184,14 @@ fn no_more_than_so_many_wait() {
     assert_eq!(setup.abandoned(), [AdmissionTicket(3)]);
     let net = setup.stats().net;
     assert_eq!((net.admissions_pending, net.admissions_rejected), (2, 1));
+    // Another address has its part of what is left, and one more has none.
+    let _other = setup.knock_from("127.0.0.2", b"");
+    let mut late = setup.knock_from("127.0.0.2", b"");
+    assert_eq!(setup.refused(&mut late).status, 503);
     assert!(setup.admit(FIRST, "ann"));
-    let mut fourth = setup.knock(b"");
-    assert!(setup.admit(AdmissionTicket(4), "bob"));
-    setup.host.serve(|| fourth.upgraded());
+    let mut fifth = setup.knock(b"");
+    assert!(setup.admit(AdmissionTicket(6), "bob"));
+    setup.host.serve(|| fifth.upgraded());
 }
 
 #[test]

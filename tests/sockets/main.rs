@@ -39,3 +39,9 @@ mod token_keys;
 #[cfg(feature = "tokens")]
 mod tokens;
 mod upgrade;
+#[cfg(feature = "webhook")]
+mod webhook;
+#[cfg(feature = "webhook")]
+mod webhook_bounds;
+#[cfg(feature = "webhook")]
+mod webhook_faults;

@@ -155,7 +155,7 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
         &[],
         &["--default-rooms", r#"[{"match": "team-*", "allow": ["join", "say"]}]"#],
     );
-    check_refused(&["--jwks-url", "/keys"], &[], &["jwks-url: a URL that begins with https:// is needed"]);
+    check_refused(&["--jwks-url", "/keys"], &[], &["jwks-url: a URL that begins with https:// or http:// is needed"]);
     check_refused(&["--max-connections", "x"], &[], &["x", "--max-connections"]);
 }
 

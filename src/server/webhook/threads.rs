@@ -1,0 +1,144 @@
+//! The threads that ask the back-end and wait for its answers, one question each.
+//!
+//! A thread begins when a question comes and no other is idle, and ends when it has been idle for a while. The loop gives each
+//! a question at a time, so neither end ever waits for the other.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use mio::Waker;
+
+use super::answer::{Failure, Reply};
+use super::back_end::BackEnd;
+use crate::inbox::{Inbox, InboxSender, inbox};
+
+/// A thread that has found nothing to do twice, so long after each other, ends.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// A question for a thread.
+pub(super) struct Errand {
+    pub(super) ticket: u64,
+    pub(super) body: Vec<u8>,
+    /// How long the answer may take.
+    pub(super) time: Duration,
+}
+
+/// What a thread finds in its place.
+enum Order {
+    Ask(Errand),
+    /// Put there by the thread itself: it ends, and takes no further question.
+    Ended,
+}
+
+/// A thread, as the loop sees it.
+struct AskingThread {
+    /// Room for one order.
+    place: Arc<ArrayQueue<Order>>,
+    thread: Thread,
+}
+
+/// An answer, and the thread that brings it, which is idle from then on.
+struct Delivery {
+    ticket: u64,
+    reply: Reply,
+    thread: AskingThread,
+}
+
+/// What all threads share.
+struct Shared {
+    back_end: BackEnd,
+    is_dropped: AtomicBool,
+}
+
+/// The loop's end of the threads. When it is dropped, those that are idle end, and the others do after their answer.
+pub(super) struct AskingThreads {
+    shared: Arc<Shared>,
+    /// The one that has been idle for the shortest time is last, so that those that are not needed end.
+    idle: Vec<AskingThread>,
+    deliveries: Inbox<Delivery>,
+    sender: InboxSender<Delivery>,
+}
+
+impl AskingThreads {
+    /// No threads yet, of which `max` may be under way. `waker` wakes the loop.
+    pub(super) fn new(back_end: BackEnd, max: usize, waker: Arc<Waker>) -> Self {
+        let shared = Arc::new(Shared { back_end, is_dropped: AtomicBool::new(false) });
+        let (sender, deliveries) = inbox(max, waker);
+        Self { shared, idle: Vec::new(), deliveries, sender }
+    }
+
+    /// Has a thread ask. The caller has no more under way than allowed.
+    ///
+    /// # Errors
+    /// The system has no thread.
+    pub(super) fn ask(&mut self, errand: Errand) -> io::Result<()> {
+        let mut order = Order::Ask(errand);
+        while let Some(idle) = self.idle.pop() {
+            match idle.place.push(order) {
+                Ok(()) => {
+                    idle.thread.unpark();
+                    return Ok(());
+                }
+                // It has ended meanwhile.
+                Err(refused) => order = refused,
+            }
+        }
+        let (shared, sender) = (Arc::clone(&self.shared), self.sender.clone());
+        let place = Arc::new(ArrayQueue::new(1));
+        // An empty queue takes one.
+        let _ = place.push(order);
+        thread::Builder::new().name("roomcast-auth".to_owned()).spawn(move || work(&shared, &place, &sender)).map(drop)
+    }
+
+    /// The next answer.
+    pub(super) fn poll(&mut self) -> Option<(u64, Reply)> {
+        if self.deliveries.is_empty() {
+            return None;
+        }
+        self.deliveries.begin_drain();
+        let Delivery { ticket, reply, thread } = self.deliveries.pop()?;
+        self.idle.push(thread);
+        Some((ticket, reply))
+    }
+}
+
+impl Drop for AskingThreads {
+    fn drop(&mut self) {
+        self.shared.is_dropped.store(true, Ordering::Release);
+        self.idle.iter().for_each(|idle| idle.thread.unpark());
+    }
+}
+
+/// What a thread does.
+fn work(shared: &Shared, place: &Arc<ArrayQueue<Order>>, sender: &InboxSender<Delivery>) {
+    let mut was_idle = false;
+    loop {
+        match place.pop() {
+            Some(Order::Ask(Errand { ticket, body, time })) => {
+                // Whatever happens there, somebody waits for an answer.
+                let asked = catch_unwind(AssertUnwindSafe(|| shared.back_end.ask(&body, time)));
+                let reply = asked.unwrap_or_else(|_| Err(Failure::no_decision("asking it has failed")));
+                let thread = AskingThread { place: Arc::clone(place), thread: thread::current() };
+                // There is room for what is under way; without a server nobody wants it.
+                let _ = sender.push(Delivery { ticket, reply, thread });
+                was_idle = false;
+            }
+            Some(Order::Ended) => return,
+            None if shared.is_dropped.load(Ordering::Acquire) => return,
+            None => {
+                // If a question came before this call, it returns at once, and may find that the question is answered already.
+                thread::park_timeout(IDLE_MAX);
+                if place.is_empty() && was_idle {
+                    // If a question comes first there is no room for this, and the thread goes on.
+                    let _ = place.push(Order::Ended);
+                }
+                was_idle = true;
+            }
+        }
+    }
+}
