@@ -19,7 +19,7 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use roomcast::TokenConfig;
 #[cfg(feature = "redis")]
 use roomcast::bus::RedisConfig;
-use roomcast::settings::{ApiKey, TrustedProxy};
+use roomcast::settings::{ApiKey, TrustedProxy, UserLimitPolicy};
 use roomcast::{Config, Grants, Preamble};
 
 #[cfg(feature = "tokens")]
@@ -70,6 +70,11 @@ struct TextFlags {
     /// a key there is no such API.
     #[arg(long, value_name = "KEY", env = "ROOMCAST_API_KEY", hide_env_values = true, value_delimiter = ',', value_parser = key)]
     api_key: Vec<ApiKey>,
+
+    /// Which connection gives way when a user has more than `--connections-per-user`: `close-oldest` closes the oldest one with 4504,
+    /// and `refuse-newest` answers the handshake of the newest one by 429.
+    #[arg(long, value_name = "POLICY", default_value = "close-oldest", env = "ROOMCAST_CONNECTIONS_PER_USER_POLICY")]
+    connections_per_user_policy: UserLimitPolicy,
 
     /// Answers `/metrics` with counts and the time that turns take, for Prometheus. Anybody who reaches the port can read
     /// them, so have a proxy block the path.
@@ -243,6 +248,7 @@ impl Flags {
         config.allow_origins.clone_from(&self.text.allow_origin);
         config.api_keys.clone_from(&self.text.api_key);
         config.trusted_proxies.clone_from(&self.text.trusted_proxy);
+        config.connections_per_user_policy = self.text.connections_per_user_policy;
         config.metrics = self.text.metrics;
         config.default_grants.clone_from(&self.text.default_rooms);
         numbers::apply(&Config::settings(), &self.numbers, &mut config);

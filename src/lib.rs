@@ -83,14 +83,14 @@ pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats,
 pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
 pub use rights::{Grant, Grants, Right, Rights, RoomPattern};
-#[cfg(feature = "webhook")]
-pub use server::{WebhookAuthenticator, WebhookStats};
 pub use server::{
     ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, Refusal, Remote, Server,
     ServerBuilder, Stats, TokenPolicy, open_identity,
 };
 #[cfg(feature = "tokens")]
 pub use server::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};
+#[cfg(feature = "webhook")]
+pub use server::{WebhookAuthenticator, WebhookStats};
 #[doc(inline)]
 pub use settings::Config;
 pub use time::Now;

@@ -127,6 +127,8 @@ impl CloseReason {
     pub const FLOODING: Self = Self::fixed(4501, "far more messages than the rate limit allows");
     /// The user stalled three times within five minutes.
     pub const STALLED_OFTEN: Self = Self::fixed(4502, "took no bytes for too long, three times in five minutes");
+    /// The user has opened more connections than one may have, and this was the oldest one.
+    pub const REPLACED: Self = Self::fixed(4504, "replaced by a newer connection of the same user");
 
     const fn fixed(code: u16, reason: &'static str) -> Self {
         assert!(reason.len() <= CLOSE_REASON_BYTES_MAX);

@@ -10,6 +10,7 @@
 //! - `Connections` (`connection.rs`): by slot, with their memberships and rate limits (`rate_limit.rs`).
 //! - `Credentials` (`credentials.rs`): until when the identities of connections are good, and for which rooms.
 //! - `Users` (`users.rs`): by number and by name, counted by what holds them.
+//! - `UserLimit` (`user_limit.rs`): how many connections a user may have, and which one gives way.
 //! - `Rooms` (`rooms.rs`): by index and by name, and what their logs hold together. A room has a `Fanout`
 //!   (`fanout.rs`: log, round, promised bytes), `Members` (`members.rs`: live, blocked, catching up, leaving),
 //!   a `Schedule` and `RoomUsers` (`room_users.rs`: who is present, and who learns that it changes). A member that
@@ -70,6 +71,7 @@ mod stalls;
 mod stats;
 mod steps;
 mod timers;
+mod user_limit;
 mod users;
 
 use std::time::Duration;
@@ -96,6 +98,7 @@ use self::rate_limit::Verdict;
 use self::rooms::{LogCounts, Rooms};
 use self::scheduler::Scheduler;
 use self::timers::{Timer, Timers};
+use self::user_limit::UserLimit;
 use self::users::Users;
 use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
@@ -137,6 +140,7 @@ pub struct Hub {
     /// A new token that has to be looked at.
     refresh: Option<TokenRefresh>,
     users: Users,
+    user_limit: UserLimit,
     rooms: Rooms,
     scheduler: Scheduler,
     delivery_rates: DeliveryRates,
@@ -171,6 +175,7 @@ impl Hub {
             credentials: Credentials::new(config.default_grants.clone()),
             refresh: None,
             users: Users::default(),
+            user_limit: UserLimit::new(config),
             rooms: Rooms::new(config),
             scheduler: Scheduler::new(config.timing.batch_delay),
             delivery_rates: DeliveryRates::new(config.hub.deliveries_per_owner),
@@ -185,6 +190,11 @@ impl Hub {
     /// Whether a user has a connection here or is in grace.
     pub fn knows_user(&self, user: &UserId) -> bool {
         self.users.find(user.as_str()).is_some()
+    }
+
+    /// Whether a connection of a user is to be refused, because as many are here as are allowed.
+    pub fn refuses_another(&mut self, user: &UserId) -> bool {
+        self.user_limit.refuses(self.users.find(user.as_str()))
     }
 
     /// The owner of a connection, if it is here.
@@ -218,6 +228,9 @@ impl Hub {
         self.credentials.insert(now, id, (expires_at, grants), &mut self.timers);
         self.moderator.arrivals.note(id.serial);
         self.out.notices.push(|| Notice::Connected { connection: id, user: user.clone() });
+        if let Some(oldest) = self.user_limit.add(key, id) {
+            self.close(now, oldest, CloseReason::REPLACED);
+        }
     }
 
     /// A connection is gone, or going; nothing more is said to it. Says whether it was known.
@@ -227,6 +240,7 @@ impl Hub {
         }
         let Some(connection) = self.connections.remove(id) else { return false };
         self.credentials.remove(id);
+        self.user_limit.remove(connection.user, id);
         let user = self.users.id(connection.user).clone();
         self.users.release(connection.user);
         self.out.notices.push(|| Notice::Disconnected { connection: id, user });
@@ -423,6 +437,8 @@ impl Hub {
             rounds_hastened: self.scheduler.rounds_hastened,
             stalled: self.users.stalled(),
             moderated: self.moderator.moderated,
+            replaced: self.user_limit.replaced,
+            user_limited: self.user_limit.refused,
             rate_limited,
             deliveries_limited: self.delivery_rates.refused,
         }

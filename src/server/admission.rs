@@ -25,7 +25,9 @@ impl Server {
         let Some(address) = self.net.owner_of_parked(ticket) else { return false };
         let owners = self.routes.owners;
         let (net, _, mut dispatch) = self.dispatch(now);
-        let admission = decision.map(|identity| Admission::with_owner(owners, identity, address));
+        let admission = decision
+            .map(|identity| Admission::with_owner(owners, identity, address))
+            .and_then(|admission| dispatch.within_user_limit(admission));
         net.admit(ticket, admission.map_err(Response::from), &mut dispatch)
     }
 }

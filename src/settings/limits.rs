@@ -29,6 +29,9 @@ settings! {
         /// HTTP requests a second that one address may send in the long run, and those of ten seconds at once; beyond them
         /// 429. Requests with a right API key do not count. 0 turns the limit off.
         requests_per_address: u32 = Count(200), 0 => 1_000_000, "requests-per-address";
+        /// Connections that one user may have at once on a node, by name where nobody verifies users; beyond them as
+        /// `connections-per-user-policy` says. Guests without a name of their own do not count. 0 turns the limit off.
+        connections_per_user_max: u32 = Count(0), 0 => 100_000_000, "connections-per-user";
         /// Largest inbound message, all fragments together; beyond it the connection ends (1009).
         message_bytes_max: usize = Bytes(16 * KIB), 128 => 64 * MIB, "message-bytes";
         /// Most fragments of an inbound message; beyond them the connection ends (1009).

@@ -7,6 +7,7 @@ mod limits;
 mod memory;
 mod timing;
 mod trusted_proxy;
+mod user_limit_policy;
 
 pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
 use declare::{Setting, Unit, check_all, groups, refused};
@@ -14,6 +15,7 @@ pub use limits::{HistoryLimits, HubLimits, NetLimits};
 pub use memory::{MemoryLimits, MemoryShares};
 pub use timing::Timing;
 pub use trusted_proxy::TrustedProxy;
+pub use user_limit_policy::UserLimitPolicy;
 
 use crate::budget::WorkLimits;
 use crate::error::Error;
@@ -31,6 +33,8 @@ pub struct Config {
     pub api_keys: Vec<ApiKey>,
     /// Proxies whose word on where a request comes from is believed: `Forwarded`, `X-Forwarded-For`, PROXY headers.
     pub trusted_proxies: Vec<TrustedProxy>,
+    /// Which connection gives way when a user has more than [`NetLimits::connections_per_user_max`].
+    pub connections_per_user_policy: UserLimitPolicy,
     /// What users may do in which rooms if their identity does not say.
     pub default_grants: Grants,
     /// Bounds of sockets, of requests, and of bytes on their way in and out.

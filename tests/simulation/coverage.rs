@@ -51,6 +51,7 @@ coverage! {
     refreshed,
     invalid_tokens,
     expired,
+    replaced,
     kicked_for_sure,
     moderated,
 }

@@ -98,7 +98,7 @@ impl Setup {
     }
 }
 
-fn text(message: &serde_json::Value) -> Vec<u8> {
+fn text_frame(message: &serde_json::Value) -> Vec<u8> {
     frame(TEXT, true, message.to_string().as_bytes())
 }
 
@@ -106,8 +106,8 @@ fn text(message: &serde_json::Value) -> Vec<u8> {
 fn a_connection_is_admitted_later_with_what_its_peer_has_sent_meanwhile() {
     let mut setup = Setup::new(config());
     // A whole frame and half of another come in one segment with the head, the rest while the decision is awaited.
-    let join = text(&json!({"type": "join", "room": "lobby"}));
-    let chat = text(&json!({"type": "chat", "room": "lobby", "text": "here I am"}));
+    let join = text_frame(&json!({"type": "join", "room": "lobby"}));
+    let chat = text_frame(&json!({"type": "chat", "room": "lobby", "text": "here I am"}));
     let mut raw = setup.knock(&[&join, &chat[..3]].concat());
     raw.send(&chat[3..]);
     for _ in 0..3 {
@@ -195,6 +195,33 @@ fn an_address_may_have_as_many_wait_as_are_free() {
 }
 
 #[test]
+fn a_guest_who_is_admitted_later_is_charged_to_the_address() {
+    let mut config = config();
+    config.hub.deliveries_per_owner = 1;
+    let mut setup = Setup::new(config);
+    let (mut ann, mut bob) = (setup.knock_from("127.0.0.2", b""), setup.knock_from("127.0.0.3", b""));
+    for (ticket, user) in [(FIRST, "ann"), (SECOND, "bob")] {
+        let identity = Identity { user: Some(UserId::new(user).unwrap()), ..Identity::default() };
+        assert!(setup.host.server.admit(ticket, Ok(identity)));
+    }
+    let chat = |text: &str| text_frame(&json!({"type": "chat", "room": "lobby", "text": text}));
+    setup.host.serve(|| {
+        for raw in [&mut ann, &mut bob] {
+            raw.upgraded();
+            raw.send(&text_frame(&json!({"type": "join", "room": "lobby"})));
+            raw.json_of("joined");
+        }
+        // Each costs two deliveries, and the second comes in the same turn.
+        ann.send(&[chat("one"), chat("two")].concat());
+        assert_eq!(ann.json_of("error")["code"], "rate_limited");
+        bob.send(&chat("three"));
+        for text in ["one", "three"] {
+            assert_eq!(bob.json_of("chat")["text"], text);
+        }
+    });
+}
+
+#[test]
 fn a_waiting_handshake_counts_as_a_connection() {
     let mut config = config();
     config.net.connections_max = 1;
@@ -227,7 +254,7 @@ fn a_peer_that_leaves_drops_its_ticket() {
     let closed = setup.knock(b"");
     let half_closed = setup.knock(b"");
     let mut with_unread_bytes = setup.knock(b"");
-    with_unread_bytes.send(&text(&json!({"type": "ping"})));
+    with_unread_bytes.send(&text_frame(&json!({"type": "ping"})));
     half_closed.stream.shutdown(std::net::Shutdown::Write).unwrap();
     drop((closed, with_unread_bytes));
     let desk = Rc::clone(&setup.desk);

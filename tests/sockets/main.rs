@@ -39,6 +39,7 @@ mod token_keys;
 #[cfg(feature = "tokens")]
 mod tokens;
 mod upgrade;
+mod user_limit;
 #[cfg(feature = "webhook")]
 mod webhook;
 #[cfg(feature = "webhook")]
