@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import { after, before, test } from 'node:test';
-import { eventually, openTab, startBrowser, startServer, state } from './harness.mjs';
+import { fileURLToPath } from 'node:url';
+import { eventually, openTab, startBackEnd, startBrowser, startServer, state } from './harness.mjs';
 
 let browser;
 let backEnd;
@@ -51,6 +52,25 @@ test('a page whose identity ends comes back through the back-end', async () => {
     assert.deepEqual(tab.complaints, []);
   } finally {
     await end();
+  }
+});
+
+test('the example of a back-end logs people in, and keeps others out', async () => {
+  const root = fileURLToPath(new URL('../..', import.meta.url));
+  const example = await startBackEnd('node examples/auth-webhook/back-end.mjs', root);
+  const server = await startServer({ flags: ['--auth-url', `${example.url}decide`] });
+  const context = await browser.newContext();
+  try {
+    await openTab(context, server.url, { wanted: 'offline' });
+    const login = await context.newPage();
+    // It leads to the page of a server at the usual place, where none is.
+    await login.goto(`${example.url}login?user=alice`).catch(() => {});
+    const tab = await openTab(context, server.url);
+    await tab.locator('#members [data-user="alice"]').waitFor({ state: 'attached' });
+  } finally {
+    await context.close();
+    await server.stop();
+    await example.stop();
   }
 });
 
