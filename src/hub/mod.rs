@@ -18,7 +18,7 @@
 //!   `Account` (`account.rs`) is what they and their members are charged to owners.
 //! - `Scheduler` (`scheduler.rs`): whose turn it is, in two queues that are fair to owners (`FairQueue`), and the batch
 //!   delay.
-//! - `DeliveryRates` (`delivery_rate.rs`): how many deliveries an owner may cause.
+//! - `OwnerRates` (`owner_rates.rs`), twice: how many deliveries an owner may cause, and how many messages it may send.
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
@@ -40,7 +40,6 @@ mod credentials;
 #[cfg(test)]
 mod crowd_tests;
 mod delivery;
-mod delivery_rate;
 mod error_reply;
 mod fanout;
 mod flush;
@@ -54,11 +53,13 @@ mod moderation;
 mod notice;
 mod outbox;
 mod outgoing;
+mod owner_rates;
 mod pending;
 mod policy;
 mod presence;
 mod publish;
 mod rate_limit;
+mod rate_refusals;
 mod reader;
 mod refresh;
 mod room;
@@ -87,12 +88,12 @@ pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, MessageCounts};
 use self::credentials::Credentials;
-use self::delivery_rate::DeliveryRates;
 use self::error_reply::ErrorReply;
 use self::members::Parting;
 use self::moderation::Moderator;
 use self::notice::Notices;
 use self::outgoing::Outgoing;
+use self::owner_rates::OwnerRates;
 use self::pending::Pending;
 use self::rate_limit::Verdict;
 use self::rooms::{LogCounts, Rooms};
@@ -103,7 +104,7 @@ use self::users::Users;
 use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
 use crate::owner::Owner;
-use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ServerMessage, WelcomeLimits};
+use crate::protocol::{ClientMessage, CloseReason, ServerMessage, WelcomeLimits};
 use crate::rights::Grants;
 use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
@@ -143,7 +144,8 @@ pub struct Hub {
     user_limit: UserLimit,
     rooms: Rooms,
     scheduler: Scheduler,
-    delivery_rates: DeliveryRates,
+    delivery_rates: OwnerRates,
+    message_rates: OwnerRates,
     timers: Timers,
     pending: Pending,
     moderator: Moderator,
@@ -178,7 +180,8 @@ impl Hub {
             user_limit: UserLimit::new(config),
             rooms: Rooms::new(config),
             scheduler: Scheduler::new(config.timing.batch_delay),
-            delivery_rates: DeliveryRates::new(config.hub.deliveries_per_owner),
+            delivery_rates: OwnerRates::new(config.hub.deliveries_per_owner),
+            message_rates: OwnerRates::new(config.hub.messages_per_owner),
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max, config.memory_shares().publications),
             moderator: Moderator::default(),
@@ -255,6 +258,9 @@ impl Hub {
             Some(Verdict::Tell { retry_after_ms }) => return self.refuse_by_rate(id, text, retry_after_ms),
             Some(Verdict::Drop) | None => return,
         }
+        if self.refuse_by_owner(now, id, text) {
+            return;
+        }
         match ClientMessage::parse(text) {
             Ok(message) => {
                 if let Err((code, reason)) = self.handle_message(now, id, &message) {
@@ -287,38 +293,6 @@ impl Hub {
                 Ok(())
             }
         }
-    }
-
-    fn refuse_by_rate(&mut self, id: ConnectionId, text: &str, retry_after_ms: u64) {
-        let reason = format!(
-            "more than {} messages a second after a burst of {}",
-            self.settings.hub.message_rate, self.settings.hub.message_burst
-        );
-        let parsed = ClientMessage::parse(text);
-        let (room, message_id) = match &parsed {
-            Ok(message) => message.about(),
-            Err(invalid) => invalid.about(),
-        };
-        let reply = ErrorReply::new(ErrorCode::RateLimited, &reason).about(room, message_id);
-        self.out.error(&mut self.connections, id, ErrorReply { retry_after_ms: Some(retry_after_ms), ..reply });
-    }
-
-    /// Refuses a message if its owner has caused more deliveries than it may. Says whether it did.
-    fn refuse_by_deliveries(&mut self, now: Now, id: ConnectionId, message: &ClientMessage<'_>) -> bool {
-        let Some(connection) = self.connections.get(id) else { return false };
-        // A join of a room that it is in, and a chat in another one, have answers of their own and cause no deliveries.
-        let wants_in = matches!(message, ClientMessage::Join(_));
-        let room = message.about().0.and_then(|name| self.rooms.named(name));
-        if room.is_some_and(|room| connection.place_in(room).is_some()) == wants_in {
-            return false;
-        }
-        let Err(wait_millis) = self.delivery_rates.check(now, connection.owner) else { return false };
-        let rate = self.settings.hub.deliveries_per_owner;
-        let reason = format!("more than {rate} deliveries a second, over all connections of the user or address");
-        let (room, message_id) = message.about();
-        let reply = ErrorReply::new(ErrorCode::RateLimited, &reason).about(room, message_id);
-        self.out.error(&mut self.connections, id, ErrorReply { retry_after_ms: Some(wait_millis), ..reply });
-        true
     }
 
     /// Closes a connection: whatever it was owed and is not in its own output is dropped.
@@ -386,6 +360,7 @@ impl Hub {
         self.scheduler.end_due_delays(now, &mut self.rooms);
         self.carry_out_commands(now);
         self.delivery_rates.forget_full(now);
+        self.message_rates.forget_full(now);
         for _ in 0..LOOKS_PER_TURN {
             let Some(timer) = self.timers.pop(now) else { break };
             self.handle_timer(now, timer);
@@ -440,6 +415,7 @@ impl Hub {
             replaced: self.user_limit.replaced,
             user_limited: self.user_limit.refused,
             rate_limited,
+            owner_limited: self.message_rates.refused,
             deliveries_limited: self.delivery_rates.refused,
         }
     }

@@ -44,6 +44,8 @@ counts! {
         user_limited: u64 = Counter("connections_user_limited");
         /// Messages refused by the rate limit.
         rate_limited: u64 = Counter("messages_rate_limited");
+        /// Messages refused because their owner had sent more than it may.
+        owner_limited: u64 = Counter("messages_owner_limited");
         /// Messages refused because their owner had caused more deliveries than it may.
         deliveries_limited: u64 = Counter("messages_delivery_limited");
         /// Error messages sent to clients.

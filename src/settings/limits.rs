@@ -74,6 +74,9 @@ settings! {
         /// Messages that a connection may send at once after a pause. Ten times as many refused ones end it (4501); each message that
         /// passes makes up for a refused one.
         message_burst: u32 = Count(100), 1 => 1_000_000, "message-burst";
+        /// Messages a second that all connections of a user or address together may send; beyond them `rate_limited`. A second's worth
+        /// may come at once. 0 is no limit.
+        messages_per_owner: u32 = Count(0), 0 => 1_000_000_000, "messages-per-owner";
         /// Deliveries a second that all connections of a user or address together may cause; beyond them `rate_limited`. A chat
         /// message causes one for each member that its room has here. A second's worth may come at once, and a message that
         /// begins within it passes whatever it costs. 0 is no limit.

@@ -38,6 +38,7 @@ coverage! {
     stalled,
     closed,
     rate_limited,
+    owner_limited,
     deliveries_limited,
     room_busy,
     server_busy,

@@ -46,3 +46,5 @@ mod webhook;
 mod webhook_bounds;
 #[cfg(feature = "webhook")]
 mod webhook_faults;
+#[cfg(feature = "webhook")]
+mod webhook_tls;

@@ -1,11 +1,14 @@
-//! `--connections-per-user`: the oldest connection gives way, or the newest one is refused.
+//! Limits of a user: `--connections-per-user`, where the oldest connection gives way or the newest one is refused, and
+//! `--messages-per-owner`.
 
 use roomcast::settings::UserLimitPolicy;
-use roomcast::{AdmissionTicket, Authentication, Authenticator, Config, Identity, Now, UserId};
+use std::time::Duration;
+
+use roomcast::{AdmissionTicket, Authentication, Authenticator, Config, Identity, Now, OpenPolicy, UserId};
 use serde_json::json;
 
-use crate::support::chat::{settle, texts};
-use crate::support::host::{Host, config};
+use crate::support::chat::{frame_of_json, settle, texts};
+use crate::support::host::{Host, LOOK, config};
 use crate::support::{Client, Raw, Response, Server, upgrade_request};
 
 const REFUSE: &str = "--connections-per-user-policy=refuse-newest";
@@ -81,6 +84,41 @@ fn a_verified_user_is_told_by_the_token() {
     let (server, _files) = server_with_secret(&["--connections-per-user=1", REFUSE]);
     let _first = with_token(&server, &good()).connect();
     assert_eq!(refused(&server, Some(&good())).status, 429);
+}
+
+/// A clock that stands still: no bucket is filled.
+fn frozen() -> Now {
+    Now { uptime: Duration::from_secs(100), unix_ms: 1_000_000_000 }
+}
+
+#[test]
+fn all_connections_of_an_owner_share_a_rate_of_messages() {
+    let mut config = config();
+    config.hub.messages_per_owner = 5;
+    let mut host = Host::with(config, OpenPolicy, frozen);
+    let address = host.listen();
+    let pings = |count: usize| frame_of_json(&json!({"type": "ping"})).repeat(count);
+    host.serve(|| {
+        let from = |source: &str| {
+            let mut raw = Raw::connect_from(source, address);
+            raw.send(upgrade_request("/ws", &[]).as_bytes());
+            raw.upgraded();
+            raw.json_of("welcome");
+            raw
+        };
+        let (mut first, mut second, mut other) = (from("127.0.0.2"), from("127.0.0.2"), from("127.0.0.3"));
+        first.send(&pings(4));
+        (0..4).for_each(|_| assert_eq!(first.json()["type"], "pong"));
+        second.send(&pings(100));
+        assert_eq!(second.json()["type"], "pong");
+        let error = second.json();
+        assert_eq!((&error["code"], &error["retryAfterMs"]), (&json!("rate_limited"), &json!(1)));
+        assert!(error["message"].as_str().unwrap().contains("more than 5 messages a second, over all"), "{error}");
+        other.send(&pings(5));
+        (0..5).for_each(|_| assert_eq!(other.json()["type"], "pong"));
+        assert_eq!(second.frame_within(LOOK), None, "it is told once a second");
+    });
+    assert_eq!(host.server.stats().hub.owner_limited, 99);
 }
 
 /// Everybody is admitted when a test says so; tickets are 1, 2, 3 ….

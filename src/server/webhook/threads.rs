@@ -52,6 +52,7 @@ struct Delivery {
 /// What all threads share.
 struct Shared {
     back_end: BackEnd,
+    idle_max: Duration,
     is_dropped: AtomicBool,
 }
 
@@ -67,7 +68,7 @@ pub(super) struct AskingThreads {
 impl AskingThreads {
     /// No threads yet, of which `max` may be under way. `waker` wakes the loop.
     pub(super) fn new(back_end: BackEnd, max: usize, waker: Arc<Waker>) -> Self {
-        let shared = Arc::new(Shared { back_end, is_dropped: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { back_end, idle_max: IDLE_MAX, is_dropped: AtomicBool::new(false) });
         let (sender, deliveries) = inbox(max, waker);
         Self { shared, idle: Vec::new(), deliveries, sender }
     }
@@ -132,7 +133,7 @@ fn work(shared: &Shared, place: &Arc<ArrayQueue<Order>>, sender: &InboxSender<De
             None if shared.is_dropped.load(Ordering::Acquire) => return,
             None => {
                 // If a question came before this call, it returns at once, and may find that the question is answered already.
-                thread::park_timeout(IDLE_MAX);
+                thread::park_timeout(shared.idle_max);
                 if place.is_empty() && was_idle {
                     // If a question comes first there is no room for this, and the thread goes on.
                     let _ = place.push(Order::Ended);
@@ -140,5 +141,92 @@ fn work(shared: &Shared, place: &Arc<ArrayQueue<Order>>, sender: &InboxSender<De
                 was_idle = true;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use mio::{Poll, Token};
+
+    use super::*;
+    use crate::server::webhook::answer::FailureKind;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Threads that ask where nobody listens.
+    fn threads(idle_max: Duration) -> (AskingThreads, Poll) {
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let back_end = BackEnd::new("http://127.0.0.1:1/", 4).unwrap();
+        let mut threads = AskingThreads::new(back_end, 4, waker);
+        Arc::get_mut(&mut threads.shared).unwrap().idle_max = idle_max;
+        (threads, poll)
+    }
+
+    fn ask(threads: &mut AskingThreads, ticket: u64) {
+        threads.ask(Errand { ticket, body: b"{}".to_vec(), time: PATIENCE }).unwrap();
+    }
+
+    fn wait_until(mut is_done: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_done() {
+            assert!(Instant::now() < deadline);
+            thread::yield_now();
+        }
+    }
+
+    fn answer(threads: &mut AskingThreads) -> u64 {
+        let mut found = None;
+        wait_until(|| {
+            found = threads.poll();
+            found.is_some()
+        });
+        let (ticket, reply) = found.unwrap();
+        assert_eq!(reply.unwrap_err().kind, FailureKind::Unreachable);
+        ticket
+    }
+
+    /// How many threads there are.
+    fn count(threads: &AskingThreads) -> usize {
+        Arc::strong_count(&threads.shared) - 1
+    }
+
+    #[test]
+    fn a_thread_that_is_idle_is_used_again() {
+        let (mut threads, _poll) = threads(PATIENCE);
+        for ticket in 0..20 {
+            ask(&mut threads, ticket);
+            assert_eq!((answer(&mut threads), count(&threads)), (ticket, 1));
+        }
+        (20..24).for_each(|ticket| ask(&mut threads, ticket));
+        let mut answered = [(); 4].map(|()| answer(&mut threads));
+        answered.sort_unstable();
+        assert_eq!((answered, count(&threads)), ([20, 21, 22, 23], 4));
+    }
+
+    #[test]
+    fn a_thread_that_is_idle_for_long_ends_and_loses_no_question() {
+        let (mut threads, _poll) = threads(Duration::from_millis(1));
+        for ticket in 0..50 {
+            ask(&mut threads, ticket);
+            assert_eq!(answer(&mut threads), ticket);
+            if ticket % 10 == 0 {
+                wait_until(|| count(&threads) == 0);
+            }
+        }
+    }
+
+    #[test]
+    fn threads_end_when_nobody_asks_any_more() {
+        let (mut threads, _poll) = threads(Duration::from_secs(3600));
+        ask(&mut threads, 0);
+        answer(&mut threads);
+        ask(&mut threads, 1);
+        ask(&mut threads, 2);
+        let shared = Arc::clone(&threads.shared);
+        drop(threads);
+        wait_until(|| Arc::strong_count(&shared) == 1);
     }
 }
