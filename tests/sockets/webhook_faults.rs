@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
+use super::program::run_to_end;
 use super::webhook::{asking, refused};
 use crate::support::back_end::{BackEnd, Reply};
 use crate::support::tokens::in_seconds;
@@ -116,7 +117,7 @@ fn a_shutdown_does_not_wait_for_the_back_end() {
 #[test]
 fn a_url_that_cannot_be_asked_is_refused_without_showing_it() {
     let check = |flags: &[&str], words: &str| {
-        let output = crate::support::roomcast().args(flags).output().expect("run it");
+        let output = run_to_end(flags, &[]);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{errors}");
         assert!(errors.contains(words) && !errors.contains("s3cret"), "{errors}");

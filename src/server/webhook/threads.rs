@@ -112,6 +112,8 @@ impl Drop for AskingThreads {
     fn drop(&mut self) {
         self.shared.is_dropped.store(true, Ordering::Release);
         self.idle.iter().for_each(|idle| idle.thread.unpark());
+        // A thread that brings its answer after this finds what was stored above.
+        std::iter::from_fn(|| self.deliveries.pop()).for_each(|delivery| delivery.thread.thread.unpark());
     }
 }
 
@@ -134,9 +136,9 @@ fn work(shared: &Shared, place: &Arc<ArrayQueue<Order>>, sender: &InboxSender<De
             None => {
                 // If a question came before this call, it returns at once, and may find that the question is answered already.
                 thread::park_timeout(shared.idle_max);
-                if place.is_empty() && was_idle {
-                    // If a question comes first there is no room for this, and the thread goes on.
-                    let _ = place.push(Order::Ended);
+                // What is put there stays, so that no question can be lost behind it. If a question comes first there is no room for it.
+                if place.is_empty() && was_idle && place.push(Order::Ended).is_ok() {
+                    return;
                 }
                 was_idle = true;
             }
