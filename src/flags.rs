@@ -271,6 +271,16 @@ impl Flags {
         self.text.webhook.auth_url.as_deref()
     }
 
+    /// How many requests to a back-end may be under way, each with a descriptor.
+    pub(crate) fn back_end_requests_max(&self) -> u64 {
+        #[cfg(feature = "webhook")]
+        if self.auth_url().is_some() {
+            let default = Config::default().net.auth_requests_max.into();
+            return numbers::given(&self.numbers, "auth-requests").unwrap_or(default);
+        }
+        0
+    }
+
     /// What is to be done in place of serving.
     #[cfg(feature = "tokens")]
     pub(crate) fn take_action(&mut self) -> Option<Action> {

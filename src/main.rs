@@ -175,7 +175,8 @@ fn connections_max(flags: &Flags) -> u32 {
         }
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let reserved = DESCRIPTORS_RESERVED + u64::from(Config::default().net.connections_reserved);
+    let reserved =
+        DESCRIPTORS_RESERVED + u64::from(Config::default().net.connections_reserved) + flags.back_end_requests_max();
     let possible = files.saturating_sub(reserved).clamp(1, 1_000_000) as u32;
     match flags.max_connections() {
         None => possible,

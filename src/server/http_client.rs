@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use http::Uri;
-use ureq::Agent;
-use ureq::config::ConfigBuilder;
+use ureq::config::{Config, ConfigBuilder};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::typestate::AgentScope;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::time::Duration;
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Error};
 
 /// Reads a URL of HTTP or HTTPS.
 ///
@@ -33,6 +36,24 @@ pub(super) fn settings() -> ConfigBuilder<AgentScope> {
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build();
     Agent::config_builder().tls_config(tls).user_agent(concat!("roomcast/", env!("CARGO_PKG_VERSION")))
+}
+
+/// A client with these settings.
+pub(super) fn agent(settings: ConfigBuilder<AgentScope>) -> Agent {
+    Agent::with_parts(settings.build(), DefaultConnector::default(), SameThreadResolver::default())
+}
+
+/// Looks names up on the thread that asks.
+///
+/// The resolver of ureq starts a thread for each look-up that has a time limit, and panics if the system has none left. This
+/// one takes as long as the resolver of the system does.
+#[derive(Debug, Default)]
+struct SameThreadResolver(DefaultResolver);
+
+impl Resolver for SameThreadResolver {
+    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        self.0.resolve(uri, config, NextTimeout { after: Duration::NotHappening, ..timeout })
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use ureq::Agent;
-
 use super::config::SOURCE_BYTES_MAX;
 use super::jwks;
 use super::keys::NamedKey;
@@ -40,14 +38,16 @@ pub(super) fn check_url(url: &str) -> Result<(), String> {
 /// # Errors
 /// Why there are none, without the URL.
 pub(super) fn fetch_keys(url: &str) -> Result<Vec<NamedKey>, String> {
-    let agent: Agent = http_client::settings()
+    let settings = http_client::settings()
         .timeout_global(Some(FETCH_MAX))
         // A redirection must not lead to keys that anybody on the way can change.
         .https_only(url.starts_with("https:"))
-        .max_redirects(REDIRECTS_MAX)
-        .build()
-        .into();
-    let mut response = agent.get(url).header("Accept", "application/json").call().map_err(|error| error.to_string())?;
+        .max_redirects(REDIRECTS_MAX);
+    let mut response = http_client::agent(settings)
+        .get(url)
+        .header("Accept", "application/json")
+        .call()
+        .map_err(|error| error.to_string())?;
     let body = response.body_mut().with_config().limit(SOURCE_BYTES_MAX).read_to_vec();
     jwks::read_keys(&body.map_err(|error| error.to_string())?)
 }

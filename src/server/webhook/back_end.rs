@@ -15,6 +15,9 @@ use crate::server::http_client;
 /// Longer answers are no decisions.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 
+/// Each of the two buffers of a connection. The head of an answer has half of one.
+const BUFFER_BYTES: usize = 16 * 1024;
+
 /// Where the back-end is, and the connections to it, which are kept for the next questions.
 pub(super) struct BackEnd {
     agent: Agent,
@@ -38,9 +41,12 @@ impl BackEnd {
             // Credentials of people go nowhere else than where the operator says.
             .max_redirects(0)
             .http_status_as_error(false)
+            .input_buffer_size(BUFFER_BYTES)
+            .output_buffer_size(BUFFER_BYTES)
+            .max_response_header_size(BUFFER_BYTES / 2)
             .max_idle_connections(requests_max)
             .max_idle_connections_per_host(requests_max);
-        Ok(Self { agent: settings.build().into(), url, authorization })
+        Ok(Self { agent: http_client::agent(settings), url, authorization })
     }
 
     /// Asks, and waits for the answer.
