@@ -218,6 +218,23 @@ fn a_guest_who_is_admitted_later_is_charged_to_the_address() {
 }
 
 #[test]
+fn a_waiting_handshake_is_charged_with_its_head_until_it_is_decided() {
+    let mut setup = Setup::new(config());
+    let mut raw = Raw::connect(setup.address);
+    raw.send(upgrade_request("/ws", &[("Cookie", &"x".repeat(6000))]).as_bytes());
+    setup.host.turn_until("it waits and is charged", |host| {
+        let net = host.server.stats().net;
+        net.admissions_pending == 1 && net.buffer_bytes > 7000
+    });
+    assert!(setup.admit(FIRST, "ann"));
+    setup.host.serve(|| {
+        raw.upgraded();
+        raw.json_of("welcome");
+    });
+    setup.host.turn_until("it is charged nothing", |host| host.server.stats().net.buffer_bytes == 0);
+}
+
+#[test]
 fn a_waiting_handshake_counts_as_a_connection() {
     let mut config = config();
     config.net.connections_max = 1;

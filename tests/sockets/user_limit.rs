@@ -87,7 +87,7 @@ fn a_verified_user_is_told_by_the_token() {
 }
 
 /// A clock that stands still: no bucket is filled.
-fn frozen() -> Now {
+pub(crate) fn frozen() -> Now {
     Now { uptime: Duration::from_secs(100), unix_ms: 1_000_000_000 }
 }
 

@@ -4,10 +4,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex};
 
-use roomcast::{Config, HostLoop, Server as Library, WebhookAuthenticator};
+use roomcast::{Config, HostLoop, Now, Server as Library, WebhookAuthenticator};
+use serde_json::json;
 
+use super::user_limit::frozen;
 use super::webhook::asking;
 use crate::support::back_end::{Asked, BackEnd, Reply};
+use crate::support::chat::frame_of_json;
 use crate::support::host::{Host, config};
 use crate::support::{Client, PATIENCE, Raw, upgrade_request, wait_until};
 
@@ -99,8 +102,13 @@ fn a_hundred_logins_hold_up_neither_each_other_nor_the_chat() {
 
 /// A host whose authenticator asks a back-end.
 fn host(config: Config, back_end: &BackEnd) -> (Host, SocketAddr) {
+    host_with_clock(config, back_end, Now::system)
+}
+
+fn host_with_clock(config: Config, back_end: &BackEnd, clock: fn() -> Now) -> (Host, SocketAddr) {
     let url = back_end.url();
     let mut host = Host::start(config, |config, host: HostLoop| {
+        let host = HostLoop { clock, ..host };
         let authenticator = WebhookAuthenticator::new(&url, &config, &host)?;
         Library::builder(config, host).authenticator(authenticator).build()
     });
@@ -178,5 +186,25 @@ fn a_login_under_way_has_its_place_and_takes_none_from_others() {
         ann.upgraded();
         assert_eq!(knock(address, "127.0.0.1", "bob").response().status, 503);
         assert_eq!(gate.users(), ["ann"]);
+    });
+}
+
+#[test]
+fn a_user_whom_the_back_end_names_is_charged_from_wherever_it_comes() {
+    let mut config = config();
+    config.hub.messages_per_owner = 1;
+    let back_end = BackEnd::obliging();
+    let (mut host, address) = host_with_clock(config, &back_end, frozen);
+    host.serve(|| {
+        let log_in = |source: &str, user: &str| {
+            let mut raw = knock(address, source, user);
+            raw.upgraded();
+            raw.json_of("welcome");
+            raw.send(&frame_of_json(&json!({"type": "ping"})));
+            raw
+        };
+        assert_eq!(log_in("127.0.0.2", "ann").json()["type"], "pong");
+        assert_eq!(log_in("127.0.0.3", "ann").json()["code"], "rate_limited");
+        assert_eq!(log_in("127.0.0.2", "bob").json()["type"], "pong");
     });
 }

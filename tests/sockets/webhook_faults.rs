@@ -63,7 +63,8 @@ fn an_answer_that_does_not_come_in_time_is_answered_504() {
 
 #[test]
 fn a_back_end_that_is_away_is_asked_again() {
-    let mut back_end = BackEnd::obliging();
+    // No client of another test gets the port of this address meanwhile.
+    let mut back_end = BackEnd::at("127.0.0.77:0".parse().unwrap(), |asked| Reply::user(asked.user()));
     let server = asking(&back_end, &[]);
     Client::connect_as(&server, "alice");
     back_end.stop();
@@ -72,6 +73,7 @@ fn a_back_end_that_is_away_is_asked_again() {
         assert_eq!((response.status, response.header("retry-after")), (503, Some("1")), "{response:?}");
         assert!(response.text().contains("cannot be reached"), "{response:?}");
     }
+    server.wait_for_log("gives no decisions");
     assert_eq!(server.log_lines("gives no decisions").len(), 1);
     let back_end = BackEnd::at(back_end.address, |asked| Reply::user(asked.user()));
     Client::connect_as(&server, "bob");
