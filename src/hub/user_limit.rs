@@ -57,8 +57,8 @@ impl UserLimit {
         oldest
     }
 
-    /// The oldest connection of a user, of which `newest` is one. Serials begin anew after the last one, so the oldest comes next after the
-    /// newest, around the end.
+    /// The oldest connection of a user, whose newest one has the serial `newest`. Serials begin anew after the last one, so the
+    /// oldest comes next after the newest, around the end.
     fn oldest(&self, user: UserKey, newest: ConnectionSerial) -> Option<ConnectionId> {
         let first_of = |from: u32, to: u32| self.order.range((user, from)..=(user, to)).next();
         let around = newest.0.checked_add(1).and_then(|next| first_of(next, u32::MAX));

@@ -6,7 +6,8 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UserLimitPolicy {
-    /// The oldest one is closed with [`CloseReason::REPLACED`](crate::CloseReason::REPLACED), and its client does not come back by itself.
+    /// The oldest one is closed with [`CloseReason::REPLACED`](crate::CloseReason::REPLACED), and its client does not come back
+    /// by itself.
     #[default]
     CloseOldest,
     /// The newest one is refused: its handshake is answered by 429.

@@ -44,15 +44,18 @@ counts! {
 
 /// Admits a connection as the user whom a back-end names, which is asked by HTTP.
 ///
-/// The back-end gets a `POST` with a JSON object: the user that the handshake asks for (`user`), where it comes from (`address`), and its
-/// `origin`, `cookie`, `authorization` and `token`; what is not there is `null`. It answers 200 with an object of `user` and, if it likes,
-/// `name`, `expiresAt` in Unix milliseconds, and `rooms` ([`Grants`](crate::Grants)); or 401 or 403 with a reason. Other answers are no
-/// decisions: the handshake is answered by 502, and by 503 or 504 if none comes.
+/// The back-end gets a `POST` with a JSON object: the user that the handshake asks for (`user`), where it comes from
+/// (`address`), and its `origin`, `cookie`, `authorization` and `token`; what is not there is `null`. It answers 200 with an
+/// object of `user` and, if it likes, `name`, `expiresAt` in Unix milliseconds, and `rooms` ([`Grants`](crate::Grants)); or 401
+/// or 403 with a reason. Other answers are no decisions: the handshake is answered by 502, and by 503 or 504 if none comes.
 ///
-/// **Bounds:** [`auth_requests_max`](crate::settings::NetLimits::auth_requests_max) requests under way, each on a thread that
-/// waits; [`admissions_pending_max`](crate::settings::NetLimits::admissions_pending_max) with those that wait, beyond which handshakes are answered by
-/// 503. Of both an address may have as many as are free. An answer has at most 64 KiB, and
-/// [`admission_timeout`](crate::settings::Timing::admission_timeout).
+/// **Bounds:** [`auth_requests_max`] requests under way, each on a thread that waits; [`admissions_pending_max`] with those that
+/// wait, beyond which handshakes are answered by 503. Of both an address may have as many as are free. An answer has at most
+/// 64 KiB, and [`admission_timeout`].
+///
+/// [`auth_requests_max`]: crate::settings::NetLimits::auth_requests_max
+/// [`admissions_pending_max`]: crate::settings::NetLimits::admissions_pending_max
+/// [`admission_timeout`]: crate::settings::Timing::admission_timeout
 pub struct WebhookAuthenticator {
     owners: Owners,
     timeout: Duration,
@@ -70,8 +73,8 @@ impl fmt::Debug for WebhookAuthenticator {
 }
 
 impl WebhookAuthenticator {
-    /// Asks the back-end at a URL of HTTP or HTTPS. A name and a password in it are sent as `Authorization: Basic`. The settings and the host
-    /// are those of the server.
+    /// Asks the back-end at a URL of HTTP or HTTPS. A name and a password in it are sent as `Authorization: Basic`. The
+    /// settings and the host are those of the server.
     ///
     /// # Errors
     /// [`Error::Config`] if the URL is none.

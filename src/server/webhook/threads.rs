@@ -110,9 +110,9 @@ impl AskingThreads {
 
 impl Drop for AskingThreads {
     fn drop(&mut self) {
-        self.shared.is_dropped.store(true, Ordering::Release);
+        self.shared.is_dropped.store(true, Ordering::SeqCst);
         self.idle.iter().for_each(|idle| idle.thread.unpark());
-        // A thread that brings its answer after this finds what was stored above.
+        // A thread whose answer is not there yet finds what was stored above.
         std::iter::from_fn(|| self.deliveries.pop()).for_each(|delivery| delivery.thread.thread.unpark());
     }
 }
@@ -132,11 +132,12 @@ fn work(shared: &Shared, place: &Arc<ArrayQueue<Order>>, sender: &InboxSender<De
                 was_idle = false;
             }
             Some(Order::Ended) => return,
-            None if shared.is_dropped.load(Ordering::Acquire) => return,
+            None if shared.is_dropped.load(Ordering::SeqCst) => return,
             None => {
                 // If a question came before this call, it returns at once, and may find that the question is answered already.
                 thread::park_timeout(shared.idle_max);
-                // What is put there stays, so that no question can be lost behind it. If a question comes first there is no room for it.
+                // What is put there stays, so that no question can be lost behind it. If a question comes first there is no
+                // room for it.
                 if place.is_empty() && was_idle && place.push(Order::Ended).is_ok() {
                     return;
                 }
