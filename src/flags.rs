@@ -7,6 +7,8 @@ mod reference;
 mod tls;
 #[cfg(feature = "tokens")]
 mod tokens;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use roomcast::TokenConfig;
 #[cfg(feature = "redis")]
 use roomcast::bus::RedisConfig;
-use roomcast::settings::{ApiKey, TrustedProxy};
+use roomcast::settings::{ApiKey, TrustedProxy, UserLimitPolicy};
 use roomcast::{Config, Grants, Opening, Preamble, Security};
 
 #[cfg(feature = "tokens")]
@@ -72,6 +74,11 @@ struct TextFlags {
     #[arg(long, value_name = "KEY", env = "ROOMCAST_API_KEY", hide_env_values = true, value_delimiter = ',', value_parser = key)]
     api_key: Vec<ApiKey>,
 
+    /// Which connection gives way when a user has more than `--connections-per-user`: `close-oldest` closes the oldest one with 4504,
+    /// and `refuse-newest` answers the handshake of the newest one by 429.
+    #[arg(long, value_name = "POLICY", default_value = "close-oldest", env = "ROOMCAST_CONNECTIONS_PER_USER_POLICY")]
+    connections_per_user_policy: UserLimitPolicy,
+
     /// Answers `/metrics` with counts and the time that turns take, for Prometheus. Anybody who reaches the port can read
     /// them, so have a proxy block the path.
     #[arg(long, value_parser = BoolishValueParser::new(), env = "ROOMCAST_METRICS")]
@@ -108,6 +115,10 @@ struct TextFlags {
     #[cfg(feature = "tokens")]
     #[command(flatten)]
     tokens: tokens::TokenFlags,
+
+    #[cfg(feature = "webhook")]
+    #[command(flatten)]
+    webhook: webhook::WebhookFlags,
 
     #[cfg(feature = "tokens")]
     #[command(subcommand)]
@@ -248,6 +259,7 @@ impl Flags {
         config.allow_origins.clone_from(&self.text.allow_origin);
         config.api_keys.clone_from(&self.text.api_key);
         config.trusted_proxies.clone_from(&self.text.trusted_proxy);
+        config.connections_per_user_policy = self.text.connections_per_user_policy;
         config.metrics = self.text.metrics;
         #[cfg(feature = "tls")]
         {
@@ -266,6 +278,22 @@ impl Flags {
     #[cfg(feature = "tokens")]
     pub(crate) fn tokens(&self) -> Option<TokenConfig> {
         self.text.tokens.config()
+    }
+
+    /// The URL of the back-end that decides about connections, if there is one.
+    #[cfg(feature = "webhook")]
+    pub(crate) fn auth_url(&self) -> Option<&str> {
+        self.text.webhook.auth_url.as_deref()
+    }
+
+    /// How many requests to a back-end may be under way, each with a descriptor.
+    pub(crate) fn back_end_requests_max(&self) -> u64 {
+        #[cfg(feature = "webhook")]
+        if self.auth_url().is_some() {
+            let default = Config::default().net.auth_requests_max.into();
+            return numbers::given(&self.numbers, "auth-requests").unwrap_or(default);
+        }
+        0
     }
 
     /// What is to be done in place of serving.

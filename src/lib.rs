@@ -6,7 +6,7 @@
 //! | to | begin with |
 //! |---|---|
 //! | run a server in your loop | [`Server`], which has the contract of the loop and an example; [`HostLoop`], [`Config`] |
-//! | decide whose a connection is | [`Authenticator`], of which `TokenAuthenticator` is one |
+//! | decide whose a connection is | [`Authenticator`], of which `TokenAuthenticator` and `WebhookAuthenticator` are two |
 //! | decide what a user may do | [`Grants`] of an [`Identity`], [`Policy`] |
 //! | say something, or put a user out | [`Server::publish`], [`Server::kick`], [`Server::disconnect_user`] |
 //! | learn what happens | [`Notice`] |
@@ -28,6 +28,7 @@
 //! | `redis` | yes | `RedisBus` |
 //! | `tls` | yes | listeners that speak TLS, and `TlsIdentity` |
 //! | `tokens` | yes | `TokenAuthenticator`: identity by JSON Web Tokens |
+//! | `webhook` | yes | `WebhookAuthenticator`: identity by a back-end that is asked |
 //! | `load` | no | the load test |
 //! | `in-memory` | no | connections without sockets, for a bench |
 
@@ -94,6 +95,8 @@ pub use server::{
 };
 #[cfg(feature = "tokens")]
 pub use server::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};
+#[cfg(feature = "webhook")]
+pub use server::{WebhookAuthenticator, WebhookStats};
 #[doc(inline)]
 pub use settings::Config;
 pub use time::Now;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flags::{Flags, Listen, Place, UnknownVariable};
 use listenfd::ListenFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use roomcast::{Config, HostLoop, ListenAddress, Listener, Now, Opening, Preamble, Security, Server};
+use roomcast::{Authenticator, Config, HostLoop, ListenAddress, Listener, Now, Opening, Preamble, Security, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -33,6 +33,9 @@ fn main() -> ExitCode {
         .filter_module("tungstenite", log::LevelFilter::Warn)
         // Peers decide how often it warns.
         .filter_module("rustls", log::LevelFilter::Error)
+        // Theirs contain URLs and what is sent, cookies among it.
+        .filter_module("ureq", log::LevelFilter::Warn)
+        .filter_module("ureq_proto", log::LevelFilter::Warn)
         .init();
     #[cfg_attr(not(feature = "tokens"), expect(unused_mut, reason = "there is no other action than to serve"))]
     let mut flags = Flags::parse();
@@ -117,20 +120,15 @@ fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<
         clock: Now::system,
         seed: seed(),
     };
-    #[cfg(feature = "tokens")]
-    let authenticator = match flags.tokens() {
-        Some(tokens) => Some(roomcast::TokenAuthenticator::new(tokens, Arc::clone(&host.waker))?),
-        None => None,
-    };
+    let authenticator = authenticator(&config, &host, flags)?;
     #[cfg(feature = "redis")]
     let bus = match flags.redis() {
         Some(redis) => Some(roomcast::bus::RedisBus::new(&config, &redis, Arc::clone(&host.waker), host.seed)?),
         None => None,
     };
     let builder = Server::builder(config, host);
-    #[cfg(feature = "tokens")]
     let builder = match authenticator {
-        Some(authenticator) => builder.authenticator(authenticator),
+        Some(authenticator) => builder.boxed_authenticator(authenticator),
         None => builder,
     };
     #[cfg(feature = "redis")]
@@ -138,9 +136,30 @@ fn new_server(poll: &Poll, config: Config, flags: &Flags) -> Result<Server, Box<
         Some(bus) => builder.bus(bus),
         None => builder,
     };
-    #[cfg(not(any(feature = "redis", feature = "tokens")))]
-    let _ = flags;
     Ok(builder.build()?)
+}
+
+/// The part that decides about handshakes, if the flags ask for one.
+fn authenticator(
+    config: &Config,
+    host: &HostLoop,
+    flags: &Flags,
+) -> Result<Option<Box<dyn Authenticator>>, Box<dyn std::error::Error>> {
+    // Without some features nobody asks for them.
+    let _ = (config, host, flags);
+    #[cfg(all(feature = "tokens", feature = "webhook"))]
+    if flags.tokens().is_some() && flags.auth_url().is_some() {
+        return Err("--auth-url and keys for tokens exclude each other; the back-end can verify tokens itself".into());
+    }
+    #[cfg(feature = "webhook")]
+    if let Some(url) = flags.auth_url() {
+        return Ok(Some(Box::new(roomcast::WebhookAuthenticator::new(url, config, host)?)));
+    }
+    #[cfg(feature = "tokens")]
+    if let Some(tokens) = flags.tokens() {
+        return Ok(Some(Box::new(roomcast::TokenAuthenticator::new(tokens, Arc::clone(&host.waker))?)));
+    }
+    Ok(None)
 }
 
 /// A number that differs in every run: the standard library takes the keys of its hash maps from
@@ -161,7 +180,8 @@ fn connections_max(flags: &Flags) -> u32 {
         }
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let reserved = DESCRIPTORS_RESERVED + u64::from(Config::default().net.connections_reserved);
+    let reserved =
+        DESCRIPTORS_RESERVED + u64::from(Config::default().net.connections_reserved) + flags.back_end_requests_max();
     let possible = files.saturating_sub(reserved).clamp(1, 1_000_000) as u32;
     match flags.max_connections() {
         None => possible,
@@ -197,18 +217,23 @@ fn listen(server: &mut Server, addresses: &[Listen]) -> Result<Vec<ListenAddress
     Ok(given)
 }
 
-/// Says what a server without keys for tokens means where strangers can reach it.
+/// Says what it means that nobody decides about connections where strangers can reach the server.
 fn warn_if_open(addresses: &[ListenAddress], flags: &Flags) {
     #[cfg(feature = "tokens")]
-    let is_open = flags.tokens().is_none();
+    let has_tokens = flags.tokens().is_some();
     #[cfg(not(feature = "tokens"))]
-    let (is_open, _) = (true, flags);
+    let (has_tokens, _) = (false, flags);
+    #[cfg(feature = "webhook")]
+    let has_back_end = flags.auth_url().is_some();
+    #[cfg(not(feature = "webhook"))]
+    let has_back_end = false;
+    let is_open = !has_tokens && !has_back_end;
     let beyond_loopback =
         |address: &&ListenAddress| matches!(address, ListenAddress::Tcp(address) if !address.ip().is_loopback());
     if is_open && let Some(address) = addresses.iter().find(beyond_loopback) {
         log::warn!(
-            "everybody who reaches {address} is believed to be whom they say, because no tokens are asked for; see \
-             --token-secret-file, --token-key-file, --jwks-file and --jwks-url"
+            "everybody who reaches {address} is believed to be whom they say, because neither tokens nor a back-end are \
+             asked; see --token-secret-file, --token-key-file, --jwks-file, --jwks-url and --auth-url"
         );
     }
 }

@@ -119,14 +119,16 @@ impl CloseReason {
     /// The server was short of memory, and of all users and addresses this one's connections held the most.
     pub const SHORT_OF_MEMORY: Self =
         Self::fixed(4002, "the server is short of memory, of which this user or address holds the most; come back");
-    /// The client's token has expired. It may come back with a new one.
-    pub const TOKEN_EXPIRED: Self = Self::fixed(4003, "the token has expired; come back with a new one");
+    /// The client's token, or what a back-end has said of it, has expired. It may come back with a new one.
+    pub const TOKEN_EXPIRED: Self = Self::fixed(4003, "the token or session has expired; come back with a new one");
     /// The host closed the connection for good.
     pub const EXPELLED: Self = Self::fixed(4500, "closed by the server; do not come back");
     /// The client sent ten bursts beyond the rate limit that no message within the limit has made up for.
     pub const FLOODING: Self = Self::fixed(4501, "far more messages than the rate limit allows");
     /// The user stalled three times within five minutes.
     pub const STALLED_OFTEN: Self = Self::fixed(4502, "took no bytes for too long, three times in five minutes");
+    /// The user has opened more connections than one may have, and this was the oldest one.
+    pub const REPLACED: Self = Self::fixed(4504, "replaced by a newer connection of the same user");
 
     const fn fixed(code: u16, reason: &'static str) -> Self {
         assert!(reason.len() <= CLOSE_REASON_BYTES_MAX);

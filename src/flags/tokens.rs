@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 pub(super) struct TokenFlags {
     /// A file with a secret of at least 32 bytes that the issuer of tokens shares with the server (HS256, HS384, HS512); repeat
     /// the flag to replace secrets one by one. With this, `--token-key-file`, `--jwks-file` or `--jwks-url` every connection needs a token;
-    /// without them everybody is believed to be whom they say.
+    /// without them and without `--auth-url` everybody is believed to be whom they say.
     #[arg(long, value_name = "FILE", env = "ROOMCAST_TOKEN_SECRET_FILE", value_delimiter = ',')]
     token_secret_file: Vec<PathBuf>,
 

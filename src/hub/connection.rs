@@ -264,6 +264,11 @@ impl Connections {
         Some(verdict)
     }
 
+    /// Whether a connection may be told of a refusal, which it is once a second; if so, it is told now.
+    pub(super) fn may_tell(&mut self, now: Now, id: ConnectionId) -> bool {
+        self.get_mut(id).is_some_and(|connection| connection.refusals.may_tell(now))
+    }
+
     /// The connection in a slot.
     fn at_mut(&mut self, slot: Slot) -> Option<&mut Connection> {
         self.slots.get_mut(slot.index())?.as_mut()

@@ -10,6 +10,7 @@
 //! - `Connections` (`connection.rs`): by slot, with their memberships and rate limits (`rate_limit.rs`).
 //! - `Credentials` (`credentials.rs`): until when the identities of connections are good, and for which rooms.
 //! - `Users` (`users.rs`): by number and by name, counted by what holds them.
+//! - `UserLimit` (`user_limit.rs`): how many connections a user may have, and which one gives way.
 //! - `Rooms` (`rooms.rs`): by index and by name, and what their logs hold together. A room has a `Fanout`
 //!   (`fanout.rs`: log, round, promised bytes), `Members` (`members.rs`: live, blocked, catching up, leaving),
 //!   a `Schedule` and `RoomUsers` (`room_users.rs`: who is present, and who learns that it changes). A member that
@@ -17,7 +18,7 @@
 //!   `Account` (`account.rs`) is what they and their members are charged to owners.
 //! - `Scheduler` (`scheduler.rs`): whose turn it is, in two queues that are fair to owners (`FairQueue`), and the batch
 //!   delay.
-//! - `DeliveryRates` (`delivery_rate.rs`): how many deliveries an owner may cause.
+//! - `OwnerRates` (`owner_rates.rs`), twice: how many deliveries an owner may cause, and how many messages it may send.
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
@@ -39,7 +40,6 @@ mod credentials;
 #[cfg(test)]
 mod crowd_tests;
 mod delivery;
-mod delivery_rate;
 mod error_reply;
 mod fanout;
 mod flush;
@@ -54,11 +54,13 @@ mod moderation;
 mod notice;
 mod outbox;
 mod outgoing;
+mod owner_rates;
 mod pending;
 mod policy;
 mod presence;
 mod publish;
 mod rate_limit;
+mod rate_refusals;
 mod reader;
 mod refresh;
 mod room;
@@ -71,6 +73,7 @@ mod stalls;
 mod stats;
 mod steps;
 mod timers;
+mod user_limit;
 mod users;
 
 use std::collections::VecDeque;
@@ -87,24 +90,25 @@ pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, MessageCounts};
 use self::credentials::Credentials;
-use self::delivery_rate::DeliveryRates;
 use self::error_reply::ErrorReply;
 use self::index::RoomRef;
 use self::members::Parting;
 use self::moderation::Moderator;
 use self::notice::Notices;
 use self::outgoing::Outgoing;
+use self::owner_rates::OwnerRates;
 use self::pending::Pending;
 use self::rate_limit::Verdict;
 use self::rooms::{LogCounts, Rooms};
 use self::scheduler::Scheduler;
 use self::timers::{Timer, Timers};
+use self::user_limit::UserLimit;
 use self::users::Users;
 use crate::budget::WorkBudget;
 use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
 use crate::owner::Owner;
-use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ServerMessage, WelcomeLimits};
+use crate::protocol::{ClientMessage, CloseReason, ServerMessage, WelcomeLimits};
 use crate::rights::Grants;
 use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
@@ -141,9 +145,11 @@ pub struct Hub {
     /// A new token that has to be looked at.
     refresh: Option<TokenRefresh>,
     users: Users,
+    user_limit: UserLimit,
     rooms: Rooms,
     scheduler: Scheduler,
-    delivery_rates: DeliveryRates,
+    delivery_rates: OwnerRates,
+    message_rates: OwnerRates,
     timers: Timers,
     pending: Pending,
     moderator: Moderator,
@@ -179,9 +185,11 @@ impl Hub {
             credentials: Credentials::new(config.default_grants.clone()),
             refresh: None,
             users: Users::default(),
+            user_limit: UserLimit::new(config),
             rooms: Rooms::new(config),
             scheduler: Scheduler::new(config.timing.batch_delay),
-            delivery_rates: DeliveryRates::new(config.hub.deliveries_per_owner),
+            delivery_rates: OwnerRates::new(config.hub.deliveries_per_owner),
+            message_rates: OwnerRates::new(config.hub.messages_per_owner),
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max, config.memory_shares().publications),
             moderator: Moderator::default(),
@@ -195,6 +203,11 @@ impl Hub {
     /// Whether a user has a connection here or is in grace.
     pub fn knows_user(&self, user: &UserId) -> bool {
         self.users.find(user.as_str()).is_some()
+    }
+
+    /// Whether a connection of a user is to be refused, because as many are here as are allowed.
+    pub fn refuses_another(&mut self, user: &UserId) -> bool {
+        self.user_limit.refuses(self.users.find(user.as_str()))
     }
 
     /// The owner of a connection, if it is here.
@@ -228,6 +241,9 @@ impl Hub {
         self.credentials.insert(now, id, (expires_at, grants), &mut self.timers);
         self.moderator.arrivals.note(id.serial);
         self.out.notices.push(|| Notice::Connected { connection: id, user: user.clone() });
+        if let Some(oldest) = self.user_limit.add(key, id) {
+            self.close(now, oldest, CloseReason::REPLACED);
+        }
     }
 
     /// A connection is gone, or going; nothing more is said to it. Says whether it was known.
@@ -237,6 +253,7 @@ impl Hub {
         }
         let Some(connection) = self.connections.remove(id) else { return false };
         self.credentials.remove(id);
+        self.user_limit.remove(connection.user, id);
         let user = self.users.id(connection.user).clone();
         self.users.release(connection.user);
         self.out.notices.push(|| Notice::Disconnected { connection: id, user });
@@ -250,6 +267,9 @@ impl Hub {
             Some(Verdict::Flood) => return self.close(now, id, CloseReason::FLOODING),
             Some(Verdict::Tell { retry_after_ms }) => return self.refuse_by_rate(id, text, retry_after_ms),
             Some(Verdict::Drop) | None => return,
+        }
+        if self.refuse_by_owner(now, id, text) {
+            return;
         }
         match ClientMessage::parse(text) {
             Ok(message) => {
@@ -283,38 +303,6 @@ impl Hub {
                 Ok(())
             }
         }
-    }
-
-    fn refuse_by_rate(&mut self, id: ConnectionId, text: &str, retry_after_ms: u64) {
-        let reason = format!(
-            "more than {} messages a second after a burst of {}",
-            self.settings.hub.message_rate, self.settings.hub.message_burst
-        );
-        let parsed = ClientMessage::parse(text);
-        let (room, message_id) = match &parsed {
-            Ok(message) => message.about(),
-            Err(invalid) => invalid.about(),
-        };
-        let reply = ErrorReply::new(ErrorCode::RateLimited, &reason).about(room, message_id);
-        self.out.error(&mut self.connections, id, ErrorReply { retry_after_ms: Some(retry_after_ms), ..reply });
-    }
-
-    /// Refuses a message if its owner has caused more deliveries than it may. Says whether it did.
-    fn refuse_by_deliveries(&mut self, now: Now, id: ConnectionId, message: &ClientMessage<'_>) -> bool {
-        let Some(connection) = self.connections.get(id) else { return false };
-        // A join of a room that it is in, and a chat in another one, have answers of their own and cause no deliveries.
-        let wants_in = matches!(message, ClientMessage::Join(_));
-        let room = message.about().0.and_then(|name| self.rooms.named(name));
-        if room.is_some_and(|room| connection.place_in(room).is_some()) == wants_in {
-            return false;
-        }
-        let Err(wait_millis) = self.delivery_rates.check(now, connection.owner) else { return false };
-        let rate = self.settings.hub.deliveries_per_owner;
-        let reason = format!("more than {rate} deliveries a second, over all connections of the user or address");
-        let (room, message_id) = message.about();
-        let reply = ErrorReply::new(ErrorCode::RateLimited, &reason).about(room, message_id);
-        self.out.error(&mut self.connections, id, ErrorReply { retry_after_ms: Some(wait_millis), ..reply });
-        true
     }
 
     /// Closes a connection: whatever it was owed and is not in its own output is dropped.
@@ -392,6 +380,7 @@ impl Hub {
         self.scheduler.end_due_delays(now, &mut self.rooms);
         self.carry_out_commands(now);
         self.delivery_rates.forget_full(now);
+        self.message_rates.forget_full(now);
         // Timers have a budget of their own: members that catch up must not put off the ends of others.
         let mut budget = WorkBudget::new(limits, clock);
         for _ in 0..LOOKS_PER_TURN {
@@ -456,7 +445,10 @@ impl Hub {
             rounds_hastened: self.scheduler.rounds_hastened,
             stalled: self.users.stalled(),
             moderated: self.moderator.moderated,
+            replaced: self.user_limit.replaced,
+            user_limited: self.user_limit.refused,
             rate_limited,
+            owner_limited: self.message_rates.refused,
             deliveries_limited: self.delivery_rates.refused,
         }
     }

@@ -34,6 +34,19 @@ pub(super) enum Verdict {
     Flood,
 }
 
+impl Refusals {
+    /// Whether a second has passed since the connection was told of a refusal; if so, it is told now.
+    pub(super) fn may_tell(&mut self, now: Now) -> bool {
+        // At worst one error too few every seventy minutes.
+        let now_units = ((now.millis() / TOLD_UNIT_MILLIS) as u16).max(1);
+        let may_tell = self.told_at == 0 || now_units.wrapping_sub(self.told_at) >= 16;
+        if may_tell {
+            self.told_at = now_units;
+        }
+        may_tell
+    }
+}
+
 impl Bucket {
     /// Takes a token for a message from a bucket of `burst`, filled with `rate` a second; 0 is no limit.
     pub(super) fn take(&mut self, refusals: &mut Refusals, now: Now, rate: u32, burst: u32) -> Verdict {
@@ -56,12 +69,9 @@ impl Bucket {
         if u32::from(refusals.count) >= burst.saturating_mul(10).min(u16::MAX.into()) {
             return Verdict::Flood;
         }
-        // At worst one error too few every seventy minutes.
-        let now_units = ((now.millis() / TOLD_UNIT_MILLIS) as u16).max(1);
-        if refusals.told_at != 0 && now_units.wrapping_sub(refusals.told_at) < 16 {
+        if !refusals.may_tell(now) {
             return Verdict::Drop;
         }
-        refusals.told_at = now_units;
         let wait_micros = self.full_at_micros + cost - allowed;
         Verdict::Tell { retry_after_ms: wait_micros.div_ceil(1000) }
     }

@@ -38,8 +38,14 @@ counts! {
         stalled: u64 = Counter("stall_timeouts");
         /// Connections that a moderation command closed or removed from a room.
         moderated: u64 = Counter("connections_moderated");
+        /// Connections closed because their user opened more than `--connections-per-user`.
+        replaced: u64 = Counter("connections_replaced");
+        /// Handshakes refused because their user had as many connections.
+        user_limited: u64 = Counter("connections_user_limited");
         /// Messages refused by the rate limit.
         rate_limited: u64 = Counter("messages_rate_limited");
+        /// Messages refused because their owner had sent more than it may.
+        owner_limited: u64 = Counter("messages_owner_limited");
         /// Messages refused because their owner had caused more deliveries than it may.
         deliveries_limited: u64 = Counter("messages_delivery_limited");
         /// Error messages sent to clients.

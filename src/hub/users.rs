@@ -10,7 +10,7 @@ use crate::time::Now;
 use super::stalls::Stalls;
 
 /// A user's number, for as long as something holds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct UserKey(u32);
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Handshakes that wait for a decision: parked within bounds, then upgraded or refused.
 
 use crate::id::{ConnectionId, Slot};
+use crate::owner::Owner;
 
 use super::Net;
 use super::handler::{AdmissionTicket, Handler};
@@ -8,11 +9,16 @@ use super::http::Response;
 use super::phase::{ParkedHandshake, Phase};
 
 impl<R> Net<R> {
+    /// What a handshake that waits for a decision is charged to: the address that it came from.
+    pub fn owner_of_parked(&self, ticket: AdmissionTicket) -> Option<Owner> {
+        self.parked.owner(ticket)
+    }
+
     /// Parks a connection until [`Net::admit`], [`Timing::admission_timeout`](crate::settings::Timing::admission_timeout), a
     /// shutdown, or its peer's end.
     pub(super) fn park(&mut self, slot: Slot, parked: ParkedHandshake, handler: &mut impl Handler<Route = R>) {
         let ticket = parked.ticket;
-        if self.parked.contains_key(&ticket) {
+        if self.parked.owner(ticket).is_some() {
             // To tell the handler that it is abandoned would end the first one.
             log::error!("{ticket:?} was given to a second handshake while the first waits; the second is refused");
             return self.answer(
@@ -21,7 +27,8 @@ impl<R> Net<R> {
                 handler,
             );
         }
-        if self.parked.len() >= self.limits.admissions_pending_max as usize {
+        let owner = parked.owner;
+        if !self.parked.has_space(owner) {
             self.stats.admissions_rejected += 1;
             handler.on_abandoned(ticket);
             return self.answer(slot, &Response::unavailable("too many connections wait for a decision"), handler);
@@ -29,7 +36,7 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         connection.phase = Phase::AwaitingAdmission(Box::new(parked));
         connection.since = self.timers.tick;
-        self.parked.insert(ticket, connection.id(slot));
+        self.parked.insert(ticket, connection.id(slot), owner);
         self.schedule_by(slot, self.timers.tick.after(self.timing.admission_timeout));
     }
 
@@ -41,7 +48,7 @@ impl<R> Net<R> {
         decision: Result<H::Admission, Response>,
         handler: &mut H,
     ) -> bool {
-        let Some(ConnectionId { slot, .. }) = self.parked.remove(&ticket) else { return false };
+        let Some(ConnectionId { slot, .. }) = self.parked.remove(ticket) else { return false };
         let phase = &mut self.connections[slot.index()].phase;
         let Phase::AwaitingAdmission(parked) = std::mem::replace(phase, Phase::Draining) else { return false };
         match decision {
@@ -58,7 +65,7 @@ impl<R> Net<R> {
 
     /// A parked handshake is given up without a decision.
     pub(super) fn abandon(&mut self, parked: &ParkedHandshake, handler: &mut impl Handler<Route = R>) {
-        self.parked.remove(&parked.ticket);
+        self.parked.remove(parked.ticket);
         handler.on_abandoned(parked.ticket);
     }
 }

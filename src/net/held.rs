@@ -36,7 +36,9 @@ impl<R> Phase<R> {
             }
             Self::Body(body) => size_of::<PartialRequest<R>>() + body.bytes.capacity(),
             Self::AwaitingResponse(pending) => size_of::<PendingResponse>() + pending.rest.capacity(),
-            Self::AwaitingAdmission(parked) => size_of::<ParkedHandshake>() + HANDSHAKE_BYTES + parked.rest.capacity(),
+            Self::AwaitingAdmission(parked) => {
+                size_of::<ParkedHandshake>() + HANDSHAKE_BYTES + parked.head_bytes + parked.rest.capacity()
+            }
             Self::Open { reader: Some(reader), .. } => reader.bytes(),
             Self::ProxyHeader(None) | Self::Head(None) | Self::KeepAlive(None) => 0,
             // Its session has it.

@@ -24,6 +24,7 @@ mod http;
 mod listener;
 #[cfg(feature = "in-memory")]
 pub(crate) mod memory;
+mod parked;
 mod phase;
 mod polling;
 mod proxy_header;
@@ -38,7 +39,6 @@ pub(crate) mod tls;
 mod transport;
 mod write_buffer;
 
-use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::time::Duration;
@@ -62,6 +62,7 @@ use self::caps::Caps;
 use self::connection::{Connection, Flag};
 use self::encrypted::Tls;
 use self::listener::{Listeners, PolledListener};
+use self::parked::ParkedHandshakes;
 use self::polling::{Polled, Polling};
 use self::queues::{Queues, Waiting};
 use crate::budget::WorkBudget;
@@ -103,8 +104,7 @@ pub struct Net<R> {
     timers: Timers,
     buffers: Buffers,
     queues: Queues,
-    /// The handshakes that wait for a decision.
-    parked: HashMap<AdmissionTicket, ConnectionId>,
+    parked: ParkedHandshakes,
     caps: Caps,
     account: Account,
     tls: Tls,
@@ -140,7 +140,7 @@ impl<R> Net<R> {
             timers: Timers { now: Duration::ZERO, tick: Tick::FIRST, wheel: Wheel::new() },
             buffers: Buffers::new(&limits),
             queues: Queues::default(),
-            parked: HashMap::new(),
+            parked: ParkedHandshakes::new(limits.admissions_pending_max),
             caps: Caps::new(config, Owners::new(seed)),
             account: Account::new(config.memory_shares().buffers),
             tls: Tls::default(),

@@ -86,6 +86,8 @@ impl After {
 pub(super) struct ParkedHandshake {
     pub(super) ticket: AdmissionTicket,
     pub(super) handshake: Handshake,
+    /// The length of its head, which the handler may have kept.
+    pub(super) head_bytes: usize,
     /// What came behind it in the same read.
     pub(super) rest: Vec<u8>,
     /// The address that it came from.

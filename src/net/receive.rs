@@ -211,7 +211,8 @@ impl<R> Net<R> {
             }
             HeadDecision::Later(handshake, ticket) => {
                 let owner = self.caps.owners.of(source.address.map(|address| address.ip()));
-                self.park(slot, ParkedHandshake { ticket, handshake, rest: rest.to_vec(), owner }, handler);
+                let parked = ParkedHandshake { ticket, handshake, head_bytes: used, rest: rest.to_vec(), owner };
+                self.park(slot, parked, handler);
             }
             HeadDecision::Upgrade(handshake, admission) => {
                 self.upgrade(slot, &handshake, admission, handler);

@@ -22,10 +22,12 @@ impl Server {
             self.dispatch(now).2.finish_refresh(connection, decision);
             return true;
         }
-        // The address is that of another event; those that nobody has vouched for share one owner.
+        let Some(address) = self.net.owner_of_parked(ticket) else { return false };
         let owners = self.routes.owners;
-        let admission = decision.map(|identity| Admission::with_owner(owners, identity, owners.without_address()));
         let (net, _, mut dispatch) = self.dispatch(now);
+        let admission = decision
+            .map(|identity| Admission::with_owner(owners, identity, address))
+            .and_then(|admission| dispatch.within_user_limit(admission));
         net.admit(ticket, admission.map_err(Response::from), &mut dispatch)
     }
 }

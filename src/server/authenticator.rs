@@ -7,6 +7,7 @@ use http::{Request, StatusCode};
 
 use super::bearer::{SeveralTokens, bearer_token};
 use crate::id::UserId;
+use crate::metric::Metric;
 use crate::net::{AdmissionTicket, Response};
 use crate::owner::{Owner, Owners};
 use crate::rights::Grants;
@@ -171,6 +172,11 @@ pub trait Authenticator {
     /// [`Server::reload`](crate::Server::reload) was called: keys and the like are read again, without blocking.
     fn reload(&mut self, now: Now) {
         let _ = now;
+    }
+
+    /// What it counts, for monitoring.
+    fn metrics(&self) -> Vec<Metric> {
+        Vec::new()
     }
 
     /// A decision with this ticket is not needed any more: the peer has gone, too many wait or it has waited for too long, or the

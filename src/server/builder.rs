@@ -45,6 +45,12 @@ impl ServerBuilder {
         self
     }
 
+    /// As [`ServerBuilder::authenticator`], for one that was chosen while the program runs.
+    pub fn boxed_authenticator(mut self, authenticator: Box<dyn Authenticator>) -> Self {
+        self.authenticator = authenticator;
+        self
+    }
+
     /// Sets the part that decides what users may do. The default, [`OpenPolicy`], allows everything.
     pub fn policy(mut self, policy: impl Policy + 'static) -> Self {
         self.policy = Box::new(policy);

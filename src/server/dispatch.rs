@@ -46,6 +46,17 @@ impl Dispatch<'_> {
 }
 
 impl Dispatch<'_> {
+    /// Lets an admission pass unless its user has as many connections as are allowed.
+    pub(super) fn within_user_limit(&mut self, admission: Admission) -> Result<Admission, Refusal> {
+        match &admission.identity.user {
+            Some(user) if self.hub.refuses_another(user) => {
+                let message = "the user has as many connections as are allowed; close another one first";
+                Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, message))
+            }
+            _ => Ok(admission),
+        }
+    }
+
     /// Has the authenticator look at the token that the last text has brought, if it has.
     pub(super) fn look_at_refresh(&mut self) {
         let Some(TokenRefresh { connection, user, token }) = self.hub.poll_refresh() else { return };
@@ -98,9 +109,19 @@ impl Handler for Dispatch<'_> {
             is_draining: self.is_draining,
             is_bus_ready: self.bus.status().is_ready,
             capacity,
-            metrics: self.metrics.clone().map(|metrics| MetricsSnapshot { bus: self.bus.metrics(), ..metrics }),
+            metrics: self.metrics.clone().map(|metrics| MetricsSnapshot {
+                bus: self.bus.metrics(),
+                authenticator: self.authenticator.metrics(),
+                ..metrics
+            }),
         };
-        self.routes.decide(request, &context, self.authenticator)
+        match self.routes.decide(request, &context, self.authenticator) {
+            Decision::Upgrade(handshake, admission) => match self.within_user_limit(admission) {
+                Ok(admission) => Decision::Upgrade(handshake, admission),
+                Err(refusal) => Decision::Respond(refusal.into()),
+            },
+            decision => decision,
+        }
     }
 
     fn on_body(&mut self, id: ConnectionId, route: ApiRoute, body: &[u8]) -> BodyDecision {

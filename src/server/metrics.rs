@@ -58,6 +58,8 @@ pub(super) struct MetricsSnapshot {
     pub(super) stats: Stats,
     /// The counts of the bus.
     pub(super) bus: Vec<Metric>,
+    /// The counts of the authenticator.
+    pub(super) authenticator: Vec<Metric>,
     /// What each share of memory may hold.
     pub(super) shares: MemoryShares,
     /// None unless [`Config::metrics`](crate::Config::metrics) is set.
@@ -91,7 +93,7 @@ impl MetricsSnapshot {
 
 impl Collector for MetricsSnapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let metrics = [self.stats.metrics(), self.bus.clone(), self.shares()].concat();
+        let metrics = [self.stats.metrics(), self.bus.clone(), self.authenticator.clone(), self.shares()].concat();
         let (labelled, others): (Vec<_>, Vec<_>) = metrics.iter().partition(|metric| metric.label.is_some());
         for metric in others {
             encode_value(metric, encoder.encode_descriptor(metric.name, metric.help, None, metric_type(metric.kind))?)?;
@@ -147,7 +149,9 @@ mod tests {
         }
         assert_eq!(times.counts, [2, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 1, 1]);
         let shares = crate::Config::default().memory_shares();
-        let text = MetricsSnapshot { stats: Stats::default(), bus: Vec::new(), shares, turn_times: Some(times) }.text();
+        let (bus, authenticator) = (Vec::new(), Vec::new());
+        let snapshot = MetricsSnapshot { stats: Stats::default(), bus, authenticator, shares, turn_times: Some(times) };
+        let text = snapshot.text();
         for line in [
             "roomcast_turn_cpu_seconds_bucket{le=\"0.001\"} 4\n",
             "roomcast_turn_cpu_seconds_bucket{le=\"0.05\"} 6\n",

@@ -7,6 +7,10 @@ mod builder;
 mod clock;
 mod dispatch;
 mod http;
+#[cfg(any(feature = "tokens", feature = "webhook"))]
+mod http_client;
+#[cfg(any(feature = "tokens", feature = "webhook"))]
+mod json_field;
 mod metrics;
 mod moderation;
 mod refreshes;
@@ -19,6 +23,8 @@ mod tls_identity;
 mod tokens;
 mod turn;
 mod turn_watch;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -50,6 +56,8 @@ use self::tls_identity::TlsReloader;
 pub use self::tokens::{TokenAuthenticator, TokenConfig, TokenRequest, issue_token};
 pub use self::turn_watch::PhaseUnits;
 use self::turn_watch::TurnWatch;
+#[cfg(feature = "webhook")]
+pub use self::webhook::{WebhookAuthenticator, WebhookStats};
 use crate::bus::Bus;
 use crate::bus::message::Ticket;
 use crate::error::Error;
@@ -315,13 +323,15 @@ impl Server {
     /// The text of `/metrics` for a host that exports it in its own way: [`Server::stats`] as OpenMetrics
     /// text. Without [`Config::metrics`] it lacks the histogram of turns.
     pub fn metrics(&self) -> String {
-        MetricsSnapshot { bus: self.bus.metrics(), ..self.metrics_snapshot() }.text()
+        let (bus, authenticator) = (self.bus.metrics(), self.authenticator.metrics());
+        MetricsSnapshot { bus, authenticator, ..self.metrics_snapshot() }.text()
     }
 
     fn metrics_snapshot(&self) -> MetricsSnapshot {
         MetricsSnapshot {
             stats: self.stats(),
             bus: Vec::new(),
+            authenticator: Vec::new(),
             shares: self.memory_shares,
             turn_times: self.turn_times,
         }

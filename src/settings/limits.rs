@@ -29,6 +29,9 @@ settings! {
         /// HTTP requests a second that one address may send in the long run, and those of ten seconds at once; beyond them
         /// 429. Requests with a right API key do not count. 0 turns the limit off.
         requests_per_address: u32 = Count(200), 0 => 1_000_000, "requests-per-address";
+        /// Connections that one user may have at once on a node, by name where nobody verifies users; beyond them as
+        /// `connections-per-user-policy` says. Guests without a name of their own do not count. 0 turns the limit off.
+        connections_per_user_max: u32 = Count(0), 0 => 100_000_000, "connections-per-user";
         /// Largest inbound message, all fragments together; beyond it the connection ends (1009).
         message_bytes_max: usize = Bytes(16 * KIB), 128 => 64 * MIB, "message-bytes";
         /// Most fragments of an inbound message; beyond them the connection ends (1009).
@@ -38,9 +41,13 @@ settings! {
         /// Most bytes that wait for one connection alone: replies, pongs, pages of history. Above half of it the connection
         /// is not read; a connection that exceeds it all the same ends (4002).
         output_bytes_max: usize = Bytes(256 * KIB), 128 * KIB => GIB, "output-bytes";
-        /// Handshakes that wait for the decision of an `Authenticator`; beyond them `/ws` answers 503. The bytes that came
-        /// behind a handshake in one read are kept with it.
-        admissions_pending_max: u32 = Count(1024), 1 => 1 << 20, library;
+        /// Handshakes that wait for the decision of an `Authenticator`; an address may have as many as are free, and beyond them
+        /// `/ws` answers 503. The head of a handshake, and the bytes that came behind it in one read, are kept with it.
+        admissions_pending_max: u32 = Count(2048), 1 => 1 << 20, library;
+        /// Requests to the back-end of `auth-url` at once, each on a thread; an address may have as many as are free, and further
+        /// handshakes wait.
+        // Alone an address has half of them, so that a hundred people behind one address do not wait for each other.
+        auth_requests_max: u32 = Count(200), 1 => 10_000, "auth-requests";
         /// Connections accepted in a turn; the rest wait in the backlog for the next turn.
         accepts_per_turn: u32 = Count(64), 1 => 1 << 20, library;
         /// Reads of sockets in a turn; the rest wait for the next turn.
@@ -67,6 +74,9 @@ settings! {
         /// Messages that a connection may send at once after a pause. Ten times as many refused ones end it (4501); each message that
         /// passes makes up for a refused one.
         message_burst: u32 = Count(100), 1 => 1_000_000, "message-burst";
+        /// Messages a second that all connections of a user or address together may send; beyond them `rate_limited`. A second's worth
+        /// may come at once. 0 is no limit.
+        messages_per_owner: u32 = Count(0), 0 => 1_000_000_000, "messages-per-owner";
         /// Deliveries a second that all connections of a user or address together may cause; beyond them `rate_limited`. A chat
         /// message causes one for each member that its room has here. A second's worth may come at once, and a message that
         /// begins within it passes whatever it costs. 0 is no limit.

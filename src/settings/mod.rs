@@ -9,6 +9,7 @@ mod timing;
 #[cfg(feature = "tls")]
 mod tls_files;
 mod trusted_proxy;
+mod user_limit_policy;
 
 pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
 use declare::{Setting, Unit, check_all, groups, refused};
@@ -18,6 +19,7 @@ pub use timing::Timing;
 #[cfg(feature = "tls")]
 pub use tls_files::TlsFiles;
 pub use trusted_proxy::TrustedProxy;
+pub use user_limit_policy::UserLimitPolicy;
 
 use crate::budget::WorkLimits;
 use crate::error::Error;
@@ -39,6 +41,8 @@ pub struct Config {
     /// may bring as well.
     #[cfg(feature = "tls")]
     pub tls: Option<TlsFiles>,
+    /// Which connection gives way when a user has more than [`NetLimits::connections_per_user_max`].
+    pub connections_per_user_policy: UserLimitPolicy,
     /// What users may do in which rooms if their identity does not say.
     pub default_grants: Grants,
     /// Bounds of sockets, of requests, and of bytes on their way in and out.

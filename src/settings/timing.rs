@@ -26,8 +26,8 @@ settings! {
         /// How long a request over HTTP may wait for the bus to keep its message; beyond it 504. With API keys and Redis it
         /// must exceed `redis-hold`.
         answer_timeout: Duration = Time(75 * SECOND), TICK => DAY, "answer-timeout";
-        /// How long an `Authenticator` may take for a decision that it puts off; beyond it 504.
-        admission_timeout: Duration = Time(10 * SECOND), TICK => DAY, library;
+        /// How long a handshake may wait for a decision: of the back-end of `auth-url`, or of any `Authenticator`; beyond it 504.
+        admission_timeout: Duration = Time(10 * SECOND), TICK => DAY, "auth-timeout";
         /// How long a closing connection may take to answer the Close before it is cut.
         close_timeout: Duration = Time(5 * SECOND), TICK => DAY, library;
         /// How long a shutdown waits for clients to take the bytes that they are owed.

@@ -71,6 +71,31 @@ export function startRedis({ flags = [] } = {}) {
   };
 }
 
+/** Starts an example of a back-end, and waits until it says where it listens. */
+export async function startBackEnd(command, cwd, env = {}) {
+  const [program, ...words] = command.split(' ');
+  const child = spawn(program, words, { cwd, env: { ...process.env, PORT: '0', ...env }, stdio: ['ignore', 'pipe', 'ignore'] });
+  const exited = new Promise((resolve) => {
+    child.once('exit', resolve);
+    child.once('error', resolve);
+  });
+  const listening = new Promise((resolve) => {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const found = /listening on (http:\S+)/.exec(line);
+      if (found) resolve(found[1]);
+    });
+  });
+  const url = await within(Promise.race([listening, exited.then(() => null)]), () => `${command} does not listen`);
+  assert.ok(url, `${command} ended at once`);
+  return {
+    url,
+    async stop() {
+      child.kill('SIGKILL');
+      await exited;
+    },
+  };
+}
+
 /** Takes a user out of a room, as another node's host does: a command in the room of commands. */
 export function kick(redis, room, userId) {
   const ask = (...words) => execFileSync('redis-cli', ['-s', redis.url.replace('unix://', ''), ...words]).toString().trim();

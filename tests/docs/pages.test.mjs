@@ -9,7 +9,7 @@ import { ROOT, anchors, commands, links, markdownPaths, pages, read, spans } fro
 import { LOAD_TEST, PROGRAM } from './program.mjs';
 
 /** Kinds of blocks: those that samples.test.mjs runs, and those that are no more than shown. */
-const RUN = ['sh', 'sh serve', 'sh redis', 'redis acl', 'json', 'json client', 'json server', 'html page', 'js', 'rust', 'rust,no_run', 'toml'];
+const RUN = ['sh', 'sh serve', 'sh redis', 'sh back-end', 'redis acl', 'json', 'json client', 'json server', 'html page', 'js', 'rust', 'rust,no_run', 'toml'];
 const SHOWN = ['mermaid', 'text'];
 const NOT_RUN = ['sh', 'text', 'ini', 'nginx', 'promql'];
 
@@ -135,7 +135,7 @@ async function exportedMetrics(flags) {
 test('every metric that a page names exists, and docs/operating.md names every metric', async () => {
   const redis = startRedis();
   try {
-    const exported = new Set([...await exportedMetrics([]), ...await exportedMetrics(['--redis', redis.url])]);
+    const exported = new Set([...await exportedMetrics([]), ...await exportedMetrics(['--redis', redis.url]), ...await exportedMetrics(['--auth-url', 'http://127.0.0.1:9/'])]);
     const named = ({ lines }) => [...lines.join('\n').matchAll(/\broomcast_[a-z_]+\b/g)].map((match) => match[0].replace(/_(bucket|sum|count)$/, ''));
     const gone = all.flatMap((page) => named(page).filter((metric) => !exported.has(metric)).map((metric) => `${page.path}: ${metric}`));
     assert.deepEqual(gone, [], 'metrics that are not exported');

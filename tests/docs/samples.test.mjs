@@ -1,8 +1,8 @@
 // Every command and snippet of the pages, run in the order of its page: see docs/internals/testing.md for the kinds of blocks.
 //
 // What is substituted: `cargo run --release` by the program that the tests have built, `localhost:8080` by the address of the
-// server that the page has started, `redis://localhost:6379` by the Redis that it has started, and the origin
-// `http://localhost:3000` by the one of the pages that this test serves.
+// server that the page has started, `redis://localhost:6379` by the Redis that it has started, `localhost:9000` by the address of
+// its back-end, and the origin `http://localhost:3000` by the one of the pages that this test serves.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { after, before, test } from 'node:test';
-import { DEADLINE_MS, eventually, startBrowser, startRedis, startServer } from '../browser/harness.mjs';
+import { DEADLINE_MS, eventually, startBackEnd, startBrowser, startRedis, startServer } from '../browser/harness.mjs';
 import { ROOT, pages } from './markdown.mjs';
 import { LOAD_TEST, PROGRAM } from './program.mjs';
 
@@ -63,6 +63,7 @@ function checkDependencies(where, text, manifest) {
 class Stage {
   #server = null;
   #redis = null;
+  #backEnd = null;
   #context = null;
   #complaints = [];
   output = ''; // of the last command
@@ -91,10 +92,15 @@ class Stage {
     return this.#redis;
   }
 
+  async startBackEnd(command) {
+    this.#backEnd = await startBackEnd(command, ROOT);
+  }
+
   /** The text with the addresses of what really runs. */
   async substitute(text) {
     let found = text.replaceAll('cargo run --release --', 'roomcast').replaceAll('cargo run --release', 'roomcast').replaceAll(PAGE_ORIGIN, pageOrigin);
     if (this.#redis) found = found.replaceAll('redis://localhost:6379', this.#redis.url);
+    if (this.#backEnd) found = found.replaceAll('localhost:9000', new URL(this.#backEnd.url).host);
     if (/localhost:8080/.test(found)) found = found.replaceAll('localhost:8080', new URL((await this.server()).url).host);
     return found;
   }
@@ -119,6 +125,7 @@ class Stage {
     await this.#context?.close();
     await this.#server?.stop();
     await this.#redis?.stop();
+    await this.#backEnd?.stop();
   }
 }
 
@@ -187,6 +194,10 @@ const WAYS = {
 
   async 'sh redis'(stage, { text }) {
     await stage.startRedis(words(text.trim()));
+  },
+
+  async 'sh back-end'(stage, { text }) {
+    await stage.startBackEnd(text.trim());
   },
 
   async 'redis acl'(stage, { text }) {

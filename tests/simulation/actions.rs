@@ -1,10 +1,10 @@
 //! The actions of clients, sockets, the host and other nodes, drawn at random.
 
-use roomcast::CloseReason;
 use roomcast::HostPublication;
 use roomcast::bus::Ticket;
 use roomcast::internals::protocol::{self, Chat};
 use roomcast::internals::{Moderation, NewConnection, RefreshedIdentity, TokenRefresh};
+use roomcast::{CloseReason, HubStats};
 use roomcast::{ConnectionId, ErrorCode, Grants, UserId};
 
 use super::chance::Chance;
@@ -259,7 +259,9 @@ impl World {
         let after = self.hub.stats();
         self.coverage.rate_limited += after.rate_limited - before.rate_limited;
         self.coverage.deliveries_limited += after.deliveries_limited - before.deliveries_limited;
-        after.rate_limited == before.rate_limited && after.connections == before.connections
+        self.coverage.owner_limited += after.owner_limited - before.owner_limited;
+        let refused = |stats: &HubStats| (stats.rate_limited, stats.owner_limited);
+        refused(&after) == refused(&before) && after.connections == before.connections
     }
 
     /// The connection of a seat, unless it is not read because its own output is above half its bound.

@@ -38,6 +38,7 @@ coverage! {
     stalled,
     closed,
     rate_limited,
+    owner_limited,
     deliveries_limited,
     room_busy,
     server_busy,
@@ -51,6 +52,7 @@ coverage! {
     refreshed,
     invalid_tokens,
     expired,
+    replaced,
     kicked_for_sure,
     moderated,
 }

@@ -74,6 +74,8 @@ fn draw_limits(chance: &mut Chance, config: &mut Config) {
     config.hub.notices_max = 16;
     config.hub.message_rate = chance.pick(&[0, 0, 0, 1]);
     config.hub.message_burst = 2;
+    config.net.connections_per_user_max = chance.pick(&[0, 0, 1, 2]);
+    config.hub.messages_per_owner = chance.pick(&[0, 0, 0, 2]);
     config.hub.deliveries_per_owner = chance.pick(&[0, 0, 250_000, 20]);
 }
 

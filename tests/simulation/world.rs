@@ -304,6 +304,7 @@ impl World {
             Output::Close(id, reason) => {
                 assert!(closed.insert(id), "{id} is closed twice");
                 coverage.expired += u64::from(reason == CloseReason::TOKEN_EXPIRED);
+                coverage.replaced += u64::from(reason == CloseReason::REPLACED);
                 if link_of(seats, slots, id).is_some() {
                     gone.push(slots[id.slot.index()].expect("it has a link"));
                 }

@@ -63,8 +63,12 @@ impl Setup {
 
     /// Sends a handshake, and turns until the authenticator was asked.
     fn knock(&mut self, behind: &[u8]) -> Raw {
+        self.knock_from("127.0.0.1", behind)
+    }
+
+    fn knock_from(&mut self, source: &str, behind: &[u8]) -> Raw {
         let asked = self.desk.borrow().asked.len();
-        let mut raw = Raw::connect(self.address);
+        let mut raw = Raw::connect_from(source, self.address);
         raw.send(&[upgrade_request("/ws", &[]).as_bytes(), behind].concat());
         let desk = Rc::clone(&self.desk);
         self.host.turn_until("the authenticator is asked", |_| desk.borrow().asked.len() > asked);
@@ -94,7 +98,7 @@ impl Setup {
     }
 }
 
-fn text(message: &serde_json::Value) -> Vec<u8> {
+fn text_frame(message: &serde_json::Value) -> Vec<u8> {
     frame(TEXT, true, message.to_string().as_bytes())
 }
 
@@ -102,8 +106,8 @@ fn text(message: &serde_json::Value) -> Vec<u8> {
 fn a_connection_is_admitted_later_with_what_its_peer_has_sent_meanwhile() {
     let mut setup = Setup::new(config());
     // A whole frame and half of another come in one segment with the head, the rest while the decision is awaited.
-    let join = text(&json!({"type": "join", "room": "lobby"}));
-    let chat = text(&json!({"type": "chat", "room": "lobby", "text": "here I am"}));
+    let join = text_frame(&json!({"type": "join", "room": "lobby"}));
+    let chat = text_frame(&json!({"type": "chat", "room": "lobby", "text": "here I am"}));
     let mut raw = setup.knock(&[&join, &chat[..3]].concat());
     raw.send(&chat[3..]);
     for _ in 0..3 {
@@ -169,9 +173,9 @@ fn a_ticket_is_good_for_one_decision_about_its_own_connection() {
 }
 
 #[test]
-fn no_more_than_so_many_wait() {
+fn an_address_may_have_as_many_wait_as_are_free() {
     let mut config = config();
-    config.net.admissions_pending_max = 2;
+    config.net.admissions_pending_max = 4;
     let mut setup = Setup::new(config);
     let _waiting = [setup.knock(b""), setup.knock(b"")];
     let mut third = setup.knock(b"");
@@ -180,10 +184,54 @@ fn no_more_than_so_many_wait() {
     assert_eq!(setup.abandoned(), [AdmissionTicket(3)]);
     let net = setup.stats().net;
     assert_eq!((net.admissions_pending, net.admissions_rejected), (2, 1));
+    // Another address has its part of what is left, and one more has none.
+    let _other = setup.knock_from("127.0.0.2", b"");
+    let mut late = setup.knock_from("127.0.0.2", b"");
+    assert_eq!(setup.refused(&mut late).status, 503);
     assert!(setup.admit(FIRST, "ann"));
-    let mut fourth = setup.knock(b"");
-    assert!(setup.admit(AdmissionTicket(4), "bob"));
-    setup.host.serve(|| fourth.upgraded());
+    let mut fifth = setup.knock(b"");
+    assert!(setup.admit(AdmissionTicket(6), "bob"));
+    setup.host.serve(|| fifth.upgraded());
+}
+
+#[test]
+fn a_guest_who_is_admitted_later_is_charged_to_the_address() {
+    let mut config = config();
+    config.hub.messages_per_owner = 1;
+    let mut setup = Setup::new(config);
+    let (mut ann, mut bob) = (setup.knock_from("127.0.0.2", b""), setup.knock_from("127.0.0.3", b""));
+    for (ticket, user) in [(FIRST, "ann"), (SECOND, "bob")] {
+        let identity = Identity { user: Some(UserId::new(user).unwrap()), ..Identity::default() };
+        assert!(setup.host.server.admit(ticket, Ok(identity)));
+    }
+    let ping = text_frame(&json!({"type": "ping"}));
+    setup.host.serve(|| {
+        for raw in [&mut ann, &mut bob] {
+            raw.upgraded();
+            raw.json_of("welcome");
+        }
+        ann.send(&ping.repeat(100));
+        assert_eq!(ann.json_of("error")["code"], "rate_limited");
+        bob.send(&ping);
+        assert_eq!(bob.json()["type"], "pong");
+    });
+}
+
+#[test]
+fn a_waiting_handshake_is_charged_with_its_head_until_it_is_decided() {
+    let mut setup = Setup::new(config());
+    let mut raw = Raw::connect(setup.address);
+    raw.send(upgrade_request("/ws", &[("Cookie", &"x".repeat(6000))]).as_bytes());
+    setup.host.turn_until("it waits and is charged", |host| {
+        let net = host.server.stats().net;
+        net.admissions_pending == 1 && net.buffer_bytes > 7000
+    });
+    assert!(setup.admit(FIRST, "ann"));
+    setup.host.serve(|| {
+        raw.upgraded();
+        raw.json_of("welcome");
+    });
+    setup.host.turn_until("it is charged nothing", |host| host.server.stats().net.buffer_bytes == 0);
 }
 
 #[test]
@@ -219,7 +267,7 @@ fn a_peer_that_leaves_drops_its_ticket() {
     let closed = setup.knock(b"");
     let half_closed = setup.knock(b"");
     let mut with_unread_bytes = setup.knock(b"");
-    with_unread_bytes.send(&text(&json!({"type": "ping"})));
+    with_unread_bytes.send(&text_frame(&json!({"type": "ping"})));
     half_closed.stream.shutdown(std::net::Shutdown::Write).unwrap();
     drop((closed, with_unread_bytes));
     let desk = Rc::clone(&setup.desk);

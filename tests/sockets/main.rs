@@ -44,3 +44,12 @@ mod token_keys;
 #[cfg(feature = "tokens")]
 mod tokens;
 mod upgrade;
+mod user_limit;
+#[cfg(feature = "webhook")]
+mod webhook;
+#[cfg(feature = "webhook")]
+mod webhook_bounds;
+#[cfg(feature = "webhook")]
+mod webhook_faults;
+#[cfg(feature = "webhook")]
+mod webhook_tls;

@@ -57,6 +57,9 @@ fn check_keys(name: &str, kind: &str, samples: &[(String, f64)]) {
         "gauge" if name.starts_with("roomcast_memory_bytes") => {
             assert!(keys.iter().all(|key| key.starts_with("{share=\"") && key.ends_with("\"}")), "{name}: {keys:?}");
         }
+        "gauge" if name == "roomcast_turn_units_max" => {
+            assert!(keys.iter().all(|key| key.starts_with("{phase=\"") && key.ends_with("\"}")), "{name}: {keys:?}");
+        }
         "gauge" => assert_eq!(keys, [""], "{name}"),
         _ => {
             assert_eq!(keys.iter().filter(|key| **key == "_sum").count(), 1, "{name}");

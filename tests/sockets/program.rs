@@ -63,7 +63,7 @@ const FLAGS: [&str; 42] = [
 ];
 
 /// Runs a command that must end by itself; a server that runs on against all expectation is ended by `timeout`.
-fn run_to_end(flags: &[&str], environment: &[(&str, &str)]) -> Output {
+pub(crate) fn run_to_end(flags: &[&str], environment: &[(&str, &str)]) -> Output {
     let server = roomcast();
     let mut command = Command::new("timeout");
     command.args(["--signal=KILL", "10"]).arg(server.get_program()).args(flags);
@@ -155,7 +155,7 @@ fn a_wrong_value_is_refused_with_what_is_allowed() {
         &[],
         &["--default-rooms", r#"[{"match": "team-*", "allow": ["join", "say"]}]"#],
     );
-    check_refused(&["--jwks-url", "/keys"], &[], &["jwks-url: a URL that begins with https:// is needed"]);
+    check_refused(&["--jwks-url", "/keys"], &[], &["jwks-url: a URL that begins with https:// or http:// is needed"]);
     check_refused(&["--max-connections", "x"], &[], &["x", "--max-connections"]);
 }
 

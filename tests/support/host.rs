@@ -59,7 +59,7 @@ impl Host {
         })
     }
 
-    fn start(config: Config, server: impl FnOnce(Config, HostLoop) -> Result<Server, Error>) -> Self {
+    pub fn start(config: Config, server: impl FnOnce(Config, HostLoop) -> Result<Server, Error>) -> Self {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), WAKE).unwrap());
         let host = host_loop(&poll, &waker, tokens(&config));

@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "public for the sake of the lint on dead code alone; names say what most items are")]
 
 pub mod api;
+pub mod back_end;
 pub mod chat;
 mod client;
 pub mod host;

@@ -1,11 +1,12 @@
 //! What a token says, once its signature is verified: whom it names, and from when until when.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use super::config::TokenConfig;
 use crate::id::UserId;
 use crate::rights::Grants;
 use crate::server::authenticator::Identity;
+use crate::server::json_field::present;
 use crate::time::Now;
 
 /// The claims that count here (RFC 7519 section 4.1). A claim is there with a value of its kind, or it is not there: `null` is
@@ -34,11 +35,6 @@ struct RawClaims {
 enum Audience {
     One(String),
     Several(Vec<String>),
-}
-
-/// Reads a field that may be missing, but not `null`.
-pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 /// Reads and checks the claims of a token that was verified.

@@ -8,6 +8,7 @@ use super::claims;
 use super::config::TokenConfig;
 use super::keys::{Algorithm, KeyError, KeySet};
 use crate::server::authenticator::Identity;
+use crate::server::json_field::present;
 use crate::time::Now;
 
 /// The longest token, in bytes. It must fit into the head of a request beside everything else.
@@ -17,10 +18,10 @@ pub(super) const TOKEN_BYTES_MAX: usize = 4096;
 #[derive(Deserialize)]
 struct Header {
     alg: String,
-    #[serde(default, deserialize_with = "claims::present")]
+    #[serde(default, deserialize_with = "present")]
     kid: Option<String>,
     /// Extensions that must be understood. None is.
-    #[serde(default, deserialize_with = "claims::present")]
+    #[serde(default, deserialize_with = "present")]
     crit: Option<IgnoredAny>,
 }
 

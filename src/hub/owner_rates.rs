@@ -1,6 +1,6 @@
-//! How many deliveries an owner may cause: a token bucket for each owner, which may go into debt.
+//! How much an owner may do in a second: a token bucket for each owner, which may go into debt.
 //!
-//! A message costs as many deliveries as its room has members, which the sender does not choose. So a bucket that is not
+//! A message costs one message, and as many deliveries as its room has members, which the sender does not choose. So a bucket that is not
 //! empty admits a message of any cost, and the debt is waited for afterwards.
 
 use std::collections::{HashMap, VecDeque};
@@ -20,11 +20,11 @@ const SECOND_NANOS: u64 = 1_000_000_000;
 
 /// A bucket, kept as the moment at which it is full again, in nanoseconds of uptime. It holds what comes in a second.
 #[derive(Clone, Copy, Debug, Default)]
-struct DeliveryBucket {
+struct OwnerBucket {
     full_at_nanos: u64,
 }
 
-impl DeliveryBucket {
+impl OwnerBucket {
     /// Until it has something, in milliseconds; none if it has.
     fn wait_millis(self, now_nanos: u64) -> Option<u64> {
         let debt_nanos = self.full_at_nanos.checked_sub(now_nanos + SECOND_NANOS)?;
@@ -39,26 +39,26 @@ impl DeliveryBucket {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(super) struct DeliveryRates {
-    /// Deliveries a second; 0 is no limit.
+pub(super) struct OwnerRates {
+    /// How much a second; 0 is no limit.
     rate: u32,
     /// Buckets that are not known to be full.
-    buckets: HashMap<Owner, DeliveryBucket, FxBuildHasher>,
+    buckets: HashMap<Owner, OwnerBucket, FxBuildHasher>,
     /// Their owners, in the order in which they are looked at.
     looks: VecDeque<Owner>,
     /// The bucket of the owners beyond [`OWNERS_MAX`].
-    shared: DeliveryBucket,
+    shared: OwnerBucket,
     /// Messages that were refused.
     pub(super) refused: u64,
 }
 
-impl DeliveryRates {
+impl OwnerRates {
     pub(super) fn new(rate: u32) -> Self {
         let (buckets, looks) = (HashMap::default(), VecDeque::new());
-        Self { rate, buckets, looks, shared: DeliveryBucket::default(), refused: 0 }
+        Self { rate, buckets, looks, shared: OwnerBucket::default(), refused: 0 }
     }
 
-    /// Whether an owner may cause deliveries now; otherwise the milliseconds until it may.
+    /// Whether an owner may do more now; otherwise the milliseconds until it may.
     pub(super) fn check(&mut self, now: Now, owner: Owner) -> Result<(), u64> {
         if !self.limits(owner) {
             return Ok(());
@@ -77,12 +77,12 @@ impl DeliveryRates {
         }
     }
 
-    /// An owner has caused so many deliveries.
-    pub(super) fn charge(&mut self, now: Now, owner: Owner, deliveries: u32) {
-        if deliveries == 0 || !self.limits(owner) {
+    /// An owner has done so much.
+    pub(super) fn charge(&mut self, now: Now, owner: Owner, cost: u32) {
+        if cost == 0 || !self.limits(owner) {
             return;
         }
-        let cost_nanos = u64::from(deliveries) * SECOND_NANOS / u64::from(self.rate);
+        let cost_nanos = u64::from(cost) * SECOND_NANOS / u64::from(self.rate);
         self.bucket_mut(owner).take(nanos(now), cost_nanos);
     }
 
@@ -91,7 +91,7 @@ impl DeliveryRates {
         self.rate > 0 && owner != Owner::HOST && owner != Owner::OTHERS
     }
 
-    fn bucket_mut(&mut self, owner: Owner) -> &mut DeliveryBucket {
+    fn bucket_mut(&mut self, owner: Owner) -> &mut OwnerBucket {
         if !self.buckets.contains_key(&owner) {
             if self.buckets.len() >= OWNERS_MAX {
                 return &mut self.shared;
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_message_of_any_cost_passes_and_its_debt_is_waited_for() {
-        let mut rates = DeliveryRates::new(1000);
+        let mut rates = OwnerRates::new(1000);
         assert_eq!(rates.check(at(0), address(1)), Ok(()));
         rates.charge(at(0), address(1), 5000);
         // A thousand were there, four thousand are owed.
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn in_the_long_run_an_owner_causes_as_many_as_the_rate() {
         for (rate, cost) in [(1000, 7), (300_000, 999), (3, 1)] {
-            let mut rates = DeliveryRates::new(rate);
+            let mut rates = OwnerRates::new(rate);
             let mut caused = 0;
             for millis in 0..60_000 {
                 while rates.check(at(millis), address(1)).is_ok() {
@@ -170,12 +170,12 @@ mod tests {
 
     #[test]
     fn the_host_other_nodes_and_a_rate_of_0_know_no_limit() {
-        let mut rates = DeliveryRates::new(1);
+        let mut rates = OwnerRates::new(1);
         for owner in [Owner::HOST, Owner::OTHERS] {
             rates.charge(at(0), owner, u32::MAX);
             assert_eq!(rates.check(at(0), owner), Ok(()));
         }
-        let mut none = DeliveryRates::new(0);
+        let mut none = OwnerRates::new(0);
         none.charge(at(0), address(1), u32::MAX);
         assert_eq!(none.check(at(0), address(1)), Ok(()));
         assert!(rates.buckets.is_empty() && none.buckets.is_empty());
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn owners_beyond_the_bound_share_a_bucket_and_full_buckets_are_forgotten() {
-        let mut rates = DeliveryRates::new(1000);
+        let mut rates = OwnerRates::new(1000);
         let max = OWNERS_MAX as u32;
         (0..max).for_each(|number| rates.charge(at(0), address(number), 1));
         rates.charge(at(0), address(max), 5000);
