@@ -72,6 +72,8 @@ error_codes! {
     Forbidden "forbidden" false,
     /// The token of a `refresh` is not accepted; the last one goes on.
     InvalidToken "invalid_token" false,
+    /// The user is muted; temporary if the mute expires.
+    Muted "muted" false,
     /// The host, or a new token, took the connection out of the room; `left` follows.
     Removed "removed" false,
     /// More messages than the rate limit allows; at most one such error a second.
@@ -80,6 +82,8 @@ error_codes! {
     RoomBusy "room_busy" true,
     /// The server has reached one of its limits; the message was not taken.
     ServerBusy "server_busy" true,
+    /// The storage of the bus holds as much as it may; nothing was stored.
+    StorageFull "storage_full" true,
     /// The bus cannot be reached; the message was not taken.
     Unavailable "unavailable" true,
     /// The server is shutting down; the message was not taken.
@@ -95,8 +99,7 @@ pub struct CloseReason {
     reason: Cow<'static, str>,
 }
 
-/// The longest text of a [`CloseReason`]: the payload of a control frame without the code (RFC 6455
-/// section 5.5).
+/// The longest text of a [`CloseReason`]: the payload of a control frame without the code (RFC 6455 section 5.5).
 pub(crate) const CLOSE_REASON_BYTES_MAX: usize = 123;
 
 impl CloseReason {
@@ -127,6 +130,9 @@ impl CloseReason {
     pub const FLOODING: Self = Self::fixed(4501, "far more messages than the rate limit allows");
     /// The user stalled three times within five minutes.
     pub const STALLED_OFTEN: Self = Self::fixed(4502, "took no bytes for too long, three times in five minutes");
+
+    /// The user or the address is banned.
+    pub const BANNED: Self = Self::fixed(4503, "banned");
 
     const fn fixed(code: u16, reason: &'static str) -> Self {
         assert!(reason.len() <= CLOSE_REASON_BYTES_MAX);

@@ -21,6 +21,7 @@
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
+//! - `RestrictionState` (`moderation/restriction_state.rs`): bans, mutes, and the addresses that connections come from.
 //! - `Outgoing` (`outgoing.rs`): what connections and the host are told.
 //!
 //! A method is the hub's if it needs three of these parts or more. What needs one or two is a method of the part.
@@ -88,7 +89,7 @@ use self::credentials::Credentials;
 use self::delivery_rate::DeliveryRates;
 use self::error_reply::ErrorReply;
 use self::members::Parting;
-use self::moderation::Moderator;
+use self::moderation::{Moderator, RestrictionState};
 use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::pending::Pending;
@@ -101,6 +102,7 @@ use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
 use crate::owner::Owner;
 use crate::protocol::{ClientMessage, CloseReason, ErrorCode, ServerMessage, WelcomeLimits};
+use crate::restrictions::PeerAddress;
 use crate::rights::Grants;
 use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
@@ -115,6 +117,8 @@ pub struct NewConnection<'a> {
     pub name: Option<&'a str>,
     /// What its costs are charged to.
     pub owner: Owner,
+    /// The address that it comes from, if that is known.
+    pub address: Option<PeerAddress>,
     /// When its identity expires, in Unix milliseconds.
     pub expires_at: Option<u64>,
     /// What it may do in which rooms, if its identity says.
@@ -124,7 +128,7 @@ pub struct NewConnection<'a> {
 impl<'a> NewConnection<'a> {
     /// A connection without a name to show, whose identity does not expire and has no grants.
     pub fn new(user: &'a UserId, owner: Owner) -> Self {
-        Self { user, name: None, owner, expires_at: None, grants: None }
+        Self { user, name: None, owner, address: None, expires_at: None, grants: None }
     }
 }
 
@@ -143,6 +147,7 @@ pub struct Hub {
     timers: Timers,
     pending: Pending,
     moderator: Moderator,
+    restrictions: RestrictionState,
     /// Until when no grace ends, because it is not known who has come back on another node.
     deaf_until: Duration,
     out: Outgoing,
@@ -177,6 +182,7 @@ impl Hub {
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max, config.memory_shares().publications),
             moderator: Moderator::default(),
+            restrictions: RestrictionState::default(),
             deaf_until: Duration::ZERO,
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
         }
@@ -194,7 +200,7 @@ impl Hub {
 
     /// A connection was upgraded; it gets its `welcome`.
     pub fn connect(&mut self, now: Now, id: ConnectionId, new: NewConnection<'_>) {
-        let NewConnection { user, name, owner, expires_at, grants } = new;
+        let NewConnection { user, name, owner, address, expires_at, grants } = new;
         let name = name.map(shown_name);
         let key = self.users.hold_named(user, name);
         let mut connection = Connection::new(id.serial, key, owner);
@@ -216,6 +222,8 @@ impl Hub {
         self.out.outbox.message(id, &mut connection, &welcome);
         self.connections.insert(id, connection);
         self.credentials.insert(now, id, (expires_at, grants), &mut self.timers);
+        self.restrictions.addresses.set(id.slot, address);
+        self.users.note_mutes(key, self.restrictions.table.has_mutes(user));
         self.moderator.arrivals.note(id.serial);
         self.out.notices.push(|| Notice::Connected { connection: id, user: user.clone() });
     }
@@ -264,6 +272,7 @@ impl Hub {
             ClientMessage::Join(_) | ClientMessage::Chat(_) if self.refuse_by_deliveries(now, id, message) => Ok(()),
             ClientMessage::Join(join) => self.handle_join(now, id, join),
             ClientMessage::Leave(leave) => self.handle_leave(now, id, leave),
+            ClientMessage::Chat(chat) if self.refuse_by_mute(now, id, chat) => Ok(()),
             ClientMessage::Chat(chat) => self.handle_chat(now, id, chat),
             ClientMessage::Typing(typing) => self.handle_typing(now, id, typing),
             ClientMessage::Refresh(refresh) => self.handle_refresh(now, id, refresh),
@@ -343,7 +352,7 @@ impl Hub {
     /// Whether there is something to poll right now.
     pub fn has_work(&self) -> bool {
         let has_output = !self.out.outbox.is_empty() || self.pending.has_requests();
-        has_output || self.scheduler.has_work() || self.moderator.has_work()
+        has_output || self.scheduler.has_work() || self.moderator.has_work() || self.restrictions.has_work()
     }
 
     /// Whether so much waits to be given to the bus that no more should be read from clients for now.
@@ -370,6 +379,7 @@ impl Hub {
     pub fn handle_deadlines(&mut self, now: Now) {
         self.resume_catch_ups(now);
         self.scheduler.end_due_delays(now, &mut self.rooms);
+        self.tidy_restrictions(now);
         self.carry_out_commands(now);
         self.delivery_rates.forget_full(now);
         for _ in 0..LOOKS_PER_TURN {
@@ -398,7 +408,10 @@ impl Hub {
 
     /// How long until [`Hub::handle_deadlines`] has something to do.
     pub fn timeout(&self, now: Now) -> Option<Duration> {
-        [self.timers.timeout(now), self.scheduler.timeout(now)].into_iter().flatten().min()
+        [self.timers.timeout(now), self.scheduler.timeout(now), self.restrictions.timeout(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Counts, as of now.
@@ -423,6 +436,8 @@ impl Hub {
             rounds_hastened: self.scheduler.rounds_hastened,
             stalled: self.users.stalled(),
             moderated: self.moderator.moderated,
+            restrictions: self.restrictions.table.len(),
+            muted: self.restrictions.muted,
             rate_limited,
             deliveries_limited: self.delivery_rates.refused,
         }

@@ -38,6 +38,10 @@ counts! {
         stalled: u64 = Counter("stall_timeouts");
         /// Connections that a moderation command closed or removed from a room.
         moderated: u64 = Counter("connections_moderated");
+        /// Bans and mutes that are in force.
+        restrictions: usize = Gauge("restrictions");
+        /// Chat messages refused because their user is muted.
+        muted: u64 = Counter("messages_muted");
         /// Messages refused by the rate limit.
         rate_limited: u64 = Counter("messages_rate_limited");
         /// Messages refused because their owner had caused more deliveries than it may.

@@ -5,6 +5,7 @@ use crate::time::Now;
 
 use super::Server;
 use super::authenticator::{Admission, Identity, Refusal};
+use super::gate::{check_address, check_user};
 
 impl Server {
     /// Decides about a handshake or a new token that was [put off](crate::Authentication::Later). Returns whether it was
@@ -22,9 +23,17 @@ impl Server {
             self.dispatch(now).2.finish_refresh(connection, decision);
             return true;
         }
-        // The address is that of another event; those that nobody has vouched for share one owner.
+        let address = self.routes.waiting.take(ticket);
+        let restrictions = self.hub.restrictions();
+        let decision = decision.and_then(|identity| {
+            // A ban may have come meanwhile.
+            check_address(restrictions, now, address)?;
+            check_user(restrictions, now, &identity).map(|()| identity)
+        });
+        // Those that nobody has vouched for share one owner.
         let owners = self.routes.owners;
-        let admission = decision.map(|identity| Admission::with_owner(owners, identity, owners.without_address()));
+        let admission =
+            decision.map(|identity| Admission::with_owner(owners, identity, (owners.without_address(), address)));
         let (net, _, mut dispatch) = self.dispatch(now);
         net.admit(ticket, admission.map_err(Response::from), &mut dispatch)
     }

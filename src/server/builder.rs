@@ -67,7 +67,7 @@ impl ServerBuilder {
         if bus.status().shares_presence {
             hub.share_presence();
         }
-        Ok(Server {
+        let mut server = Server {
             hub,
             net: Net::new(&config, host.registry, host.tokens, host.seed)?,
             bus,
@@ -86,7 +86,9 @@ impl ServerBuilder {
             turns: 0,
             is_bus_unfinished: false,
             are_decisions_unfinished: false,
-        })
+        };
+        server.ask_for_bans();
+        Ok(server)
     }
 }
 

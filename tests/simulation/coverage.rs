@@ -52,5 +52,7 @@ coverage! {
     invalid_tokens,
     expired,
     kicked_for_sure,
+    banned,
+    muted,
     moderated,
 }
