@@ -64,6 +64,7 @@ pub mod net;
 mod owner;
 mod protocol;
 mod quota;
+mod restrictions;
 mod rights;
 mod room_log;
 mod server;
@@ -88,6 +89,7 @@ pub use net::TlsIdentity;
 pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats, Opening, Preamble, Security};
 pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
+pub use restrictions::{Network, Restriction, RestrictionTarget};
 pub use rights::{Grant, Grants, Right, Rights, RoomPattern};
 pub use server::{
     ApiStats, Authentication, Authenticator, HostLoop, Identity, OpenAuthenticator, PhaseUnits, Refusal, Remote,
@@ -110,6 +112,7 @@ pub mod internals {
     #[cfg(feature = "in-memory")]
     pub use crate::net::memory::taken_bytes;
     pub use crate::owner::Owners;
+    pub use crate::restrictions::PeerAddress;
     pub use crate::room_log::{LogBuffer, Offset, RoomLog};
     pub use crate::settings::declare::{Setting, Unit};
 

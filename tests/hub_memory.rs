@@ -4,7 +4,8 @@ use std::alloc::System;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use roomcast::bus::{BusEvent, BusRequest, Epoch, Outcome, Page};
+use bytes::Bytes;
+use roomcast::bus::{BusEvent, BusRequest, Epoch, Outcome, Page, RestrictionsPage};
 use roomcast::internals::{Hub, NewConnection, Owners};
 use roomcast::{Config, ConnectionId, HubStats, Now, OpenPolicy, Owner, UserId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -213,4 +214,39 @@ fn publications_are_charged_until_the_bus_has_answered() {
         world.hub.handle_bus_event(world.now, BusEvent::Published { ticket, outcome: Outcome::AcceptedUnseen(1) });
     }
     assert_eq!(world.hub.stats().publications_bytes, 0);
+}
+
+/// What so many restrictions take that a bus tells of, in bytes each.
+fn restrictions(body: impl Fn(u32) -> String) -> f64 {
+    const COUNT: u32 = 100_000;
+    let mut world = World::new();
+    let region = Region::new(ALLOCATOR);
+    for first in (0..COUNT).step_by(100) {
+        let bodies = (first..first + 100).map(|number| Bytes::from(body(number))).collect();
+        let (is_first, is_last) = (first == 0, first + 100 == COUNT);
+        let page = RestrictionsPage { is_first, is_last, bodies };
+        world.hub.handle_bus_event(world.now, BusEvent::Restrictions(page));
+    }
+    world.turn();
+    assert_eq!(world.hub.stats().restrictions, COUNT as usize);
+    let change = region.change();
+    (change.bytes_allocated as f64 - change.bytes_deallocated as f64) / f64::from(COUNT)
+}
+
+#[test]
+fn restrictions_take_no_more_than_the_page_of_bounds_says() {
+    let _alone = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let usual = restrictions(|number| {
+        let user = format!("user-{number:015}");
+        format!(r#"{{"type":"mute","userId":"{user}","reason":"spam","expiresAt":1800000000000,"ts":1"#)
+    });
+    let (room, reason) = ("r".repeat(128), "x".repeat(123));
+    let longest = restrictions(|number| {
+        let user = format!("{number:0>128}");
+        format!(
+            r#"{{"type":"mute","userId":"{user}","room":"{room}","reason":"{reason}","expiresAt":18000000{number:05},"ts":1"#
+        )
+    });
+    println!("{usual:.0} bytes, and {longest:.0} with the longest names and reason");
+    assert!(usual < 500.0 && longest < 1000.0, "{usual:.0} and {longest:.0} bytes");
 }

@@ -39,6 +39,7 @@ fn hold(crowd: &Crowd) -> (f64, f64) {
             owner: Owner::HOST,
             id: crowd.has_ids.then(|| format!("{number:036}").into()),
             body: vec![b'x'; crowd.body_bytes].into(),
+            restriction: None,
         };
         bus.submit(BusRequest::Publish { ticket: Ticket(1), publication });
         while bus.poll_event().is_some() {}

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::message::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Publication, ReadFrom, Ticket};
+use super::message::{
+    BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Publication, ReadFrom, RestrictionChange, RestrictionsPage,
+    Ticket,
+};
 use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
 use crate::time::Now;
@@ -38,14 +41,32 @@ pub struct ControlRoom {
 enum Phase {
     /// The position is being read, or will be at that time. Control messages wait.
     Opening {
-        held: Vec<(Ticket, Bytes)>,
+        held: Vec<ControlMessage>,
         read_at: Option<Duration>,
     },
     Open,
 }
 
+/// A control message of this node, with the change of the restrictions that it is about.
+#[derive(Debug)]
+struct ControlMessage {
+    ticket: Ticket,
+    body: Bytes,
+    restriction: Option<Box<RestrictionChange>>,
+}
+
+/// The room of a bus that keeps no restrictions from before its start: it has the hub told so.
 impl Default for ControlRoom {
     fn default() -> Self {
+        let mut room = Self::with_stored_restrictions();
+        room.events.push_back(BusEvent::Restrictions(RestrictionsPage::NONE));
+        room
+    }
+}
+
+impl ControlRoom {
+    /// The room of a bus that stores restrictions, and tells of them by [`BusEvent::Restrictions`] itself.
+    pub fn with_stored_restrictions() -> Self {
         let name = RoomName::control();
         let requests = [BusRequest::Open(name.clone()), read_position(&name)].into();
         let phase = Phase::Opening { held: Vec::new(), read_at: None };
@@ -65,10 +86,12 @@ impl ControlRoom {
 
     /// Takes [`BusRequest::Control`].
     pub fn submit(&mut self, ticket: Ticket, body: Bytes) {
-        match &mut self.phase {
-            Phase::Opening { held, .. } => held.push((ticket, body)),
-            Phase::Open => self.publish(ticket, body),
-        }
+        self.take(ControlMessage { ticket, body, restriction: None });
+    }
+
+    /// Takes [`BusRequest::Restrict`]. The [publication](Publication::restriction) that it becomes has the change.
+    pub fn submit_restriction(&mut self, ticket: Ticket, change: Box<RestrictionChange>, body: Bytes) {
+        self.take(ControlMessage { ticket, body, restriction: Some(change) });
     }
 
     /// The next request that the bus submits to itself.
@@ -103,6 +126,11 @@ impl ControlRoom {
         }
     }
 
+    /// Whether the position is known, so that every later control message is delivered.
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
     /// How long until [`ControlRoom::poll_request`] or [`ControlRoom::poll_event`] has something.
     pub fn timeout(&self, now: Now) -> Option<Duration> {
         if !self.requests.is_empty() || !self.events.is_empty() {
@@ -114,9 +142,16 @@ impl ControlRoom {
         }
     }
 
-    fn publish(&mut self, ticket: Ticket, body: Bytes) {
-        let publication =
-            Publication { room: self.name.clone(), user: UserId::control(), owner: Owner::HOST, id: None, body };
+    fn take(&mut self, message: ControlMessage) {
+        match &mut self.phase {
+            Phase::Opening { held, .. } => held.push(message),
+            Phase::Open => self.publish(message),
+        }
+    }
+
+    fn publish(&mut self, ControlMessage { ticket, body, restriction }: ControlMessage) {
+        let (room, user, owner) = (self.name.clone(), UserId::control(), Owner::HOST);
+        let publication = Publication { room, user, owner, id: None, body, restriction };
         self.requests.push_back(BusRequest::Publish { ticket, publication });
     }
 
@@ -133,19 +168,20 @@ impl ControlRoom {
         let held = std::mem::take(held);
         let Some(refusal) = refusal else {
             self.phase = Phase::Open;
-            return held.into_iter().for_each(|(ticket, body)| self.publish(ticket, body));
+            return held.into_iter().for_each(|message| self.publish(message));
         };
         *read_at = Some(now.uptime + RETRY);
         let outcome = Outcome::Refused(refusal);
-        self.events
-            .extend(held.into_iter().map(|(ticket, _)| BusEvent::Published { ticket, outcome: outcome.clone() }));
+        let refused =
+            |message: ControlMessage| BusEvent::Published { ticket: message.ticket, outcome: outcome.clone() };
+        self.events.extend(held.into_iter().map(refused));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::message::Page;
+    use crate::bus::message::{Page, RestrictionAction};
     use crate::id::Epoch;
 
     fn at(seconds: u64) -> Now {
@@ -177,7 +213,7 @@ mod tests {
 
     #[test]
     fn messages_wait_until_the_position_is_known() {
-        let mut room = ControlRoom::default();
+        let mut room = ControlRoom::with_stored_restrictions();
         assert!(matches!(room.poll_request(at(1)), Some(BusRequest::Open(name)) if name.is_control()));
         assert!(matches!(room.poll_request(at(1)), Some(BusRequest::Read { ticket: Ticket::CONTROL, .. })));
         room.submit(Ticket(1), Bytes::new());
@@ -192,7 +228,7 @@ mod tests {
 
     #[test]
     fn messages_are_refused_with_the_position_which_is_read_again_later() {
-        let mut room = ControlRoom::default();
+        let mut room = ControlRoom::with_stored_restrictions();
         room.submit(Ticket(1), Bytes::new());
         assert!(published(&mut room, at(1)).is_empty());
         let refusal = BusRefusal::unavailable("no");
@@ -210,14 +246,14 @@ mod tests {
 
     #[test]
     fn only_the_reserved_room_is_translated_and_each_of_its_messages_is_told_once() {
-        let mut room = ControlRoom::default();
+        let mut room = ControlRoom::with_stored_restrictions();
         let mut seq = |event| match room.translate(at(1), event) {
             Some(BusEvent::Control(message)) => Some(message.seq),
             Some(BusEvent::ControlLost { top }) => Some(1000 + top),
             Some(BusEvent::Delivered { message, .. }) => Some(2000 + message.seq),
             _ => None,
         };
-        let reserved = ControlRoom::default();
+        let reserved = ControlRoom::with_stored_restrictions();
         let lobby = RoomName::new("lobby").unwrap();
         let lost = |room: &RoomName| BusEvent::EpochChanged { room: room.clone(), epoch: Epoch::new("f"), top: 2 };
         let message = Numbered { seq: 1, body: Bytes::new() };
@@ -226,5 +262,18 @@ mod tests {
         assert_eq!((seq(said), seq(lost(&lobby))), (Some(2001), None));
         assert_eq!(seq(lost(reserved.name())), Some(1002));
         assert_eq!([2, 3].map(|number| seq(delivered(&reserved, number))), [None, Some(3)]);
+    }
+
+    #[test]
+    fn a_restriction_goes_with_its_message_and_a_bus_without_a_store_has_none_at_first() {
+        let mut room = ControlRoom::default();
+        assert!(matches!(room.poll_event(), Some(BusEvent::Restrictions(page)) if page == RestrictionsPage::NONE));
+        assert!(room.poll_event().is_none());
+        let change = RestrictionChange { key: "ban user ann".into(), action: RestrictionAction::Lift };
+        room.submit_restriction(Ticket(1), Box::new(change.clone()), Bytes::new());
+        room.translate(at(1), page(7));
+        let requests: Vec<_> = std::iter::from_fn(|| room.poll_request(at(1))).collect();
+        let Some(BusRequest::Publish { publication, .. }) = requests.last() else { panic!("no publication") };
+        assert_eq!(publication.restriction.as_deref(), Some(&change));
     }
 }

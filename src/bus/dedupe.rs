@@ -73,7 +73,7 @@ impl DedupePool {
         if self.ids.has_space(owner, 1) {
             return Ok(());
         }
-        Err(BusRefusal::storage_full("too many message ids are remembered; try again later"))
+        Err(BusRefusal::busy("too many message ids are remembered; try again later"))
     }
 
     /// Remembers the id of a message that has got its number. There is [space](Self::make_space).

@@ -125,7 +125,7 @@ impl LocalBus {
     }
 
     fn accept(&mut self, now: Now, publication: Publication) -> Outcome {
-        let Publication { room: name, user, owner, id, body } = publication;
+        let Publication { room: name, user, owner, id, body, .. } = publication;
         let key = self.room(&name);
         self.watch(now, key);
         let Room { history, ids, .. } = &mut self.rooms[key];
@@ -248,6 +248,11 @@ impl Bus for LocalBus {
                 self.control.submit(ticket, body);
                 self.submit_control();
             }
+            // The hub has the only copy, and bounds how many there are.
+            BusRequest::Restrict { ticket, change, body } => {
+                self.control.submit_restriction(ticket, change, body);
+                self.submit_control();
+            }
             BusRequest::Read { ticket, room, from, bytes_max } => {
                 let page = Ok(self.read(&room, from, bytes_max));
                 self.events.push_back(BusEvent::Page { ticket, page });
@@ -313,6 +318,7 @@ mod tests {
             let mut fixture = Self { bus: LocalBus::new(&config, 1), tickets: 0 };
             // The room of control messages is opened, and its position read.
             fixture.bus.begin_turn(at(0));
+            assert!(matches!(fixture.bus.poll_event(), Some(BusEvent::Restrictions(_))));
             assert!(fixture.bus.poll_event().is_none());
             fixture
         }
@@ -334,6 +340,7 @@ mod tests {
                 owner,
                 id: id.map(Into::into),
                 body: Bytes::from(vec![b'x'; 100]),
+                restriction: None,
             };
             self.bus.now = at(seconds);
             self.bus.submit(BusRequest::Publish { ticket: Ticket(self.tickets), publication });

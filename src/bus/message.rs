@@ -33,6 +33,49 @@ pub struct Publication {
     pub id: Option<Box<str>>,
     /// The message as JSON without its end: the bus appends `,"seq":N}` and knows nothing else of it.
     pub body: Bytes,
+    /// A change of the restrictions that is made in the same step, with `body` for its content; only of control messages.
+    pub restriction: Option<Box<RestrictionChange>>,
+}
+
+/// A change of the restrictions that a bus keeps: bans and mutes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestrictionChange {
+    /// Names the restriction: at most 512 bytes of UTF-8. There is one of each key at most.
+    pub key: Box<str>,
+    /// What becomes of it.
+    pub action: RestrictionAction,
+}
+
+/// What becomes of a restriction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestrictionAction {
+    /// It is kept, in place of an earlier one.
+    Keep {
+        /// When it expires, in Unix milliseconds. It need not be kept for longer.
+        expires_at: Option<u64>,
+    },
+    /// It goes.
+    Lift,
+}
+
+/// A part of all restrictions that a bus keeps. A load has one part at least.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestrictionsPage {
+    /// Whether a load begins with it: nothing of the load was read before, and every change that is made from now on is told by a
+    /// control message. What such a message has told, no part of the load changes. A load that was under way is void.
+    pub is_first: bool,
+    /// Whether the load ends with it.
+    pub is_last: bool,
+    /// The bodies with which the restrictions were [kept](BusRequest::Restrict), in any order.
+    pub bodies: Vec<Bytes>,
+}
+
+impl RestrictionsPage {
+    /// A whole load, of a bus that keeps no restrictions from before its start.
+    pub const NONE: Self = Self { is_first: true, is_last: true, bodies: Vec::new() };
+
+    /// The beginning of a load that reads later.
+    pub const BEGIN: Self = Self { is_first: true, is_last: false, bodies: Vec::new() };
 }
 
 /// A message that a bus has given a number.
@@ -97,6 +140,16 @@ pub enum BusRequest {
         /// To be repeated in [`BusEvent::Published`].
         ticket: Ticket,
         /// The message as JSON without its end, of at most 2 KiB.
+        body: Bytes,
+    },
+    /// Change the restrictions that the bus keeps, and pass the change on as a control message, both in one step. It is answered as a
+    /// control message is; [`RefusalKind::StorageFull`] says that there are as many as may be.
+    Restrict {
+        /// To be repeated in [`BusEvent::Published`].
+        ticket: Ticket,
+        /// Which one, and what becomes of it.
+        change: Box<RestrictionChange>,
+        /// The control message, and what is kept: JSON without its end, of at most 2 KiB.
         body: Bytes,
     },
     /// Read a page of history.
@@ -174,10 +227,11 @@ impl BusRefusal {
         Self { kind: RefusalKind::Unavailable, message }
     }
 
-    /// The error code for the sender: `server_busy` where the bus holds as much as it may, `unavailable` where it does not answer.
+    /// The error code for the sender.
     pub fn code(&self) -> ErrorCode {
         match self.kind {
-            RefusalKind::Busy | RefusalKind::StorageFull => ErrorCode::ServerBusy,
+            RefusalKind::Busy => ErrorCode::ServerBusy,
+            RefusalKind::StorageFull => ErrorCode::StorageFull,
             RefusalKind::Unavailable => ErrorCode::Unavailable,
         }
     }
@@ -203,7 +257,7 @@ pub struct Page {
 /// before it, and a [`Page`] read after [`BusRequest::Open`] knows at least what was delivered before the page.
 #[derive(Clone, Debug)]
 pub enum BusEvent {
-    /// The answer to [`BusRequest::Publish`] or [`BusRequest::Control`].
+    /// The answer to [`BusRequest::Publish`], [`BusRequest::Control`] or [`BusRequest::Restrict`].
     Published {
         /// The request's.
         ticket: Ticket,
@@ -234,6 +288,10 @@ pub enum BusEvent {
         /// The number of the newest one.
         top: u64,
     },
+    /// Restrictions that the bus keeps. A bus tells all of them as soon as it can, in one part or several, and again after
+    /// [`BusEvent::ControlLost`]. Changes come as control messages, before, between and after the parts. Until the last part of the first
+    /// load, the server admits nobody.
+    Restrictions(RestrictionsPage),
     /// The history of an open room began a new life: what its members hold is not continued.
     EpochChanged {
         /// The room.

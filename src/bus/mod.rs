@@ -16,7 +16,7 @@ pub use self::control::ControlRoom;
 pub use self::local::{LocalBus, LocalStats};
 pub use self::message::{
     BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, PresenceChange, Publication, ReadFrom, RefusalKind,
-    Signal, Ticket,
+    RestrictionAction, RestrictionChange, RestrictionsPage, Signal, Ticket,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisTiming, RedisWatch};

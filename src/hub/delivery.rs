@@ -28,6 +28,7 @@ impl Hub {
             BusEvent::EpochChanged { room, epoch, top } => self.handle_epoch_changed(now, &room, epoch, top),
             BusEvent::Control(message) => self.handle_command(now, &message),
             BusEvent::ControlLost { .. } => Moderator::note_lost(),
+            BusEvent::Restrictions(page) => self.handle_restrictions(now, page),
             BusEvent::Presence { room, change } => self.handle_presence_elsewhere(now, &room, &change),
             BusEvent::Signal(signal) => self.handle_signal_elsewhere(now, &signal),
         }

@@ -43,7 +43,8 @@ impl<'a> ErrorReply<'a> {
 
     pub(super) fn server_message(self) -> ServerMessage<'a> {
         let Self { code, message, room, id, retry_after_ms } = self;
-        let temporary = code.is_temporary();
+        // What may be tried again some time is temporary, even if others with its code are not.
+        let temporary = code.is_temporary() || retry_after_ms.is_some();
         ServerMessage::Error { code: code.as_str(), message, temporary, room, id, retry_after_ms }
     }
 }

@@ -22,6 +22,7 @@
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
+//! - `RestrictionState` (`moderation/restriction_state.rs`): bans, mutes, and the addresses that connections come from.
 //! - `Outgoing` (`outgoing.rs`): what connections and the host are told.
 //!
 //! A method is the hub's if it needs three of these parts or more. What needs one or two is a method of the part.
@@ -93,7 +94,7 @@ use self::credentials::Credentials;
 use self::error_reply::ErrorReply;
 use self::index::RoomRef;
 use self::members::Parting;
-use self::moderation::Moderator;
+use self::moderation::{Moderator, RestrictionState};
 use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::owner_rates::OwnerRates;
@@ -109,6 +110,7 @@ use crate::bus::message::BusRequest;
 use crate::id::{ConnectionId, UserId};
 use crate::owner::Owner;
 use crate::protocol::{ClientMessage, CloseReason, ServerMessage, WelcomeLimits};
+use crate::restrictions::PeerAddress;
 use crate::rights::Grants;
 use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
@@ -123,6 +125,8 @@ pub struct NewConnection<'a> {
     pub name: Option<&'a str>,
     /// What its costs are charged to.
     pub owner: Owner,
+    /// The address that it comes from, if that is known.
+    pub address: Option<PeerAddress>,
     /// When its identity expires, in Unix milliseconds.
     pub expires_at: Option<u64>,
     /// What it may do in which rooms, if its identity says.
@@ -132,7 +136,7 @@ pub struct NewConnection<'a> {
 impl<'a> NewConnection<'a> {
     /// A connection without a name to show, whose identity does not expire and has no grants.
     pub fn new(user: &'a UserId, owner: Owner) -> Self {
-        Self { user, name: None, owner, expires_at: None, grants: None }
+        Self { user, name: None, owner, address: None, expires_at: None, grants: None }
     }
 }
 
@@ -153,6 +157,7 @@ pub struct Hub {
     timers: Timers,
     pending: Pending,
     moderator: Moderator,
+    restrictions: RestrictionState,
     /// Until when no grace ends, because it is not known who has come back on another node.
     deaf_until: Duration,
     out: Outgoing,
@@ -193,6 +198,7 @@ impl Hub {
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max, config.memory_shares().publications),
             moderator: Moderator::default(),
+            restrictions: RestrictionState::default(),
             deaf_until: Duration::ZERO,
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
             level_rooms: VecDeque::new(),
@@ -217,7 +223,7 @@ impl Hub {
 
     /// A connection was upgraded; it gets its `welcome`.
     pub fn connect(&mut self, now: Now, id: ConnectionId, new: NewConnection<'_>) {
-        let NewConnection { user, name, owner, expires_at, grants } = new;
+        let NewConnection { user, name, owner, address, expires_at, grants } = new;
         let name = name.map(shown_name);
         let key = self.users.hold_named(user, name);
         let mut connection = Connection::new(id.serial, key, owner);
@@ -239,6 +245,8 @@ impl Hub {
         self.out.outbox.message(id, &mut connection, &welcome);
         self.connections.insert(id, connection);
         self.credentials.insert(now, id, (expires_at, grants), &mut self.timers);
+        self.restrictions.addresses.set(id.slot, address);
+        self.users.note_mutes(key, self.restrictions.table.has_mutes(user));
         self.moderator.arrivals.note(id.serial);
         self.out.notices.push(|| Notice::Connected { connection: id, user: user.clone() });
         if let Some(oldest) = self.user_limit.add(key, id) {
@@ -294,6 +302,7 @@ impl Hub {
             ClientMessage::Join(_) | ClientMessage::Chat(_) if self.refuse_by_deliveries(now, id, message) => Ok(()),
             ClientMessage::Join(join) => self.handle_join(now, id, join),
             ClientMessage::Leave(leave) => self.handle_leave(now, id, leave),
+            ClientMessage::Chat(chat) if self.refuse_by_mute(now, id, chat) => Ok(()),
             ClientMessage::Chat(chat) => self.handle_chat(now, id, chat),
             ClientMessage::Typing(typing) => self.handle_typing(now, id, typing),
             ClientMessage::Refresh(refresh) => self.handle_refresh(now, id, refresh),
@@ -341,7 +350,8 @@ impl Hub {
     /// Whether there is something to poll right now.
     pub fn has_work(&self) -> bool {
         let has_output = !self.out.outbox.is_empty() || self.pending.has_requests();
-        has_output || self.scheduler.has_work() || self.moderator.has_work() || !self.level_rooms.is_empty()
+        let has_more = !self.level_rooms.is_empty() || self.restrictions.has_work();
+        has_output || has_more || self.scheduler.has_work() || self.moderator.has_work()
     }
 
     /// Whether so much waits to be given to the bus that no more should be read from clients for now.
@@ -378,6 +388,7 @@ impl Hub {
         self.finish_more_level_leavers(now, &mut budget);
         let resumed = budget.spent();
         self.scheduler.end_due_delays(now, &mut self.rooms);
+        self.tidy_restrictions(now);
         self.carry_out_commands(now);
         self.delivery_rates.forget_full(now);
         self.message_rates.forget_full(now);
@@ -420,7 +431,10 @@ impl Hub {
 
     /// How long until [`Hub::handle_deadlines`] has something to do.
     pub fn timeout(&self, now: Now) -> Option<Duration> {
-        [self.timers.timeout(now), self.scheduler.timeout(now)].into_iter().flatten().min()
+        [self.timers.timeout(now), self.scheduler.timeout(now), self.restrictions.timeout(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Counts, as of now.
@@ -447,6 +461,8 @@ impl Hub {
             moderated: self.moderator.moderated,
             replaced: self.user_limit.replaced,
             user_limited: self.user_limit.refused,
+            restrictions: self.restrictions.table.len(),
+            muted: self.restrictions.muted,
             rate_limited,
             owner_limited: self.message_rates.refused,
             deliveries_limited: self.delivery_rates.refused,

@@ -5,6 +5,8 @@
 
 mod command;
 mod moderator;
+mod restriction_state;
+mod restrictions;
 
 use crate::bus::message::{Numbered, Ticket};
 use crate::error::Error;
@@ -15,7 +17,8 @@ use crate::time::Now;
 
 pub use self::command::Moderation;
 pub(super) use self::moderator::Moderator;
-use self::moderator::Task;
+use self::moderator::{CommandBudget, Task, TaskKind};
+pub(super) use self::restriction_state::RestrictionState;
 use super::Hub;
 use super::error_reply::{ErrorReply, Refused};
 use super::leaving::AfterLeave;
@@ -28,12 +31,6 @@ const SLOTS_PER_TURN: usize = 64 * 1024;
 /// Commands that wait for their turn. Beyond these the oldest is carried out at once, however long that takes: deliveries of
 /// the bus cannot be refused.
 const TASKS_MAX: usize = 1024;
-
-/// What a turn may still do.
-struct CommandBudget {
-    slots: usize,
-    connections: usize,
-}
 
 impl Hub {
     /// Has a command carried out on all nodes. [`Notice::Published`](super::Notice::Published) tells what the bus made of it.
@@ -65,7 +62,13 @@ impl Hub {
         moderation.check().map_err(|message| (ErrorCode::BadMessage, message))?;
         let body = moderation.body(now);
         self.pending.check_control(requester.1, &body)?;
-        Ok(self.pending.control(requester, body))
+        self.check_restrictions(moderation)?;
+        let by = if matches!(requester.0, Requester::Api) { "API" } else { "host" };
+        log::info!("moderation: {moderation}, asked for by the {by}");
+        Ok(match moderation.change() {
+            Some(change) => self.pending.restrict(requester, (change, body)),
+            None => self.pending.control(requester, body),
+        })
     }
 
     /// The bus can be reached, or cannot. After a cut commands come late, and concern the connections that were there at their
@@ -81,6 +84,11 @@ impl Hub {
             Ok(read) => read,
             Err(reason) => return log::warn!("moderation: a command was passed over: {reason}"),
         };
+        match moderation {
+            Moderation::Restrict(restriction) => return self.put_restriction(restriction),
+            Moderation::Lift(target) => return self.lift_restriction(&target),
+            Moderation::Disconnect { .. } | Moderation::Kick { .. } => {}
+        }
         let Some(newest) = self.moderator.newest_meant(now, ts) else {
             let seconds = now.unix_ms.saturating_sub(ts) / 1000;
             return log::warn!("moderation: a command was passed over: it is {seconds} s old");
@@ -91,7 +99,7 @@ impl Hub {
             let all = &mut CommandBudget { slots: usize::MAX, connections: usize::MAX };
             self.carry_on(now, &mut task, all);
         }
-        self.moderator.tasks.push_back(Task { moderation, newest, next_slot: 0, done: 0 });
+        self.moderator.tasks.push_back(Task::new(TaskKind::Command { moderation, newest }));
     }
 
     /// Carries out what was delivered, as far as a turn's budget goes.
@@ -106,9 +114,13 @@ impl Hub {
         }
     }
 
-    /// Goes on with a command; says whether it is done.
+    /// Goes on with a task; says whether it is done.
     fn carry_on(&mut self, now: Now, task: &mut Task, budget: &mut CommandBudget) -> bool {
-        while let Some(user) = self.users.find(task.moderation.user().as_str()) {
+        let TaskKind::Command { moderation, newest } = &task.kind else { return self.carry_on_ban(now, task, budget) };
+        let (Moderation::Disconnect { user: name, .. } | Moderation::Kick { user: name, .. }) = moderation else {
+            return true;
+        };
+        while let Some(user) = self.users.find(name.as_str()) {
             if task.next_slot >= self.connections.slots() {
                 break;
             }
@@ -118,9 +130,9 @@ impl Hub {
             budget.slots -= 1;
             let slot = task.next_slot;
             task.next_slot += 1;
-            let is_meant = |id: &ConnectionId| !id.serial.is_after(task.newest);
+            let is_meant = |id: &ConnectionId| !id.serial.is_after(*newest);
             let Some(id) = self.connections.of_user(Slot(slot), user).filter(is_meant) else { continue };
-            let is_done = match &task.moderation {
+            let is_done = match moderation {
                 Moderation::Disconnect { reason, .. } => {
                     self.close(now, id, reason.clone());
                     true
@@ -128,6 +140,7 @@ impl Hub {
                 Moderation::Kick { room, .. } => {
                     self.take_out(now, id, room, "taken out of the room by the application")
                 }
+                Moderation::Restrict(_) | Moderation::Lift(_) => false,
             };
             if is_done {
                 budget.connections -= 1;
@@ -135,7 +148,7 @@ impl Hub {
             }
         }
         self.moderator.moderated += task.done as u64;
-        match &task.moderation {
+        match moderation {
             Moderation::Disconnect { user, reason } => {
                 log::debug!("moderation: {} connections of {user} are closed with {}", task.done, reason.code());
             }
@@ -143,6 +156,7 @@ impl Hub {
                 self.end_grace(now, room, user);
                 log::debug!("moderation: {} connections of {user} are out of room {room}", task.done);
             }
+            Moderation::Restrict(_) | Moderation::Lift(_) => {}
         }
         true
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::bus::message::{BusRequest, Outcome, Publication, ReadFrom, Ticket};
+use crate::bus::message::{BusRequest, Outcome, Publication, ReadFrom, RestrictionChange, Ticket};
 use crate::fair_queue::FairQueue;
 use crate::id::{ConnectionId, RoomName};
 use crate::owner::Owner;
@@ -39,6 +39,8 @@ pub(super) enum Requester {
 pub(super) enum Asked {
     /// That a message is published, or a control message passed on.
     Publication(Requester),
+    /// That a restriction is written or lifted.
+    Restriction(Requester),
     /// A page for a member that catches up.
     Page(AskedPage),
 }
@@ -94,6 +96,8 @@ pub(super) struct Pending {
     asked: ShardedMap<Ticket, (Asked, Charge)>,
     newest: u64,
     publications: usize,
+    /// Changes of restrictions among them.
+    restrictions: usize,
     publications_max: usize,
     /// What the owners of unanswered requests are charged.
     quota: Quota,
@@ -114,6 +118,7 @@ impl Pending {
             asked: ShardedMap::default(),
             newest: 0,
             publications: 0,
+            restrictions: 0,
             publications_max,
             quota: Quota::new(bytes_max),
             api_answers: VecDeque::new(),
@@ -239,6 +244,23 @@ impl Pending {
         ticket
     }
 
+    /// Has a restriction written or lifted for an owner, with the command that says so.
+    pub(super) fn restrict(
+        &mut self,
+        (requester, owner): (Requester, Owner),
+        (change, body): (RestrictionChange, Bytes),
+    ) -> Ticket {
+        let charge = Charge::new(owner, body.len() + change.key.len());
+        let ticket = self.ask(Asked::Restriction(requester), charge);
+        self.request(BusRequest::Restrict { ticket, change: Box::new(change), body });
+        ticket
+    }
+
+    /// How many changes of restrictions are under way.
+    pub(super) fn restrictions(&self) -> usize {
+        self.restrictions
+    }
+
     /// Asks for a page. One without messages costs little, so it is not limited.
     pub(super) fn read(&mut self, page: AskedPage, room: RoomName, from: ReadFrom) -> Ticket {
         let (bytes_max, owner) = (page.bytes_max, page.owner);
@@ -255,7 +277,8 @@ impl Pending {
     /// A new ticket, under which something is asked.
     fn ask(&mut self, asked: Asked, charge: Charge) -> Ticket {
         self.quota.charge(charge.owner, charge.bytes as usize);
-        self.publications += usize::from(matches!(asked, Asked::Publication(_)));
+        self.publications += usize::from(matches!(asked, Asked::Publication(_) | Asked::Restriction(_)));
+        self.restrictions += usize::from(matches!(asked, Asked::Restriction(_)));
         self.newest += 1;
         let ticket = Ticket(self.newest);
         self.asked.insert(ticket, (asked, charge));
@@ -268,6 +291,10 @@ impl Pending {
         self.quota.release(charge.owner, charge.bytes as usize);
         match &asked {
             Asked::Publication(_) => self.publications -= 1,
+            Asked::Restriction(_) => {
+                self.publications -= 1;
+                self.restrictions -= 1;
+            }
             Asked::Page(page) if page.bytes_max > 0 => self.pages_asked -= 1,
             Asked::Page(_) => {}
         }

@@ -70,6 +70,7 @@ impl HostPublication {
             owner,
             id: self.id.as_deref().map(Into::into),
             body: Bytes::from(body),
+            restriction: None,
         })
     }
 }
@@ -97,7 +98,8 @@ impl Hub {
         });
         let message_id: Option<Box<str>> = chat.id.as_deref().map(Into::into);
         let (room, id_of_message) = (name.clone(), message_id.clone());
-        let publication = Publication { room: name, user: user_id, owner, id: message_id, body: Bytes::from(body) };
+        let body = Bytes::from(body);
+        let publication = Publication { room: name, user: user_id, owner, id: message_id, body, restriction: None };
         self.pending.check_publication(&publication)?;
         let reserved = self.reserve(index, &publication.body)?;
         self.delivery_rates.charge(now, owner, self.rooms[index].members.count() as u32);
@@ -159,7 +161,8 @@ impl Hub {
     }
 
     pub(super) fn handle_published(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {
-        let Some(Asked::Publication(requester)) = self.pending.take(ticket) else { return };
+        let asked = self.pending.take(ticket);
+        let Some(Asked::Publication(requester) | Asked::Restriction(requester)) = asked else { return };
         match requester {
             Requester::Member { connection, room, id, reserved } => {
                 self.tell_outcome(connection, &room, id.as_deref(), &outcome);

@@ -22,6 +22,10 @@ impl Hub {
         require(rights, Right::Typing, &typing.room)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
         let owner = connection.owner;
+        if self.mute_of(now, id, index).is_some() {
+            // As all of them that are not shown.
+            return Ok(());
+        }
         if self.delivery_rates.check(now, owner).is_err() {
             // It is the first thing to be shed, and nobody is told.
             return Ok(());

@@ -42,6 +42,10 @@ counts! {
         replaced: u64 = Counter("connections_replaced");
         /// Handshakes refused because their user had as many connections.
         user_limited: u64 = Counter("connections_user_limited");
+        /// Bans and mutes that are in force.
+        restrictions: usize = Gauge("restrictions");
+        /// Chat messages refused because their user is muted.
+        muted: u64 = Counter("messages_muted");
         /// Messages refused by the rate limit.
         rate_limited: u64 = Counter("messages_rate_limited");
         /// Messages refused because their owner had sent more than it may.

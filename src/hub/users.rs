@@ -17,6 +17,8 @@ pub(super) struct UserKey(u32);
 struct User {
     id: UserId,
     holders: u32,
+    /// Whether it may be muted in some room. If not, none is looked for.
+    may_be_muted: bool,
 }
 
 /// Users by number and by name, counted by their holders: connections, and rooms in which they are present.
@@ -57,7 +59,7 @@ impl Users {
     }
 
     fn insert(&mut self, id: &UserId) -> UserKey {
-        let key = self.users.insert(User { id: id.clone(), holders: 0 });
+        let key = self.users.insert(User { id: id.clone(), holders: 0, may_be_muted: false });
         let users = &self.users;
         self.keys.insert(id.as_str(), key, |key| users[key].id.as_str());
         UserKey(key)
@@ -82,6 +84,15 @@ impl Users {
 
     pub(super) fn id(&self, key: UserKey) -> &UserId {
         &self.users[key.0].id
+    }
+
+    /// Whether a user may be muted in some room.
+    pub(super) fn may_be_muted(&self, key: UserKey) -> bool {
+        self.users[key.0].may_be_muted
+    }
+
+    pub(super) fn note_mutes(&mut self, key: UserKey, may_be_muted: bool) {
+        self.users[key.0].may_be_muted = may_be_muted;
     }
 
     pub(super) fn find(&self, id: &str) -> Option<UserKey> {

@@ -7,7 +7,8 @@
   const ENTRIES_MAX = 500; // messages and notices in the document; older ones are dropped
   const GROUP_MS = 5 * 60_000; // messages of one person within this time share one heading
   const PRESENCE_MAX = 6; // comings and goings on one line
-  const TOKEN_EXPIRED = 4003; // the close code
+  const TOKEN_EXPIRED = 4003; // the close codes
+  const BANNED = 4503;
   const BOTTOM_PX = 60; // nearer than this counts as being at the bottom
   const CLOCK = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
   const DAY_CLOCK = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', hour: 'numeric', minute: '2-digit' });
@@ -47,10 +48,16 @@
     chat.on('members', here(members));
     chat.on('typing', here(typing));
     chat.on('left', here(removed));
-    chat.on('error', ({ code, message }) => notice(`The server says: ${message} (${code}).`, 'error'));
+    chat.on('error', serverError);
     chat.join(room, { history: HISTORY });
     if (TOKEN_NEEDED && !token) return askForToken();
     chat.connect();
+  }
+
+  function serverError({ code, message, retryAfterMs: wait }) {
+    if (code !== 'muted') return notice(`The server says: ${message} (${code}).`, 'error');
+    const until = wait ? ` until ${new Date(Date.now() + wait).toLocaleString()}` : '';
+    notice(`You are ${message}. Nobody here sees what you write${until}.`, 'error');
   }
 
   function askForToken() {
@@ -77,6 +84,8 @@
     else if (status !== 'connecting') $('outage').hidden = false;
     if (status === 'closed' && code === TOKEN_EXPIRED) {
       setText($('outage-text'), 'Your token has expired.');
+    } else if (status === 'closed' && code === BANNED) {
+      setText($('outage-text'), `You are banned from this server${reason && reason !== 'banned' ? `: ${reason}` : ''}.`);
     } else if (status === 'closed') {
       setText($('outage-text'), `The server has closed the connection for good${reason ? `: ${reason}` : ''} (${code}).`);
     } else {

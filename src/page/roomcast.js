@@ -22,7 +22,7 @@
 //   members  {room, count, users}              users: [{userId, name?}], or null in a room too big to list
 //   presence {room, userId, name?, status}
 //   typing   {room, userIds}                   the others who are typing now
-//   error    the server's message, where it concerns no message of ours
+//   error    the server's message, where it concerns no message of ours, or says that we are muted (code: muted)
 (() => {
   'use strict';
 
@@ -552,6 +552,11 @@
       const room = id && [...this.#rooms.values()].find((one) => one.joinId === id);
       if (entry) {
         entry.sent = false;
+        if (code === 'muted') {
+          // It may pass some time. The message does not wait for that, nor do those in other rooms.
+          this.#fail(entry, code, message);
+          return this.#emit('error', error);
+        }
         if (!temporary || ++entry.refusals > REFUSALS_MAX) return this.#fail(entry, code, message);
         return this.#pause(retryAfterMs ?? backoff(entry.refusals - 1, this.#options.random));
       }

@@ -5,6 +5,7 @@ use crate::time::Now;
 
 use super::Server;
 use super::authenticator::{Admission, Identity, Refusal};
+use super::gate::{check_address, check_user};
 
 impl Server {
     /// Decides about a handshake or a new token that was [put off](crate::Authentication::Later). Returns whether it was
@@ -22,11 +23,18 @@ impl Server {
             self.dispatch(now).2.finish_refresh(connection, decision);
             return true;
         }
-        let Some(address) = self.net.owner_of_parked(ticket) else { return false };
+        let address = self.routes.waiting.take(ticket);
+        let Some(unverified) = self.net.owner_of_parked(ticket) else { return false };
+        let restrictions = self.hub.restrictions();
+        let decision = decision.and_then(|identity| {
+            // A ban may have come meanwhile.
+            check_address(restrictions, now, address)?;
+            check_user(restrictions, now, &identity).map(|()| identity)
+        });
         let owners = self.routes.owners;
         let (net, _, mut dispatch) = self.dispatch(now);
         let admission = decision
-            .map(|identity| Admission::with_owner(owners, identity, address))
+            .map(|identity| Admission::with_owner(owners, identity, (unverified, address)))
             .and_then(|admission| dispatch.within_user_limit(admission));
         net.admit(ticket, admission.map_err(Response::from), &mut dispatch)
     }

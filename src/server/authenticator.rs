@@ -10,6 +10,7 @@ use crate::id::UserId;
 use crate::metric::Metric;
 use crate::net::{AdmissionTicket, Response};
 use crate::owner::{Owner, Owners};
+use crate::restrictions::PeerAddress;
 use crate::rights::Grants;
 use crate::time::Now;
 
@@ -37,23 +38,34 @@ impl Identity {
     }
 }
 
+/// The address that a request comes from, if it has one.
+pub(super) fn address_of(request: &Request<()>) -> Option<PeerAddress> {
+    request.extensions().get::<SocketAddr>().map(|address| address.ip().into())
+}
+
 /// Whose a connection is, and what it is charged to.
 #[derive(Debug)]
 pub(super) struct Admission {
     pub(super) identity: Identity,
     pub(super) owner: Owner,
+    pub(super) address: Option<PeerAddress>,
 }
 
 impl Admission {
     pub(super) fn new(owners: Owners, identity: Identity, request: &Request<()>) -> Self {
-        let address = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
-        Self::with_owner(owners, identity, owners.of(address))
+        let address = address_of(request);
+        Self::with_owner(owners, identity, (owners.of(address.map(Into::into)), address))
     }
 
-    pub(super) fn with_owner(owners: Owners, identity: Identity, unverified: Owner) -> Self {
+    /// Of a connection from `address`, which is charged to `unverified` unless somebody vouches for the user.
+    pub(super) fn with_owner(
+        owners: Owners,
+        identity: Identity,
+        (unverified, address): (Owner, Option<PeerAddress>),
+    ) -> Self {
         let verified = identity.user.as_ref().filter(|_| identity.is_verified);
         let owner = verified.map_or(unverified, |user| owners.user(user));
-        Self { identity, owner }
+        Self { identity, owner, address }
     }
 }
 

@@ -85,7 +85,7 @@ impl ServerBuilder {
         if let Some(files) = &config.tls {
             net.set_tls_identity(&read_identity(files)?);
         }
-        Ok(Server {
+        let mut server = Server {
             hub,
             net,
             bus,
@@ -106,7 +106,9 @@ impl ServerBuilder {
             turns: 0,
             is_bus_unfinished: false,
             are_decisions_unfinished: false,
-        })
+        };
+        server.ask_for_bans();
+        Ok(server)
     }
 }
 

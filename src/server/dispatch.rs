@@ -11,7 +11,8 @@ use crate::protocol::{CloseReason, ErrorCode};
 use crate::time::Now;
 
 use super::authenticator::{Admission, Authentication, Authenticator, Identity, Refusal};
-use super::http::api::{ApiRoute, CommandContext};
+use super::gate::Gate;
+use super::http::api::{ApiRoute, CommandContext, ListScope};
 use super::http::{Decision, RequestContext, Routes};
 use super::metrics::MetricsSnapshot;
 use super::refreshes::Refreshes;
@@ -108,6 +109,7 @@ impl Handler for Dispatch<'_> {
             now: self.now,
             is_draining: self.is_draining,
             is_bus_ready: self.bus.status().is_ready,
+            are_restrictions_loaded: self.hub.restrictions().are_loaded(),
             capacity,
             metrics: self.metrics.clone().map(|metrics| MetricsSnapshot {
                 bus: self.bus.metrics(),
@@ -115,7 +117,8 @@ impl Handler for Dispatch<'_> {
                 ..metrics
             }),
         };
-        match self.routes.decide(request, &context, self.authenticator) {
+        let mut gate = Gate { authenticator: &mut *self.authenticator, restrictions: self.hub.restrictions() };
+        match self.routes.decide(request, &context, &mut gate) {
             Decision::Upgrade(handshake, admission) => match self.within_user_limit(admission) {
                 Ok(admission) => Decision::Upgrade(handshake, admission),
                 Err(refusal) => Decision::Respond(refusal.into()),
@@ -125,18 +128,21 @@ impl Handler for Dispatch<'_> {
     }
 
     fn on_body(&mut self, id: ConnectionId, route: ApiRoute, body: &[u8]) -> BodyDecision {
-        let mut context = CommandContext { now: self.now, hub: self.hub, owner: route.owner };
+        let status = self.bus.status();
+        let scope = if status.shares_presence && status.is_ready { ListScope::AllNodes } else { ListScope::ThisNode };
+        let mut context = CommandContext { now: self.now, hub: self.hub, owner: route.owner, scope };
         self.routes.api.run(&mut context, id, route.command, body)
     }
 
     fn on_abandoned(&mut self, ticket: AdmissionTicket) {
+        self.routes.waiting.take(ticket);
         self.authenticator.abandon(ticket);
     }
 
-    fn on_open(&mut self, id: ConnectionId, Admission { identity, owner }: Admission) {
+    fn on_open(&mut self, id: ConnectionId, Admission { identity, owner, address }: Admission) {
         let user = identity.user.unwrap_or_else(|| self.guest());
         let (name, expires_at, grants) = (identity.name.as_deref(), identity.expires_at, identity.grants);
-        self.hub.connect(self.now, id, NewConnection { user: &user, name, owner, expires_at, grants });
+        self.hub.connect(self.now, id, NewConnection { user: &user, name, owner, address, expires_at, grants });
     }
 
     fn on_text(&mut self, id: ConnectionId, text: &str, _answers: &mut WriteBuffer) -> Verdict {

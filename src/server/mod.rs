@@ -6,6 +6,7 @@ mod bearer;
 mod builder;
 mod clock;
 mod dispatch;
+mod gate;
 mod http;
 #[cfg(any(feature = "tokens", feature = "webhook"))]
 mod http_client;

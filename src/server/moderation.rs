@@ -7,6 +7,7 @@ use crate::id::{RoomName, UserId};
 use crate::protocol::CloseReason;
 
 use super::Server;
+use crate::restrictions::{Restriction, RestrictionTarget};
 
 impl Server {
     /// Closes all connections of a user on all nodes. [`Notice::Published`](crate::Notice::Published) tells
@@ -34,6 +35,28 @@ impl Server {
     /// [`Error::Command`] if the server is busy or shutting down.
     pub fn kick(&mut self, room: &RoomName, user: &UserId) -> Result<Ticket, Error> {
         self.moderate(&Moderation::Kick { room: room.clone(), user: user.clone() })
+    }
+
+    /// Bans or mutes, on all nodes, until it expires or is [lifted](Server::lift). It takes the place of an earlier restriction of the
+    /// same target. [`Notice::Published`](crate::Notice::Published) tells whether the bus has taken it.
+    ///
+    /// A ban closes the connections of the user or the network with
+    /// [`CloseReason::BANNED`](crate::CloseReason::BANNED), and refuses their handshakes with 403. A mute refuses the chat messages of
+    /// the user with `muted`, and drops what it types. Publications of the host are not refused.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if the reason is too long, if there are as many restrictions as are
+    /// [allowed](crate::settings::HubLimits::restrictions_max), or the server is busy or shutting down.
+    pub fn restrict(&mut self, restriction: Restriction) -> Result<Ticket, Error> {
+        self.moderate(&Moderation::Restrict(restriction))
+    }
+
+    /// Lifts a ban or a mute on all nodes, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if the server is busy or shutting down.
+    pub fn lift(&mut self, target: RestrictionTarget) -> Result<Ticket, Error> {
+        self.moderate(&Moderation::Lift(target))
     }
 
     fn moderate(&mut self, moderation: &Moderation) -> Result<Ticket, Error> {

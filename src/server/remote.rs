@@ -8,6 +8,7 @@ use crate::id::{ConnectionId, RoomName, UserId};
 use crate::inbox::InboxSender;
 use crate::net::AdmissionTicket;
 use crate::protocol::CloseReason;
+use crate::restrictions::{Restriction, RestrictionTarget};
 
 use super::authenticator::{Identity, Refusal};
 use super::stats::Stats;
@@ -69,6 +70,23 @@ impl Remote {
     /// As [`Remote::publish`].
     pub fn kick(&self, room: RoomName, user: UserId) -> Result<(), Error> {
         self.send(Command::Moderate(Moderation::Kick { room, user }))
+    }
+
+    /// Bans or mutes on all nodes, as [`Server::restrict`](super::Server::restrict) does. The outcome is told
+    /// as for [`Remote::publish`].
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn restrict(&self, restriction: Restriction) -> Result<(), Error> {
+        self.send(Command::Moderate(Moderation::Restrict(restriction)))
+    }
+
+    /// Lifts a ban or a mute on all nodes, as [`Server::lift`](super::Server::lift) does.
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn lift(&self, target: RestrictionTarget) -> Result<(), Error> {
+        self.send(Command::Moderate(Moderation::Lift(target)))
     }
 
     /// Closes a connection, as [`Server::close`](super::Server::close) does.

@@ -17,6 +17,9 @@ use crate::time::Now;
 /// Events that a request comes back as, at most.
 const EVENTS_A_REQUEST: u32 = 2;
 
+/// Events that are heard before the first turn, at most.
+const FIRST_EVENTS: usize = 16;
+
 /// Decisions of the authenticator in a turn: each may verify a signature, which takes some 50 µs.
 const DECISIONS_PER_TURN: u32 = 32;
 
@@ -70,6 +73,17 @@ impl Server {
         if let Some(times) = &mut self.turn_times {
             times.end_turn(clock::processor_time());
         }
+    }
+
+    /// Hears of the bans from a bus that knows them at once, so that even the first turn admits peers.
+    pub(super) fn ask_for_bans(&mut self) {
+        let now = self.clock.resume();
+        self.bus.begin_turn(now);
+        for _ in 0..FIRST_EVENTS {
+            let Some(event) = self.bus.poll_event() else { break };
+            self.hub.handle_bus_event(now, event);
+        }
+        self.bus.end_turn();
     }
 
     /// Accepts and reads, and does what is due of connections. Says how many units of work the last was.
@@ -220,6 +234,7 @@ fn queue_output(now: Now, hub: &mut Hub, net: &mut Net<ApiRoute>, closes: &mut V
 /// What an event counts: a page of history is copied to one connection, message by message.
 fn event_units(event: &BusEvent) -> u32 {
     match event {
+        BusEvent::Restrictions(page) => units(page.bodies.len() as u32, 0).max(1),
         BusEvent::Page { page: Ok(page), .. } => units(1, page.messages.iter().map(|message| message.body.len()).sum()),
         _ => 1,
     }

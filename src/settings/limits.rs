@@ -101,6 +101,8 @@ settings! {
         /// Publications that wait for the bus, and as many reads of history; beyond them publications and joins are
         /// answered `server_busy`.
         publications_pending_max: usize = Count(16 * 1024), 1 => 1 << 30, library;
+        /// Bans and mutes together, on all nodes; beyond them new ones are answered `storage_full`.
+        restrictions_max: u32 = Count(100_000), 1 => 10_000_000, library;
         /// Commands that wait in the inbox of a `Remote`; beyond them the sender gets an error.
         inbox_messages_max: usize = Count(4096), 1 => 1 << 30, library;
         /// Notices that wait for the host; beyond them the newest are dropped and counted (`Notice::Missed`).

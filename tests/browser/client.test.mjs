@@ -252,7 +252,7 @@ test('4000–4499 and all standard codes reconnect; 4500–4999 do not', () => {
     comeBack(socket, code);
     chat.close();
   }
-  for (const code of [4500, 4501, 4502, 4999]) {
+  for (const code of [4500, 4501, 4502, 4503, 4999]) {
     const { events, socket } = live();
     const count = sockets.length;
     socket.drops(code, 'go away');
@@ -592,6 +592,20 @@ test('temporary errors without retryAfterMs back off, and end', () => {
   }
   assert.equal(socket.all('chat').length, 21);
   assert.deepEqual(events.of('failed'), [{ type: 'failed', room: 'lobby', id, text: 'hello', data: undefined, code: 'room_busy', message: 'full' }]);
+});
+
+test('a message of a muted user fails at once, and others do not wait for the end of the mute', () => {
+  const { chat, events, socket } = live();
+  const [refused, other] = [chat.say('lobby', 'hello'), chat.say('lobby', 'again')];
+  const error = { code: 'muted', message: 'muted: too loud', temporary: true, room: 'lobby', id: refused, retryAfterMs: 3_600_000 };
+  socket.says({ type: 'error', ...error });
+  assert.deepEqual(events.of('failed').map(({ id, code }) => [id, code]), [[refused, 'muted']]);
+  assert.deepEqual(events.of('error'), [{ type: 'error', ...error }]);
+  socket.says({ type: 'ack', room: 'lobby', id: other, seq: 1, duplicate: false });
+  const last = chat.say('lobby', 'later');
+  mock.timers.tick(1000);
+  assert.equal(socket.last('chat').id, last);
+  assert.equal(socket.all('chat').filter(({ id }) => id === refused).length, 1);
 });
 
 test('a permanent error fails the message and tells', () => {

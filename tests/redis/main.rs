@@ -15,6 +15,7 @@ mod order;
 mod pages;
 mod presence;
 mod restored;
+mod restrictions;
 mod rights;
 mod sentinel;
 mod shutdown;

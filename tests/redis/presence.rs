@@ -146,6 +146,7 @@ fn names_reach_the_other_nodes() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let _at_end = ShutDown(&remote);
+            eventually("it admits users", || Connect::to(address).try_open().is_ok());
             let mut ann = Connect::to(address).user("ann").connect();
             ann.join("lobby");
             let seen = until(&mut bob, "ann", "online");

@@ -5,7 +5,7 @@ use roomcast::bus::Ticket;
 use roomcast::internals::protocol::{self, Chat};
 use roomcast::internals::{Moderation, NewConnection, RefreshedIdentity, TokenRefresh};
 use roomcast::{CloseReason, HubStats};
-use roomcast::{ConnectionId, ErrorCode, Grants, UserId};
+use roomcast::{ConnectionId, ErrorCode, Grants, Restriction, RestrictionTarget, UserId};
 
 use super::chance::Chance;
 use super::fake_bus::FakeBus;
@@ -47,6 +47,8 @@ pub(crate) enum Action {
     CloseEverywhere { user: usize },
     CommandElsewhere { room: usize, user: usize, age_millis: u64 },
     LoseCommands,
+    Restrict { user: usize, kind: u64, life: Option<u64> },
+    Lift { user: usize, kind: u64 },
     Wait { millis: u64 },
     Sicken,
     Settle,
@@ -101,7 +103,7 @@ fn client_choices(recovery: u32) -> [Choice; 17] {
     ]
 }
 
-const OTHER_CHOICES: [Choice; 14] = [
+const OTHER_CHOICES: [Choice; 16] = [
     (20, |draw| Action::HostChat { room: draw.room }),
     (30, |draw| Action::Elsewhere { room: draw.room, messages: draw.chance.pick(&[1, 1, 3, 20, 60]) }),
     (12, |draw| Action::MoveElsewhere { room: draw.room, user: draw.user_or_stranger() }),
@@ -116,7 +118,13 @@ const OTHER_CHOICES: [Choice; 14] = [
         user: draw.user(),
         age_millis: draw.chance.pick(&[0, 0, 3000, 60_000, 3_600_000]),
     }),
-    (1, |_| Action::LoseCommands),
+    (2, |_| Action::LoseCommands),
+    (4, |draw| Action::Restrict {
+        user: draw.user(),
+        kind: draw.chance.below(4),
+        life: draw.chance.pick(&[None, Some(1000), Some(5000), Some(60_000)]),
+    }),
+    (12, |draw| Action::Lift { user: draw.user(), kind: draw.chance.below(4) }),
     (4, |draw| Action::Wait { millis: draw.chance.pick(&[300, 1200, 3000, 3000, 20_000, 300_000]) }),
     (2, |_| Action::Sicken),
     (1, |_| Action::Settle),
@@ -190,9 +198,32 @@ impl World {
             Action::LoseCommands => {
                 self.with_fake(FakeBus::lose_commands);
             }
+            Action::Restrict { user, kind, life } => self.restrict(user, kind, life),
+            Action::Lift { user, kind } => self.lift(user, kind),
             Action::Wait { millis } => self.advance_clock(millis),
             Action::Sicken => self.sicken(),
             Action::Settle => self.settle(),
+        }
+    }
+
+    /// Bans or mutes a user, here or on another node.
+    fn restrict(&mut self, user: usize, kind: u64, life: Option<u64>) {
+        let expires_at = life.map(|millis| self.now.unix_ms + millis);
+        let restriction = Restriction { expires_at, ..Restriction::new(target(user, kind)) };
+        self.moderate_anywhere(&Moderation::Restrict(restriction));
+    }
+
+    fn lift(&mut self, user: usize, kind: u64) {
+        self.moderate_anywhere(&Moderation::Lift(target(user, kind)));
+    }
+
+    fn moderate_anywhere(&mut self, moderation: &Moderation) {
+        // Refused when too many wait.
+        let _ = self.hub.moderate_for_host(self.now, moderation);
+        if self.chance.one_in(3)
+            && let (Some(change), Some(bus)) = (moderation.change(), self.bus.fake())
+        {
+            bus.restrict_elsewhere(&change, moderation.body(self.now).to_vec());
         }
     }
 
@@ -218,8 +249,13 @@ impl World {
         if self.seats[seat].link.is_some() {
             return;
         }
-        let id = self.take_slot(seat);
         let user = UserId::new(&user_name(self.seats[seat].user)).expect("a user name");
+        if self.hub.bans(self.now, &user) {
+            // The server refuses the handshake.
+            self.coverage.banned += 1;
+            return;
+        }
+        let id = self.take_slot(seat);
         let name = self.chance.pick(&[None, Some("Ann"), Some("Zoë \"quoted\"")]);
         let owner = self.seats[seat].owner;
         self.seats[seat].connect(Link::new(id));
@@ -449,5 +485,15 @@ impl World {
     fn change_epoch(&mut self, room: usize) {
         let bodies = (0..self.chance.below(4)).map(|_| self.body(room)).collect();
         self.with_fake(|bus| bus.change_epoch(&room_name(room), bodies));
+    }
+}
+
+/// A ban, or a mute everywhere or in one of two rooms.
+fn target(user: usize, kind: u64) -> RestrictionTarget {
+    let user = UserId::new(&user_name(user)).expect("a user name");
+    match kind {
+        0 => RestrictionTarget::BannedUser(user),
+        1 => RestrictionTarget::Muted { user, room: None },
+        other => RestrictionTarget::Muted { user, room: Some(room_name(other as usize - 2)) },
     }
 }

@@ -54,5 +54,7 @@ coverage! {
     expired,
     replaced,
     kicked_for_sure,
+    banned,
+    muted,
     moderated,
 }

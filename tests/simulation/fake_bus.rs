@@ -1,11 +1,13 @@
 //! A bus that keeps its promises and nothing more: late, out of step, forgetful, sometimes out of order altogether.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 use bytes::Bytes;
 use roomcast::Now;
 use roomcast::bus::{Bus, ControlRoom, Epoch};
 use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
+use roomcast::bus::{RestrictionAction, RestrictionChange, RestrictionsPage};
 use roomcast::{Owner, RoomName, UserId};
 
 use super::chance::Chance;
@@ -24,13 +26,41 @@ pub(crate) struct FakeBus {
     inbox: VecDeque<Request>,
     answers: Vec<(u64, Answer)>,
     control: ControlRoom,
+    restrictions: Restrictions,
     now: Now,
 }
+
+/// What is kept for all nodes, and how far a node has come with loading it.
+#[derive(Debug, Default)]
+struct Restrictions {
+    kept: BTreeMap<Box<str>, Kept>,
+    /// Tells a load from earlier ones.
+    load: u64,
+    /// Whether the hub has yet to hear that a load begins.
+    begins: bool,
+}
+
+#[derive(Debug)]
+struct Kept {
+    body: Bytes,
+    expires_at: Option<u64>,
+}
+
+/// A part of a load, and where it begins.
+#[derive(Clone, Debug, Default)]
+struct Part {
+    load: u64,
+    after: Option<Box<str>>,
+}
+
+/// So many restrictions are read at once.
+const PART: usize = 2;
 
 #[derive(Debug)]
 enum Request {
     Publish(Ticket, Publication),
     Read(Ticket, Question),
+    Load(Part),
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +75,7 @@ enum Answer {
     Published(Ticket, Outcome),
     Page(Ticket, Question, Page),
     Failed(Ticket),
+    Loaded(Part, RestrictionsPage),
 }
 
 #[derive(Debug)]
@@ -105,7 +136,8 @@ impl FakeBus {
             rooms: BTreeMap::new(),
             inbox: VecDeque::new(),
             answers: Vec::new(),
-            control: ControlRoom::default(),
+            control: ControlRoom::with_stored_restrictions(),
+            restrictions: Restrictions::default(),
             now: Now::default(),
         }
     }
@@ -118,6 +150,7 @@ impl FakeBus {
             match self.inbox.pop_front().expect("it was counted") {
                 Request::Publish(ticket, publication) => self.take_publication(ticket, publication),
                 Request::Read(ticket, question) => self.take_question(ticket, question),
+                Request::Load(part) => self.take_part(part),
             }
         }
     }
@@ -154,9 +187,33 @@ impl FakeBus {
         self.publish_elsewhere(&name, body);
     }
 
-    /// The order of commands is lost.
+    /// A ban or a mute of another node, or the end of one.
+    pub(crate) fn restrict_elsewhere(&mut self, change: &RestrictionChange, body: Vec<u8>) {
+        let body = Bytes::from(body);
+        self.keep(change, &body);
+        let name = self.control.name().clone();
+        self.accept(&name, body, None);
+    }
+
+    fn keep(&mut self, change: &RestrictionChange, body: &Bytes) {
+        match change.action {
+            RestrictionAction::Keep { expires_at } => {
+                self.restrictions.kept.insert(change.key.clone(), Kept { body: body.clone(), expires_at });
+            }
+            RestrictionAction::Lift => drop(self.restrictions.kept.remove(&change.key)),
+        }
+    }
+
+    /// The keys of the restrictions that are in force.
+    pub(crate) fn restrictions(&self) -> impl Iterator<Item = &str> {
+        let is_over = |kept: &Kept| kept.expires_at.is_some_and(|at| at <= self.now.unix_ms);
+        self.restrictions.kept.iter().filter(move |(_, kept)| !is_over(kept)).map(|(key, _)| &**key)
+    }
+
+    /// The order of commands is lost, and those that are still on their way.
     pub(crate) fn lose_commands(&mut self) {
         let name = self.control.name().clone();
+        self.room(&name).stream.clear();
         self.change_epoch(&name, Vec::new());
     }
 
@@ -247,7 +304,7 @@ impl FakeBus {
     }
 
     fn take_publication(&mut self, ticket: Ticket, publication: Publication) {
-        let Publication { room: name, user, owner, id, body } = publication;
+        let Publication { room: name, user, owner, id, body, restriction } = publication;
         let id = id.map(|id| (user, id));
         let known = id.as_ref().and_then(|id| self.room(&name).ids.get(id).copied());
         let outcome = match known {
@@ -256,6 +313,9 @@ impl FakeBus {
             }
             Some(seq) => Outcome::Duplicate(seq),
             None => {
+                if let Some(change) = &restriction {
+                    self.keep(change, &body);
+                }
                 let seq = self.accept(&name, body, Some(owner));
                 if let Some(id) = id {
                     self.room(&name).ids.insert(id, seq);
@@ -265,6 +325,26 @@ impl FakeBus {
         };
         let due = self.due();
         self.answers.push((due, Answer::Published(ticket, outcome)));
+    }
+
+    /// A load begins anew.
+    fn begin_load(&mut self) {
+        self.restrictions.load += 1;
+        self.restrictions.begins = true;
+        self.inbox.push_back(Request::Load(Part { load: self.restrictions.load, ..Part::default() }));
+    }
+
+    fn take_part(&mut self, part: Part) {
+        if !self.is_calm && self.chance.one_in(10) {
+            return self.inbox.push_back(Request::Load(part));
+        }
+        let from = part.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let found: Vec<_> = self.restrictions.kept.range((from, Bound::Unbounded)).take(PART).collect();
+        let bodies = found.iter().map(|(_, kept)| kept.body.clone()).collect();
+        let (is_last, after) = (found.len() < PART, found.last().map(|(key, _)| (*key).clone()));
+        let page = RestrictionsPage { is_first: false, is_last, bodies };
+        let due = self.due();
+        self.answers.push((due, Answer::Loaded(Part { after, ..part }, page)));
     }
 
     fn take_question(&mut self, ticket: Ticket, question: Question) {
@@ -323,6 +403,13 @@ impl FakeBus {
         }
         Some(match self.answers.remove(at).1 {
             Answer::Published(ticket, outcome) => BusEvent::Published { ticket, outcome },
+            Answer::Loaded(part, _) if part.load != self.restrictions.load => return self.poll_answer(),
+            Answer::Loaded(part, page) => {
+                if !page.is_last {
+                    self.inbox.push_back(Request::Load(part));
+                }
+                BusEvent::Restrictions(page)
+            }
             Answer::Failed(ticket) => {
                 BusEvent::Page { ticket, page: Err(BusRefusal::unavailable("history cannot be read")) }
             }
@@ -385,6 +472,10 @@ impl Bus for FakeBus {
                 self.control.submit(ticket, body);
                 self.submit_control();
             }
+            BusRequest::Restrict { ticket, change, body } => {
+                self.control.submit_restriction(ticket, change, body);
+                self.submit_control();
+            }
             BusRequest::Read { ticket, room, from, bytes_max } => {
                 self.inbox.push_back(Request::Read(ticket, Question { room, from, bytes_max }));
             }
@@ -397,9 +488,17 @@ impl Bus for FakeBus {
             if let Some(event) = self.control.poll_event() {
                 return Some(event);
             }
+            if std::mem::take(&mut self.restrictions.begins) {
+                return Some(BusEvent::Restrictions(RestrictionsPage::BEGIN));
+            }
             let event = self.poll_due()?;
-            if let Some(event) = self.control.translate(self.now, event) {
-                return Some(event);
+            let was_open = self.control.is_open();
+            let event = self.control.translate(self.now, event);
+            if matches!(event, Some(BusEvent::ControlLost { .. })) || self.control.is_open() != was_open {
+                self.begin_load();
+            }
+            if event.is_some() {
+                return event;
             }
             self.submit_control();
         }

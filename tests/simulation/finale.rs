@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use roomcast::UserId;
 use roomcast::bus::Ticket;
 
 use super::seat::user_name;
@@ -66,6 +67,7 @@ impl World {
     }
 
     fn check_rest(&mut self) {
+        self.check_restrictions();
         assert!(self.hub.is_flushed(), "something is not flushed");
         assert_eq!(self.hub.stats().log_bytes, 0, "a log is not empty");
         for room in 0..self.settings.rooms {
@@ -88,6 +90,18 @@ impl World {
             if let Some(id) = seat.unanswered() {
                 panic!("seat {at} (u{}): nothing came back for chat {id}", seat.user);
             }
+        }
+    }
+
+    /// What is in force is what is kept, and nobody who is banned is here.
+    fn check_restrictions(&mut self) {
+        if let Some(bus) = self.bus.fake() {
+            let kept: Vec<_> = bus.restrictions().map(str::to_owned).collect();
+            assert_eq!(self.hub.restrictions_in_force(self.now), kept, "not what is kept");
+        }
+        for (at, seat) in self.seats.iter().enumerate().filter(|(_, seat)| seat.link.is_some()) {
+            let user = UserId::new(&user_name(seat.user)).expect("a user name");
+            assert!(!self.hub.bans(self.now, &user), "seat {at} (u{}) is banned and still here", seat.user);
         }
     }
 

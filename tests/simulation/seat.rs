@@ -166,6 +166,7 @@ impl Seat {
     fn on_error(&mut self, message: &Value, coverage: &mut Coverage) -> Checked {
         let code = message["code"].as_str().ok_or("no code")?;
         match code {
+            "muted" => coverage.muted += 1,
             "room_busy" => coverage.room_busy += 1,
             "server_busy" => coverage.server_busy += 1,
             "unavailable" => coverage.unavailable += 1,

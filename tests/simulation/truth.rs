@@ -74,6 +74,7 @@ impl Truth {
             | BusEvent::Presence { .. }
             | BusEvent::Control(_)
             | BusEvent::ControlLost { .. }
+            | BusEvent::Restrictions(_)
             | BusEvent::Signal(_) => {}
             BusEvent::Page { page: Ok(page), .. } => {
                 let epoch = self.epoch(room, page.epoch.as_str());

@@ -192,7 +192,7 @@ impl World {
                 | BusEvent::EpochChanged { room, .. }
                 | BusEvent::Presence { room, .. }
                 | BusEvent::Signal(Signal { room, .. }) => Some(room.clone()),
-                BusEvent::Control(_) | BusEvent::ControlLost { .. } => None,
+                BusEvent::Control(_) | BusEvent::ControlLost { .. } | BusEvent::Restrictions(_) => None,
             };
             self.publications -= usize::from(matches!(event, BusEvent::Published { .. }));
             if let Some(room) = room {
@@ -234,7 +234,7 @@ impl World {
                 let known = self.tickets.insert(*ticket, Some(publication.room.clone()));
                 assert!(known.is_none(), "{ticket:?} is used twice");
             }
-            BusRequest::Control { ticket, .. } => {
+            BusRequest::Control { ticket, .. } | BusRequest::Restrict { ticket, .. } => {
                 self.publications += 1;
                 let known = self.tickets.insert(*ticket, None);
                 assert!(known.is_none(), "{ticket:?} is used twice");

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use roomcast::bus::Bus;
-use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Outcome, Page, Publication, Ticket};
+use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Outcome, Page, Publication, RestrictionsPage, Ticket};
 use roomcast::settings::ApiKey;
 use roomcast::{Config, Notice, Now};
 use serde_json::json;
@@ -62,6 +62,7 @@ fn slow_host(change: impl FnOnce(&mut Config)) -> (Host, Rc<RefCell<Desk>>, Sock
     config.api_keys = vec![ApiKey::new(KEY)];
     change(&mut config);
     let desk = Rc::new(RefCell::new(Desk::default()));
+    desk.borrow_mut().events.push_back(BusEvent::Restrictions(RestrictionsPage::NONE));
     let mut host = Host::with_bus(config, SlowBus(Rc::clone(&desk)));
     let address = host.listen();
     (host, desk, address)

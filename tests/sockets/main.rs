@@ -30,6 +30,7 @@ mod proxies;
 #[cfg(feature = "tokens")]
 mod refresh;
 mod refusals;
+mod restrictions;
 mod resume;
 mod rounds;
 mod shutdown;

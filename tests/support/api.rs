@@ -15,11 +15,29 @@ pub fn server_with(flags: &[&str]) -> Server {
     Server::spawn(&[&["--api-key", KEY][..], flags].concat())
 }
 
-/// The head of a proper request whose body has this length.
+/// The head of a proper request to publish whose body has this length.
 pub fn publish_head(body_bytes: usize, headers: &[(&str, &str)]) -> String {
+    head("/api/publish", body_bytes, headers)
+}
+
+fn head(path: &str, body_bytes: usize, headers: &[(&str, &str)]) -> String {
     let length = body_bytes.to_string();
     let proper = [AUTHORIZATION, JSON, ("Content-Length", &length)];
-    request("POST", "/api/publish", &[&proper, headers].concat())
+    request("POST", path, &[&proper, headers].concat())
+}
+
+/// Sends a command, and does not stay.
+pub fn post(address: SocketAddr, path: &str, body: &Value) -> Response {
+    let body = body.to_string();
+    exchange(address, &head(path, body.len(), &[("Connection", "close")]), body.as_bytes())
+}
+
+/// Sends a command that is carried out, and returns its answer.
+#[track_caller]
+pub fn command(address: SocketAddr, path: &str, body: &Value) -> Value {
+    let response = post(address, path, body);
+    assert_eq!(response.status, 200, "{path} {body}: {response:?} {}", response.text());
+    json_of(&response)
 }
 
 /// A whole request behind which another may follow.

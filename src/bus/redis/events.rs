@@ -101,6 +101,7 @@ impl RedisBus {
             }
             Response::Heartbeat(result) => self.presence.answer_heartbeat(self.now.uptime, result.ok()),
             Response::Left => self.departure = Departure::Known,
+            Response::Restrictions(read, result) => self.take_restrictions(read, result),
             Response::Signal | Response::Rights(Err(_)) => {}
             Response::Rights(Ok(missing)) => self.take_rights(missing),
         }

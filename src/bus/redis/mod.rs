@@ -11,6 +11,7 @@
 //!   rooms.
 //! - [`ordering`]: makes one gapless stream of a room's messages out of the subscription and the
 //!   answers to queries. Sans-IO.
+//! - `restrictions.rs`: loads bans and mutes. Sans-IO.
 //! - [`presence`]: the users of all nodes, by versioned sets and heartbeats. Sans-IO.
 //!
 //! A message goes like this. The hub submits a publication (`requests.rs`). The command thread
@@ -33,6 +34,7 @@ mod ordering;
 mod own_bodies;
 mod presence;
 mod requests;
+mod restrictions;
 mod room;
 mod stats;
 mod subscribe;
@@ -52,6 +54,7 @@ pub use self::config::{RedisConfig, RedisTiming};
 use self::ordering::OrderingStep;
 use self::own_bodies::OwnBodies;
 use self::presence::{NodeId, Nodes, Presence, PresenceCounts};
+use self::restrictions::RestrictionLoader;
 use self::room::Room;
 use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
@@ -59,7 +62,7 @@ use self::subscribe::SubscriptionChange;
 use self::threads::{Commands, Subscriber};
 use self::url::RedisUrl;
 use super::{Bus, BusStatus, ControlRoom, Metric, ShutdownProgress};
-use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome};
+use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome, RestrictionsPage};
 use crate::error::Error;
 use crate::id::{RoomName, Unique};
 use crate::settings::Config;
@@ -149,6 +152,7 @@ pub struct RedisBus {
     counters: Arc<Counters>,
     wheel: Wheel<Deadline>,
     control: ControlRoom,
+    restrictions: RestrictionLoader,
     events: VecDeque<BusEvent>,
     steps: Vec<OrderingStep>,
     /// Rooms that began a new epoch and are not logged yet.
@@ -198,7 +202,8 @@ impl RedisBus {
             own_bodies: OwnBodies::default(),
             counters,
             wheel: Wheel::new(),
-            control: ControlRoom::default(),
+            control: ControlRoom::with_stored_restrictions(),
+            restrictions: RestrictionLoader::default(),
             events: VecDeque::new(),
             steps: Vec::new(),
             epochs_unlogged: 0,
@@ -310,6 +315,7 @@ impl Bus for RedisBus {
         }
         self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.get());
         self.submit_control();
+        self.read_restrictions();
     }
 
     fn submit(&mut self, request: BusRequest) {
@@ -319,6 +325,10 @@ impl Bus for RedisBus {
             BusRequest::Publish { ticket, publication } => self.publish(ticket, publication),
             BusRequest::Control { ticket, body } => {
                 self.control.submit(ticket, body);
+                self.submit_control();
+            }
+            BusRequest::Restrict { ticket, change, body } => {
+                self.control.submit_restriction(ticket, change, body);
                 self.submit_control();
             }
             BusRequest::Read { ticket, room, from, bytes_max } => self.read(ticket, &room, from, bytes_max),
@@ -333,8 +343,16 @@ impl Bus for RedisBus {
                 return Some(event);
             }
             if let Some(event) = self.events.pop_front() {
-                if let Some(event) = self.control.translate(self.now, event) {
-                    return Some(event);
+                let was_open = self.control.is_open();
+                let event = self.control.translate(self.now, event);
+                if matches!(event, Some(BusEvent::ControlLost { .. })) || self.control.is_open() != was_open {
+                    // What is read now includes all that is not delivered any more.
+                    self.restrictions.begin();
+                    self.events.push_front(BusEvent::Restrictions(RestrictionsPage::BEGIN));
+                    self.read_restrictions();
+                }
+                if event.is_some() {
+                    return event;
                 }
                 self.submit_control();
                 continue;
@@ -361,7 +379,8 @@ impl Bus for RedisBus {
     fn timeout(&self, now: Now) -> Option<Duration> {
         let threads = [self.commands.timeout(), self.subscriber.timeout()];
         let timers = [self.wheel.timeout(now), self.presence.timeout(now.uptime), self.control.timeout(now)];
-        threads.into_iter().chain(timers).flatten().min()
+        let restrictions = self.restrictions.timeout(now.uptime);
+        threads.into_iter().chain(timers).chain([restrictions]).flatten().min()
     }
 
     fn shutdown(&mut self, _now: Now) -> ShutdownProgress {
@@ -474,6 +493,7 @@ mod tests {
             owner: Owner::HOST,
             id: None,
             body: Bytes::from_static(b"{"),
+            restriction: None,
         };
         bench.bus.begin_turn(Now::default());
         bench.bus.publish(Ticket(2), publication);

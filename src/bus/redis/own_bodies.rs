@@ -73,7 +73,7 @@ mod tests {
 
     fn pending(serial: u64, owner: Owner, body: &str) -> PendingPublication {
         let (room, user) = (RoomName::new("lobby").unwrap(), UserId::new("ann").unwrap());
-        let publication = Publication { room, user, owner, id: None, body: body.to_owned().into() };
+        let publication = Publication { room, user, owner, id: None, body: body.to_owned().into(), restriction: None };
         PendingPublication { ticket: Ticket(serial), publication, serial, at: std::time::Duration::ZERO }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::commands::{PendingPublication, PendingRead, Request};
+use super::commands::{PendingPublication, PendingRead, Request, RestrictionsRead, RestrictionsSlice};
 use super::room::Room;
 use super::subscribe::SubscriptionChange;
 use super::{CLOSE_GRACE, RedisBus, RoomDeadline, TOUCH_INTERVAL};
@@ -17,6 +17,20 @@ impl RedisBus {
         while let Some(request) = self.control.poll_request(self.now) {
             self.submit(request);
         }
+    }
+
+    /// Sends the next read of the restrictions, if it is time for one.
+    pub(super) fn read_restrictions(&mut self) {
+        if let Some(read) = self.restrictions.poll(self.now.uptime) {
+            self.send(Request::Restrictions(read));
+        }
+    }
+
+    /// Takes the answer to a read of the restrictions.
+    pub(super) fn take_restrictions(&mut self, read: RestrictionsRead, result: Result<RestrictionsSlice, BusRefusal>) {
+        let page = self.restrictions.answer(self.now.uptime, read, result);
+        self.events.extend(page.map(BusEvent::Restrictions));
+        self.read_restrictions();
     }
 
     pub(super) fn open(&mut self, name: &RoomName) {

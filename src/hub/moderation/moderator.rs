@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::hub::arrivals::{Arrivals, MEMORY_MILLIS};
 use crate::id::ConnectionSerial;
+use crate::restrictions::RestrictionTarget;
 use crate::time::Now;
 
 use super::command::Moderation;
@@ -39,19 +40,60 @@ enum Link {
     },
 }
 
-/// A command that is being carried out.
+/// Bans that are carried out one by one. Beyond them all connections are checked against all bans, at once.
+const BANS_MAX: usize = 64;
+
+/// Something that is being carried out, connection by connection.
 #[derive(Debug)]
 pub(super) struct Task {
-    pub(super) moderation: Moderation,
-    /// Later connections are not meant.
-    pub(super) newest: ConnectionSerial,
+    pub(super) kind: TaskKind,
     /// Connections in lower slots have been looked at.
     pub(super) next_slot: u32,
     /// For how many connections it was carried out.
     pub(super) done: usize,
 }
 
+/// What a turn may still do.
+pub(super) struct CommandBudget {
+    pub(super) slots: usize,
+    pub(super) connections: usize,
+}
+
+/// What is being carried out.
+#[derive(Debug)]
+pub(super) enum TaskKind {
+    /// A command about a user. Connections later than the newest are not meant.
+    Command { moderation: Moderation, newest: ConnectionSerial },
+    /// A ban. Later connections are not there: their handshakes were refused.
+    Ban(RestrictionTarget),
+    /// Every ban there is.
+    AllBans,
+}
+
+impl Task {
+    pub(super) fn new(kind: TaskKind) -> Self {
+        Self { kind, next_slot: 0, done: 0 }
+    }
+}
+
 impl Moderator {
+    /// Has a ban carried out.
+    pub(super) fn begin_ban(&mut self, target: RestrictionTarget) {
+        if self.tasks.len() < BANS_MAX {
+            self.tasks.push_back(Task::new(TaskKind::Ban(target)));
+        } else {
+            self.begin_all_bans();
+        }
+    }
+
+    /// Has all connections checked.
+    pub(super) fn begin_all_bans(&mut self) {
+        let is_to_come = |task: &Task| matches!(task.kind, TaskKind::AllBans) && task.next_slot == 0;
+        if !self.tasks.back().is_some_and(is_to_come) {
+            self.tasks.push_back(Task::new(TaskKind::AllBans));
+        }
+    }
+
     /// The bus cannot tell whether there were commands.
     pub(in crate::hub) fn note_lost() {
         log::warn!("moderation: the order of commands was lost; some may not have been carried out here");

@@ -16,6 +16,8 @@ pub(super) fn readiness(context: &RequestContext) -> Response {
         Response::unavailable("shutting down")
     } else if !context.is_bus_ready {
         Response::unavailable("the bus is not ready")
+    } else if !context.are_restrictions_loaded {
+        Response::unavailable("the bans are not loaded")
     } else {
         Response::text(StatusCode::OK, "ready")
     }

@@ -10,6 +10,8 @@ pub(in crate::server) struct RequestContext {
     pub(in crate::server) now: Now,
     pub(in crate::server) is_draining: bool,
     pub(in crate::server) is_bus_ready: bool,
+    /// Whether it is known who is banned.
+    pub(in crate::server) are_restrictions_loaded: bool,
     /// Whether another WebSocket is allowed.
     pub(in crate::server) capacity: Capacity,
     /// The counts for `/metrics`, if there is such a path.

@@ -10,7 +10,8 @@ use super::{health, websocket};
 use crate::error::Error;
 use crate::net::{HeadDecision, Response, method_not_allowed};
 use crate::owner::Owners;
-use crate::server::authenticator::{Admission, Authentication, Authenticator, TokenPolicy};
+use crate::server::authenticator::{Admission, Authentication, Refusal, TokenPolicy, address_of};
+use crate::server::gate::{Gate, WaitingAddresses, check_address, check_user};
 use crate::server::metrics::MetricsSnapshot;
 use crate::settings::Config;
 
@@ -56,6 +57,7 @@ pub(in crate::server) struct Routes {
     origins: Origins,
     pub(in crate::server) api: Api,
     pub(in crate::server) owners: Owners,
+    pub(in crate::server) waiting: WaitingAddresses,
 }
 
 impl Routes {
@@ -65,6 +67,7 @@ impl Routes {
             origins: Origins::new(&config.allow_origins)?,
             api: Api::new(config),
             owners,
+            waiting: WaitingAddresses::default(),
         })
     }
 
@@ -78,11 +81,11 @@ impl Routes {
         &mut self,
         request: &Request<()>,
         context: &RequestContext,
-        authenticator: &mut dyn Authenticator,
+        gate: &mut Gate<'_>,
     ) -> Decision {
         let path = request.uri().path();
         let response = match Route::find(path, context) {
-            Route::WebSocket => return self.open(request, context, authenticator),
+            Route::WebSocket => return self.open(request, context, gate),
             Route::Api(command) => {
                 let respond = HeadDecision::Respond;
                 let accept = |(rules, owner)| HeadDecision::ReadBody(rules, ApiRoute { command, owner });
@@ -102,22 +105,26 @@ impl Routes {
         HeadDecision::Respond(response)
     }
 
-    fn open(
-        &mut self,
-        request: &Request<()>,
-        context: &RequestContext,
-        authenticator: &mut dyn Authenticator,
-    ) -> Decision {
+    fn open(&mut self, request: &Request<()>, context: &RequestContext, gate: &mut Gate<'_>) -> Decision {
+        let refuse = |refusal: Refusal| HeadDecision::Respond(refusal.into());
+        // First of all: a banned address takes nothing that others could have.
+        if let Err(refusal) = check_address(gate.restrictions, context.now, address_of(request)) {
+            return refuse(refusal);
+        }
         let handshake = match websocket::check(request, context, &mut self.origins) {
             Ok(handshake) => handshake,
             Err(response) => return HeadDecision::Respond(response),
         };
-        match authenticator.authenticate(context.now, request) {
-            Authentication::Admit(identity) => {
-                HeadDecision::Upgrade(handshake, Admission::new(self.owners, identity, request))
+        match gate.authenticator.authenticate(context.now, request) {
+            Authentication::Admit(identity) => match check_user(gate.restrictions, context.now, &identity) {
+                Ok(()) => HeadDecision::Upgrade(handshake, Admission::new(self.owners, identity, request)),
+                Err(refusal) => refuse(refusal),
+            },
+            Authentication::Refuse(refusal) => refuse(refusal),
+            Authentication::Later(ticket) => {
+                self.waiting.insert(ticket, address_of(request));
+                HeadDecision::Later(handshake, ticket)
             }
-            Authentication::Refuse(refusal) => HeadDecision::Respond(refusal.into()),
-            Authentication::Later(ticket) => HeadDecision::Later(handshake, ticket),
         }
     }
 

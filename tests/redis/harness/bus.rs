@@ -137,6 +137,7 @@ impl Node {
             owner: Owner::HOST,
             id: id.map(Into::into),
             body,
+            restriction: None,
         };
         self.bus.submit(BusRequest::Publish { ticket, publication });
         ticket

@@ -6,8 +6,10 @@ local calls = {
   {'TIME'},
   {'HSET', key, 'f', 'v'}, {'HGET', key, 'f'}, {'HMGET', key, 'f'}, {'HGETALL', key}, {'HLEN', key}, {'HDEL', key, 'f'},
   {'SET', key, 'v', 'XX', 'GET'}, {'PEXPIRE', key, 1000}, {'DEL', key},
+  {'ZADD', key, 'XX', 1, 'm'}, {'ZRANGE', key, 0, 0, 'BYSCORE'}, {'ZREM', key, 'm'},
   {'XADD', key, 'NOMKSTREAM', '1-0', 'f', 'v'}, {'XTRIM', key, 'MINID', '1-0'},
   {'XRANGE', key, '-', '+', 'COUNT', 1}, {'XREVRANGE', key, '+', '-', 'COUNT', 1},
+  {'HSCAN', key, '0'},
   {'PUBLISH', key, ''},
 }
 for _, call in ipairs(calls) do

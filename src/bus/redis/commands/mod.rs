@@ -8,6 +8,7 @@ mod pipeline;
 mod presence;
 mod publish_script;
 mod request;
+mod restrictions;
 mod script;
 mod signal;
 mod thread;
@@ -20,6 +21,7 @@ pub use self::publish_script::PublishScript;
 pub(crate) use self::request::{
     Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest, read_channel_message,
 };
+pub(crate) use self::restrictions::{RestrictionsRead, RestrictionsSlice};
 pub(crate) use self::script::ChannelKind;
 pub(crate) use self::signal::read_signal;
 pub(crate) use self::thread::CommandThread;

@@ -9,9 +9,10 @@ use redis::Cmd;
 
 use super::names::KeyNames;
 use super::request::{PendingPublication, PendingRead, Request, RoomRequest};
+use super::restrictions::{PURGE_MAX, READ_MAX, RestrictionsRead};
 use super::script::{ChannelKind, Script};
 use super::signal::write_signal;
-use crate::bus::message::{ReadFrom, Signal};
+use crate::bus::message::{ReadFrom, RestrictionAction, RestrictionChange, Signal};
 use crate::bus::redis::cluster::slot_of_key;
 use crate::bus::redis::connection::RunId;
 use crate::bus::redis::ordering::HistoryQuery;
@@ -29,6 +30,11 @@ const OWN_ID_AGE: Duration = Duration::from_secs(2 * 60);
 
 /// The size limit of an answer to a query for missing messages.
 const FILL_BYTES_MAX: usize = 256 * 1024;
+
+/// The hash of restrictions by key, and the sorted set of the keys of those that expire, in the slot of the control room. They
+/// have no ttl.
+const RESTRICTIONS: &str = "restrictions";
+const EXPIRIES: &str = "expiries";
 
 /// What is known about the server that a call is sent to.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +54,7 @@ pub(crate) struct Packer {
     id_ttl: u64,
     messages_max: u32,
     history_age_millis: u64,
+    restrictions_max: u32,
     attempts: u64,
     command: Cmd,
     text: String,
@@ -67,6 +74,7 @@ impl Packer {
             // A history of age 0 is no history, whatever its number of messages.
             messages_max: if config.history.age_max.is_zero() { 0 } else { config.history.messages_max },
             history_age_millis: config.history.age_max.as_millis() as u64,
+            restrictions_max: config.hub.restrictions_max,
             attempts: 0,
             command: Cmd::new(),
             text: String::new(),
@@ -101,6 +109,7 @@ impl Packer {
             Request::Heartbeat(heartbeat) => self.pack_heartbeat(heartbeat),
             Request::Leave => self.pack_heartbeat(&Heartbeat::leave()),
             Request::Signal(signal) => self.pack_signal(signal),
+            Request::Restrictions(read) => self.pack_restrictions_read(*read),
             Request::CheckRights => {
                 self.names.write_rights_key(&mut self.text);
                 self.command.arg(1).arg(&self.text);
@@ -111,7 +120,8 @@ impl Packer {
 
     fn pack_publication(&mut self, pending: &PendingPublication, run_id: RunId) {
         let PendingPublication { publication, serial, .. } = pending;
-        self.command.arg(3);
+        let change = publication.restriction.as_deref();
+        self.command.arg(if change.is_some() { 5 } else { 3 });
         self.arg_key(&publication.room, "meta");
         self.arg_key(&publication.room, "log");
         self.names.write_key(&mut self.text, &publication.room, "id:");
@@ -121,9 +131,30 @@ impl Packer {
             None => (write!(self.text, "!{} {serial}", self.node), OWN_ID_AGE.as_millis() as u64),
         };
         self.command.arg(&self.text);
+        if change.is_some() {
+            self.arg_key(&publication.room, RESTRICTIONS);
+            self.arg_key(&publication.room, EXPIRIES);
+        }
         self.arg_candidate();
         self.command.arg(&*publication.body).arg(self.messages_max).arg(self.ttl).arg(id_ttl);
         self.arg_text(format_args!("{run_id}"));
+        if let Some(RestrictionChange { key, action }) = change {
+            let (is_kept, expires_at) = match action {
+                RestrictionAction::Keep { expires_at } => (true, *expires_at),
+                RestrictionAction::Lift => (false, None),
+            };
+            self.command.arg(&**key).arg(u8::from(is_kept));
+            self.command.arg(expires_at.map(|at| at.to_string()).unwrap_or_default()).arg(self.restrictions_max);
+        }
+    }
+
+    fn pack_restrictions_read(&mut self, read: RestrictionsRead) {
+        let room = RoomName::control();
+        self.command.arg(2);
+        self.arg_key(&room, RESTRICTIONS);
+        self.arg_key(&room, EXPIRIES);
+        let cursor = read.cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
+        self.command.arg(cursor).arg(READ_MAX).arg(PURGE_MAX);
     }
 
     fn pack_read(&mut self, read: &PendingRead, server: Server) {
@@ -210,6 +241,7 @@ mod tests {
             owner: Owner::HOST,
             id: id.map(Into::into),
             body: Bytes::from_static(b"{\r\n"),
+            restriction: None,
         };
         let mut out = Vec::new();
         let server = Server { run_id: RunId::new(7), is_settled: true };

@@ -52,6 +52,7 @@ impl QueuedRequest {
             | Request::Presence(_)
             | Request::Heartbeat(_)
             | Request::Leave
+            | Request::Restrictions(_)
             | Request::CheckRights => None,
         };
         Self { request, number, slot, since: now, expires_at, is_abandoned: false, is_asking: false }

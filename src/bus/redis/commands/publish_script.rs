@@ -61,6 +61,7 @@ mod tests {
             owner: Owner::HOST,
             id: Some("7".into()),
             body: Bytes::from_static(b"{\"text\":\"hi\""),
+            restriction: None,
         };
         let words = script.call("sha", publication);
         let begin =

@@ -9,6 +9,9 @@
 //! - `roomcast:{lobby}:id:<user> <id>`: the string `line seq`.
 //! - `roomcast:{lobby}` is the channel.
 //!
+//! The room of control messages has two more, which outlive all others: `restrictions`, a hash from keys to the bodies of control
+//! messages, and `expiries`, a sorted set of the keys of those that expire, by time.
+//!
 //! A *line* is a series of numbers without repetition. It continues when the epoch is renewed, so
 //! that an id that was accepted before still counts.
 //!
@@ -37,6 +40,7 @@ use bytes::Bytes;
 
 use super::names::KeyNames;
 use super::presence::{read_heartbeat, read_presence};
+use super::restrictions::{RestrictionsRead, RestrictionsSlice, is_full, read_restrictions};
 use super::script::Script;
 use crate::bus::message::{BusRefusal, Numbered, Publication, ReadFrom, Signal, Ticket};
 use crate::bus::redis::connection::{RunId, Value};
@@ -56,6 +60,7 @@ pub(crate) enum Request {
     /// The last heartbeat of this node.
     Leave,
     Signal(Signal),
+    Restrictions(RestrictionsRead),
     /// Ask which commands the Redis user may not call.
     CheckRights,
 }
@@ -70,6 +75,7 @@ pub(crate) enum Response {
     Heartbeat(Result<HeartbeatReply, BusRefusal>),
     Left,
     Signal,
+    Restrictions(RestrictionsRead, Result<RestrictionsSlice, BusRefusal>),
     /// The commands that the Redis user may not call.
     Rights(Result<Vec<String>, BusRefusal>),
 }
@@ -137,6 +143,7 @@ impl PendingRead {
 impl Request {
     pub(super) fn script(&self) -> Script {
         match self {
+            Self::Publish(pending) if pending.publication.restriction.is_some() => Script::Restrict,
             Self::Publish(_) => Script::Publish,
             Self::Query(RoomRequest { request: HistoryQuery::Renew(_), .. }) => Script::Renew,
             Self::Query(RoomRequest { request: HistoryQuery::Confirm(..), .. }) => Script::Confirm,
@@ -145,6 +152,7 @@ impl Request {
             Self::Presence(RoomRequest { request: PresenceRequest::Query { .. }, .. }) => Script::QueryPresence,
             Self::Heartbeat(_) | Self::Leave => Script::Heartbeat,
             Self::Signal(_) => Script::Signal,
+            Self::Restrictions(_) => Script::ReadRestrictions,
             Self::CheckRights => Script::CheckRights,
         }
     }
@@ -158,6 +166,7 @@ impl Request {
             Self::Query(RoomRequest { room, .. })
             | Self::Presence(RoomRequest { room, .. })
             | Self::Signal(Signal { room, .. }) => room,
+            Self::Restrictions(_) => &RoomName::control(),
             Self::Heartbeat(_) | Self::Leave | Self::CheckRights => return names.write_nodes_key(text),
         };
         names.write_channel(text, room);
@@ -173,6 +182,7 @@ impl Request {
             Self::Heartbeat(_) => Response::Heartbeat(Err(refusal)),
             Self::Leave => Response::Left,
             Self::Signal(_) => Response::Signal,
+            Self::Restrictions(read) => Response::Restrictions(read, Err(refusal)),
             Self::CheckRights => Response::Rights(Err(refusal)),
         }
     }
@@ -191,6 +201,7 @@ impl Request {
             }
         }
         match self {
+            Self::Publish(pending) if is_full(&value) => Answered::Response(Response::Published(pending, Err(FULL))),
             Self::Publish(pending) => pair(pending, read_numbering(run_id, &value), Response::Published, Self::Publish),
             Self::Read(read) => pair(read, read_slice(run_id, value), Response::Page, Self::Read),
             Self::Query(query) => pair(query, read_slice(run_id, value), Response::Query, Self::Query),
@@ -207,12 +218,17 @@ impl Request {
                 let receivers = matches!(value, Value::Integer(_)).then_some(());
                 pair(signal, receivers, |_, _| Response::Signal, Self::Signal)
             }
+            Self::Restrictions(read) => {
+                pair(read, read_restrictions(run_id, value), Response::Restrictions, Self::Restrictions)
+            }
             Self::CheckRights => {
                 pair((), read_names(value), |(), names| Response::Rights(names), |()| Self::CheckRights)
             }
         }
     }
 }
+
+const FULL: BusRefusal = BusRefusal::storage_full("there are as many bans and mutes as are allowed");
 
 /// Reads the names of commands.
 fn read_names(value: Value<'_>) -> Option<Vec<String>> {

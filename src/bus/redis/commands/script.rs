@@ -4,6 +4,8 @@
 const BEGIN: &str = include_str!("begin.lua");
 const POSITION: &str = include_str!("position.lua");
 const CLOCK: &str = include_str!("clock.lua");
+const PURGE: &str = include_str!("purge.lua");
+const PUBLISH: &str = include_str!("publish.lua");
 
 /// Who receives a published message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +27,13 @@ pub(crate) enum Script {
     QueryPresence,
     Heartbeat,
     Signal,
+    Restrict,
+    ReadRestrictions,
     CheckRights,
 }
 
 impl Script {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Publish,
         Self::Read,
         Self::Renew,
@@ -38,12 +42,14 @@ impl Script {
         Self::QueryPresence,
         Self::Heartbeat,
         Self::Signal,
+        Self::Restrict,
+        Self::ReadRestrictions,
         Self::CheckRights,
     ];
 
     pub(crate) fn source(self, channels: ChannelKind) -> String {
         let source = match self {
-            Self::Publish => [BEGIN, CLOCK, include_str!("publish.lua")].concat(),
+            Self::Publish => [BEGIN, CLOCK, PUBLISH].concat(),
             Self::Read => [BEGIN, POSITION, CLOCK, include_str!("read.lua")].concat(),
             Self::Renew => [BEGIN, POSITION, include_str!("renew.lua")].concat(),
             Self::Confirm => [BEGIN, POSITION, include_str!("confirm.lua")].concat(),
@@ -51,6 +57,11 @@ impl Script {
             Self::QueryPresence => include_str!("query_presence.lua").to_owned(),
             Self::Heartbeat => include_str!("heartbeat.lua").to_owned(),
             Self::Signal => include_str!("signal.lua").to_owned(),
+            Self::Restrict => {
+                let publish = ["local function publish()\n", PUBLISH, "end\n"].concat();
+                [BEGIN, CLOCK, PURGE, &publish, include_str!("restrict.lua")].concat()
+            }
+            Self::ReadRestrictions => [CLOCK, PURGE, include_str!("read_restrictions.lua")].concat(),
             Self::CheckRights => include_str!("check_rights.lua").to_owned(),
         };
         match channels {

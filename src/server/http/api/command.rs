@@ -1,5 +1,7 @@
 //! The form of a command of the API: its path, and the function that carries it out.
 
+use serde::Serialize;
+
 use crate::bus::message::Ticket;
 use crate::hub::{Hub, Refused};
 use crate::id::{RoomName, UserId};
@@ -27,12 +29,27 @@ pub(in crate::server) struct CommandContext<'a> {
     pub(in crate::server) now: Now,
     pub(in crate::server) hub: &'a mut Hub,
     pub(in crate::server) owner: Owner,
+    pub(in crate::server) scope: ListScope,
 }
 
-/// A command that is under way.
-pub(super) struct Begun {
-    pub(super) ticket: Ticket,
-    pub(super) done: Done,
+/// What a list covers that is shared between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::server) enum ListScope {
+    /// All nodes, as of now.
+    #[serde(rename = "all")]
+    AllNodes,
+    /// There is only this node, or it has lost the others and knows what it knew before.
+    #[serde(rename = "this")]
+    ThisNode,
+}
+
+/// A command that was understood.
+pub(super) enum Begun {
+    /// The bus has yet to answer.
+    Asked { ticket: Ticket, done: Done },
+    /// It is done, and answered with this JSON.
+    Done(Vec<u8>),
 }
 
 /// Makes the body of the answer to a command that the bus has accepted.

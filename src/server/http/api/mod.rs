@@ -5,6 +5,7 @@ mod answer;
 mod command;
 mod moderation;
 mod publish;
+mod restrictions;
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
 use self::command::{Accepted, Begun, Done};
-pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext};
+pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext, ListScope};
 use crate::bus::message::{Outcome, Ticket};
 use crate::id::ConnectionId;
 use crate::metric::counts;
@@ -27,7 +28,17 @@ use crate::settings::{API_KEY_BYTES_MIN, Config};
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
-static COMMANDS: [ApiCommand; 3] = [publish::PUBLISH, moderation::KICK, moderation::DISCONNECT];
+static COMMANDS: [ApiCommand; 9] = [
+    publish::PUBLISH,
+    moderation::KICK,
+    moderation::DISCONNECT,
+    restrictions::BAN,
+    restrictions::UNBAN,
+    restrictions::MUTE,
+    restrictions::UNMUTE,
+    restrictions::BANS,
+    restrictions::MUTES,
+];
 
 /// How many times as long as the message in it a body may be. Many libraries write `ü` as `\u00fc`,
 /// which is three times as long.
@@ -165,7 +176,11 @@ impl Api {
     ) -> BodyDecision {
         let text = std::str::from_utf8(body).map_err(|error| (ErrorCode::BadJson, format!("not UTF-8: {error}")));
         match text.and_then(|text| (command.run)(context, text)) {
-            Ok(Begun { ticket, done }) => {
+            Ok(Begun::Done(body)) => {
+                self.stats.accepted += 1;
+                BodyDecision::Respond(json(StatusCode::OK, body))
+            }
+            Ok(Begun::Asked { ticket, done }) => {
                 self.pending.insert(ticket, PendingCommand { connection, done });
                 BodyDecision::Later
             }

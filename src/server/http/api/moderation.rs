@@ -50,5 +50,5 @@ fn disconnect(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Ref
 fn moderate(context: &mut CommandContext<'_>, moderation: &Moderation, user: UserId) -> Result<Begun, Refused> {
     let ticket = context.hub.moderate_for_api(context.now, context.owner, moderation)?;
     let done = move |_| to_json(&Moderated { user_id: user.as_str() });
-    Ok(Begun { ticket, done: Box::new(done) })
+    Ok(Begun::Asked { ticket, done: Box::new(done) })
 }

@@ -53,5 +53,5 @@ fn publish(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refuse
     let ticket = context.hub.publish_for_api(context.now, context.owner, &publication)?;
     let room = publication.room;
     let done = move |Accepted { seq, duplicate }| to_json(&Published { room: room.as_str(), seq, duplicate });
-    Ok(Begun { ticket, done: Box::new(done) })
+    Ok(Begun::Asked { ticket, done: Box::new(done) })
 }

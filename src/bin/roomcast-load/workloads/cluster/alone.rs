@@ -48,6 +48,7 @@ impl Alone {
                 owner: Owner::HOST,
                 id: Some(PLACE.into()),
                 body: body.to_owned().into(),
+                restriction: None,
             };
             Ok::<_, LoadError>(script.call(&sha, publication))
         };

@@ -48,7 +48,7 @@ impl OwnBus {
     pub(super) fn publish(&mut self, user: &UserId, body: &str) -> Result<(), LoadError> {
         let ticket = self.next_ticket();
         let (room, user, bytes) = (self.room.clone(), user.clone(), body.to_owned().into());
-        let publication = Publication { room, user, owner: Owner::HOST, id: None, body: bytes };
+        let publication = Publication { room, user, owner: Owner::HOST, id: None, body: bytes, restriction: None };
         self.bus.submit(BusRequest::Publish { ticket, publication });
         let is_it = |event: &BusEvent| matches!(event, BusEvent::Delivered { message, .. } if message.body == body);
         self.wait_for("a message", is_it)

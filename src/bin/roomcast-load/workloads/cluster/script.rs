@@ -32,6 +32,7 @@ impl Script {
             owner: Owner::HOST,
             id: Some(serial.to_string().into()),
             body: format!(r#"{{"type":"chat","room":"{ROOM}","userId":"alone","text":"{text}""#).into(),
+            restriction: None,
         };
         Ok(self.script.call(&self.sha, publication))
     }

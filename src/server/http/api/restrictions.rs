@@ -1,0 +1,211 @@
+//! `POST /api/ban`, `/api/unban`, `/api/mute` and `/api/unmute`, and the lists of both: `/api/bans` and `/api/mutes`.
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::to_json;
+use super::command::{ApiCommand, Begun, CommandContext, ListScope, room_of, user_of};
+use crate::hub::{Moderation, Refused};
+use crate::protocol::{self, ErrorCode, Text};
+use crate::restrictions::{Restriction, RestrictionKind, RestrictionTarget, Term};
+
+pub(super) const BAN: ApiCommand = ApiCommand { path: "/api/ban", run: ban };
+pub(super) const UNBAN: ApiCommand = ApiCommand { path: "/api/unban", run: unban };
+pub(super) const MUTE: ApiCommand = ApiCommand { path: "/api/mute", run: mute };
+pub(super) const UNMUTE: ApiCommand = ApiCommand { path: "/api/unmute", run: unmute };
+pub(super) const BANS: ApiCommand = ApiCommand { path: "/api/bans", run: list_bans };
+pub(super) const MUTES: ApiCommand = ApiCommand { path: "/api/mutes", run: list_mutes };
+
+/// The longest time to live, which no sum with the time overflows: ten years.
+const TTL_SECONDS_MAX: u64 = 10 * 366 * 24 * 60 * 60;
+
+/// How many a list has at most, and if the request does not say.
+const LIMIT_MAX: usize = 1000;
+const LIMIT_USUAL: usize = 100;
+
+/// The target in a body: of a ban a user or a network, of a mute a user, and a room or none.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetBody<'a> {
+    #[serde(borrow)]
+    user_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    network: Option<Text<'a>>,
+    #[serde(borrow)]
+    room: Option<Text<'a>>,
+}
+
+/// What else is in a body of `POST /api/ban` and `POST /api/mute`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TermBody<'a> {
+    #[serde(borrow)]
+    reason: Option<Text<'a>>,
+    ttl_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListBody<'a> {
+    limit: Option<usize>,
+    #[serde(borrow)]
+    after: Option<TargetBody<'a>>,
+}
+
+/// A restriction as callers see it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RestrictionView<'a> {
+    #[serde(flatten)]
+    target: TargetView<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<u64>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TargetView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a str>,
+}
+
+/// A page of a list. `more` says whether the next one has any.
+#[derive(Serialize)]
+struct List<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bans: Option<&'a [RestrictionView<'a>]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutes: Option<&'a [RestrictionView<'a>]>,
+    more: bool,
+    nodes: ListScope,
+}
+
+impl<'a> TargetView<'a> {
+    fn of(target: &'a RestrictionTarget) -> Self {
+        match target {
+            RestrictionTarget::BannedUser(user) => Self { user_id: Some(user.as_str()), ..Self::default() },
+            RestrictionTarget::BannedNetwork(network) => Self { network: Some(network.to_string()), ..Self::default() },
+            RestrictionTarget::Muted { user, room } => {
+                let room = room.as_ref().map(|room| room.as_str());
+                Self { user_id: Some(user.as_str()), room, ..Self::default() }
+            }
+        }
+    }
+}
+
+impl TargetBody<'_> {
+    fn banned(&self, command: &str) -> Result<RestrictionTarget, Refused> {
+        match (&self.user_id, &self.network) {
+            (None, Some(network)) => {
+                let network = network.parse().map_err(|error| bad(format!("network: {error}")))?;
+                Ok(RestrictionTarget::BannedNetwork(network))
+            }
+            (Some(user), None) => Ok(RestrictionTarget::BannedUser(user_of(command, Some(user))?)),
+            (None, None) => Err(bad(format!("{command} without userId and network; one of them is needed"))),
+            (Some(_), Some(_)) => Err(bad(format!("{command} with userId and network; one of them is allowed"))),
+        }
+    }
+
+    fn muted(&self, command: &str) -> Result<RestrictionTarget, Refused> {
+        let user = user_of(command, self.user_id.as_deref())?;
+        let room = self.room.as_deref().map(|room| room_of(command, Some(room))).transpose()?;
+        Ok(RestrictionTarget::Muted { user, room })
+    }
+}
+
+fn bad(message: String) -> Refused {
+    (ErrorCode::BadMessage, message)
+}
+
+fn ban(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let target = protocol::parse_object::<TargetBody<'_>>(body)?.banned("ban")?;
+    restrict(context, target, body)
+}
+
+fn unban(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let target = protocol::parse_object::<TargetBody<'_>>(body)?.banned("unban")?;
+    moderate(context, &Moderation::Lift(target.clone()), Restriction::new(target))
+}
+
+fn mute(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let target = protocol::parse_object::<TargetBody<'_>>(body)?.muted("mute")?;
+    restrict(context, target, body)
+}
+
+fn unmute(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let target = protocol::parse_object::<TargetBody<'_>>(body)?.muted("unmute")?;
+    moderate(context, &Moderation::Lift(target.clone()), Restriction::new(target))
+}
+
+fn restrict(context: &mut CommandContext<'_>, target: RestrictionTarget, body: &str) -> Result<Begun, Refused> {
+    let TermBody { reason, ttl_seconds } = protocol::parse_object(body)?;
+    if let Some(ttl) = ttl_seconds.filter(|ttl| !(1..=TTL_SECONDS_MAX).contains(ttl)) {
+        return Err(bad(format!("ttlSeconds is {ttl}; 1 to {TTL_SECONDS_MAX} are allowed")));
+    }
+    let expires_at = ttl_seconds.map(|ttl| context.now.unix_ms + ttl * 1000);
+    let reason = reason.as_deref().filter(|reason| !reason.is_empty()).map(str::to_owned);
+    let restriction = Restriction { target, reason, expires_at };
+    moderate(context, &Moderation::Restrict(restriction.clone()), restriction)
+}
+
+fn moderate(
+    context: &mut CommandContext<'_>,
+    moderation: &Moderation,
+    restriction: Restriction,
+) -> Result<Begun, Refused> {
+    let ticket = context.hub.moderate_for_api(context.now, context.owner, moderation)?;
+    let done = move |_| {
+        let Restriction { target, reason, expires_at } = &restriction;
+        let (target, reason) = (TargetView::of(target), reason.as_deref());
+        to_json(&RestrictionView { target, reason, expires_at: *expires_at })
+    };
+    Ok(Begun::Asked { ticket, done: Box::new(done) })
+}
+
+fn list_bans(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let ListBody { limit, after } = protocol::parse_object(body)?;
+    let after = after.map(|after| after.banned("bans after")).transpose()?;
+    list(context, RestrictionKind::Bans, (limit, after))
+}
+
+fn list_mutes(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let ListBody { limit, after } = protocol::parse_object(body)?;
+    let after = after.map(|after| after.muted("mutes after")).transpose()?;
+    list(context, RestrictionKind::Mutes, (limit, after))
+}
+
+fn list(
+    context: &CommandContext<'_>,
+    kind: RestrictionKind,
+    (limit, after): (Option<usize>, Option<RestrictionTarget>),
+) -> Result<Begun, Refused> {
+    let limit = limit.unwrap_or(LIMIT_USUAL);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(bad(format!("limit is {limit}; 1 to {LIMIT_MAX} are allowed")));
+    }
+    let table = context.hub.restrictions();
+    if !table.are_loaded() {
+        return Err((ErrorCode::Unavailable, "the bans and mutes are not loaded yet".to_owned()));
+    }
+    let mut found = table.list(context.now.unix_ms, kind, after);
+    let views: Vec<_> = found
+        .by_ref()
+        .take(limit)
+        .map(|(target, Term { reason, expires_at })| RestrictionView {
+            target: TargetView::of(target),
+            reason: reason.as_deref(),
+            expires_at: *expires_at,
+        })
+        .collect();
+    let (more, nodes) = (found.next().is_some(), context.scope);
+    let (bans, mutes) = match kind {
+        RestrictionKind::Bans => (Some(&*views), None),
+        RestrictionKind::Mutes => (None, Some(&*views)),
+    };
+    Ok(Begun::Done(to_json(&List { bans, mutes, more, nodes })))
+}
