@@ -1,6 +1,7 @@
 //! The flags of the program, each of which is also an environment variable. Flags with a number
 //! for a value are made from the declarations of the library.
 
+mod api_keys;
 mod numbers;
 mod reference;
 #[cfg(feature = "tls")]
@@ -24,6 +25,7 @@ use roomcast::bus::RedisConfig;
 use roomcast::settings::{ApiKey, TrustedProxy, UserLimitPolicy};
 use roomcast::{Config, Grants, Opening, Preamble, Security};
 
+pub(crate) use self::api_keys::{ApiKeyReader, ApiKeySource};
 #[cfg(feature = "tokens")]
 pub(crate) use self::tokens::Action;
 
@@ -39,7 +41,8 @@ pub(crate) use self::tokens::Action;
     args_conflicts_with_subcommands = true,
     after_help = "Durations are written 30s, 500ms, 1h 30m; sizes 64KiB, 1MiB, 4096. Every flag can be set by the \
                   environment variable named beside it. SIGTERM and SIGINT shut down gracefully, a second one at once; \
-                  SIGHUP has the keys of tokens and the certificate read again. The log goes to standard error; RUST_LOG=debug shows more of it."
+                  SIGHUP has the keys of tokens, the file with keys of the API and the certificate \
+                  read again. The log goes to standard error; RUST_LOG=debug shows more of it."
 )]
 struct TextFlags {
     /// An address to listen on; repeat the flag for more: `127.0.0.1:8080`, `[::1]:8080`, `0.0.0.0:80`,
@@ -69,10 +72,14 @@ struct TextFlags {
     trusted_proxy: Vec<TrustedProxy>,
 
     /// A key of at least 16 bytes with which back-ends may publish, kick and disconnect over HTTP (`POST /api/publish` …);
-    /// repeat the flag to replace keys one by one. Set it in the environment, which lists of processes do not show. Without
-    /// a key there is no such API.
+    /// repeat the flag to replace keys one by one. Lists of processes show flags to everybody on the machine: use
+    /// `--api-key-file` or the environment. Without a key there is no such API.
     #[arg(long, value_name = "KEY", env = "ROOMCAST_API_KEY", hide_env_values = true, value_delimiter = ',', value_parser = key)]
     api_key: Vec<ApiKey>,
+
+    /// A file with such keys, one a line, which only the server's user should be able to read. It is read again on SIGHUP.
+    #[arg(long, value_name = "FILE", env = "ROOMCAST_API_KEY_FILE")]
+    api_key_file: Option<PathBuf>,
 
     /// Which connection gives way when a user has more than `--connections-per-user`: `close-oldest` closes the oldest one with 4504,
     /// and `refuse-newest` answers the handshake of the newest one by 429.
@@ -252,12 +259,20 @@ impl Flags {
         numbers::given(&self.numbers, "max-connections")?.try_into().ok()
     }
 
+    /// Where the keys of the HTTP API come from.
+    pub(crate) fn api_keys(&self) -> ApiKeySource {
+        ApiKeySource { given: self.text.api_key.clone(), file: self.text.api_key_file.clone() }
+    }
+
     /// The settings of the server. `connections_max` takes the place of `--max-connections`, whose
     /// default depends on the limit of open files.
-    pub(crate) fn config(&self, connections_max: u32) -> Config {
+    ///
+    /// # Errors
+    /// The file with keys of the API cannot be read.
+    pub(crate) fn config(&self, connections_max: u32) -> Result<Config, String> {
         let mut config = Config::default();
         config.allow_origins.clone_from(&self.text.allow_origin);
-        config.api_keys.clone_from(&self.text.api_key);
+        config.api_keys = self.api_keys().read()?;
         config.trusted_proxies.clone_from(&self.text.trusted_proxy);
         config.connections_per_user_policy = self.text.connections_per_user_policy;
         config.metrics = self.text.metrics;
@@ -271,7 +286,7 @@ impl Flags {
         if numbers::given(&self.numbers, "data-bytes").is_none() {
             config.hub.data_bytes_max = config.hub.data_bytes_max.min(config.net.message_bytes_max);
         }
-        config
+        Ok(config)
     }
 
     /// The settings of the part that verifies tokens, if there are any keys.
@@ -352,7 +367,7 @@ mod tests {
     fn the_flags_are_consistent_and_their_defaults_are_the_library_s() {
         command().debug_assert();
         let defaults = Config::default();
-        let config = Flags::parse_from(["roomcast"]).config(defaults.net.connections_max);
+        let config = Flags::parse_from(["roomcast"]).config(defaults.net.connections_max).unwrap();
         assert_eq!(format!("{config:?}"), format!("{defaults:?}"));
     }
 

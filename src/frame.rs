@@ -4,6 +4,8 @@
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader};
 
+use crate::text_check::TextCheck;
+
 /// An unmasked ping without payload.
 pub const PING: [u8; 2] = [0x89, 0];
 
@@ -83,6 +85,10 @@ pub struct Head {
     pub header_bytes: usize,
     /// Bytes of the payload as announced, not checked against any bound.
     pub payload_bytes: u64,
+    /// Whether it has a bit that no extension was agreed on for.
+    pub has_reserved_bits: bool,
+    /// What the payload is masked with.
+    pub mask: Option<[u8; 4]>,
 }
 
 impl Head {
@@ -105,12 +111,16 @@ impl Head {
             127 => (8, u64::from_be_bytes(*bytes[2..].first_chunk()?)),
             short => (0, u64::from(short)),
         };
-        let header_bytes = 2 + length_bytes + if second & 0x80 == 0 { 0 } else { 4 };
-        (bytes.len() >= header_bytes).then_some(Head {
+        let unmasked_bytes = 2 + length_bytes;
+        let mask = if second & 0x80 == 0 { None } else { Some(*bytes.get(unmasked_bytes..)?.first_chunk()?) };
+        let header_bytes = unmasked_bytes + if mask.is_some() { 4 } else { 0 };
+        Some(Head {
             opcode: first & 0x0f,
             is_final: first & 0x80 != 0,
             header_bytes,
             payload_bytes,
+            has_reserved_bits: first & 0x70 != 0,
+            mask,
         })
     }
 }
@@ -129,8 +139,9 @@ pub fn boundary_after(frames: &[u8], position: usize) -> usize {
 /// Follows the frame headers of a byte stream, and knows whether the stream is in the middle of a
 /// message. The stream may be cut anywhere.
 ///
-/// tungstenite does not tell whether a parser is between two messages. The tracker does, without
-/// looking at payloads, for about 15 ns a message.
+/// tungstenite does not tell whether a parser is between two messages. The tracker does, for about 15 ns a message. It looks
+/// at payloads only if it [checks text](FrameTracker::checking_text), and then only at those of frames that are cut or that
+/// are fragments: the parser checks all others in the same turn.
 #[derive(Debug, Default)]
 pub(crate) struct FrameTracker {
     header: [u8; 14],
@@ -140,6 +151,7 @@ pub(crate) struct FrameTracker {
     largest: u64,
     closed: bool,
     message: FragmentedMessage,
+    text: Option<TextCheck>,
 }
 
 /// The fragments of a message that is not complete, as a parser collects them.
@@ -174,6 +186,21 @@ impl FragmentedMessage {
 }
 
 impl FrameTracker {
+    /// One that also looks at text that is not complete.
+    pub(crate) fn checking_text() -> Self {
+        Self { text: Some(TextCheck::default()), ..Self::default() }
+    }
+
+    /// From now on it looks at headers alone.
+    pub(crate) fn ignore_text(&mut self) {
+        self.text = None;
+    }
+
+    /// Whether text has come that is not UTF-8, in a frame that is not complete.
+    pub(crate) fn has_bad_text(&self) -> bool {
+        self.text.as_ref().is_some_and(TextCheck::is_bad)
+    }
+
     /// Follows the next bytes of the stream.
     pub(crate) fn advance(&mut self, input: &[u8]) {
         self.advance_frames(input, u32::MAX);
@@ -187,6 +214,11 @@ impl FrameTracker {
             if self.payload_left > 0 {
                 let skipped = self.payload_left.min(rest.len() as u64);
                 self.payload_left -= skipped;
+                if let Some(text) = &mut self.text
+                    && (self.payload_left > 0 || !self.message.is_last)
+                {
+                    text.check(&rest[..skipped as usize]);
+                }
                 rest = &rest[skipped as usize..];
                 if self.payload_left == 0 {
                     self.message.end_frame();
@@ -202,6 +234,10 @@ impl FrameTracker {
             self.payload_left = head.payload_bytes;
             self.largest = self.largest.max(head.payload_bytes);
             self.closed = head.is_close();
+            if let Some(text) = &mut self.text {
+                // The parser refuses frames without a mask or with reserved bits, for a reason of their own.
+                text.begin(head.opcode, head.mask.filter(|_| !head.has_reserved_bits));
+            }
             if head.is_data() {
                 self.message.begin(&head, !head.is_final || self.fragments > 0);
                 self.fragments = if head.is_final { 0 } else { self.fragments.saturating_add(1) };

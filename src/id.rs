@@ -7,6 +7,8 @@ use std::sync::LazyLock;
 use data_encoding::{Encoding, Specification};
 use smol_str::SmolStr;
 
+use crate::unicode::{first_not_nfc, is_hidden};
+
 /// The longest room or user name, in bytes of UTF-8.
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 
@@ -78,11 +80,20 @@ pub enum NameError {
     #[error("name of {0} bytes exceeds {NAME_BYTES_MAX}")]
     TooLong(usize),
     /// The name contains a character outside the alphabet.
-    #[error("name contains {0:?}; letters, digits and {NAME_PUNCTUATION} are allowed")]
+    #[error("name contains {}; letters, digits and {NAME_PUNCTUATION} are allowed", quoted(*.0))]
     Character(char),
+    /// The name is not in Unicode's normalisation form C, from this character on: another sequence of characters that looks
+    /// the same is.
+    #[error("name is not in Unicode form NFC, from U+{:04X} on; only the NFC spelling of a name is allowed", u32::from(*.0))]
+    NotNfc(char),
 }
 
-/// Checks a room or user name. The alphabet needs no escaping in JSON, nor as part of a Redis key.
+/// A character that somebody can see, or recognise by its number.
+fn quoted(c: char) -> String {
+    if is_hidden(c) { format!("'{}'", c.escape_default()) } else { format!("{c:?}") }
+}
+
+/// Checks a room or user name. Names are compared by bytes, so each has one spelling. The alphabet needs no escaping in JSON, nor as part of a Redis key.
 pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -90,11 +101,12 @@ pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
     if name.len() > NAME_BYTES_MAX {
         return Err(NameError::TooLong(name.len()));
     }
-    let allowed = |c: char| c.is_alphanumeric() || NAME_PUNCTUATION.contains(c);
-    match name.chars().find(|c| !allowed(*c)) {
-        Some(c) => Err(NameError::Character(c)),
-        None => Ok(()),
+    // Some letters cannot be seen, as the fillers of Hangul.
+    let allowed = |c: char| (c.is_alphanumeric() && !is_hidden(c)) || NAME_PUNCTUATION.contains(c);
+    if let Some(c) = name.chars().find(|c| !allowed(*c)) {
+        return Err(NameError::Character(c));
     }
+    first_not_nfc(name).map_or(Ok(()), |c| Err(NameError::NotNfc(c)))
 }
 
 macro_rules! name {
@@ -104,7 +116,8 @@ macro_rules! name {
         pub struct $type(SmolStr);
 
         impl $type {
-            /// Checks and takes a name: 1 to 128 bytes of Unicode letters, digits and `-_.:@~+#=/`.
+            /// Checks and takes a name: 1 to 128 bytes of Unicode letters, digits and `-_.:@~+#=/`, in
+            /// normalisation form C.
             ///
             /// # Errors
             /// The first reason for which the name is refused.
@@ -255,6 +268,14 @@ mod tests {
             ("a\"b", Err(NameError::Character('"'))),
             ("{tag}", Err(NameError::Character('{'))),
             (CONTROL, Err(NameError::Character('%'))),
+            ("ann\u{202e}", Err(NameError::Character('\u{202e}'))),
+            ("ann\u{200d}", Err(NameError::Character('\u{200d}'))),
+            ("ann\n", Err(NameError::Character('\n'))),
+            ("ann\u{3164}", Err(NameError::Character('\u{3164}'))),
+            ("e\u{301}", Err(NameError::Character('\u{301}'))),
+            ("Å", Ok(())),
+            ("\u{212b}", Err(NameError::NotNfc('\u{212b}'))),
+            ("a\u{1112}\u{1161}", Err(NameError::NotNfc('\u{1112}'))),
             (long.as_str(), Err(NameError::TooLong(129))),
         ] {
             assert_eq!(check_name(name), expected, "{name:?}");

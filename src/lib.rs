@@ -70,8 +70,10 @@ mod room_log;
 mod server;
 pub mod settings;
 mod sharded_map;
+mod text_check;
 mod time;
 mod timer_wheel;
+mod unicode;
 mod weights;
 
 #[doc(inline)]
@@ -102,6 +104,7 @@ pub use server::{WebhookAuthenticator, WebhookStats};
 #[doc(inline)]
 pub use settings::Config;
 pub use time::Now;
+pub use unicode::Escaped;
 
 /// What the programs, tests and benches of this crate use besides. It may change in any version.
 #[doc(hidden)]

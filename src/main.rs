@@ -2,13 +2,16 @@
 
 mod flags;
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use flags::{Flags, Listen, Place, UnknownVariable};
+use flags::{ApiKeyReader, Flags, Listen, Place, UnknownVariable};
 use listenfd::ListenFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use roomcast::{Authenticator, Config, HostLoop, ListenAddress, Listener, Now, Opening, Preamble, Security, Server};
+use roomcast::{
+    Authenticator, Config, Escaped, HostLoop, ListenAddress, Listener, Now, Opening, Preamble, Security, Server,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -36,6 +39,12 @@ fn main() -> ExitCode {
         // Theirs contain URLs and what is sent, cookies among it.
         .filter_module("ureq", log::LevelFilter::Warn)
         .filter_module("ureq_proto", log::LevelFilter::Warn)
+        // Here every record is one line of bounded length, also of crates that log the text of strangers as it came.
+        .format(|out, record| {
+            let (level, style) = (record.level(), out.default_level_style(record.level()));
+            let (time, target) = (out.timestamp(), record.target());
+            writeln!(out, "[{time} {style}{level:<5}{style:#} {target}] {}", Escaped(record.args()))
+        })
         .init();
     #[cfg_attr(not(feature = "tokens"), expect(unused_mut, reason = "there is no other action than to serve"))]
     let mut flags = Flags::parse();
@@ -57,7 +66,7 @@ fn ended(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not through the log, which may be turned off.
-            eprintln!("error: {error}");
+            eprintln!("error: {}", Escaped(error));
             ExitCode::from(2)
         }
     }
@@ -67,13 +76,14 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     let mut poll = Poll::new()?;
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     poll.registry().register(&mut signals, SIGNAL, Interest::READABLE)?;
-    let config = flags.config(connections_max(flags));
+    let config = flags.config(connections_max(flags))?;
     log::info!("{}", summary(&config, flags));
     #[cfg(feature = "tls")]
     check_listeners(&config, flags.listen())?;
     let mut server = new_server(&poll, config, flags)?;
     let addresses = listen(&mut server, flags.listen())?;
     warn_if_open(&addresses, flags);
+    let api_keys = flags.api_keys().follow(server.remote())?;
     let mut events = Events::with_capacity(1024);
     while !server.has_ended() {
         if let Err(error) = poll.poll(&mut events, server.timeout())
@@ -83,7 +93,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
         }
         for event in &events {
             match event.token() {
-                SIGNAL => handle_signals(&mut signals, &mut server),
+                SIGNAL => handle_signals(&mut signals, &mut server, api_keys.as_ref()),
                 WAKE => {}
                 token if server.owns(token) => server.handle_event(event),
                 token => log::error!("event for {token:?}, which nobody owns"),
@@ -283,11 +293,14 @@ fn listen_on_systemd(server: &mut Server, opening: Opening) -> Result<Vec<Listen
     Ok(given)
 }
 
-fn handle_signals(signals: &mut Signals, server: &mut Server) {
+fn handle_signals(signals: &mut Signals, server: &mut Server, api_keys: Option<&ApiKeyReader>) {
     for signal in signals.pending() {
         if signal == SIGHUP {
             log::info!("SIGHUP: keys and certificates are read again");
             server.reload();
+            if let Some(api_keys) = api_keys {
+                api_keys.reload();
+            }
             continue;
         }
         if server.is_shutting_down() {

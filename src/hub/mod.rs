@@ -115,6 +115,7 @@ use crate::rights::Grants;
 use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::LOOKS_PER_TURN;
+use crate::unicode;
 
 /// A connection that was upgraded: whose it is.
 #[derive(Clone, Debug)]
@@ -224,8 +225,8 @@ impl Hub {
     /// A connection was upgraded; it gets its `welcome`.
     pub fn connect(&mut self, now: Now, id: ConnectionId, new: NewConnection<'_>) {
         let NewConnection { user, name, owner, address, expires_at, grants } = new;
-        let name = name.map(shown_name);
-        let key = self.users.hold_named(user, name);
+        let name = name.and_then(shown_name);
+        let key = self.users.hold_named(user, name.as_deref());
         let mut connection = Connection::new(id.serial, key, owner);
         let welcome = ServerMessage::Welcome {
             user: self.users.view(key),
@@ -470,14 +471,10 @@ impl Hub {
     }
 }
 
-/// As much of a display name as is kept.
-fn shown_name(name: &str) -> &str {
-    truncate_chars(name, 64)
-}
+/// The most characters of a display name that are kept.
+const NAME_CHARS_MAX: usize = 64;
 
-fn truncate_chars(text: &str, max: usize) -> &str {
-    match text.char_indices().nth(max) {
-        Some((end, _)) => &text[..end],
-        None => text,
-    }
+/// As much of a display name as is kept.
+fn shown_name(name: &str) -> Option<String> {
+    unicode::shown_name(name, NAME_CHARS_MAX)
 }

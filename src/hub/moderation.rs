@@ -14,6 +14,7 @@ use crate::id::{ConnectionId, RoomName, Slot, UserId};
 use crate::owner::Owner;
 use crate::protocol::{ErrorCode, ServerMessage};
 use crate::time::Now;
+use crate::unicode::Escaped;
 
 pub use self::command::Moderation;
 pub(super) use self::moderator::Moderator;
@@ -82,7 +83,7 @@ impl Hub {
     pub(super) fn handle_command(&mut self, now: Now, message: &Numbered) {
         let (moderation, ts) = match Moderation::read(&message.body) {
             Ok(read) => read,
-            Err(reason) => return log::warn!("moderation: a command was passed over: {reason}"),
+            Err(reason) => return log::warn!("moderation: a command was passed over: {}", Escaped(reason)),
         };
         match moderation {
             Moderation::Restrict(restriction) => return self.put_restriction(restriction),

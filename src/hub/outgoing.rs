@@ -2,6 +2,7 @@
 
 use crate::id::ConnectionId;
 use crate::protocol::ServerMessage;
+use crate::unicode::Escaped;
 
 use super::connection::Connections;
 use super::error_reply::ErrorReply;
@@ -32,8 +33,9 @@ impl Outgoing {
     /// Tells a connection that something was not done.
     pub(super) fn error(&mut self, connections: &mut Connections, id: ConnectionId, reply: ErrorReply<'_>) {
         self.errors += 1;
-        // Quoted: it may repeat what the client has sent.
-        log::debug!("connection {id}: {} {:?}", reply.code.as_str(), reply.message);
+        // Quoted and cut: it may repeat what the client has sent.
+        let message = Escaped(format_args!("{:?}", reply.message));
+        log::debug!("connection {id}: {} {message}", reply.code.as_str());
         self.say(connections, id, &reply.server_message());
     }
 }

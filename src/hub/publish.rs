@@ -54,7 +54,7 @@ impl HostPublication {
         let body = protocol::chat_body(&Chat {
             room: self.room.as_str(),
             user_id: self.user.as_str(),
-            name: self.name.as_deref().map(shown_name),
+            name: self.name.as_deref().and_then(shown_name).as_deref(),
             text: &self.text,
             data: self.data.as_deref(),
             id: self.id.as_deref(),

@@ -58,7 +58,7 @@ impl Hub {
                 return self.out.error(&mut self.connections, id, reply);
             }
         };
-        self.users.rename(user, name.as_deref().map(super::shown_name));
+        self.users.rename(user, name.as_deref().and_then(super::shown_name).as_deref());
         self.credentials.replace(now, id, (expires_at, grants), &mut self.timers);
         let refreshed = ServerMessage::Refreshed { expires_at, id: message_id.as_deref() };
         self.out.say(&mut self.connections, id, &refreshed);

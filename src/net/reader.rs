@@ -8,6 +8,7 @@ use tungstenite::{Error, Message};
 use crate::frame::FrameTracker;
 use crate::protocol::CloseReason;
 use crate::settings::NetLimits;
+use crate::unicode::Escaped;
 
 use super::write_buffer::WriteBuffer;
 
@@ -107,7 +108,7 @@ impl Reader {
             .max_frame_size(Some(limits.message_bytes_max));
         Self {
             context: WebSocketContext::new(Role::Server, Some(config)),
-            tracker: FrameTracker::default(),
+            tracker: FrameTracker::checking_text(),
             buffer_bytes: READ_BYTES,
             followed: 0,
             unread: Unread::default(),
@@ -147,7 +148,7 @@ impl Reader {
 
     /// The next message in what it may read of `input`; answers that the protocol wants at once go to `answers`.
     pub(super) fn next(&mut self, input: &mut &[u8], answers: &mut WriteBuffer, limits: &NetLimits) -> Found {
-        if self.tracker.fragments() > limits.fragments_max {
+        if self.tracker.fragments() > limits.fragments_max() {
             return Found::Misbehaved(CloseReason::TOO_BIG);
         }
         let (mut followed, rest) = input.split_at(self.followed);
@@ -156,10 +157,14 @@ impl Reader {
         self.followed = followed.len();
         match result {
             Ok(message) => Found::Message(message),
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Found::NeedsInput,
+            // Only the text of the frame that is being received is checked before the parser does: all before it is read.
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => match self.tracker.has_bad_text() {
+                true => Found::Misbehaved(CloseReason::NOT_UTF8),
+                false => Found::NeedsInput,
+            },
             Err(Error::ConnectionClosed | Error::AlreadyClosed) => Found::Closed,
             Err(error) => {
-                log::debug!("peer misbehaved: {error}");
+                log::debug!("peer misbehaved: {}", Escaped(&error));
                 Found::Misbehaved(match error {
                     Error::Capacity(_) => CloseReason::TOO_BIG,
                     Error::Utf8(_) => CloseReason::NOT_UTF8,
@@ -197,11 +202,12 @@ impl Reader {
 
     /// Makes it ready for another connection.
     pub(super) fn renew(&mut self) {
-        self.tracker = FrameTracker::default();
+        self.tracker = FrameTracker::checking_text();
     }
 
     /// Gives up parsing and only follows the headers, to see the peer's Close.
     pub(super) fn into_tracker(mut self) -> FrameTracker {
+        self.tracker.ignore_text();
         self.tracker.advance(self.unread.as_slice().get(self.followed..).unwrap_or_default());
         self.tracker
     }

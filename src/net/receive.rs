@@ -191,6 +191,7 @@ impl<R> Net<R> {
         self.release_held(slot);
         let source = self.source(slot, request.headers());
         if let Some(address) = source.address {
+            log::debug!("connection {}: a request from {address}", self.connections[slot.index()].id(slot));
             request.extensions_mut().insert(address);
         }
         let (id, rest) = (self.connections[slot.index()].id(slot), &bytes[used..]);

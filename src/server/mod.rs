@@ -69,7 +69,7 @@ use crate::inbox::{Inbox, InboxSender};
 use crate::net::TlsIdentity;
 use crate::net::{ListenAddress, Listener, Net, Opening, Preamble};
 use crate::protocol::CloseReason;
-use crate::settings::{Config, MemoryShares};
+use crate::settings::{ApiKey, Config, MemoryShares};
 use crate::time::Now;
 
 /// What the host, the program that polls, lends to the server.
@@ -303,6 +303,16 @@ impl Server {
         }
         let now = self.clock.resume();
         self.authenticator.reload(now);
+    }
+
+    /// Replaces the keys of the HTTP API, from the next request on. Without a key there is no API.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a key cannot be used; all keys stay then.
+    pub fn set_api_keys(&mut self, keys: &[ApiKey]) -> Result<(), Error> {
+        ApiKey::check_all(keys)?;
+        self.routes.api.set_keys(keys);
+        Ok(())
     }
 
     /// A handle for other threads.

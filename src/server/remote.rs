@@ -9,6 +9,7 @@ use crate::inbox::InboxSender;
 use crate::net::AdmissionTicket;
 use crate::protocol::CloseReason;
 use crate::restrictions::{Restriction, RestrictionTarget};
+use crate::settings::ApiKey;
 
 use super::authenticator::{Identity, Refusal};
 use super::stats::Stats;
@@ -19,6 +20,7 @@ pub(super) enum Command {
     Moderate(Moderation),
     Close(ConnectionId, CloseReason),
     Admit(AdmissionTicket, Result<Identity, Refusal>),
+    ApiKeys(Vec<ApiKey>),
     Stats(Box<dyn FnOnce(Stats) + Send>),
     Shutdown,
 }
@@ -104,6 +106,15 @@ impl Remote {
     /// As [`Remote::publish`].
     pub fn admit(&self, ticket: AdmissionTicket, decision: Result<Identity, Refusal>) -> Result<(), Error> {
         self.send(Command::Admit(ticket, decision))
+    }
+
+    /// Replaces the keys of the HTTP API, as [`Server::set_api_keys`](super::Server::set_api_keys) does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a key cannot be used; all keys stay then. Else as [`Remote::publish`].
+    pub fn set_api_keys(&self, keys: Vec<ApiKey>) -> Result<(), Error> {
+        ApiKey::check_all(&keys)?;
+        self.send(Command::ApiKeys(keys))
     }
 
     /// Has the server call `tell` with its counts, on its own thread.

@@ -13,6 +13,7 @@ use crate::id::ConnectionId;
 use crate::net::Net;
 use crate::protocol::CloseReason;
 use crate::time::Now;
+use crate::unicode::Escaped;
 
 /// Events that a request comes back as, at most.
 const EVENTS_A_REQUEST: u32 = 2;
@@ -109,18 +110,20 @@ impl Server {
             match command {
                 Command::Publish(publication) => {
                     if let Err(error) = self.hub.publish_for_host(now, &publication) {
-                        log::warn!("dropped a publication of another thread: {error}");
+                        log::warn!("dropped a publication of another thread: {}", Escaped(error));
                     }
                 }
                 Command::Moderate(moderation) => {
                     if let Err(error) = self.hub.moderate_for_host(now, &moderation) {
-                        log::warn!("dropped a command of another thread: {error}");
+                        log::warn!("dropped a command of another thread: {}", Escaped(error));
                     }
                 }
                 Command::Close(connection, reason) => self.hub.close(now, connection, reason),
                 Command::Admit(ticket, decision) => {
                     self.admit_at(now, ticket, decision);
                 }
+                // They were checked before they were sent.
+                Command::ApiKeys(keys) => self.routes.api.set_keys(&keys),
                 Command::Stats(tell) => tell(self.stats()),
                 Command::Shutdown => self.shutdown(),
             }

@@ -22,9 +22,17 @@ impl ApiKey {
         self.0.as_bytes()
     }
 
+    /// Checks keys, which have numbers in errors.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first that cannot be used.
+    pub(crate) fn check_all(keys: &[Self]) -> Result<(), Error> {
+        keys.iter().enumerate().try_for_each(|(index, key)| key.check(index + 1))
+    }
+
     /// Keys are used without escaping in a header field, and in the comma-separated list of an
     /// environment variable.
-    pub(super) fn check(&self, number: usize) -> Result<(), Error> {
+    fn check(&self, number: usize) -> Result<(), Error> {
         if self.0.len() < API_KEY_BYTES_MIN {
             let words = format!("api-key {number} has {} bytes; at least {API_KEY_BYTES_MIN} are needed", self.0.len());
             return Err(Error::Config(words));

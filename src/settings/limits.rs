@@ -32,10 +32,9 @@ settings! {
         /// Connections that one user may have at once on a node, by name where nobody verifies users; beyond them as
         /// `connections-per-user-policy` says. Guests without a name of their own do not count. 0 turns the limit off.
         connections_per_user_max: u32 = Count(0), 0 => 100_000_000, "connections-per-user";
-        /// Largest inbound message, all fragments together; beyond it the connection ends (1009).
+        /// Largest inbound message, all fragments together; beyond it the connection ends (1009). So it does beyond 16,384
+        /// fragments, or one for 32 of these bytes if that is more.
         message_bytes_max: usize = Bytes(16 * KIB), 128 => 64 * MIB, "message-bytes";
-        /// Most fragments of an inbound message; beyond them the connection ends (1009).
-        fragments_max: u32 = Count(16 * 1024), 1 => u32::MAX, library;
         /// Largest HTTP head; beyond it 431.
         head_bytes_max: usize = Bytes(8 * KIB), 512 => 64 * KIB, "head-bytes";
         /// Most bytes that wait for one connection alone: replies, pongs, pages of history. Above half of it the connection

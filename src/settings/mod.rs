@@ -67,7 +67,20 @@ groups! { Config { net: NetLimits, hub: HubLimits, history: HistoryLimits, memor
 /// The most bytes that room, user, display name, time and number add to a message.
 const STAMP_BYTES_MAX: usize = 2048;
 
+/// How many fragments every message may have.
+const FRAGMENTS_MAX: u32 = 16 * 1024;
+
+/// Larger messages may have a fragment for so many of their bytes. A fragment costs a peer at least six bytes, and is worked
+/// on as a frame of its own, so that more of them take more turns.
+const MESSAGE_BYTES_PER_FRAGMENT: usize = 32;
+
 impl NetLimits {
+    /// Most fragments of an inbound message; beyond them the connection ends.
+    pub(crate) fn fragments_max(&self) -> u32 {
+        let proportional = self.message_bytes_max / MESSAGE_BYTES_PER_FRAGMENT;
+        u32::try_from(proportional).unwrap_or(u32::MAX).max(FRAGMENTS_MAX)
+    }
+
     /// Bytes of one page of history: a quarter of the write buffer. A page and the replies that were
     /// queued before it stay below half of the buffer.
     pub(crate) fn page_bytes_max(&self) -> usize {
@@ -116,9 +129,7 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] with the first value that does not fit, and with the allowed ones.
     pub fn check(&self) -> Result<(), Error> {
-        for (index, key) in self.api_keys.iter().enumerate() {
-            key.check(index + 1)?;
-        }
+        ApiKey::check_all(&self.api_keys)?;
         check_all(&Self::settings(), self)?;
         self.check_relations()
     }

@@ -84,6 +84,34 @@ fn a_message_in_fragments_is_echoed_whole() {
 }
 
 #[test]
+fn a_message_may_have_a_fragment_for_32_of_its_bytes() {
+    let server = echo_server("4MiB");
+    let mut raw = open(server.address());
+    for (opcode, payload) in [(TEXT, text_of(4 << 20)), (BINARY, bytes_of(4 << 20))] {
+        let mut input = frame(opcode, false, &payload[..64]);
+        input.extend(payload[64..].chunks(64).flat_map(|part| frame(CONTINUATION, false, part)));
+        input.extend(frame(CONTINUATION, true, b""));
+        check(&mut raw, &input, opcode, &payload);
+    }
+    // 128 Ki fragments, and one more.
+    let mut raw = open(server.address());
+    let input = frame(CONTINUATION, false, b"").repeat((128 << 10) - 1);
+    check(&mut raw, &[&frame(TEXT, false, b"x"), &input[..], &frame(CONTINUATION, true, b"")].concat(), TEXT, b"x");
+    raw.send(&[&frame(TEXT, false, b"x"), &input[..], &frame(CONTINUATION, false, b"").repeat(2)].concat());
+    assert_eq!(raw.expect_close(), 1009);
+}
+
+#[test]
+fn what_came_whole_before_text_that_is_not_utf_8_is_echoed() {
+    let server = echo_server("1MiB");
+    let mut raw = open(server.address());
+    let bad = frame(TEXT, true, b"\xff and more");
+    raw.send(&[&frame(TEXT, true, b"good")[..], &bad[..bad.len() - 9]].concat());
+    assert_eq!(message(&mut raw), (TEXT, b"good".to_vec()));
+    assert_eq!(raw.expect_close(), 1007);
+}
+
+#[test]
 fn pings_between_fragments_are_answered_before_the_echo() {
     let server = echo_server("1MiB");
     let mut raw = open(server.address());

@@ -195,6 +195,57 @@ fn text_that_is_not_utf_8_is_closed_1007() {
     }
 }
 
+/// The server answers the beginning of a frame, or of a message, with 1007 before the rest comes; without the last byte it
+/// waits for more.
+#[track_caller]
+fn check_bad_at_once(server: &Server, beginning: &[u8], what: &str) {
+    let (last, before) = beginning.split_last().expect("a byte that is bad");
+    let mut raw = open(server);
+    raw.send(before);
+    // The answer on a younger connection shows that the server has read what came before, and it has not closed.
+    check_pong(&mut open(server), &frame(TEXT, true, &ping("a")), "a");
+    assert!(raw.frame_within(Duration::from_millis(20)).is_none(), "{what}: closed too early");
+    raw.send(&[*last]);
+    assert_eq!(raw.expect_close(), 1007, "{what}");
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_closed_when_its_first_bad_byte_comes() {
+    let server = server();
+    let good = "κόσμε".as_bytes();
+    for bad in [&b"\xf4\x90"[..], b"\xff", b"\xed\xa0", b"\xe6\x97a"] {
+        let text = [good, bad, b"edited, and more than that"].concat();
+        let cut = text.len() - 26;
+        // The frame is cut behind the byte.
+        let whole = frame(TEXT, true, &text);
+        check_bad_at_once(&server, &whole[..whole.len() - 26], &format!("{bad:x?} of a frame"));
+        // So is a fragment, which goes on in the middle of a character.
+        let (start, end) = text.split_at(cut - 1);
+        let fragments =
+            [frame(TEXT, false, start), frame(PING, true, b"\xff"), frame(CONTINUATION, true, end)].concat();
+        let mut raw = open(&server);
+        raw.send(&fragments[..fragments.len() - 26]);
+        assert_eq!(raw.frame().opcode, PONG);
+        assert_eq!(raw.expect_close(), 1007, "{bad:x?} of a fragment");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_not_looked_at() {
+    let server = server();
+    for (what, input, code) in [
+        ("binary", frame(BINARY, true, b"\xff\xff"), 1003),
+        ("reserved bits", frame_of(0xc1, Some([1, 2, 3, 4]), b"\xff\xff"), 1002),
+        ("without a mask", frame_of(0x81, None, b"\xff\xff"), 1002),
+    ] {
+        let mut raw = open(&server);
+        raw.send(&input[..input.len() - 1]);
+        check_pong(&mut open(&server), &frame(TEXT, true, &ping("a")), "a");
+        raw.send(&input[input.len() - 1..]);
+        assert_eq!(raw.expect_close(), code, "{what}");
+    }
+}
+
 #[test]
 fn a_binary_message_is_closed_1003() {
     let server = server();

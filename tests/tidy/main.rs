@@ -10,9 +10,21 @@ use self::imports::Crate;
 
 /// The library's modules from the bottom up. A module imports only from layers below its own, or from itself.
 const LAYERS: [&[&str]; 5] = [
-    &["block_slab", "budget", "error", "id", "memory", "metric", "rights", "settings", "sharded_map", "time"],
+    &[
+        "block_slab",
+        "budget",
+        "error",
+        "id",
+        "memory",
+        "metric",
+        "rights",
+        "settings",
+        "sharded_map",
+        "time",
+        "unicode",
+    ],
     &["room_log", "inbox", "timer_wheel", "name_index", "owner", "weights", "quota", "fair_queue", "restrictions"],
-    &["protocol", "frame", MESSAGES],
+    &["protocol", "frame", "text_check", MESSAGES],
     &["hub", "net", "bus"],
     &["server", "lib"],
 ];

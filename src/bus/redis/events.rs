@@ -11,6 +11,7 @@ use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, QUERIES_MAX, Redis
 use crate::bus::message::{BusEvent, BusRefusal, Outcome, Page};
 use crate::id::{Epoch, RoomName};
 use crate::timer_wheel::Tick;
+use crate::unicode::Escaped;
 
 impl RedisBus {
     /// Takes a batch from a thread. Returns whether there was one. The subscription goes first,
@@ -308,7 +309,8 @@ impl RedisBus {
                 }
                 OrderingStep::EpochChanged { epoch, top } => {
                     self.counters.epochs_total.add(1);
-                    log::debug!("room {room} begins epoch {epoch:?} at {top}: what was before it is not continued");
+                    let shown = Escaped(format_args!("{epoch:?}"));
+                    log::debug!("room {room} begins epoch {shown} at {top}: what was before it is not continued");
                     if self.epochs_unlogged == 0 {
                         self.wheel.insert(Tick::of(self.now).after(LOG_INTERVAL), Deadline::Log);
                     }
@@ -385,7 +387,8 @@ impl RedisBus {
             HistoryQuery::Position | HistoryQuery::Confirm(..) => {}
             HistoryQuery::Since(_) => self.counters.fills_total.add(1),
             HistoryQuery::Renew(epoch) => {
-                log::debug!("room {name}: history does not continue what was delivered; epoch {epoch:?} has to end");
+                let shown = Escaped(format_args!("{epoch:?}"));
+                log::debug!("room {name}: history does not continue what was delivered; epoch {shown} has to end");
             }
         }
         self.queries += 1;

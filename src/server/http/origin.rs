@@ -15,6 +15,9 @@ use crate::net::Response;
 /// does not fill it.
 const WARNED_MAX: usize = 64;
 
+/// The longest origin that is named: a scheme, a name of 253 bytes and a port.
+const NAMED_BYTES_MAX: usize = 300;
+
 /// How much is shown of what is no origin.
 const SHOWN_CHARS_MAX: usize = 100;
 
@@ -52,7 +55,7 @@ impl Origins {
 /// everything else stands in quotes, in one line.
 fn refusal(origin: &str) -> String {
     match Pattern::parse(origin) {
-        Ok(named @ Pattern::Origin { is_wildcard: false, .. }) => {
+        Ok(named @ Pattern::Origin { is_wildcard: false, .. }) if origin.len() <= NAMED_BYTES_MAX => {
             format!("pages of origin {named} may not connect; to allow them start the server with --allow-origin {named}")
         }
         _ if origin == "null" => {

@@ -18,6 +18,7 @@ use crate::net::AdmissionTicket;
 use crate::server::authenticator::{Authentication, Authenticator, Identity, Refusal, TokenPolicy};
 use crate::server::bearer::bearer_token;
 use crate::time::Now;
+use crate::unicode::Escaped;
 
 /// Admits a connection as the user whom its token names.
 ///
@@ -155,7 +156,7 @@ impl TokenAuthenticator {
                     }
                     match read {
                         Ok(keys) => self.of_files = keys,
-                        Err(problem) => log::warn!("tokens: the keys of files stay as they were: {problem}"),
+                        Err(problem) => log::warn!("tokens: the keys of files stay as they were: {}", Escaped(problem)),
                     }
                 }
                 Reading::Url(read) => {
@@ -164,7 +165,9 @@ impl TokenAuthenticator {
                     }
                     match read {
                         Ok(keys) => self.of_url = keys,
-                        Err(problem) => log::warn!("tokens: the keys of --jwks-url stay as they were: {problem}"),
+                        Err(problem) => {
+                            log::warn!("tokens: the keys of --jwks-url stay as they were: {}", Escaped(problem));
+                        }
                     }
                 }
             }

@@ -34,10 +34,12 @@ struct RawKey {
 /// # Errors
 /// The text is no set, has no key that can be used, or has too many.
 pub(super) fn read_keys(text: &[u8]) -> Result<Vec<NamedKey>, String> {
-    let set: RawSet = serde_json::from_slice(text).map_err(|error| format!("not a set of keys: {error}"))?;
+    // The place alone, here and below: the errors of serde would repeat what stands there, which may be a secret.
+    let set: RawSet = serde_json::from_slice(text)
+        .map_err(|error| format!("not a set of keys, at line {} column {}", error.line(), error.column()))?;
     let (count, mut keys, mut problem) = (set.keys.len(), Vec::new(), None);
     for key in set.keys {
-        let read = serde_json::from_value(key).map_err(|error| error.to_string()).and_then(read_key);
+        let read = serde_json::from_value(key).map_err(|_| "its fields cannot be read".to_owned()).and_then(read_key);
         match read {
             Ok(key) => keys.push(key),
             Err(reason) => problem = Some(reason),
@@ -106,7 +108,10 @@ mod tests {
         assert_eq!(read(&[ED25519; 33]).unwrap_err(), "33 keys; 32 are allowed");
         assert_eq!(read(&[ED25519; 32]).unwrap().len(), 32);
         for text in ["", "[]", "{}", r#"{"keys":{}}"#] {
-            assert!(read_keys(text.as_bytes()).unwrap_err().starts_with("not a set of keys: "), "{text}");
+            assert!(
+                read_keys(text.as_bytes()).unwrap_err().starts_with("not a set of keys, at line 1 column "),
+                "{text}"
+            );
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::server::HostLoop;
 use crate::server::authenticator::{Authentication, Authenticator, Identity, Refusal};
 use crate::settings::Config;
 use crate::time::Now;
+use crate::unicode::Escaped;
 
 /// The least time between two warnings about the back-end.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
@@ -152,7 +153,10 @@ impl WebhookAuthenticator {
     fn warn(&mut self, now: Now, problem: &str) {
         if self.warned_at.is_none_or(|last| now.uptime >= last + WARNING_PAUSE) {
             self.warned_at = Some(now.uptime);
-            log::warn!("the back-end of --auth-url gives no decisions, so connections are refused: {problem}");
+            log::warn!(
+                "the back-end of --auth-url gives no decisions, so connections are refused: {}",
+                Escaped(problem)
+            );
         }
     }
 }

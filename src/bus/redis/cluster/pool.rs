@@ -11,6 +11,7 @@ use super::discovery::Topology;
 use super::slot_map::{SLOTS, SlotMap};
 use crate::bus::redis::connection::{HostPort, Link, LinkFactory};
 use crate::bus::worker::Lookup;
+use crate::unicode::Escaped;
 
 /// The least time between two lookups of the slot map.
 const SLOT_MAP_INTERVAL: Duration = Duration::from_millis(500);
@@ -85,7 +86,7 @@ impl<T: Default> ConnectionPool<T> {
         let entry = self.all.vacant_entry();
         let link = self.factory.link(Arc::new(node.clone()), Token(FIRST + entry.key()));
         // This happens when file descriptors run out. The next redirect or slot map tries again.
-        let link = link.map_err(|error| log::error!("no link to redis at {node}: {error}")).ok()?;
+        let link = link.map_err(|error| log::error!("no link to redis at {}: {error}", Escaped(node))).ok()?;
         let key = entry.key();
         entry.insert(Master { node: Some(node.clone()), link, work: T::default() });
         Some(key)
@@ -148,7 +149,7 @@ impl<T: Default> ConnectionPool<T> {
                 if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(60)) {
                     self.logged_at = Some(now);
                     let purpose = self.factory.purpose();
-                    log::warn!("redis at {cluster}: no slot map for {purpose}: {error}; trying again");
+                    log::warn!("redis at {cluster}: no slot map for {purpose}: {}; trying again", Escaped(error));
                 }
                 None
             }

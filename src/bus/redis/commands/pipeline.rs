@@ -146,7 +146,7 @@ impl PipelineContext {
         }
         if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(1)) {
             self.logged_at = Some(now);
-            log::error!("redis refuses: {}", String::from_utf8_lossy(text));
+            log::error!("redis refuses: {}", LinkError::reply(text));
         }
         let refusal = if text.starts_with(b"OOM ") {
             BusRefusal::storage_full("redis has no memory left; try again later")

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::endpoint::Endpoint;
+use crate::unicode::Escaped;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ const PROTECTED: &str = "give that Redis a password (requirepass), or set its pr
 
 impl LinkError {
     pub(crate) fn lost(message: impl Into<String>) -> Self {
-        Self { message: message.into(), advice: None }
+        Self { message: Escaped(message.into()).to_string(), advice: None }
     }
 
     /// An error that persists until the operator changes something.
@@ -43,7 +44,7 @@ impl LinkError {
 
     /// An error reply of Redis.
     pub(crate) fn reply(text: &[u8]) -> Self {
-        let message = String::from_utf8_lossy(text);
+        let message = Escaped(String::from_utf8_lossy(text)).to_string();
         // A server that does not know a command repeats its arguments. Those of AUTH must not be
         // logged.
         let message = message.split(", with args").next().unwrap_or_default().to_owned();

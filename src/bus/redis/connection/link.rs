@@ -23,6 +23,7 @@ use super::resp::Value;
 use super::run_id::RunId;
 use super::wire::{TakeReply, Wire};
 use crate::bus::worker::Lookup;
+use crate::unicode::Escaped;
 
 /// How long looking up the address may take.
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
@@ -276,7 +277,7 @@ impl Link {
         self.failures.forget_message();
         match &self.node {
             Some(node) if self.endpoint.requires_master() => {
-                log::info!("redis at {}: the link for {} is up, at {node}", self.endpoint, self.purpose);
+                log::info!("redis at {}: the link for {} is up, at {}", self.endpoint, self.purpose, Escaped(node));
             }
             _ => log::info!("redis at {}: the link for {} is up", self.endpoint, self.purpose),
         }

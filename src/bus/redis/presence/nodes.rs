@@ -8,6 +8,7 @@
 //! The loop contract in one sentence: *send what [`Nodes::poll_heartbeat`] returns, hand in the
 //! answer, carry out what [`Nodes::poll_change`] returns, come back within [`Nodes::timeout`].*
 
+use crate::unicode::Escaped;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
@@ -373,7 +374,7 @@ impl Nodes {
             match node.state {
                 PeerState::Alive | PeerState::Mentioned { .. } if is_silent || is_removed => {
                     if node.state == PeerState::Alive {
-                        log::warn!("node {id:?} is silent; its users count as gone");
+                        log::warn!("node {} is silent; its users count as gone", Escaped(format_args!("{id:?}")));
                     }
                     node.state = PeerState::Gone;
                     changes.push_back(NodeChange::Gone(id.clone()));

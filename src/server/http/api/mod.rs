@@ -22,7 +22,7 @@ use crate::metric::counts;
 use crate::net::{BodyDecision, BodyRules, Response};
 use crate::owner::{Owner, Owners};
 use crate::protocol::ErrorCode;
-use crate::settings::{API_KEY_BYTES_MIN, Config};
+use crate::settings::{API_KEY_BYTES_MIN, ApiKey, Config};
 
 /// The prefix of all paths of the API.
 pub(super) const PREFIX: &str = "/api/";
@@ -74,6 +74,10 @@ struct PendingCommand {
     done: Done,
 }
 
+fn digests(keys: &[ApiKey]) -> Vec<[u8; 32]> {
+    keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect()
+}
+
 /// See the [module](self).
 pub(in crate::server) struct Api {
     /// Digests of the keys. The time that it takes to compare digests tells nothing about a key: nobody
@@ -89,11 +93,16 @@ pub(in crate::server) struct Api {
 impl Api {
     pub(super) fn new(config: &Config) -> Self {
         Self {
-            keys: config.api_keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect(),
+            keys: digests(&config.api_keys),
             body_bytes_max: config.net.message_bytes_max * ESCAPED_FACTOR,
             pending: HashMap::new(),
             stats: ApiStats::default(),
         }
+    }
+
+    /// Replaces the keys.
+    pub(in crate::server) fn set_keys(&mut self, keys: &[ApiKey]) {
+        self.keys = digests(keys);
     }
 
     pub(super) fn is_on(&self) -> bool {
