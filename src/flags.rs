@@ -22,7 +22,7 @@ use clap::{Arg, ArgMatches, Command, CommandFactory, FromArgMatches, Parser};
 use roomcast::TokenConfig;
 #[cfg(feature = "redis")]
 use roomcast::bus::RedisConfig;
-use roomcast::settings::{ApiKey, TrustedProxy, UserLimitPolicy};
+use roomcast::settings::{ApiKey, RoomRule, TrustedProxy, UserLimitPolicy};
 use roomcast::{Config, Grants, Opening, Preamble, Security};
 
 pub(crate) use self::api_keys::{ApiKeyReader, ApiKeySource};
@@ -140,6 +140,18 @@ struct TextFlags {
         env = "ROOMCAST_DEFAULT_ROOMS"
     )]
     default_rooms: Grants,
+
+    /// Settings for the rooms of a pattern (`lobby`, `team-*`, `*`), as in `news-*:say=api,history=500`; repeat the flag for more
+    /// patterns, or put `;` between them. In a room that several match, the longest counts alone. The settings are
+    /// `history`, `history-age`, `big-room`, `slow` and `say`. All nodes need the same.
+    #[arg(
+        long,
+        value_name = "PATTERN:SETTINGS",
+        env = "ROOMCAST_ROOM",
+        value_delimiter = ';',
+        help_heading = "Messages and rooms"
+    )]
+    room: Vec<RoomRule>,
 
     /// Prints the tables of the reference page.
     #[arg(long, hide = true)]
@@ -281,6 +293,7 @@ impl Flags {
             config.tls = self.text.tls.files();
         }
         config.default_grants.clone_from(&self.text.default_rooms);
+        config.room_rules.clone_from(&self.text.room);
         numbers::apply(&Config::settings(), &self.numbers, &mut config);
         config.net.connections_max = connections_max;
         if numbers::given(&self.numbers, "data-bytes").is_none() {

@@ -49,6 +49,11 @@ impl Rights {
         self.0 & right.bit() != 0
     }
 
+    /// Those of them that show nothing to others.
+    pub(crate) fn silent(self) -> Self {
+        Self(self.0 & !(Right::Say.bit() | Right::Typing.bit()))
+    }
+
     /// The rights of a member, which has joined, in three bits.
     pub(crate) fn member_bits(self) -> u32 {
         u32::from(self.0 & 7)
@@ -88,6 +93,23 @@ impl RoomPattern {
         match &self.0 {
             Pattern::Name(name) => name == room,
             Pattern::Prefix(prefix) => room.as_str().starts_with(prefix.as_str()),
+        }
+    }
+
+    /// How much of a name it says; a whole name is more than a beginning of the same length.
+    pub(crate) fn rank(&self) -> (usize, bool) {
+        match &self.0 {
+            Pattern::Name(name) => (name.as_str().len(), true),
+            Pattern::Prefix(prefix) => (prefix.len(), false),
+        }
+    }
+}
+
+impl fmt::Display for RoomPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Pattern::Name(name) => write!(f, "{name}"),
+            Pattern::Prefix(prefix) => write!(f, "{prefix}*"),
         }
     }
 }

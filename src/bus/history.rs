@@ -7,7 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::message::{Numbered, ReadFrom};
 use crate::owner::Owner;
-use crate::settings::Config;
+use crate::settings::{Config, RoomLimits};
 use crate::time::Now;
 use crate::weights::Weights;
 
@@ -25,9 +25,7 @@ pub(super) const SHARE_OVERHEAD_BYTES: usize = 300;
 /// An owner that holds little loses nothing unless it speaks in the same room.
 #[derive(Debug)]
 pub(crate) struct HistoryPool {
-    messages_max: usize,
     bytes_max: usize,
-    age_millis: u64,
     bytes: usize,
     owners: Weights<Owner>,
     /// What each owner has in each room.
@@ -36,6 +34,28 @@ pub(crate) struct HistoryPool {
 
 /// The number by which a bus calls a room, for as long as the room has any history.
 pub(crate) type RoomKey = u32;
+
+/// What a room may keep. Without a number or an age it keeps nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HistoryBounds {
+    messages_max: usize,
+    age_millis: u64,
+}
+
+impl HistoryBounds {
+    pub(crate) fn new(limits: &RoomLimits) -> Self {
+        let messages_max = if limits.history_age.is_zero() { 0 } else { limits.history_messages as usize };
+        Self { messages_max, age_millis: limits.history_age.as_millis() as u64 }
+    }
+}
+
+/// The history of a room, and how a pool is to treat it.
+#[derive(Debug)]
+pub(crate) struct RoomHistory<'a> {
+    pub(crate) room: RoomKey,
+    pub(crate) bounds: HistoryBounds,
+    pub(crate) history: &'a mut History,
+}
 
 /// The messages of one room, numbered without a gap. The newest ones are kept.
 #[derive(Debug, Default)]
@@ -60,9 +80,7 @@ impl Kept {
 impl HistoryPool {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            messages_max: config.history.messages_max as usize,
             bytes_max: config.memory_shares().history,
-            age_millis: config.history.age_max.as_millis() as u64,
             bytes: 0,
             owners: Weights::default(),
             rooms: HashMap::default(),
@@ -78,12 +96,12 @@ impl HistoryPool {
     pub(crate) fn append(
         &mut self,
         now: Now,
-        (room, history): (RoomKey, &mut History),
+        RoomHistory { room, bounds, history }: RoomHistory<'_>,
         owner: Owner,
         body: Bytes,
     ) -> u64 {
         history.top += 1;
-        if self.messages_max > 0 && self.age_millis > 0 {
+        if bounds.messages_max > 0 {
             let kept = Kept { at_millis: now.millis(), owner, body };
             self.charge(owner, room, kept.bytes());
             history.messages.push_back(kept);
@@ -92,11 +110,11 @@ impl HistoryPool {
     }
 
     /// Drops the messages of a room that are too many or too old. Says how many that were.
-    pub(crate) fn trim(&mut self, now: Now, room: RoomKey, history: &mut History) -> usize {
+    pub(crate) fn trim(&mut self, now: Now, RoomHistory { room, bounds, history }: RoomHistory<'_>) -> usize {
         let before = history.messages.len();
-        let oldest = now.millis().saturating_sub(self.age_millis);
+        let oldest = now.millis().saturating_sub(bounds.age_millis);
         let is_old = |kept: &Kept| kept.at_millis < oldest;
-        while history.messages.len() > self.messages_max || history.messages.front().is_some_and(is_old) {
+        while history.messages.len() > bounds.messages_max || history.messages.front().is_some_and(is_old) {
             self.drop_oldest(room, history);
         }
         before - history.messages.len()

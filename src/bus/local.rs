@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::Bus;
 use super::control::ControlRoom;
 use super::dedupe::{DedupePool, RememberedIds, TRIMMED_MAX};
-use super::history::{History, HistoryPool};
+use super::history::{History, HistoryBounds, HistoryPool, RoomHistory};
 use super::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
 use crate::block_slab::BlockSlab;
 use crate::id::{Epoch, RoomName, Unique};
 use crate::metric::{Metric, counts};
 use crate::name_index::NameIndex;
-use crate::settings::Config;
+use crate::settings::{Config, RoomLimitsTable, RuleIndex};
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
@@ -26,6 +26,7 @@ use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 pub struct LocalBus {
     rooms: BlockSlab<Room>,
     keys: NameIndex,
+    limits: RoomLimitsTable,
     history: HistoryPool,
     dedupe: DedupePool,
     unique: Unique,
@@ -58,6 +59,7 @@ struct Room {
     /// Whether the wheel has an entry for it: all but those that are open and keep nothing, for which there is nothing to do. Only when
     /// the entry comes up may the room be forgotten.
     is_watched: bool,
+    rule: RuleIndex,
 }
 
 /// What was dropped of a room.
@@ -84,6 +86,7 @@ impl LocalBus {
         Self {
             rooms: BlockSlab::default(),
             keys: NameIndex::default(),
+            limits: config.room_limits(),
             history: HistoryPool::new(config),
             dedupe: DedupePool::new(config),
             unique: Unique::new(seed),
@@ -111,6 +114,7 @@ impl LocalBus {
             ids: RememberedIds::default(),
             is_open: false,
             is_watched: false,
+            rule: self.limits.find(name),
         });
         let rooms = &self.rooms;
         self.keys.insert(name.as_str(), key, |key| rooms[key].name.as_str());
@@ -128,7 +132,8 @@ impl LocalBus {
         let Publication { room: name, user, owner, id, body, .. } = publication;
         let key = self.room(&name);
         self.watch(now, key);
-        let Room { history, ids, .. } = &mut self.rooms[key];
+        let Room { history, ids, rule, .. } = &mut self.rooms[key];
+        let bounds = HistoryBounds::new(self.limits.get(*rule));
         let id = id.map(|id| (user, id));
         if let Some(id) = &id {
             if let Some(seq) = ids.find(id) {
@@ -138,7 +143,7 @@ impl LocalBus {
                 return Outcome::Refused(refusal);
             }
         }
-        let seq = self.history.append(now, (key, history), owner, body.clone());
+        let seq = self.history.append(now, RoomHistory { room: key, bounds, history }, owner, body.clone());
         if let Some(id) = id {
             self.dedupe.remember(now, ids, owner, (id, seq));
         }
@@ -151,8 +156,9 @@ impl LocalBus {
 
     /// Drops what a room need not keep any longer, some of its ids at a time.
     fn trim(&mut self, now: Now, key: u32) -> Trimmed {
-        let Room { history, ids, .. } = &mut self.rooms[key];
-        let messages = self.history.trim(now, key, history);
+        let Room { history, ids, rule, .. } = &mut self.rooms[key];
+        let bounds = HistoryBounds::new(self.limits.get(*rule));
+        let messages = self.history.trim(now, RoomHistory { room: key, bounds, history });
         Trimmed { messages, ids: self.dedupe.trim(now, ids, history.first_seq()) }
     }
 

@@ -3,6 +3,7 @@
 use clap::Arg;
 use roomcast::Config;
 use roomcast::internals::Setting;
+use roomcast::settings::RoomRule;
 
 use super::numbers;
 
@@ -16,6 +17,12 @@ pub(super) fn markdown(text_flags: &[Arg]) -> String {
         out += &format!("| `--{}` | {default} | {} |\n", name(arg), help(arg));
     }
     tables(&mut out, &settings);
+    out += "\n### Rooms by pattern\n\n\
+            What `--room` sets for the rooms of a pattern, as in `--room 'news-*:say=api,history=500'`.\n\n\
+            | setting | allowed | |\n|---|---|---|\n";
+    for [name, allowed, doc] in RoomRule::reference() {
+        out += &format!("| `{name}` | {allowed} | {doc} |\n");
+    }
     #[cfg(feature = "redis")]
     tables(&mut out, &roomcast::bus::RedisConfig::settings());
     out += "\n### Fields of the library\n\n\

@@ -108,6 +108,11 @@ impl Credentials {
         own.unwrap_or(&self.default_grants).in_room(room)
     }
 
+    /// Whether a connection's identity says what it may do.
+    pub(super) fn has_grants(&self, id: ConnectionId) -> bool {
+        self.get(id).is_some_and(|credential| credential.grants.is_some())
+    }
+
     /// A connection is gone.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if self.get(id).is_some() {

@@ -50,8 +50,7 @@ impl Hub {
     /// Puts a connection among the members that catch up.
     fn enter_room(&mut self, id: ConnectionId, name: &RoomName, request: Rejoin) -> Result<RoomIndex, Refused> {
         self.pending.check_running()?;
-        let rights = self.credentials.rights(id, name);
-        self.check_join(id, name, rights)?;
+        self.check_join(id, name, self.credentials.rights(id, name))?;
         let index = match self.rooms.named(name.as_str()) {
             Some(index) => index,
             None => {
@@ -61,7 +60,10 @@ impl Hub {
                 index
             }
         };
+        let rights = self.rights_in(id, index);
         let Rejoin { id: message_id, since, history } = request;
+        // A room may keep less than another one, and over Redis there is a little more than it keeps.
+        let history = history.min(self.rooms.limits(index).history_messages);
         let resumes = since.is_some();
         let (since, history) = if rights.has(Right::History) { (since, history) } else { (None, 0) };
         let member = CatchUp {

@@ -19,6 +19,7 @@
 //! - `Scheduler` (`scheduler.rs`): whose turn it is, in two queues that are fair to owners (`FairQueue`), and the batch
 //!   delay.
 //! - `OwnerRates` (`owner_rates.rs`), twice: how many deliveries an owner may cause, and how many messages it may send.
+//! - `SlowMode` (`slow_mode.rs`): when users may speak again in slow rooms.
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
@@ -70,6 +71,8 @@ mod rooms;
 mod schedule;
 mod scheduler;
 mod signals;
+mod slow_mode;
+mod speakers;
 mod stalls;
 mod stats;
 mod steps;
@@ -102,6 +105,7 @@ use self::pending::Pending;
 use self::rate_limit::Verdict;
 use self::rooms::{LogCounts, Rooms};
 use self::scheduler::Scheduler;
+use self::slow_mode::SlowMode;
 use self::timers::{Timer, Timers};
 use self::user_limit::UserLimit;
 use self::users::Users;
@@ -155,6 +159,7 @@ pub struct Hub {
     scheduler: Scheduler,
     delivery_rates: OwnerRates,
     message_rates: OwnerRates,
+    slow_mode: SlowMode,
     timers: Timers,
     pending: Pending,
     moderator: Moderator,
@@ -172,6 +177,7 @@ pub struct Hub {
 struct Settings {
     hub: HubLimits,
     net: NetLimits,
+    /// With the most messages and the longest time of any room.
     history: HistoryLimits,
     timing: Timing,
 }
@@ -179,11 +185,13 @@ struct Settings {
 impl Hub {
     /// A hub without connections. `config` has been checked.
     pub fn new(config: &Config, policy: Box<dyn Policy>) -> Self {
+        let (limits, mut history) = (config.room_limits(), config.history.clone());
+        (history.messages_max, history.age_max) = (limits.history_messages_most(), limits.history_age_most());
         Self {
             settings: Settings {
                 hub: config.hub.clone(),
                 net: config.net.clone(),
-                history: config.history.clone(),
+                history,
                 timing: config.timing.clone(),
             },
             policy,
@@ -196,6 +204,7 @@ impl Hub {
             scheduler: Scheduler::new(config.timing.batch_delay),
             delivery_rates: OwnerRates::new(config.hub.deliveries_per_owner),
             message_rates: OwnerRates::new(config.hub.messages_per_owner),
+            slow_mode: SlowMode::default(),
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max, config.memory_shares().publications),
             moderator: Moderator::default(),
@@ -393,6 +402,7 @@ impl Hub {
         self.carry_out_commands(now);
         self.delivery_rates.forget_full(now);
         self.message_rates.forget_full(now);
+        self.slow_mode.forget_over(now);
         // Timers have a budget of their own: members that catch up must not put off the ends of others.
         let mut budget = WorkBudget::new(limits, clock);
         for _ in 0..LOOKS_PER_TURN {
@@ -467,6 +477,7 @@ impl Hub {
             rate_limited,
             owner_limited: self.message_rates.refused,
             deliveries_limited: self.delivery_rates.refused,
+            slow_limited: self.slow_mode.refused,
         }
     }
 }

@@ -154,7 +154,8 @@ impl Hub {
     }
 
     fn announce(&mut self, now: Now, index: RoomIndex, Mover { user, owner }: Mover, status: PresenceStatus) {
-        match self.rooms[index].users.announcement(&self.settings.hub) {
+        let listed_max = self.rooms.limits(index).users_listed_max;
+        match self.rooms[index].users.announcement(listed_max) {
             Announcement::List => {
                 self.delivery_rates.charge(now, owner, self.rooms[index].members.live_count());
                 self.list_or_count_users(now, index, owner);

@@ -8,10 +8,9 @@ use crate::error::Error;
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::{self, Chat, ChatRequest, ErrorCode, ServerMessage};
-use crate::rights::Right;
 use crate::time::Now;
 
-use super::error_reply::{ErrorReply, Refused, require};
+use super::error_reply::{ErrorReply, Refused};
 use super::index::{RoomIndex, RoomRef};
 use super::notice::Notice;
 use super::pending::{Asked, Requester};
@@ -78,7 +77,10 @@ impl HostPublication {
 impl Hub {
     pub(super) fn handle_chat(&mut self, now: Now, id: ConnectionId, chat: &ChatRequest<'_>) -> Result<(), Refused> {
         let (index, rights) = self.rooms.joined(&self.connections, id, &chat.room)?;
-        require(rights, Right::Say, &chat.room)?;
+        self.require_say(index, rights)?;
+        if self.refuse_by_slow_mode(now, (id, index), chat) {
+            return Ok(());
+        }
         self.pending.check_running()?;
         check_data(chat.data, self.settings.hub.data_bytes_max)?;
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
@@ -103,6 +105,7 @@ impl Hub {
         self.pending.check_publication(&publication)?;
         let reserved = self.reserve(index, &publication.body)?;
         self.delivery_rates.charge(now, owner, self.rooms[index].members.count() as u32);
+        self.note_speaker(now, index, &publication.user);
         let requester = Requester::Member { connection: id, room, id: id_of_message, reserved };
         self.pending.publish(requester, publication);
         Ok(())
@@ -165,6 +168,7 @@ impl Hub {
         let Some(Asked::Publication(requester) | Asked::Restriction(requester)) = asked else { return };
         match requester {
             Requester::Member { connection, room, id, reserved } => {
+                self.forgive_speaker(now, connection, (&room, &outcome));
                 self.tell_outcome(connection, &room, id.as_deref(), &outcome);
                 self.release(now, reserved);
             }

@@ -70,7 +70,7 @@ impl Hub {
         // A room ends with its last member, so the index of another room of the connection stays good.
         for index in self.connections.rooms_of(id) {
             let name = self.rooms[index].name.clone();
-            let rights = self.credentials.rights(id, &name);
+            let rights = self.rights_in(id, index);
             if rights.has(Right::Join) {
                 self.connections.set_rights(id, index, rights);
             } else {

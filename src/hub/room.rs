@@ -3,6 +3,7 @@
 use crate::id::{Epoch, RoomName, Slot};
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
+use crate::settings::RuleIndex;
 
 use super::error_reply::Refused;
 use super::fanout::Fanout;
@@ -77,7 +78,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    pub(super) fn new(name: RoomName, generation: u32, owner: Owner) -> Self {
+    pub(super) fn new((name, rule): (RoomName, RuleIndex), generation: u32, owner: Owner) -> Self {
         Self {
             name,
             generation,
@@ -87,8 +88,13 @@ impl Room {
             members: Members::default(),
             schedule: Schedule::default(),
             holder_place: HolderPlace::NONE,
-            users: RoomUsers::default(),
+            users: RoomUsers::new(rule),
         }
+    }
+
+    /// The rule by which it has its limits.
+    pub(super) fn rule(&self) -> RuleIndex {
+        self.users.rule()
     }
 
     /// Whether nothing here speaks of the room any more.

@@ -10,7 +10,7 @@ use crate::owner::Owner;
 use crate::protocol::ErrorCode;
 use crate::rights::Rights;
 use crate::room_log::{LogBuffer, Offset};
-use crate::settings::Config;
+use crate::settings::{Config, RoomLimits, RoomLimitsTable};
 use crate::time::Now;
 
 use super::account::{Account, Held};
@@ -33,6 +33,7 @@ const BUFFER_KEPT_BYTES_MAX: usize = 256 * 1024;
 pub(super) struct Rooms {
     rooms: BlockSlab<Room>,
     rooms_max: usize,
+    limits: RoomLimitsTable,
     names: NameIndex,
     generations: u32,
     pub(super) logs: Logs,
@@ -84,6 +85,7 @@ impl Rooms {
         Self {
             rooms: BlockSlab::default(),
             rooms_max: config.hub.rooms_max as usize,
+            limits: config.room_limits(),
             names: NameIndex::default(),
             generations: 0,
             logs,
@@ -108,6 +110,11 @@ impl Rooms {
 
     pub(super) fn named(&self, name: &str) -> Option<RoomIndex> {
         self.names.find(name, |index| self.rooms[index].name.as_str()).map(RoomIndex)
+    }
+
+    /// What holds for a room, by its rule.
+    pub(super) fn limits(&self, index: RoomIndex) -> &RoomLimits {
+        self.limits.get(self[index].rule())
     }
 
     pub(super) fn reference(&self, index: RoomIndex) -> RoomRef {
@@ -155,7 +162,8 @@ impl Rooms {
             return Err((ErrorCode::ServerBusy, message));
         }
         self.generations = self.generations.wrapping_add(1);
-        let index = self.rooms.insert(Room::new(name.clone(), self.generations, owner));
+        let rule = self.limits.find(name);
+        let index = self.rooms.insert(Room::new((name.clone(), rule), self.generations, owner));
         self.account.charge(owner, Held::Room(name));
         let rooms = &self.rooms;
         self.names.insert(name.as_str(), index, |index| rooms[index].name.as_str());

@@ -52,6 +52,8 @@ counts! {
         owner_limited: u64 = Counter("messages_owner_limited");
         /// Messages refused because their owner had caused more deliveries than it may.
         deliveries_limited: u64 = Counter("messages_delivery_limited");
+        /// Messages refused because their user had to wait in a slow room.
+        slow_limited: u64 = Counter("messages_slow_limited");
         /// Error messages sent to clients.
         errors: u64 = Counter("error_messages");
     }

@@ -5,6 +5,7 @@ mod api_key;
 pub(crate) mod declare;
 mod limits;
 mod memory;
+mod room_rules;
 mod timing;
 #[cfg(feature = "tls")]
 mod tls_files;
@@ -15,6 +16,8 @@ pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
 use declare::{Setting, Unit, check_all, groups, refused};
 pub use limits::{HistoryLimits, HubLimits, NetLimits};
 pub use memory::{MemoryLimits, MemoryShares};
+pub(crate) use room_rules::{RoomLimits, RoomLimitsTable, RuleIndex};
+pub use room_rules::{RoomRule, Speakers};
 pub use timing::Timing;
 #[cfg(feature = "tls")]
 pub use tls_files::TlsFiles;
@@ -45,6 +48,8 @@ pub struct Config {
     pub connections_per_user_policy: UserLimitPolicy,
     /// What users may do in which rooms if their identity does not say.
     pub default_grants: Grants,
+    /// Settings for the rooms of patterns, in place of those of all rooms. All nodes need the same.
+    pub room_rules: Vec<RoomRule>,
     /// Bounds of sockets, of requests, and of bytes on their way in and out.
     pub net: NetLimits,
     /// Bounds of messages, rooms and their logs, and of the queues to the bus and the host.
@@ -93,13 +98,6 @@ impl NetLimits {
     }
 }
 
-impl HubLimits {
-    /// Users at which a big room lists its users again.
-    pub(crate) fn users_listed_again(&self) -> usize {
-        self.users_listed_max as usize * 3 / 4
-    }
-}
-
 impl Config {
     /// How much memory each kind of thing may take that is held for peers.
     pub fn memory_shares(&self) -> MemoryShares {
@@ -109,6 +107,11 @@ impl Config {
             logs: shares.logs.min(self.hub.log_bytes_total_max),
             ..shares
         }
+    }
+
+    /// What holds for rooms, by their rules.
+    pub(crate) fn room_limits(&self) -> RoomLimitsTable {
+        RoomLimitsTable::new(&self.room_rules, &self.history, &self.hub)
     }
 
     /// The declarations of all settings with a number for a value.
@@ -131,6 +134,7 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         ApiKey::check_all(&self.api_keys)?;
         check_all(&Self::settings(), self)?;
+        room_rules::check(&self.room_rules)?;
         self.check_relations()
     }
 

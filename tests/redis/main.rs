@@ -17,5 +17,6 @@ mod presence;
 mod restored;
 mod restrictions;
 mod rights;
+mod room_rules;
 mod sentinel;
 mod shutdown;

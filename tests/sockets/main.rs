@@ -34,6 +34,8 @@ mod refresh;
 mod refusals;
 mod restrictions;
 mod resume;
+#[cfg(feature = "tokens")]
+mod room_rules;
 mod rounds;
 mod shutdown;
 mod slow;

@@ -65,7 +65,7 @@ use super::{Bus, BusStatus, ControlRoom, Metric, ShutdownProgress};
 use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome, RestrictionsPage};
 use crate::error::Error;
 use crate::id::{RoomName, Unique};
-use crate::settings::Config;
+use crate::settings::{Config, RoomLimitsTable};
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
@@ -136,6 +136,7 @@ pub struct RedisBus {
     hold: Duration,
     pending_max: usize,
     rooms: HashMap<RoomName, Room>,
+    limits: RoomLimitsTable,
     openings: u32,
     /// The number of the last publication.
     serial: u64,
@@ -190,6 +191,7 @@ impl RedisBus {
             hold: redis.timing.hold,
             pending_max: 2 * config.hub.publications_pending_max,
             rooms: HashMap::new(),
+            limits: config.room_limits(),
             openings: 0,
             serial: 0,
             requests: 0,

@@ -70,11 +70,13 @@ mod tests {
     use crate::bus::message::{Publication, Ticket};
     use crate::id::{RoomName, UserId};
     use crate::owner::Owners;
+    use crate::settings::RuleIndex;
 
     fn pending(serial: u64, owner: Owner, body: &str) -> PendingPublication {
         let (room, user) = (RoomName::new("lobby").unwrap(), UserId::new("ann").unwrap());
         let publication = Publication { room, user, owner, id: None, body: body.to_owned().into(), restriction: None };
-        PendingPublication { ticket: Ticket(serial), publication, serial, at: std::time::Duration::ZERO }
+        let (rule, at) = (RuleIndex::default(), std::time::Duration::ZERO);
+        PendingPublication { ticket: Ticket(serial), publication, rule, serial, at }
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl RedisBus {
         }
         self.openings = self.openings.wrapping_add(1);
         let opening = self.openings;
-        let room = Room::new(opening);
+        let room = Room::new(opening, self.limits.find(name));
         self.subscriber.push(SubscriptionChange { room: name.clone(), opening: Some(opening) });
         self.rooms.insert(name.clone(), room);
         self.presence.open(now.uptime, name, opening);
@@ -69,7 +69,9 @@ impl RedisBus {
         }
         self.serial += 1;
         let (serial, at) = (self.serial, self.now.uptime);
-        let pending = PendingPublication { ticket, publication, serial, at };
+        let room = self.rooms.get(&publication.room);
+        let rule = room.map_or_else(|| self.limits.find(&publication.room), |room| room.rule);
+        let pending = PendingPublication { ticket, publication, rule, serial, at };
         self.own_bodies.note(&pending);
         self.send_publication(pending);
     }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use super::commands::{Numbering, PendingPublication, PendingRead};
 use super::ordering::Reassembler;
 use crate::id::Epoch;
+use crate::settings::RuleIndex;
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "most say whether a list has it")]
 pub(crate) struct Room {
     /// Tells the room from an earlier or later one of the same name.
     pub(crate) opening: u32,
+    pub(crate) rule: RuleIndex,
     /// When the hub closed it.
     pub(crate) closed_at: Option<Duration>,
     pub(crate) is_subscribed: bool,
@@ -34,9 +36,10 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn new(opening: u32) -> Self {
+    pub(crate) fn new(opening: u32, rule: RuleIndex) -> Self {
         Self {
             opening,
+            rule,
             closed_at: None,
             is_subscribed: false,
             was_subscribed: false,

@@ -18,7 +18,7 @@ use crate::bus::redis::connection::RunId;
 use crate::bus::redis::ordering::HistoryQuery;
 use crate::bus::redis::presence::Heartbeat;
 use crate::id::RoomName;
-use crate::settings::Config;
+use crate::settings::{Config, RoomLimits, RoomLimitsTable, RuleIndex};
 
 /// How much longer the keys of a room live than history and ids. A room in use is touched every
 /// 30 s, so it never expires.
@@ -50,30 +50,52 @@ pub(crate) struct Packer {
     /// The name of this node. Epochs and ids that begin with it are unique.
     node: String,
     shas: [String; Script::ALL.len()],
+    /// Of the keys that are no room's history.
     ttl: u64,
-    id_ttl: u64,
-    messages_max: u32,
-    history_age_millis: u64,
+    dedupe_window: Duration,
+    limits: RoomLimitsTable,
     restrictions_max: u32,
     attempts: u64,
     command: Cmd,
     text: String,
 }
 
+/// What the scripts are told about the history of a room; the times in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct HistoryArgs {
+    ttl: u64,
+    id_ttl: u64,
+    messages_max: u32,
+    age: u64,
+}
+
+impl HistoryArgs {
+    fn new(limits: &RoomLimits, dedupe_window: Duration) -> Self {
+        let age = limits.history_age;
+        let id_ttl = age.max(dedupe_window);
+        Self {
+            ttl: (id_ttl + SLACK).as_millis() as u64,
+            // Redis refuses an expiry of 0.
+            id_ttl: id_ttl.as_millis().max(1) as u64,
+            // A history of age 0 is no history, whatever its number of messages.
+            messages_max: if age.is_zero() { 0 } else { limits.history_messages },
+            age: age.as_millis() as u64,
+        }
+    }
+}
+
 impl Packer {
     pub(crate) fn new(config: &Config, names: KeyNames, channels: ChannelKind, node: String) -> Self {
-        let id_ttl = config.history.age_max.max(config.history.dedupe_window);
+        let limits = config.room_limits();
+        let dedupe_window = config.history.dedupe_window;
         Self {
             names,
             channels,
             node,
             shas: Default::default(),
-            ttl: (id_ttl + SLACK).as_millis() as u64,
-            // Redis refuses an expiry of 0.
-            id_ttl: id_ttl.as_millis().max(1) as u64,
-            // A history of age 0 is no history, whatever its number of messages.
-            messages_max: if config.history.age_max.is_zero() { 0 } else { config.history.messages_max },
-            history_age_millis: config.history.age_max.as_millis() as u64,
+            ttl: HistoryArgs::new(limits.get(RuleIndex::default()), dedupe_window).ttl,
+            dedupe_window,
+            limits,
             restrictions_max: config.hub.restrictions_max,
             attempts: 0,
             command: Cmd::new(),
@@ -119,7 +141,8 @@ impl Packer {
     }
 
     fn pack_publication(&mut self, pending: &PendingPublication, run_id: RunId) {
-        let PendingPublication { publication, serial, .. } = pending;
+        let PendingPublication { publication, rule, serial, .. } = pending;
+        let history = self.history_args(*rule);
         let change = publication.restriction.as_deref();
         self.command.arg(if change.is_some() { 5 } else { 3 });
         self.arg_key(&publication.room, "meta");
@@ -127,7 +150,7 @@ impl Packer {
         self.names.write_key(&mut self.text, &publication.room, "id:");
         // No user name begins with `!`, and none contains a space, so no two ids share a key.
         let (_, id_ttl) = match &publication.id {
-            Some(id) => (write!(self.text, "{} {id}", publication.user), self.id_ttl),
+            Some(id) => (write!(self.text, "{} {id}", publication.user), history.id_ttl),
             None => (write!(self.text, "!{} {serial}", self.node), OWN_ID_AGE.as_millis() as u64),
         };
         self.command.arg(&self.text);
@@ -136,7 +159,7 @@ impl Packer {
             self.arg_key(&publication.room, EXPIRIES);
         }
         self.arg_candidate();
-        self.command.arg(&*publication.body).arg(self.messages_max).arg(self.ttl).arg(id_ttl);
+        self.command.arg(&*publication.body).arg(history.messages_max).arg(history.ttl).arg(id_ttl);
         self.arg_text(format_args!("{run_id}"));
         if let Some(RestrictionChange { key, action }) = change {
             let (is_kept, expires_at) = match action {
@@ -163,9 +186,9 @@ impl Packer {
             ReadFrom::Newest(0) => (1, 0),
             ReadFrom::Newest(count) => (-i64::from(count), read.bytes_max),
         };
-        self.arg_room(&read.room, server.run_id);
+        let HistoryArgs { age, .. } = self.arg_room(&read.room, server.run_id);
         let renews = read.may_renew() && server.is_settled;
-        self.command.arg(first).arg(bytes_max).arg(self.history_age_millis).arg(u8::from(renews));
+        self.command.arg(first).arg(bytes_max).arg(age).arg(u8::from(renews));
     }
 
     fn pack_query(&mut self, room: &RoomName, query: &HistoryQuery, run_id: RunId) {
@@ -185,15 +208,21 @@ impl Packer {
         self.command.arg(&self.text);
     }
 
+    fn history_args(&self, rule: RuleIndex) -> HistoryArgs {
+        HistoryArgs::new(self.limits.get(rule), self.dedupe_window)
+    }
+
     /// Appends what the scripts have in common that read a room: its keys, a candidate epoch, the
-    /// run, and the ttl of the keys.
-    fn arg_room(&mut self, room: &RoomName, run_id: RunId) {
+    /// run, and the ttl of the keys. No message causes this, so the rule of the room is looked for.
+    fn arg_room(&mut self, room: &RoomName, run_id: RunId) -> HistoryArgs {
+        let history = self.history_args(self.limits.find(room));
         self.command.arg(2);
         self.arg_key(room, "meta");
         self.arg_key(room, "log");
         self.arg_candidate();
         self.arg_text(format_args!("{run_id}"));
-        self.command.arg(self.ttl);
+        self.command.arg(history.ttl);
+        history
     }
 
     fn arg_key(&mut self, room: &RoomName, key: &str) {
@@ -245,7 +274,13 @@ mod tests {
         };
         let mut out = Vec::new();
         let server = Server { run_id: RunId::new(7), is_settled: true };
-        let pending = PendingPublication { ticket: Ticket(1), publication, serial: 9, at: Duration::ZERO };
+        let pending = PendingPublication {
+            ticket: Ticket(1),
+            publication,
+            rule: RuleIndex::default(),
+            serial: 9,
+            at: Duration::ZERO,
+        };
         packer.pack(&Request::Publish(pending), server, &mut out);
         String::from_utf8(out).unwrap()
     }

@@ -9,7 +9,7 @@ use super::script::{ChannelKind, Script};
 use crate::bus::message::{Publication, Ticket};
 use crate::bus::redis::connection::RunId;
 use crate::bus::redis::connection::resp;
-use crate::settings::Config;
+use crate::settings::{Config, RuleIndex};
 
 /// The script by which a [`RedisBus`](crate::bus::RedisBus) publishes, with its arguments. It is
 /// encoded by the code of the bus, so that a measurement cannot be of something else.
@@ -32,9 +32,10 @@ impl PublishScript {
     /// publication that are not UTF-8 are replaced.
     pub fn call(&mut self, sha: &str, publication: Publication) -> Vec<String> {
         self.packer.loaded(Script::Publish, sha);
+        let rule = RuleIndex::default();
         let mut packed = Vec::new();
         let server = Server { run_id: RunId::UNKNOWN, is_settled: true };
-        let pending = PendingPublication { ticket: Ticket(0), publication, serial: 0, at: Duration::ZERO };
+        let pending = PendingPublication { ticket: Ticket(0), publication, rule, serial: 0, at: Duration::ZERO };
         self.packer.pack(&Request::Publish(pending), server, &mut packed);
         // The packer has just written an array of strings.
         let parsed = resp::parse(&packed).ok().flatten();

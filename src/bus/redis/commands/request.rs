@@ -47,6 +47,7 @@ use crate::bus::redis::connection::{RunId, Value};
 use crate::bus::redis::ordering::{HistoryQuery, HistorySlice, RoomPosition, fingerprint_of};
 use crate::bus::redis::presence::{Heartbeat, HeartbeatReply, PresenceAnswer, PresenceRequest};
 use crate::id::{Epoch, RoomName};
+use crate::settings::RuleIndex;
 
 /// A call of a script. It comes back with its [`Response`], so that the loop keeps no table of what
 /// it has asked.
@@ -93,6 +94,8 @@ pub(super) enum Answered {
 pub(crate) struct PendingPublication {
     pub(crate) ticket: Ticket,
     pub(crate) publication: Publication,
+    /// That of its room.
+    pub(crate) rule: RuleIndex,
     /// Identifies it to Redis if the sender gave it no id.
     pub(crate) serial: u64,
     /// When it was submitted.
