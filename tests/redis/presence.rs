@@ -123,6 +123,9 @@ struct Namer;
 
 const NAME: &str = "\"Ann\"\u{1}\n\\ the 🐈";
 
+/// What others see of it.
+const SHOWN: &str = "\"Ann\"\\ the 🐈";
+
 impl Authenticator for Namer {
     fn authenticate(&mut self, _now: Now, request: &http::Request<()>) -> Authentication {
         let named = |identity| Identity { name: Some(NAME.to_owned()), ..identity };
@@ -150,9 +153,9 @@ fn names_reach_the_other_nodes() {
             let mut ann = Connect::to(address).user("ann").connect();
             ann.join("lobby");
             let seen = until(&mut bob, "ann", "online");
-            assert_eq!(seen[seen.len() - 1]["name"], NAME);
+            assert_eq!(seen[seen.len() - 1]["name"], SHOWN);
             let joined = Client::connect_as(&b, "carl").join("lobby");
-            assert!(joined["users"].as_array().unwrap().contains(&json!({"userId": "ann", "name": NAME})), "{joined}");
+            assert!(joined["users"].as_array().unwrap().contains(&json!({"userId": "ann", "name": SHOWN})), "{joined}");
         });
         drive(poll, server);
     });
