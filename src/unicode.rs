@@ -59,7 +59,7 @@ pub(crate) fn shown_name(name: &str, chars_max: usize) -> Option<String> {
     (!shown.is_empty()).then(|| shown.to_owned())
 }
 
-/// Text of strangers for one line of a log: [hidden](is_hidden) characters are escaped as in Rust (`\n`, `\u{202e}`), and
+/// Text of strangers for one line of a log: characters that show nothing of their own are escaped as in Rust (`\n`, `\u{202e}`), and
 /// what exceeds 1024 bytes is left out.
 ///
 /// It writes no quotes and leaves backslashes alone, so that a text may be escaped twice.
