@@ -43,7 +43,7 @@ impl<'a> ErrorReply<'a> {
 
     pub(super) fn server_message(self) -> ServerMessage<'a> {
         let Self { code, message, room, id, retry_after_ms } = self;
-        // What may be tried again some time is temporary, even if others with its code are not.
+        // A refusal with a time to try again is temporary, even if others with its code are not.
         let temporary = code.is_temporary() || retry_after_ms.is_some();
         ServerMessage::Error { code: code.as_str(), message, temporary, room, id, retry_after_ms }
     }

@@ -106,7 +106,7 @@ impl Rooms {
         }
     }
 
-    /// Whoever holds most of a room's log lets it go. Says whether anybody did.
+    /// The member that holds most of a room's log lets it go. Says whether there was one.
     fn drop_lowest_hold(&mut self, index: RoomIndex, connections: &mut Connections) -> bool {
         let front = self[index].fanout.front();
         if self[index].members.drop_lowest_pin(front) {
@@ -120,16 +120,11 @@ impl Rooms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::message::ReadFrom;
-    use crate::hub::connection::Connection;
     use crate::hub::fanout::FrameSize;
-    use crate::hub::index::CatchUpIndex;
-    use crate::hub::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
     use crate::hub::room::Room;
-    use crate::hub::users::tests::key;
-    use crate::id::{ConnectionId, ConnectionSerial, RoomName};
+    use crate::hub::rooms::tests::add_live_member;
+    use crate::id::RoomName;
     use crate::owner::Owner;
-    use crate::rights::Rights;
     use crate::settings::Config;
 
     const LOG_BYTES: usize = 64 * 1024;
@@ -153,15 +148,8 @@ mod tests {
             let Self { rooms, connections, slots } = self;
             let index = rooms.open(&RoomName::new(&format!("room-{slots}")).unwrap(), Owner::HOST).unwrap();
             for _ in 0..=blocked {
-                let connection = ConnectionId::new(*slots, *slots);
-                connections.insert(connection, Connection::new(ConnectionSerial(*slots), key(*slots), Owner::HOST));
+                add_live_member(rooms, connections, index, *slots);
                 *slots += 1;
-                let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
-                let from = ReadFrom::Newest(0);
-                let member = CatchUp { connection, reason, epoch: None, from, gap: false, shown, step };
-                let tail = rooms[index].fanout.tail();
-                rooms.enter(index, member, Rights::ALL, connections);
-                rooms.go_live(index, CatchUpIndex(0), tail, connections).unwrap();
             }
             self.append(index);
             self.round(index);

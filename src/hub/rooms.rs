@@ -296,7 +296,7 @@ impl IndexMut<RoomIndex> for Rooms {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::hub::connection::Connection;
     use crate::hub::index::CatchUpIndex;
@@ -306,15 +306,25 @@ mod tests {
     /// A room with one live member in the slot with the room's number.
     fn room(rooms: &mut Rooms, connections: &mut Connections, number: u32) -> RoomIndex {
         let index = rooms.open(&RoomName::new(&format!("room-{number}")).unwrap(), Owner::HOST).unwrap();
-        let connection = ConnectionId::new(number, number);
-        connections.insert(connection, Connection::new(ConnectionSerial(number), key(number), Owner::HOST));
+        add_live_member(rooms, connections, index, number);
+        index
+    }
+
+    /// A new connection in a slot, which reads a room's log from its end on.
+    pub(in crate::hub) fn add_live_member(
+        rooms: &mut Rooms,
+        connections: &mut Connections,
+        index: RoomIndex,
+        slot: u32,
+    ) {
+        let connection = ConnectionId::new(slot, slot);
+        connections.insert(connection, Connection::new(ConnectionSerial(slot), key(slot), Owner::HOST));
         let (reason, shown, step) = (CatchUpReason::FellBack, Shown::Nothing, CatchUpStep::Output);
         let from = ReadFrom::Newest(0);
         let member = CatchUp { connection, reason, epoch: None, from, gap: false, shown, step };
         let tail = rooms[index].fanout.tail();
         rooms.enter(index, member, Rights::ALL, connections);
         rooms.go_live(index, CatchUpIndex(0), tail, connections).unwrap();
-        index
     }
 
     /// A room's socket refuses a frame, which stays in the log.

@@ -163,7 +163,7 @@ impl Client {
     /// Sends bytes, now or when the socket takes them.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
-            // What cannot be written yet waits in there.
+            // Bytes that cannot be written yet wait in there.
             tls.writer().write_all(bytes)?;
             return self.flush();
         }

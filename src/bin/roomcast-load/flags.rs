@@ -100,7 +100,7 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// Whose certificates are accepted.
+    /// The certificates that are accepted.
     pub(crate) fn trust(&self) -> Trust<'_> {
         match &self.ca {
             Some(path) => Trust::Authorities(path),

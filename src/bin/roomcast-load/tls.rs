@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStor
 
 use crate::error::LoadError;
 
-/// Whose certificates are accepted.
+/// The certificates that are accepted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trust<'a> {
     /// Those that this machine trusts.
@@ -147,7 +147,7 @@ impl ServerCertificate {
 
 impl Drop for ServerCertificate {
     fn drop(&mut self) {
-        // What stays is of no use to anybody.
+        // A folder that stays is of no use to anybody.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -69,7 +69,7 @@ impl Wire {
         }
     }
 
-    /// What connects by TLS, if the server speaks it.
+    /// The connector for TLS, if the server speaks it.
     pub(crate) fn tls(&self) -> Option<&TlsConnector> {
         match self {
             Wire::WebSocket(templates) => templates.tls.as_ref(),

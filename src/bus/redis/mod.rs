@@ -348,7 +348,7 @@ impl Bus for RedisBus {
                 let was_open = self.control.is_open();
                 let event = self.control.translate(self.now, event);
                 if matches!(event, Some(BusEvent::ControlLost { .. })) || self.control.is_open() != was_open {
-                    // What is read now includes all that is not delivered any more.
+                    // A reading that begins now includes all that is not delivered any more.
                     self.restrictions.begin();
                     self.events.push_front(BusEvent::Restrictions(RestrictionsPage::BEGIN));
                     self.read_restrictions();
