@@ -1,24 +1,24 @@
 //! Handshakes that wait for a decision: parked within bounds, then upgraded or refused.
 
 use crate::id::{ConnectionId, Slot};
-use crate::owner::Owner;
 
 use super::Net;
 use super::handler::{AdmissionTicket, Handler};
 use super::http::Response;
+use super::parked::ParkedSource;
 use super::phase::{ParkedHandshake, Phase};
 
 impl<R> Net<R> {
-    /// What a handshake that waits for a decision is charged to: the address that it came from.
-    pub fn owner_of_parked(&self, ticket: AdmissionTicket) -> Option<Owner> {
-        self.parked.owner(ticket)
+    /// Where a handshake came from, if it waits for a decision.
+    pub fn source_of_parked(&self, ticket: AdmissionTicket) -> Option<ParkedSource> {
+        self.parked.source(ticket)
     }
 
     /// Parks a connection until [`Net::admit`], [`Timing::admission_timeout`](crate::settings::Timing::admission_timeout), a
     /// shutdown, or its peer's end.
     pub(super) fn park(&mut self, slot: Slot, parked: ParkedHandshake, handler: &mut impl Handler<Route = R>) {
         let ticket = parked.ticket;
-        if self.parked.owner(ticket).is_some() {
+        if self.parked.source(ticket).is_some() {
             // To tell the handler that it is abandoned would end the first one.
             log::error!("{ticket:?} was given to a second handshake while the first waits; the second is refused");
             return self.answer(
@@ -27,8 +27,8 @@ impl<R> Net<R> {
                 handler,
             );
         }
-        let owner = parked.owner;
-        if !self.parked.has_space(owner) {
+        let source = parked.source;
+        if !self.parked.has_space(source.owner) {
             self.stats.admissions_rejected += 1;
             handler.on_abandoned(ticket);
             return self.answer(slot, &Response::unavailable("too many connections wait for a decision"), handler);
@@ -36,7 +36,7 @@ impl<R> Net<R> {
         let connection = &mut self.connections[slot.index()];
         connection.phase = Phase::AwaitingAdmission(Box::new(parked));
         connection.since = self.timers.tick;
-        self.parked.insert(ticket, connection.id(slot), owner);
+        self.parked.insert(ticket, connection.id(slot), source);
         self.schedule_by(slot, self.timers.tick.after(self.timing.admission_timeout));
     }
 

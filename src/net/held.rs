@@ -130,7 +130,7 @@ impl<R> Net<R> {
         let known = match &connection.phase {
             Phase::Body(body) => Some(body.rules.owner),
             Phase::AwaitingResponse(pending) => Some(pending.rules.owner),
-            Phase::AwaitingAdmission(parked) => Some(parked.owner),
+            Phase::AwaitingAdmission(parked) => Some(parked.source.owner),
             Phase::Open { .. } => handler.owner(connection.id(slot)),
             _ => None,
         };

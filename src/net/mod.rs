@@ -50,6 +50,7 @@ use slab::Slab;
 pub use self::handler::{AdmissionTicket, BodyDecision, BodyRules, Capacity, Handler, HeadDecision, Verdict};
 pub use self::http::{Handshake, Response, method_not_allowed};
 pub use self::listener::{ListenAddress, Listener, Opening, Preamble, Security};
+pub use self::parked::ParkedSource;
 pub use self::polling::LISTENERS_MAX;
 pub use self::stats::NetStats;
 #[cfg(feature = "tls")]

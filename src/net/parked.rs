@@ -1,6 +1,7 @@
 //! Which handshakes wait for a decision, and whose they are.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use crate::id::ConnectionId;
 use crate::owner::Owner;
@@ -8,12 +9,21 @@ use crate::quota::Quota;
 
 use super::handler::AdmissionTicket;
 
+/// Where a handshake came from that waits for a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkedSource {
+    /// Its address, which it is charged to.
+    pub owner: Owner,
+    /// The same as a number, if it is known.
+    pub address: Option<IpAddr>,
+}
+
 /// The handshakes that wait for a decision, and the addresses that they came from.
 ///
 /// **Bound:** an address may have as many as are free, so that one alone cannot keep others out.
 #[derive(Debug)]
 pub(super) struct ParkedHandshakes {
-    by_ticket: HashMap<AdmissionTicket, (ConnectionId, Owner)>,
+    by_ticket: HashMap<AdmissionTicket, (ConnectionId, ParkedSource)>,
     quota: Quota,
 }
 
@@ -26,9 +36,9 @@ impl ParkedHandshakes {
         self.by_ticket.len()
     }
 
-    /// The owner of the address that a handshake came from.
-    pub(super) fn owner(&self, ticket: AdmissionTicket) -> Option<Owner> {
-        self.by_ticket.get(&ticket).map(|(_, owner)| *owner)
+    /// Where a handshake came from.
+    pub(super) fn source(&self, ticket: AdmissionTicket) -> Option<ParkedSource> {
+        self.by_ticket.get(&ticket).map(|(_, source)| *source)
     }
 
     /// Whether another handshake of an owner may wait.
@@ -36,14 +46,14 @@ impl ParkedHandshakes {
         self.quota.has_space(owner, 1)
     }
 
-    pub(super) fn insert(&mut self, ticket: AdmissionTicket, id: ConnectionId, owner: Owner) {
-        self.by_ticket.insert(ticket, (id, owner));
-        self.quota.charge(owner, 1);
+    pub(super) fn insert(&mut self, ticket: AdmissionTicket, id: ConnectionId, source: ParkedSource) {
+        self.by_ticket.insert(ticket, (id, source));
+        self.quota.charge(source.owner, 1);
     }
 
     pub(super) fn remove(&mut self, ticket: AdmissionTicket) -> Option<ConnectionId> {
-        let (id, owner) = self.by_ticket.remove(&ticket)?;
-        self.quota.release(owner, 1);
+        let (id, source) = self.by_ticket.remove(&ticket)?;
+        self.quota.release(source.owner, 1);
         Some(id)
     }
 }

@@ -4,11 +4,11 @@ use http::header::CONNECTION;
 use http::{Request, Version};
 
 use crate::frame::FrameTracker;
-use crate::owner::Owner;
 use crate::timer_wheel::Tick;
 
 use super::handler::{AdmissionTicket, BodyRules};
 use super::http::Handshake;
+use super::parked::ParkedSource;
 use super::reader::Reader;
 
 /// Where a connection is in its life.
@@ -90,8 +90,7 @@ pub(super) struct ParkedHandshake {
     pub(super) head_bytes: usize,
     /// What came behind it in the same read.
     pub(super) rest: Vec<u8>,
-    /// The address that it came from.
-    pub(super) owner: Owner,
+    pub(super) source: ParkedSource,
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::connection::Flag;
 use super::encrypted::ENCRYPTED_READ_BYTES_MAX;
 use super::handler::{Handler, HeadDecision, Verdict};
 use super::http::{self as head, Handshake, Head, Response};
+use super::parked::ParkedSource;
 use super::phase::{ParkedHandshake, Phase};
 use super::reader::{Found, Reader, Unread};
 use super::write_buffer::WriteBuffer;
@@ -211,8 +212,9 @@ impl<R> Net<R> {
                 self.begin_body(slot, (&request, rules, route), rest, handler);
             }
             HeadDecision::Later(handshake, ticket) => {
-                let owner = self.caps.owners.of(source.address.map(|address| address.ip()));
-                let parked = ParkedHandshake { ticket, handshake, head_bytes: used, rest: rest.to_vec(), owner };
+                let address = source.address.map(|address| address.ip());
+                let source = ParkedSource { owner: self.caps.owners.of(address), address };
+                let parked = ParkedHandshake { ticket, handshake, head_bytes: used, rest: rest.to_vec(), source };
                 self.park(slot, parked, handler);
             }
             HeadDecision::Upgrade(handshake, admission) => {

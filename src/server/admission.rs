@@ -1,6 +1,7 @@
 //! Decisions about handshakes that the authenticator has put off.
 
-use crate::net::{AdmissionTicket, Response};
+use crate::net::{AdmissionTicket, ParkedSource, Response};
+use crate::restrictions::PeerAddress;
 use crate::time::Now;
 
 use super::Server;
@@ -23,8 +24,8 @@ impl Server {
             self.dispatch(now).2.finish_refresh(connection, decision);
             return true;
         }
-        let address = self.routes.waiting.take(ticket);
-        let Some(unverified) = self.net.owner_of_parked(ticket) else { return false };
+        let Some(ParkedSource { owner, address }) = self.net.source_of_parked(ticket) else { return false };
+        let address = address.map(PeerAddress::from);
         let restrictions = self.hub.restrictions();
         let decision = decision.and_then(|identity| {
             // A ban may have come meanwhile.
@@ -34,7 +35,7 @@ impl Server {
         let owners = self.routes.owners;
         let (net, _, mut dispatch) = self.dispatch(now);
         let admission = decision
-            .map(|identity| Admission::with_owner(owners, identity, (unverified, address)))
+            .map(|identity| Admission::with_owner(owners, identity, (owner, address)))
             .and_then(|admission| dispatch.within_user_limit(admission));
         net.admit(ticket, admission.map_err(Response::from), &mut dispatch)
     }

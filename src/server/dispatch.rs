@@ -135,7 +135,6 @@ impl Handler for Dispatch<'_> {
     }
 
     fn on_abandoned(&mut self, ticket: AdmissionTicket) {
-        self.routes.waiting.take(ticket);
         self.authenticator.abandon(ticket);
     }
 

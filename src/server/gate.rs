@@ -1,11 +1,8 @@
-//! Who is let in: bans come before the authenticator, by address, and after it, by user.
-
-use std::collections::HashMap;
+//! Admission by bans: they come before the authenticator, by address, and after it, by user.
 
 use http::StatusCode;
 
 use super::authenticator::{Authenticator, Identity, Refusal};
-use crate::net::AdmissionTicket;
 use crate::restrictions::{PeerAddress, Restrictions, Term};
 use crate::time::Now;
 
@@ -43,26 +40,4 @@ fn refuse(ban: Option<&Term>) -> Result<(), Refusal> {
     let Some(Term { reason, .. }) = ban else { return Ok(()) };
     let message = reason.as_ref().map_or_else(|| "banned".to_owned(), |reason| format!("banned: {reason}"));
     Err(Refusal::new(StatusCode::FORBIDDEN, message))
-}
-
-/// The addresses of handshakes that wait for a decision.
-///
-/// **Bound:** as many as handshakes wait, which the net bounds.
-#[derive(Debug, Default)]
-pub(super) struct WaitingAddresses {
-    by_ticket: HashMap<AdmissionTicket, PeerAddress>,
-}
-
-impl WaitingAddresses {
-    pub(super) fn insert(&mut self, ticket: AdmissionTicket, address: Option<PeerAddress>) {
-        if let Some(address) = address {
-            // Of two handshakes with one ticket the second does not wait.
-            self.by_ticket.entry(ticket).or_insert(address);
-        }
-    }
-
-    /// The address of a handshake that does not wait any more.
-    pub(super) fn take(&mut self, ticket: AdmissionTicket) -> Option<PeerAddress> {
-        self.by_ticket.remove(&ticket)
-    }
 }

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::net::{HeadDecision, Response, method_not_allowed};
 use crate::owner::Owners;
 use crate::server::authenticator::{Admission, Authentication, Refusal, TokenPolicy, address_of};
-use crate::server::gate::{Gate, WaitingAddresses, check_address, check_user};
+use crate::server::gate::{Gate, check_address, check_user};
 use crate::server::metrics::MetricsSnapshot;
 use crate::settings::Config;
 
@@ -57,7 +57,6 @@ pub(in crate::server) struct Routes {
     origins: Origins,
     pub(in crate::server) api: Api,
     pub(in crate::server) owners: Owners,
-    pub(in crate::server) waiting: WaitingAddresses,
 }
 
 impl Routes {
@@ -67,7 +66,6 @@ impl Routes {
             origins: Origins::new(&config.allow_origins)?,
             api: Api::new(config),
             owners,
-            waiting: WaitingAddresses::default(),
         })
     }
 
@@ -121,10 +119,7 @@ impl Routes {
                 Err(refusal) => refuse(refusal),
             },
             Authentication::Refuse(refusal) => refuse(refusal),
-            Authentication::Later(ticket) => {
-                self.waiting.insert(ticket, address_of(request));
-                HeadDecision::Later(handshake, ticket)
-            }
+            Authentication::Later(ticket) => HeadDecision::Later(handshake, ticket),
         }
     }
 
