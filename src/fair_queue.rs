@@ -1,14 +1,14 @@
-//! Items that wait for their turn, in lines: one for each owner. The owners take turns by deficit round robin over what serving costs,
-//! so that much of one owner holds up a little of another for a slice and not for all of it.
+//! Items that wait for their turn, in lines: one for each owner. The owners take turns by start-time fair queueing (Goyal, Vin and
+//! Cheng 1996) over what serving costs, so that much of one owner holds up a little of another for one item and not for all of it.
 //!
-//! A line has credit. The first line of the ring is served while its credit lasts; then it is given a quantum and goes to
-//! the end. A slice costs no more than the quantum, or not much more, so a line that is passed has credit again soon, and the
-//! next item is found in constant time. Where there is one owner, its items have their turns in the order in which they came.
-//!
-//! A new line is served before the ring, for a quantum: an owner that wants little and rarely waits for no others. It then has
-//! its turn in the ring, empty or not, before it counts as new again.
+//! A line has a tag: what had been served of each owner when its next item may start. The line with the lowest tag is
+//! served, and its tag then grows by what that has cost. A line that becomes busy starts where the queue stands, before others
+//! that stand there: an owner that wants little and rarely waits for the item that is being served, and for no other. It starts
+//! later if its own tag is ahead. So nobody gets more by coming and going. The next item is found in the logarithm of the
+//! number of owners. Where there is one owner, its items have their turns in the order in which they came.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
@@ -23,23 +23,35 @@ const PLACES_KEPT_MAX: usize = 1024;
 pub(crate) struct QueuePlace(u32);
 
 /// The line of an owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LineIndex(u32);
+
+/// When a line has its turn: the lowest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    tag: u64,
+    /// Of lines with the same tag, those come first that have not been served.
+    was_served: bool,
+    /// Of these or those, the one that has had its tag for longest comes first.
+    order: u64,
+    line: LineIndex,
+}
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
-    /// The most that an owner's items may cost before it is another's turn.
-    quantum: u32,
     places: Slab<Queued<T>>,
     lines: Slab<Line>,
     by_owner: HashMap<Owner, LineIndex, FxBuildHasher>,
-    /// Lines that have not had their turn yet, the oldest first.
-    new: VecDeque<LineIndex>,
-    /// All others, first the one whose turn it is. A line that has become empty leaves when its turn comes.
-    ring: VecDeque<LineIndex>,
-    /// The line of the item that was popped last.
-    served: Option<LineIndex>,
+    /// Every line once, but for the one below. A line that has become empty leaves when its turn comes, for it may be ahead until
+    /// then.
+    turns: BinaryHeap<Reverse<Turn>>,
+    /// The turn of the item that was popped last, which has not been charged yet.
+    served: Option<Turn>,
+    /// The tag of the line that was served last.
+    reached: u64,
+    /// How many turns were given.
+    given: u64,
 }
 
 /// An item in a line, and its neighbours.
@@ -55,25 +67,25 @@ struct Queued<T> {
 #[derive(Debug)]
 struct Line {
     owner: Owner,
-    /// The most that the owner's items may cost until it is another's turn.
-    credit: i64,
     first: Option<QueuePlace>,
     last: Option<QueuePlace>,
 }
 
-impl<T> FairQueue<T> {
-    pub(crate) fn new(quantum: u32) -> Self {
+impl<T> Default for FairQueue<T> {
+    fn default() -> Self {
         Self {
-            quantum,
             places: Slab::new(),
             lines: Slab::new(),
             by_owner: HashMap::default(),
-            new: VecDeque::new(),
-            ring: VecDeque::new(),
+            turns: BinaryHeap::new(),
             served: None,
+            reached: 0,
+            given: 0,
         }
     }
+}
 
+impl<T> FairQueue<T> {
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -99,44 +111,39 @@ impl<T> FairQueue<T> {
 
     /// The line of an owner, new or not.
     fn line_of(&mut self, owner: Owner) -> LineIndex {
-        let Self { quantum, lines, new, by_owner, .. } = self;
+        let Self { lines, by_owner, turns, reached, given, .. } = self;
         *by_owner.entry(owner).or_insert_with(|| {
-            let line = Line { owner, credit: (*quantum).into(), first: None, last: None };
-            let index = LineIndex(lines.insert(line) as u32);
-            new.push_back(index);
-            index
+            let line = LineIndex(lines.insert(Line { owner, first: None, last: None }) as u32);
+            *given += 1;
+            turns.push(Reverse(Turn { tag: *reached, was_served: false, order: *given, line }));
+            line
         })
     }
 
     /// The item whose turn it is waits no longer. [`FairQueue::charge`] tells the cost of serving it before the next one.
     pub(crate) fn pop(&mut self) -> Option<(T, Owner)> {
-        loop {
-            let is_new = !self.new.is_empty();
-            let list = if is_new { &mut self.new } else { &mut self.ring };
-            let index = *list.front()?;
-            let line = &mut self.lines[index.0 as usize];
-            let owner = line.owner;
-            match line.first {
-                Some(first) if line.credit > 0 => {
-                    self.served = Some(index);
-                    return Some((self.remove(first), owner));
-                }
-                None if !is_new => {
-                    self.drop_first_line(owner);
-                    continue;
-                }
-                Some(_) => line.credit += i64::from(self.quantum),
-                None => {}
-            }
-            list.pop_front();
-            self.ring.push_back(index);
+        self.charge(0);
+        if self.is_empty() {
+            self.forget_lines();
         }
+        while let Some(Reverse(turn)) = self.turns.pop() {
+            let Line { owner, first, .. } = self.lines[turn.line.0 as usize];
+            if let Some(first) = first {
+                self.reached = turn.tag;
+                self.served = Some(turn);
+                return Some((self.remove(first), owner));
+            }
+            self.drop_line(turn.line);
+        }
+        None
     }
 
     /// Serving the item that was popped last has cost so much.
     pub(crate) fn charge(&mut self, cost: u32) {
-        if let Some(line) = self.served.take().and_then(|index| self.lines.get_mut(index.0 as usize)) {
-            line.credit -= i64::from(cost);
+        if let Some(Turn { tag, line, .. }) = self.served.take() {
+            self.given += 1;
+            let turn = Turn { tag: tag + u64::from(cost), was_served: true, order: self.given, line };
+            self.turns.push(Reverse(turn));
         }
     }
 
@@ -155,13 +162,19 @@ impl<T> FairQueue<T> {
         item
     }
 
-    fn drop_first_line(&mut self, owner: Owner) {
-        if let Some(index) = self.ring.pop_front() {
-            self.lines.remove(index.0 as usize);
-            self.by_owner.remove(&owner);
+    fn drop_line(&mut self, index: LineIndex) {
+        let line = self.lines.remove(index.0 as usize);
+        self.by_owner.remove(&line.owner);
+    }
+
+    /// Nobody waits, so nobody has to wait for what others have cost.
+    fn forget_lines(&mut self) {
+        while let Some(Reverse(turn)) = self.turns.pop() {
+            self.drop_line(turn.line);
         }
-        if self.lines.is_empty() && self.places.capacity() > PLACES_KEPT_MAX {
-            *self = Self::new(self.quantum);
+        (self.reached, self.given) = (0, 0);
+        if self.places.capacity() > PLACES_KEPT_MAX {
+            *self = Self::default();
         }
     }
 }

@@ -112,8 +112,8 @@ impl Pending {
     pub(super) fn new(publications_max: usize, bytes_max: usize) -> Self {
         Self {
             requests: VecDeque::new(),
-            publishes: FairQueue::new(1),
-            pages: FairQueue::new(1),
+            publishes: FairQueue::default(),
+            pages: FairQueue::default(),
             pages_asked: 0,
             asked: ShardedMap::default(),
             newest: 0,

@@ -19,7 +19,7 @@ use crate::id::ConnectionId;
 use crate::owner::Owner;
 use crate::time::Now;
 
-use super::budget::{Budget, SLICE_SENDS_MAX};
+use super::budget::Budget;
 use super::index::{RoomIndex, RoomRef};
 use super::room::Room;
 use super::rooms::Rooms;
@@ -71,8 +71,8 @@ pub(super) struct Turn {
 impl Scheduler {
     pub(super) fn new(batch_delay: Duration) -> Self {
         Self {
-            dirty: FairQueue::new(SLICE_SENDS_MAX),
-            rounds: FairQueue::new(SLICE_SENDS_MAX),
+            dirty: FairQueue::default(),
+            rounds: FairQueue::default(),
             batch_delay,
             delays: BinaryHeap::new(),
             delayed: 0,

@@ -9,11 +9,8 @@ use crate::owner::Owner;
 /// So many slots a list may have room for while it is empty.
 const KEPT_MAX: usize = 4096;
 
-/// Units of work of one address before it is another's turn.
-const QUANTUM_UNITS: u32 = 64;
-
 /// Connections that wait for one kind of work, each once. The addresses that they come from take turns.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Those that began to wait after the work of the last turn, which have no place yet: nobody has two turns in one.
     recent: Vec<Slot>,
@@ -31,12 +28,6 @@ pub(super) struct Queues {
     pub(super) gone: VecDeque<Slot>,
     /// The connections that were accepted when there were as many as WebSockets may be, oldest first. Some have gone since.
     pub(super) spares: VecDeque<ConnectionId>,
-}
-
-impl Default for Waiting {
-    fn default() -> Self {
-        Self { recent: Vec::new(), queue: FairQueue::new(QUANTUM_UNITS) }
-    }
 }
 
 impl Waiting {

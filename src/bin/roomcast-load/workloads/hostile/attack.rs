@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::wire;
 
 /// One way to harm others. All its connections share it.
-pub(super) trait Attack {
+pub(super) trait Attack: Send {
     /// What a connection sends first, in place of the request for an upgrade.
     fn raw_hello(&self) -> Option<Bytes> {
         None

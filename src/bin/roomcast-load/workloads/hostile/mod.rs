@@ -6,7 +6,10 @@ mod intruder;
 mod pair;
 mod swarm;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rustix::process::setpriority_process;
 
 use self::pair::{Pair, PairFindings};
 use self::swarm::{Origin, Swarm, Tally};
@@ -20,8 +23,8 @@ use crate::turn_times::TurnTimes;
 
 const FLAGS: &str = "--metrics";
 
-/// How long the load sleeps at most when the attack has nothing to do, so that it acts on time.
-const REST: Duration = Duration::from_micros(250);
+/// The niceness of the thread that attacks: the pair, which is measured, runs at once when it has something to do.
+const ATTACKER_NICENESS: i32 = 19;
 
 /// How long after a phase the pair's last deliveries may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -110,19 +113,20 @@ fn measure(bench: &Bench<'_>, kind: AttackKind, names: UserNames, record: &mut R
     Ok(())
 }
 
-/// The pair chats for some time while the swarm does what it does; then the deliveries under way are awaited.
+/// The pair chats for some time while the swarm does what it does on a thread of its own; then the deliveries under way are
+/// awaited.
 fn chat_for(pair: &mut Pair, swarm: &mut Swarm, duration: Duration) -> Result<PairFindings, LoadError> {
-    pair.begin(duration);
-    let end = Instant::now() + duration;
-    let give_up = end + PATIENCE;
-    loop {
-        let now = Instant::now();
-        if now >= give_up || now >= end && !pair.is_waiting() {
-            return Ok(pair.finish());
-        }
-        let was_busy = swarm.step()?;
-        pair.turn(if was_busy { now } else { now + REST })?;
-    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let attack = scope.spawn(|| {
+            let _ = setpriority_process(None, ATTACKER_NICENESS);
+            swarm.run(&is_over)
+        });
+        let findings = pair.chat_for(duration, PATIENCE);
+        is_over.store(true, Ordering::Relaxed);
+        let attacked = attack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        attacked.and(findings)
+    })
 }
 
 fn describe_swarm(record: &mut Record, swarm: &Swarm, during: Duration) {

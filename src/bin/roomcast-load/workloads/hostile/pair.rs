@@ -107,32 +107,21 @@ impl Pair {
         })
     }
 
-    /// Begins to publish by schedule.
-    pub(super) fn begin(&mut self, duration: Duration) {
+    /// Publishes by schedule for some time, then waits for the deliveries that are under way, so long at most. What has not come
+    /// by then is lost.
+    pub(super) fn chat_for(&mut self, duration: Duration, patience: Duration) -> Result<PairFindings, LoadError> {
         self.schedule = Schedule::new(duration);
         self.first_delivered = None;
-    }
-
-    /// Whether deliveries are to come, or messages to be published.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.under_way.is_empty() || self.schedule.next_due().is_some()
-    }
-
-    /// Publishes what is due, and reads, or waits until something can be read, but at most until a moment.
-    pub(super) fn turn(&mut self, until: Instant) -> Result<(), LoadError> {
-        while let Some(due) = self.schedule.next_due().filter(|due| *due <= Instant::now()) {
-            self.publish(due)?;
+        let give_up = Instant::now() + duration + patience;
+        while Instant::now() < give_up && (!self.under_way.is_empty() || self.schedule.next_due().is_some()) {
+            while let Some(due) = self.schedule.next_due().filter(|due| *due <= Instant::now()) {
+                self.publish(due)?;
+            }
+            self.crowd.turn(Some(self.schedule.next_due().unwrap_or(give_up)))?;
+            self.receive();
         }
-        let until = self.schedule.next_due().map_or(until, |due| due.min(until));
-        self.crowd.turn(Some(until))?;
-        self.receive();
-        Ok(())
-    }
-
-    /// Ends a phase. What has not come by now is lost.
-    pub(super) fn finish(&mut self) -> PairFindings {
         self.schedule.findings.lost += std::mem::take(&mut self.under_way).into_values().sum::<u64>();
-        std::mem::replace(&mut self.schedule, Schedule::new(Duration::ZERO)).findings
+        Ok(std::mem::replace(&mut self.schedule, Schedule::new(Duration::ZERO)).findings)
     }
 
     fn publish(&mut self, due: Instant) -> Result<(), LoadError> {

@@ -1,10 +1,9 @@
-//! The hostile connections: opens them, has them move when it is their time, and reads them, in small portions.
-//!
-//! The pair is measured on the same thread, so that no portion may take long.
+//! The hostile connections: opens them, has them move when it is their time, and reads them, by turns.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,8 +18,11 @@ use crate::hostile_flags::UserNames;
 use crate::poller::Poller;
 use crate::wire::Wire;
 
-/// How long a portion of work may take.
+/// How long a turn may read connections and have others move.
 const PORTION: Duration = Duration::from_micros(300);
+
+/// How long the swarm sleeps at most when no connection has anything to do, so that each moves on time.
+const REST: Duration = Duration::from_micros(250);
 
 /// Seats that are looked at in a portion.
 const SEATS_AT_A_TIME: usize = 256;
@@ -109,13 +111,20 @@ impl Swarm {
         &self.tally
     }
 
-    /// Does a portion of work; returns whether there was any.
-    pub(super) fn step(&mut self) -> Result<bool, LoadError> {
-        if !self.is_active {
-            return Ok(false);
+    /// Attacks until the phase is over, if the attack has begun.
+    pub(super) fn run(&mut self, is_over: &AtomicBool) -> Result<(), LoadError> {
+        let mut was_busy = true;
+        while self.is_active && !is_over.load(Ordering::Relaxed) {
+            let rest = if was_busy { Duration::ZERO } else { REST };
+            self.take_events(Instant::now() + rest)?;
+            was_busy = self.step()?;
         }
+        Ok(())
+    }
+
+    /// Does a portion of work; returns whether there was any.
+    fn step(&mut self) -> Result<bool, LoadError> {
         let end = Instant::now() + PORTION;
-        self.take_events()?;
         let mut was_busy = false;
         while let Some(nth) = self.ready.pop_front() {
             was_busy = true;
@@ -139,8 +148,8 @@ impl Swarm {
         Ok(was_busy)
     }
 
-    fn take_events(&mut self) -> Result<(), LoadError> {
-        let events = self.poller.wait(Some(Instant::now()))?;
+    fn take_events(&mut self, until: Instant) -> Result<(), LoadError> {
+        let events = self.poller.wait(Some(until))?;
         for event in &events {
             if self.poller.is_timer(event.token()) {
                 continue;
