@@ -85,9 +85,10 @@ const BACKLOG: usize = 256;
 pub(super) struct Pending {
     /// Requests that the bus has not been given, but for those below.
     requests: VecDeque<BusRequest>,
-    /// Publications that it has not been given. Owners take turns. A room was opened before anybody publishes there, and is not
-    /// closed while a member's publication is under way, so these may come after all other requests.
-    publishes: FairQueue<BusRequest>,
+    /// Publications, and reads without messages, that it has not been given. Owners take turns. A room was opened before anybody
+    /// reads or publishes there, and is not closed while a member's publication is under way, so these may come after all other
+    /// requests.
+    of_owners: FairQueue<BusRequest>,
     /// Reads of pages that it has not been given. Owners take turns.
     pages: FairQueue<BusRequest>,
     /// How many pages it has been asked for.
@@ -112,7 +113,7 @@ impl Pending {
     pub(super) fn new(publications_max: usize, bytes_max: usize) -> Self {
         Self {
             requests: VecDeque::new(),
-            publishes: FairQueue::default(),
+            of_owners: FairQueue::default(),
             pages: FairQueue::default(),
             pages_asked: 0,
             asked: ShardedMap::default(),
@@ -129,27 +130,27 @@ impl Pending {
 
     /// Whether all publications are answered and the bus has been given everything.
     pub(super) fn is_settled(&self) -> bool {
-        self.publications == 0 && self.requests.is_empty() && self.publishes.is_empty() && self.pages.is_empty()
+        self.publications == 0 && self.requests.is_empty() && self.of_owners.is_empty() && self.pages.is_empty()
     }
 
     /// Whether there is a request to be given to the bus.
     pub(super) fn has_requests(&self) -> bool {
         !self.requests.is_empty()
-            || !self.publishes.is_empty()
+            || !self.of_owners.is_empty()
             || (self.pages_asked < PAGES_AT_ONCE && !self.pages.is_empty())
     }
 
     pub(super) fn has_backlog(&self) -> bool {
-        self.requests.len() + self.publishes.len() >= BACKLOG
+        self.requests.len() + self.of_owners.len() >= BACKLOG
     }
 
     pub(super) fn poll_request(&mut self) -> Option<BusRequest> {
         if let Some(request) = self.requests.pop_front() {
             return Some(request);
         }
-        if let Some((publish, _)) = self.publishes.pop() {
-            self.publishes.charge(1);
-            return Some(publish);
+        if let Some((request, _)) = self.of_owners.pop() {
+            self.of_owners.charge(1);
+            return Some(request);
         }
         if self.pages_asked >= PAGES_AT_ONCE {
             return None;
@@ -233,7 +234,7 @@ impl Pending {
 
     pub(super) fn publish(&mut self, requester: Requester, publication: Publication) -> Ticket {
         let ticket = self.ask(Asked::Publication(requester), Charge::of_publication(&publication));
-        self.publishes.push(publication.owner, BusRequest::Publish { ticket, publication });
+        self.of_owners.push(publication.owner, BusRequest::Publish { ticket, publication });
         ticket
     }
 
@@ -269,7 +270,7 @@ impl Pending {
         if bytes_max > 0 {
             self.pages.push(owner, read);
         } else {
-            self.request(read);
+            self.of_owners.push(owner, read);
         }
         ticket
     }

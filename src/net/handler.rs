@@ -68,6 +68,11 @@ pub trait Handler {
     /// An open connection is closed or closing; nothing more can be sent to it.
     fn on_closed(&mut self, id: ConnectionId);
 
+    /// Whether more connections are to be read in this turn. Where too much of what was read waits, the rest waits in its sockets.
+    fn may_read(&self) -> bool {
+        true
+    }
+
     /// Units of work that the calls since the last such question took, beyond one each. The end of a connection in many rooms,
     /// for example, is one for each room. They count in the budget of the phase.
     fn take_work(&mut self) -> u32 {

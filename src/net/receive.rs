@@ -42,7 +42,7 @@ impl<R> Net<R> {
         let mut budget = WorkBudget::new(self.limits.phase(), clock);
         let waiting = self.begin_work(|queues| &mut queues.ready);
         for _ in 0..waiting.min(self.limits.reads_per_turn as usize) {
-            if !budget.has_left() {
+            if !budget.has_left() || !handler.may_read() {
                 break;
             }
             let Some(slot) = self.queues.ready.pop() else { break };

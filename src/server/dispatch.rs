@@ -166,6 +166,10 @@ impl Handler for Dispatch<'_> {
         self.hub.disconnect(self.now, id);
     }
 
+    fn may_read(&self) -> bool {
+        !self.hub.has_backlog()
+    }
+
     fn take_work(&mut self) -> u32 {
         self.hub.take_work()
     }

@@ -93,8 +93,7 @@ impl Server {
         dispatch.end_overdue_refreshes();
         let accepted = net.accept(&mut || clock.resume(), &mut dispatch);
         dispatch.watch.end_phase(TurnPhase::Accepts, accepted);
-        let may_read = !dispatch.hub.has_backlog();
-        let read = if may_read { net.read(&mut || clock.resume(), &mut dispatch) } else { 0 };
+        let read = net.read(&mut || clock.resume(), &mut dispatch);
         dispatch.watch.end_phase(TurnPhase::Reads, read);
         net.handle_deadlines(&mut || clock.resume(), &mut dispatch)
     }
