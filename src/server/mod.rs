@@ -50,6 +50,7 @@ use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::refreshes::Refreshes;
 use self::remote::Command;
 pub use self::remote::Remote;
+use self::stats::ServerReport;
 pub use self::stats::Stats;
 #[cfg(feature = "tls")]
 use self::tls_identity::TlsReloader;
@@ -63,7 +64,7 @@ use crate::bus::Bus;
 use crate::bus::message::Ticket;
 use crate::error::Error;
 use crate::hub::{HostPublication, Hub, Notice};
-use crate::id::{ConnectionId, Unique};
+use crate::id::{ConnectionId, Epoch, Unique};
 use crate::inbox::{Inbox, InboxSender};
 #[cfg(feature = "tls")]
 use crate::net::TlsIdentity;
@@ -143,6 +144,10 @@ pub struct Server {
     inbox: Inbox<Command>,
     config: Config,
     memory_shares: MemoryShares,
+    /// The name of this node, unless the bus has another one.
+    node: Epoch,
+    /// When it was built.
+    started: Now,
     shutdown_state: ShutdownState,
     turns: u64,
     /// Whether the last turn has left events of the bus for the next.
@@ -351,9 +356,13 @@ impl Server {
     /// The net, the clock, and everything else as the handler of the net.
     fn dispatch(&mut self, now: Now) -> (&mut Net<ApiRoute>, &mut Clock, Dispatch<'_>) {
         let metrics = self.config.metrics.then(|| self.metrics_snapshot());
+        let stats = self.routes.api.is_on().then(|| self.stats());
+        let (node, started, shares) = (self.node.as_str(), self.started, self.memory_shares);
+        let report = stats.map(|stats| ServerReport { node, started, stats, shares });
         let dispatch = Dispatch {
             now,
             metrics,
+            report,
             hub: &mut self.hub,
             routes: &mut self.routes,
             authenticator: &mut *self.authenticator,
