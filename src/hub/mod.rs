@@ -67,6 +67,7 @@ mod rate_refusals;
 mod reader;
 mod refresh;
 mod room;
+mod room_answers;
 mod room_list;
 mod room_questions;
 mod room_users;

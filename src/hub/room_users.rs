@@ -132,8 +132,8 @@ impl RoomUsers {
 
     /// Up to `max` users in the places before `end`, the nearest ones, and the first of their places.
     ///
-    /// Whoever goes through all of them from the end to the beginning meets every user that is present all the time: a user takes the
-    /// place of one that goes only from the last place, and a new one comes last.
+    /// A search from the end to the beginning meets every user that is present all the time: only the last one takes the place of one
+    /// that goes, and a new one comes last.
     pub(super) fn before(&self, end: usize, max: usize) -> (usize, impl Iterator<Item = UserKey>) {
         let end = end.min(self.users.len());
         let start = end.saturating_sub(max);

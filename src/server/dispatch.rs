@@ -16,7 +16,7 @@ use super::http::api::{ApiRoute, CommandContext, ListScope};
 use super::http::{Decision, RequestContext, Routes};
 use super::metrics::MetricsSnapshot;
 use super::refreshes::Refreshes;
-use super::stats::ServerReport;
+use super::report::ServerReport;
 use super::turn_watch::TurnWatch;
 
 pub(super) struct Dispatch<'a> {

@@ -16,6 +16,7 @@ mod metrics;
 mod moderation;
 mod refreshes;
 mod remote;
+mod report;
 mod shutdown;
 mod stats;
 #[cfg(feature = "tls")]
@@ -50,7 +51,7 @@ use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::refreshes::Refreshes;
 use self::remote::Command;
 pub use self::remote::Remote;
-use self::stats::ServerReport;
+use self::report::ServerReport;
 pub use self::stats::Stats;
 #[cfg(feature = "tls")]
 use self::tls_identity::TlsReloader;
@@ -356,9 +357,13 @@ impl Server {
     /// The net, the clock, and everything else as the handler of the net.
     fn dispatch(&mut self, now: Now) -> (&mut Net<ApiRoute>, &mut Clock, Dispatch<'_>) {
         let metrics = self.config.metrics.then(|| self.metrics_snapshot());
-        let stats = self.routes.api.is_on().then(|| self.stats());
-        let (node, started, shares) = (self.node.as_str(), self.started, self.memory_shares);
-        let report = stats.map(|stats| ServerReport { node, started, stats, shares });
+        let report = self.routes.api.is_on().then(|| ServerReport {
+            node: self.node.as_str(),
+            started: self.started,
+            hub: self.hub.stats(),
+            net: self.net.stats(),
+            shares: self.memory_shares,
+        });
         let dispatch = Dispatch {
             now,
             metrics,

@@ -3,8 +3,6 @@
 use crate::hub::HubStats;
 use crate::metric::{Metric, MetricKind};
 use crate::net::NetStats;
-use crate::settings::MemoryShares;
-use crate::time::Now;
 
 use super::http::api::ApiStats;
 use super::turn_watch::PhaseUnits;
@@ -26,18 +24,6 @@ pub struct Stats {
     pub turns: u64,
     /// The most work of each phase in one turn.
     pub units_max: PhaseUnits,
-}
-
-/// What a back-end is told of a server.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ServerReport<'a> {
-    /// The name of this node, unless the bus has another one.
-    pub(super) node: &'a str,
-    /// When it was built.
-    pub(super) started: Now,
-    pub(super) stats: Stats,
-    /// What each share of memory may hold.
-    pub(super) shares: MemoryShares,
 }
 
 impl Stats {

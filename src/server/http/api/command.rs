@@ -8,7 +8,7 @@ use crate::hub::{Hub, Refused, RoomAnswer, RoomQuestion};
 use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
-use crate::server::stats::ServerReport;
+use crate::server::report::ServerReport;
 use crate::time::Now;
 
 /// A command of the API.

@@ -16,7 +16,7 @@ pub(super) const ROOMS: ApiCommand = ApiCommand { path: "/api/rooms", run: list_
 const ALL: &str = "*";
 
 #[derive(Deserialize)]
-struct ListBody<'a> {
+struct RoomsBody<'a> {
     limit: Option<usize>,
     #[serde(borrow)]
     after: Option<Text<'a>>,
@@ -46,7 +46,7 @@ fn view(RoomSummary { name, users, connections, seq }: RoomSummary<'_>) -> Summa
 }
 
 fn list_rooms(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
-    let ListBody { limit, after, pattern } = protocol::parse_object(body)?;
+    let RoomsBody { limit, after, pattern } = protocol::parse_object(body)?;
     let limit = limit_of(limit)?;
     let bad = |field: &str, error: &dyn std::fmt::Display| (ErrorCode::BadMessage, format!("{field}: {error}"));
     let pattern = pattern.as_deref().unwrap_or(ALL).parse::<RoomPattern>().map_err(|error| bad("match", &error))?;

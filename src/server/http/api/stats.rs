@@ -9,7 +9,7 @@ use super::command::{ApiCommand, Begun, CommandContext, ListScope};
 use crate::hub::{HubStats, Refused};
 use crate::metric::MEMORY_BYTES;
 use crate::protocol::{self, ErrorCode};
-use crate::server::stats::ServerReport;
+use crate::server::report::ServerReport;
 
 pub(super) const STATS: ApiCommand = ApiCommand { path: "/api/stats", run: report };
 
@@ -64,8 +64,8 @@ fn report(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused
     let Some(report) = context.report else {
         return Err((ErrorCode::Unavailable, "the API has just been turned on; try again".to_owned()));
     };
-    let ServerReport { node, started, stats, .. } = report;
-    let HubStats { connections, users, rooms, messages_received, messages_delivered, restrictions, .. } = stats.hub;
+    let ServerReport { node, started, hub, .. } = report;
+    let HubStats { connections, users, rooms, messages_received, messages_delivered, restrictions, .. } = *hub;
     let status = context.bus.status();
     Ok(Begun::Done(to_json(&ReportView {
         version: env!("CARGO_PKG_VERSION"),
@@ -84,13 +84,14 @@ fn report(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused
     })))
 }
 
-fn memory(context: &CommandContext<'_>, ServerReport { stats, shares, .. }: &ServerReport<'_>) -> MemoryView {
-    let mut found: BTreeMap<_, _> = shares
+fn memory(context: &CommandContext<'_>, report: &ServerReport<'_>) -> MemoryView {
+    let mut found: BTreeMap<_, _> = report
+        .shares
         .by_name()
         .into_iter()
         .map(|(share, bytes_max)| (share, ShareView { bytes: 0, bytes_max: bytes_max as u64 }))
         .collect();
-    for metric in stats.metrics().iter().chain(&context.bus.metrics()).filter(|metric| metric.name == MEMORY_BYTES) {
+    for metric in report.metrics().iter().chain(&context.bus.metrics()).filter(|metric| metric.name == MEMORY_BYTES) {
         if let Some(share) = metric.label.and_then(|(_, share)| found.get_mut(share)) {
             share.bytes += metric.value as u64;
         }

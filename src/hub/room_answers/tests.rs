@@ -6,9 +6,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::bus::message::{BusEvent, Numbered, PresenceChange};
+use crate::hub::room_questions::{PresentUser, QUESTIONS_MAX};
 use crate::hub::{NewConnection, OpenPolicy};
-use crate::id::ConnectionId;
-use crate::protocol::PresenceStatus;
+use crate::id::{ConnectionId, Epoch, UserId};
+use crate::protocol::{ErrorCode, PresenceStatus};
 use crate::settings::Config;
 
 struct Node {
@@ -77,7 +78,7 @@ impl Node {
     }
 
     fn move_elsewhere(&mut self, room_name: &str, user: &str, status: PresenceStatus) {
-        let change = PresenceChange { user: UserId::new(user).unwrap(), name: None, status };
+        let change = PresenceChange { user: UserId::new(user).unwrap(), name: Some(format!("{user}!").into()), status };
         self.hub.handle_bus_event(self.now, BusEvent::Presence { room: room(room_name), change });
     }
 
@@ -120,7 +121,12 @@ fn a_room_that_is_not_open_is_opened_for_the_question_and_closed_behind_it() {
     node.move_elsewhere("quiet", "bob", PresenceStatus::Online);
     node.answer_reads(7);
     let found = page(node.answer(tickets[0]).unwrap());
-    let bob = PresentUser { id: UserId::new("bob").unwrap(), name: None, connections: None, is_elsewhere: true };
+    let bob = PresentUser {
+        id: UserId::new("bob").unwrap(),
+        name: Some("bob!".into()),
+        connections: None,
+        is_elsewhere: true,
+    };
     assert_eq!((found.count, found.users, found.has_more), (1, vec![bob], false));
     let answer = node.answer(tickets[1]).unwrap();
     let RoomContent::Detail(RoomDetail { users, connections, position, .. }) = answer.content else { panic!() };
