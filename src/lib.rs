@@ -60,6 +60,7 @@ mod inbox;
 mod memory;
 mod metric;
 mod name_index;
+mod name_order;
 pub mod net;
 mod owner;
 mod protocol;

@@ -96,6 +96,14 @@ impl RoomPattern {
         }
     }
 
+    /// The least name that may be among them, in the order of bytes. Those that are among them follow it without others in between.
+    pub(crate) fn beginning(&self) -> &str {
+        match &self.0 {
+            Pattern::Name(name) => name.as_str(),
+            Pattern::Prefix(prefix) => prefix,
+        }
+    }
+
     /// How much of a name it says; a whole name is more than a beginning of the same length.
     pub(crate) fn rank(&self) -> (usize, bool) {
         match &self.0 {

@@ -77,6 +77,16 @@ pub trait Bus {
         BusStatus { is_ready: true, shares_presence: false }
     }
 
+    /// The name of this node among those that share the bus; none if it is the only one.
+    fn node(&self) -> Option<&str> {
+        None
+    }
+
+    /// How many nodes are alive, this one included, as far as it is known.
+    fn nodes_alive(&self) -> u64 {
+        1
+    }
+
     /// What it counts, for monitoring.
     fn metrics(&self) -> Vec<Metric> {
         Vec::new()

@@ -20,8 +20,9 @@ use super::leaving::Leaving;
 use super::reader::CatchUp;
 use super::room::Room;
 
-/// A room: its place in the table, an index entry, and most of the spare space of its lists while they are short.
-const ROOM_BYTES: usize = size_of::<Room>() + 8 + 2 * 22;
+/// A room: its place in the table, an index entry, one in the order of names, and most of the spare space of its lists while they
+/// are short.
+const ROOM_BYTES: usize = size_of::<Room>() + 8 + 6 + 2 * 22;
 
 /// A place in the lists of the room and in the list of the connection, with the spare space of these lists.
 const MEMBERSHIP_BYTES: usize = 25;

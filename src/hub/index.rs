@@ -4,11 +4,13 @@
 /// no index outlives its room:
 ///
 /// - The table hands it out: [`Rooms::named`], [`Rooms::find`] and [`Rooms::open`](super::rooms::Rooms::open).
-/// - It is kept in three places that forget it before it ends. A connection keeps those of its rooms, and a room with members
-///   does not end. The scheduler's lists and the list of holders drop a room that ends.
+/// - It is kept in four places that forget it before it ends. A connection keeps those of its rooms, and a room with members
+///   does not end. The scheduler's lists and the list of holders drop a room that ends. A room about which somebody has asked
+///   does not end before the answer.
 /// - It ends with its room in `Hub::forget_if_unused`. That happens where the last thing that held the room goes: a member that
-///   was removed, a promise that was released, a grace that is over. These functions use the index no more afterwards, and
-///   neither do their callers. To append to a log, to announce a user or to make members fall back ends no room.
+///   was removed, a promise that was released, a grace that is over, a question that is answered. These functions use the index
+///   no more afterwards, and neither do their callers. To append to a log, to announce a user or to make members fall back ends
+///   no room.
 /// - What outlives a call or calls one of these functions in a loop keeps a [`RoomRef`].
 ///
 /// [`Rooms::named`]: super::rooms::Rooms::named

@@ -115,6 +115,10 @@ impl Members {
         !self.live.is_empty()
     }
 
+    pub(super) fn catching_up_count(&self) -> usize {
+        self.catching_up.len()
+    }
+
     pub(super) fn live_count(&self) -> u32 {
         self.live.len() as u32
     }

@@ -24,6 +24,7 @@
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
 //! - `RestrictionState` (`moderation/restriction_state.rs`): bans, mutes, and the addresses that connections come from.
+//! - `RoomQuestions` (`room_questions.rs`): what is asked about single rooms, until it is answered.
 //! - `Outgoing` (`outgoing.rs`): what connections and the host are told.
 //!
 //! A method is the hub's if it needs three of these parts or more. What needs one or two is a method of the part.
@@ -66,6 +67,9 @@ mod rate_refusals;
 mod reader;
 mod refresh;
 mod room;
+mod room_answers;
+mod room_list;
+mod room_questions;
 mod room_users;
 mod rooms;
 mod schedule;
@@ -90,6 +94,8 @@ pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
 pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;
+pub(crate) use self::room_list::RoomSummary;
+pub(crate) use self::room_questions::{PresentUser, RoomAnswer, RoomContent, RoomDetail, RoomQuestion, UserPage};
 pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, MessageCounts};
@@ -103,6 +109,7 @@ use self::outgoing::Outgoing;
 use self::owner_rates::OwnerRates;
 use self::pending::Pending;
 use self::rate_limit::Verdict;
+use self::room_questions::RoomQuestions;
 use self::rooms::{LogCounts, Rooms};
 use self::scheduler::Scheduler;
 use self::slow_mode::SlowMode;
@@ -166,6 +173,7 @@ pub struct Hub {
     restrictions: RestrictionState,
     /// Until when no grace ends, because it is not known who has come back on another node.
     deaf_until: Duration,
+    questions: RoomQuestions,
     out: Outgoing,
     /// Rooms of which members wait only for their turn to leave. Some come more than once, at most once an answer of the bus.
     level_rooms: VecDeque<RoomRef>,
@@ -210,6 +218,7 @@ impl Hub {
             moderator: Moderator::default(),
             restrictions: RestrictionState::default(),
             deaf_until: Duration::ZERO,
+            questions: RoomQuestions::default(),
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
             level_rooms: VecDeque::new(),
             work: 0,
@@ -360,7 +369,7 @@ impl Hub {
     /// Whether there is something to poll right now.
     pub fn has_work(&self) -> bool {
         let has_output = !self.out.outbox.is_empty() || self.pending.has_requests();
-        let has_more = !self.level_rooms.is_empty() || self.restrictions.has_work();
+        let has_more = !self.level_rooms.is_empty() || self.restrictions.has_work() || self.questions.has_work();
         has_output || has_more || self.scheduler.has_work() || self.moderator.has_work()
     }
 
@@ -396,7 +405,10 @@ impl Hub {
         let mut budget = WorkBudget::new(limits, clock);
         self.resume_catch_ups(now, &mut budget);
         self.finish_more_level_leavers(now, &mut budget);
-        let resumed = budget.spent();
+        let mut resumed = budget.spent();
+        let mut budget = WorkBudget::new(limits, clock);
+        self.answer_questions(now, &mut budget);
+        resumed += budget.spent();
         self.scheduler.end_due_delays(now, &mut self.rooms);
         self.tidy_restrictions(now);
         self.carry_out_commands(now);
@@ -474,6 +486,7 @@ impl Hub {
             user_limited: self.user_limit.refused,
             restrictions: self.restrictions.table.len(),
             muted: self.restrictions.muted,
+            banned: self.restrictions.banned,
             rate_limited,
             owner_limited: self.message_rates.refused,
             deliveries_limited: self.delivery_rates.refused,

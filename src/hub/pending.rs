@@ -43,6 +43,8 @@ pub(super) enum Asked {
     Restriction(Requester),
     /// A page for a member that catches up.
     Page(AskedPage),
+    /// The position of a room, for a question about it.
+    Position,
 }
 
 /// A page of history for a member that catches up.
@@ -275,13 +277,25 @@ impl Pending {
         ticket
     }
 
+    /// Asks for the position of a room, for a question of an owner.
+    pub(super) fn read_position(&mut self, owner: Owner, room: RoomName) -> Ticket {
+        let ticket = self.ask(Asked::Position, Charge::new(owner, 0));
+        self.request(BusRequest::Read { ticket, room, from: ReadFrom::Newest(0), bytes_max: 0 });
+        ticket
+    }
+
+    /// A ticket under which the bus is asked nothing.
+    pub(super) fn next_ticket(&mut self) -> Ticket {
+        self.newest += 1;
+        Ticket(self.newest)
+    }
+
     /// A new ticket, under which something is asked.
     fn ask(&mut self, asked: Asked, charge: Charge) -> Ticket {
         self.quota.charge(charge.owner, charge.bytes as usize);
         self.publications += usize::from(matches!(asked, Asked::Publication(_) | Asked::Restriction(_)));
         self.restrictions += usize::from(matches!(asked, Asked::Restriction(_)));
-        self.newest += 1;
-        let ticket = Ticket(self.newest);
+        let ticket = self.next_ticket();
         self.asked.insert(ticket, (asked, charge));
         ticket
     }
@@ -297,7 +311,7 @@ impl Pending {
                 self.restrictions -= 1;
             }
             Asked::Page(page) if page.bytes_max > 0 => self.pages_asked -= 1,
-            Asked::Page(_) => {}
+            Asked::Page(_) | Asked::Position => {}
         }
         Some(asked)
     }

@@ -90,10 +90,15 @@ impl Hub {
         }
     }
 
+    /// Whether the present users of other nodes are known as of now.
+    pub(super) fn hears_other_nodes(&self, now: Now) -> bool {
+        now.uptime >= self.deaf_until
+    }
+
     pub(super) fn end_grace_if_over(&mut self, now: Now, room: RoomRef, user: UserKey) {
         let index = self.rooms.find(room);
         let until = index.and_then(|index| self.rooms[index].users.grace(user));
-        if until.is_some() && now.uptime < self.deaf_until {
+        if until.is_some() && !self.hears_other_nodes(now) {
             self.timers.start(now, RECONCILE, Timer::Grace { room, user });
             return;
         }

@@ -61,7 +61,7 @@ impl HolderPlace {
     }
 }
 
-/// A room that something holds: a member, a grace, a publication under way.
+/// A room that something holds: a member, a grace, a publication under way, a question.
 #[derive(Debug)]
 pub(super) struct Room {
     pub(super) name: RoomName,

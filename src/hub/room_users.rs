@@ -130,6 +130,16 @@ impl RoomUsers {
         self.users.iter().map(|present| present.user)
     }
 
+    /// Up to `max` users in the places before `end`, the nearest ones, and the first of their places.
+    ///
+    /// A search from the end to the beginning meets every user that is present all the time: only the last one takes the place of one
+    /// that goes, and a new one comes last.
+    pub(super) fn before(&self, end: usize, max: usize) -> (usize, impl Iterator<Item = UserKey>) {
+        let end = end.min(self.users.len());
+        let start = end.saturating_sub(max);
+        (start, self.users[start..end].iter().map(|present| present.user))
+    }
+
     /// Whether there are so many that they are counted instead of named.
     pub(super) fn are_counted(&self) -> bool {
         self.are_counted

@@ -6,9 +6,10 @@ use crate::block_slab::BlockSlab;
 use crate::bus::message::ReadFrom;
 use crate::id::{ConnectionId, RoomName, Slot};
 use crate::name_index::NameIndex;
+use crate::name_order::NameOrder;
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
-use crate::rights::Rights;
+use crate::rights::{Rights, RoomPattern};
 use crate::room_log::{LogBuffer, Offset};
 use crate::settings::{Config, RoomLimits, RoomLimitsTable};
 use crate::time::Now;
@@ -35,6 +36,9 @@ pub(super) struct Rooms {
     rooms_max: usize,
     limits: RoomLimitsTable,
     names: NameIndex,
+    order: NameOrder,
+    /// Rooms about which somebody waits for an answer, once for each question.
+    questioned: Vec<RoomIndex>,
     generations: u32,
     pub(super) logs: Logs,
     pub(super) account: Account,
@@ -87,6 +91,8 @@ impl Rooms {
             rooms_max: config.hub.rooms_max as usize,
             limits: config.room_limits(),
             names: NameIndex::default(),
+            order: NameOrder::default(),
+            questioned: Vec::new(),
             generations: 0,
             logs,
             account: Account::new(config.memory_shares().rooms),
@@ -112,9 +118,38 @@ impl Rooms {
         self.names.find(name, |index| self.rooms[index].name.as_str()).map(RoomIndex)
     }
 
+    /// The rooms of a pattern in the order of their names, from the one that follows `after`.
+    pub(super) fn listed<'a>(
+        &'a self,
+        rooms: &'a RoomPattern,
+        after: Option<&'a RoomName>,
+    ) -> impl Iterator<Item = &'a Room> {
+        let after = after.map_or("", RoomName::as_str);
+        let found = self.order.starting_at(rooms.beginning().max(after), |index| self.rooms[index].name.as_str());
+        let found = found.map(|index| &self.rooms[index]).skip_while(move |room| room.name.as_str() == after);
+        found.take_while(|room| rooms.matches(&room.name))
+    }
+
+    /// A room does not end before [`Rooms::end_question`].
+    pub(super) fn begin_question(&mut self, index: RoomIndex) {
+        self.questioned.push(index);
+    }
+
+    /// A question about a room is answered.
+    pub(super) fn end_question(&mut self, index: RoomIndex) {
+        if let Some(at) = self.questioned.iter().position(|questioned| *questioned == index) {
+            self.questioned.swap_remove(at);
+        }
+    }
+
     /// What holds for a room, by its rule.
     pub(super) fn limits(&self, index: RoomIndex) -> &RoomLimits {
         self.limits.get(self[index].rule())
+    }
+
+    /// What would hold for a room of this name.
+    pub(super) fn limits_of(&self, name: &RoomName) -> &RoomLimits {
+        self.limits.get(self.limits.find(name))
     }
 
     pub(super) fn reference(&self, index: RoomIndex) -> RoomRef {
@@ -166,13 +201,17 @@ impl Rooms {
         let index = self.rooms.insert(Room::new((name.clone(), rule), self.generations, owner));
         self.account.charge(owner, Held::Room(name));
         let rooms = &self.rooms;
-        self.names.insert(name.as_str(), index, |index| rooms[index].name.as_str());
+        let name_of = |index: u32| rooms[index].name.as_str();
+        self.names.insert(name.as_str(), index, name_of);
+        self.order.insert(name.as_str(), index, name_of);
         Ok(RoomIndex(index))
     }
 
     /// Takes out a room that nothing holds any more.
     pub(super) fn take_unused(&mut self, index: RoomIndex) -> Option<Room> {
-        self.get(index).filter(|room| room.is_unused())?;
+        self.get(index).filter(|room| room.is_unused() && !self.questioned.contains(&index))?;
+        let rooms = &self.rooms;
+        self.order.remove(rooms[index.0].name.as_str(), |index| rooms[index].name.as_str());
         let room = self.rooms.remove(index.0)?;
         self.logs.bytes -= room.fanout.log_bytes();
         self.names.remove(room.name.as_str(), index.0);

@@ -44,6 +44,8 @@ counts! {
         user_limited: u64 = Counter("connections_user_limited");
         /// Bans and mutes that are in force.
         restrictions: usize = Gauge("restrictions");
+        /// Handshakes refused because their user or address is banned.
+        banned: u64 = Counter("connections_banned");
         /// Chat messages refused because their user is muted.
         muted: u64 = Counter("messages_muted");
         /// Messages refused by the rate limit.

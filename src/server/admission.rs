@@ -6,7 +6,7 @@ use crate::time::Now;
 
 use super::Server;
 use super::authenticator::{Admission, Identity, Refusal};
-use super::gate::{check_address, check_user};
+use super::gate::{check_address, check_user, is_ban};
 
 impl Server {
     /// Decides about a handshake or a new token that was [put off](crate::Authentication::Later). Returns whether it was
@@ -27,11 +27,16 @@ impl Server {
         let Some(ParkedSource { owner, address }) = self.net.source_of_parked(ticket) else { return false };
         let address = address.map(PeerAddress::from);
         let restrictions = self.hub.restrictions();
-        let decision = decision.and_then(|identity| {
-            // A ban may have come meanwhile.
+        // A ban may have come meanwhile.
+        let check = |identity: &Identity| {
             check_address(restrictions, now, address)?;
-            check_user(restrictions, now, &identity).map(|()| identity)
-        });
+            check_user(restrictions, now, identity)
+        };
+        let checked = decision.as_ref().map_or(Ok(()), check);
+        if checked.as_ref().is_err_and(is_ban) {
+            self.hub.note_banned();
+        }
+        let decision = checked.and(decision);
         let owners = self.routes.owners;
         let (net, _, mut dispatch) = self.dispatch(now);
         let admission = decision

@@ -94,6 +94,8 @@ impl ServerBuilder {
             #[cfg(feature = "tls")]
             tls,
             refreshes: Refreshes::new(config.net.admissions_pending_max, config.timing.admission_timeout),
+            started: (host.clock)(),
+            node: Unique::new(host.seed ^ 4).epoch(),
             clock: Clock::new(host.clock),
             names: Unique::new(host.seed ^ 1),
             sender,

@@ -16,6 +16,7 @@ use super::http::api::{ApiRoute, CommandContext, ListScope};
 use super::http::{Decision, RequestContext, Routes};
 use super::metrics::MetricsSnapshot;
 use super::refreshes::Refreshes;
+use super::report::ServerReport;
 use super::turn_watch::TurnWatch;
 
 pub(super) struct Dispatch<'a> {
@@ -29,6 +30,8 @@ pub(super) struct Dispatch<'a> {
     pub(super) bus: &'a dyn Bus,
     /// The counts for `/metrics`, if there is such a path.
     pub(super) metrics: Option<MetricsSnapshot>,
+    /// What a back-end may ask of the server, if it has a key.
+    pub(super) report: Option<ServerReport<'a>>,
     /// Told where one phase of the net ends and the next begins.
     pub(super) watch: &'a mut TurnWatch,
 }
@@ -117,8 +120,13 @@ impl Handler for Dispatch<'_> {
                 ..metrics
             }),
         };
-        let mut gate = Gate { authenticator: &mut *self.authenticator, restrictions: self.hub.restrictions() };
-        match self.routes.decide(request, &context, &mut gate) {
+        let restrictions = self.hub.restrictions();
+        let mut gate = Gate { authenticator: &mut *self.authenticator, restrictions, has_met_ban: false };
+        let decision = self.routes.decide(request, &context, &mut gate);
+        if gate.has_met_ban {
+            self.hub.note_banned();
+        }
+        match decision {
             Decision::Upgrade(handshake, admission) => match self.within_user_limit(admission) {
                 Ok(admission) => Decision::Upgrade(handshake, admission),
                 Err(refusal) => Decision::Respond(refusal.into()),
@@ -128,9 +136,9 @@ impl Handler for Dispatch<'_> {
     }
 
     fn on_body(&mut self, id: ConnectionId, route: ApiRoute, body: &[u8]) -> BodyDecision {
-        let status = self.bus.status();
-        let scope = if status.shares_presence && status.is_ready { ListScope::AllNodes } else { ListScope::ThisNode };
-        let mut context = CommandContext { now: self.now, hub: self.hub, owner: route.owner, scope };
+        let (scope, report) = (ListScope::of(self.bus.status()), self.report.as_ref());
+        let (now, bus, owner) = (self.now, self.bus, route.owner);
+        let mut context = CommandContext { now, hub: self.hub, owner, scope, bus, report };
         self.routes.api.run(&mut context, id, route.command, body)
     }
 

@@ -10,6 +10,30 @@ use crate::time::Now;
 pub(super) struct Gate<'a> {
     pub(super) authenticator: &'a mut dyn Authenticator,
     pub(super) restrictions: &'a Restrictions,
+    /// Whether a ban has kept somebody out.
+    pub(super) has_met_ban: bool,
+}
+
+impl Gate<'_> {
+    /// As [`check_address`].
+    pub(super) fn check_address(&mut self, now: Now, address: Option<PeerAddress>) -> Result<(), Refusal> {
+        self.note(check_address(self.restrictions, now, address))
+    }
+
+    /// As [`check_user`].
+    pub(super) fn check_user(&mut self, now: Now, identity: &Identity) -> Result<(), Refusal> {
+        self.note(check_user(self.restrictions, now, identity))
+    }
+
+    fn note(&mut self, checked: Result<(), Refusal>) -> Result<(), Refusal> {
+        self.has_met_ban |= checked.as_ref().is_err_and(is_ban);
+        checked
+    }
+}
+
+/// Whether a check of this module was not passed because of a ban.
+pub(super) fn is_ban(refusal: &Refusal) -> bool {
+    refusal.status == StatusCode::FORBIDDEN
 }
 
 /// Whether an address may connect at all.

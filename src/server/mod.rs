@@ -16,6 +16,7 @@ mod metrics;
 mod moderation;
 mod refreshes;
 mod remote;
+mod report;
 mod shutdown;
 mod stats;
 #[cfg(feature = "tls")]
@@ -50,6 +51,7 @@ use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::refreshes::Refreshes;
 use self::remote::Command;
 pub use self::remote::Remote;
+use self::report::ServerReport;
 pub use self::stats::Stats;
 #[cfg(feature = "tls")]
 use self::tls_identity::TlsReloader;
@@ -63,7 +65,7 @@ use crate::bus::Bus;
 use crate::bus::message::Ticket;
 use crate::error::Error;
 use crate::hub::{HostPublication, Hub, Notice};
-use crate::id::{ConnectionId, Unique};
+use crate::id::{ConnectionId, Epoch, Unique};
 use crate::inbox::{Inbox, InboxSender};
 #[cfg(feature = "tls")]
 use crate::net::TlsIdentity;
@@ -143,6 +145,10 @@ pub struct Server {
     inbox: Inbox<Command>,
     config: Config,
     memory_shares: MemoryShares,
+    /// The name of this node, unless the bus has another one.
+    node: Epoch,
+    /// When it was built.
+    started: Now,
     shutdown_state: ShutdownState,
     turns: u64,
     /// Whether the last turn has left events of the bus for the next.
@@ -351,9 +357,17 @@ impl Server {
     /// The net, the clock, and everything else as the handler of the net.
     fn dispatch(&mut self, now: Now) -> (&mut Net<ApiRoute>, &mut Clock, Dispatch<'_>) {
         let metrics = self.config.metrics.then(|| self.metrics_snapshot());
+        let report = self.routes.api.is_on().then(|| ServerReport {
+            node: self.node.as_str(),
+            started: self.started,
+            hub: self.hub.stats(),
+            net: self.net.stats(),
+            shares: self.memory_shares,
+        });
         let dispatch = Dispatch {
             now,
             metrics,
+            report,
             hub: &mut self.hub,
             routes: &mut self.routes,
             authenticator: &mut *self.authenticator,

@@ -1,6 +1,6 @@
 //! One turn: its steps, in their order.
 
-use super::http::api::ApiRoute;
+use super::http::api::{ApiRoute, ListScope};
 use super::remote::Command;
 #[cfg(feature = "tls")]
 use super::tls_identity::TlsReloader;
@@ -183,6 +183,10 @@ impl Server {
         let mut answers = Vec::new();
         while let Some((ticket, outcome)) = self.hub.poll_answer() {
             answers.extend(self.routes.api.finish(ticket, &outcome));
+        }
+        let nodes = ListScope::of(self.bus.status());
+        while let Some((ticket, answer)) = self.hub.poll_room_answer() {
+            answers.extend(self.routes.api.finish_question((ticket, &answer), nodes));
         }
         if answers.is_empty() {
             return 0;

@@ -60,6 +60,13 @@ impl Speakers {
                        their own, or only the `api` and an embedding host. Others get `forbidden`.";
 }
 
+impl Speakers {
+    /// How it is written.
+    pub(crate) fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, speakers)| *speakers == self).map_or("", |(word, _)| word)
+    }
+}
+
 impl FromStr for Speakers {
     type Err = String;
 

@@ -6,6 +6,7 @@ pub mod support;
 mod harness;
 
 mod api;
+mod api_reads;
 mod cluster;
 mod faults;
 mod keys;

@@ -6,6 +6,7 @@ pub mod support;
 mod addresses;
 mod admission;
 mod api;
+mod api_reads;
 mod api_waiting;
 mod attacks;
 mod budgets;

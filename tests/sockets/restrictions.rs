@@ -404,6 +404,8 @@ fn who_is_admitted_later_may_have_been_banned_meanwhile_and_has_an_address_all_t
     });
     check_banned(&response, "banned");
     assert_eq!(*asked.borrow(), before);
+    // Before and after the decision, by user and by address.
+    assert_eq!(host.server.stats().hub.banned, 3);
 }
 
 #[test]

@@ -133,6 +133,8 @@ enum Departure {
 /// (beyond it messages are dropped and read again); 1024 messages or 1 MiB of a room that wait for
 /// an earlier one (beyond it they are read again).
 pub struct RedisBus {
+    /// The name of this node.
+    node: String,
     hold: Duration,
     pending_max: usize,
     rooms: HashMap<RoomName, Room>,
@@ -186,8 +188,9 @@ impl RedisBus {
         log::info!("redis at {url}: this is node {node}, prefix {}", redis.prefix);
         let counters = Arc::new(Counters::default());
         let nodes = Nodes::new(NodeId::new(&node), redis.timing.lease, config.timing.presence_grace);
-        let (commands, subscriber) = threads::start(config, redis, (url, node, seed), waker, &counters)?;
+        let (commands, subscriber) = threads::start(config, redis, (url, node.clone(), seed), waker, &counters)?;
         Ok(Self {
+            node,
             hold: redis.timing.hold,
             pending_max: 2 * config.hub.publications_pending_max,
             rooms: HashMap::new(),
@@ -401,6 +404,14 @@ impl Bus for RedisBus {
 
     fn status(&self) -> BusStatus {
         BusStatus { is_ready: self.is_ready(), shares_presence: true }
+    }
+
+    fn node(&self) -> Option<&str> {
+        Some(&self.node)
+    }
+
+    fn nodes_alive(&self) -> u64 {
+        self.presence.counts().nodes_alive
     }
 
     fn metrics(&self) -> Vec<Metric> {

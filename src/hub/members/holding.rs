@@ -28,6 +28,11 @@ impl Members {
         }
     }
 
+    /// How many live members are blocked.
+    pub(in crate::hub) fn blocked_count(&self) -> usize {
+        self.holds.as_ref().map_or(0, |holds| holds.blocked.len())
+    }
+
     /// How many blocked members and pins hold the log.
     pub(in crate::hub) fn holds_count(&self) -> usize {
         self.holds.as_ref().map_or(0, |holds| holds.blocked.len() + holds.pinned.len())

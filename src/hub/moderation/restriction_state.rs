@@ -15,6 +15,8 @@ pub(in crate::hub) struct RestrictionState {
     pub(in crate::hub) addresses: PeerAddresses,
     /// Chat messages refused because their user is muted.
     pub(in crate::hub) muted: u64,
+    /// Handshakes refused because their user or address is banned.
+    pub(in crate::hub) banned: u64,
 }
 
 impl RestrictionState {

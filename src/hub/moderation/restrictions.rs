@@ -35,6 +35,11 @@ impl Hub {
         &self.restrictions.table
     }
 
+    /// A handshake was refused because of a ban.
+    pub(crate) fn note_banned(&mut self) {
+        self.restrictions.banned += 1;
+    }
+
     /// Whether a user is banned.
     pub fn bans(&self, now: Now, user: &UserId) -> bool {
         self.restrictions.table.ban_of_user(now.unix_ms, user).is_some()

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::net::{HeadDecision, Response, method_not_allowed};
 use crate::owner::Owners;
 use crate::server::authenticator::{Admission, Authentication, Refusal, TokenPolicy, address_of};
-use crate::server::gate::{Gate, check_address, check_user};
+use crate::server::gate::Gate;
 use crate::server::metrics::MetricsSnapshot;
 use crate::settings::Config;
 
@@ -106,7 +106,7 @@ impl Routes {
     fn open(&mut self, request: &Request<()>, context: &RequestContext, gate: &mut Gate<'_>) -> Decision {
         let refuse = |refusal: Refusal| HeadDecision::Respond(refusal.into());
         // First of all: a banned address takes nothing that others could have.
-        if let Err(refusal) = check_address(gate.restrictions, context.now, address_of(request)) {
+        if let Err(refusal) = gate.check_address(context.now, address_of(request)) {
             return refuse(refusal);
         }
         let handshake = match websocket::check(request, context, &mut self.origins) {
@@ -114,7 +114,7 @@ impl Routes {
             Err(response) => return HeadDecision::Respond(response),
         };
         match gate.authenticator.authenticate(context.now, request) {
-            Authentication::Admit(identity) => match check_user(gate.restrictions, context.now, &identity) {
+            Authentication::Admit(identity) => match gate.check_user(context.now, &identity) {
                 Ok(()) => HeadDecision::Upgrade(handshake, Admission::new(self.owners, identity, request)),
                 Err(refusal) => refuse(refusal),
             },

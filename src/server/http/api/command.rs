@@ -3,10 +3,12 @@
 use serde::Serialize;
 
 use crate::bus::message::Ticket;
-use crate::hub::{Hub, Refused};
+use crate::bus::{Bus, BusStatus};
+use crate::hub::{Hub, Refused, RoomAnswer, RoomQuestion};
 use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
+use crate::server::report::ServerReport;
 use crate::time::Now;
 
 /// A command of the API.
@@ -30,6 +32,23 @@ pub(in crate::server) struct CommandContext<'a> {
     pub(in crate::server) hub: &'a mut Hub,
     pub(in crate::server) owner: Owner,
     pub(in crate::server) scope: ListScope,
+    pub(in crate::server) bus: &'a dyn Bus,
+    /// None in the turn in which the first key was set.
+    pub(in crate::server) report: Option<&'a ServerReport<'a>>,
+}
+
+impl CommandContext<'_> {
+    /// Asks about a room; `view` makes the body of the answer.
+    pub(super) fn ask_about_room(
+        &mut self,
+        room: RoomName,
+        question: RoomQuestion,
+        view: ViewRoom,
+    ) -> Result<Begun, Refused> {
+        let is_bus_ready = self.bus.status().is_ready;
+        let ticket = self.hub.ask_about_room(self.owner, (room, question), is_bus_ready)?;
+        Ok(Begun::AskedAboutRoom { ticket, view })
+    }
 }
 
 /// What a list covers that is shared between nodes.
@@ -44,16 +63,28 @@ pub(in crate::server) enum ListScope {
     ThisNode,
 }
 
+impl ListScope {
+    /// What is covered by a list of what the bus shares between nodes.
+    pub(in crate::server) fn of(BusStatus { is_ready, shares_presence }: BusStatus) -> Self {
+        if shares_presence && is_ready { Self::AllNodes } else { Self::ThisNode }
+    }
+}
+
 /// A command that was understood.
 pub(super) enum Begun {
     /// The bus has yet to answer.
     Asked { ticket: Ticket, done: Done },
+    /// The hub has yet to answer a question about a room.
+    AskedAboutRoom { ticket: Ticket, view: ViewRoom },
     /// It is done, and answered with this JSON.
     Done(Vec<u8>),
 }
 
 /// Makes the body of the answer to a command that the bus has accepted.
 pub(super) type Done = Box<dyn FnOnce(Accepted) -> Vec<u8>>;
+
+/// Makes the body of the answer to a question about a room.
+pub(super) type ViewRoom = fn(&RoomAnswer, ListScope) -> Vec<u8>;
 
 /// The number that the bus gave a command.
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,14 @@
 
 mod answer;
 mod command;
+mod list;
+mod members;
 mod moderation;
 mod publish;
 mod restrictions;
+mod room;
+mod rooms;
+mod stats;
 
 use std::collections::HashMap;
 
@@ -14,9 +19,10 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
-use self::command::{Accepted, Begun, Done};
+use self::command::{Accepted, Begun, Done, ViewRoom};
 pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext, ListScope};
 use crate::bus::message::{Outcome, Ticket};
+use crate::hub::RoomAnswer;
 use crate::id::ConnectionId;
 use crate::metric::counts;
 use crate::net::{BodyDecision, BodyRules, Response};
@@ -28,7 +34,7 @@ use crate::settings::{API_KEY_BYTES_MIN, ApiKey, Config};
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
-static COMMANDS: [ApiCommand; 9] = [
+static COMMANDS: [ApiCommand; 13] = [
     publish::PUBLISH,
     moderation::KICK,
     moderation::DISCONNECT,
@@ -38,6 +44,10 @@ static COMMANDS: [ApiCommand; 9] = [
     restrictions::UNMUTE,
     restrictions::BANS,
     restrictions::MUTES,
+    rooms::ROOMS,
+    room::ROOM,
+    members::MEMBERS,
+    stats::STATS,
 ];
 
 /// How many times as long as the message in it a body may be. Many libraries write `ü` as `\u00fc`,
@@ -74,6 +84,12 @@ struct PendingCommand {
     done: Done,
 }
 
+/// A request that waits for an answer about a room.
+struct PendingQuestion {
+    connection: ConnectionId,
+    view: ViewRoom,
+}
+
 fn digests(keys: &[ApiKey]) -> Vec<[u8; 32]> {
     keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect()
 }
@@ -87,6 +103,8 @@ pub(in crate::server) struct Api {
     /// Commands that wait for the bus, as many as publications at most. An entry outlives its
     /// connection, not its publication.
     pending: HashMap<Ticket, PendingCommand>,
+    /// Commands that wait for an answer about a room; the hub bounds them.
+    questions: HashMap<Ticket, PendingQuestion>,
     stats: ApiStats,
 }
 
@@ -96,6 +114,7 @@ impl Api {
             keys: digests(&config.api_keys),
             body_bytes_max: config.net.message_bytes_max * ESCAPED_FACTOR,
             pending: HashMap::new(),
+            questions: HashMap::new(),
             stats: ApiStats::default(),
         }
     }
@@ -105,7 +124,7 @@ impl Api {
         self.keys = digests(keys);
     }
 
-    pub(super) fn is_on(&self) -> bool {
+    pub(in crate::server) fn is_on(&self) -> bool {
         !self.keys.is_empty()
     }
 
@@ -193,8 +212,25 @@ impl Api {
                 self.pending.insert(ticket, PendingCommand { connection, done });
                 BodyDecision::Later
             }
+            Ok(Begun::AskedAboutRoom { ticket, view }) => {
+                self.questions.insert(ticket, PendingQuestion { connection, view });
+                BodyDecision::Later
+            }
             Err((code, reason)) => BodyDecision::Respond(self.reject(code, &reason)),
         }
+    }
+
+    /// The hub has answered a question about a room. Returns the answer and its connection. `nodes` is what a list covers if the bus
+    /// could be asked.
+    pub(in crate::server) fn finish_question(
+        &mut self,
+        (ticket, answer): (Ticket, &RoomAnswer),
+        nodes: ListScope,
+    ) -> Option<(ConnectionId, Response)> {
+        let PendingQuestion { connection, view } = self.questions.remove(&ticket)?;
+        self.stats.accepted += 1;
+        let nodes = if answer.is_current { nodes } else { ListScope::ThisNode };
+        Some((connection, json(StatusCode::OK, view(answer, nodes))))
     }
 
     /// The bus has answered. Returns the answer and its connection, if a request waits for this ticket.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::to_json;
 use super::command::{ApiCommand, Begun, CommandContext, ListScope, room_of, user_of};
+use super::list::limit_of;
 use crate::hub::{Moderation, Refused};
 use crate::protocol::{self, ErrorCode, Text};
 use crate::restrictions::{Restriction, RestrictionKind, RestrictionTarget, Term};
@@ -17,10 +18,6 @@ pub(super) const MUTES: ApiCommand = ApiCommand { path: "/api/mutes", run: list_
 
 /// The longest time to live, which no sum with the time overflows: ten years.
 const TTL_SECONDS_MAX: u64 = 10 * 366 * 24 * 60 * 60;
-
-/// How many a list has at most, and if the request does not say.
-const LIMIT_MAX: usize = 1000;
-const LIMIT_USUAL: usize = 100;
 
 /// The target in a body: of a ban a user or a network, of a mute a user, and a room or none.
 #[derive(Deserialize)]
@@ -184,10 +181,7 @@ fn list(
     kind: RestrictionKind,
     (limit, after): (Option<usize>, Option<RestrictionTarget>),
 ) -> Result<Begun, Refused> {
-    let limit = limit.unwrap_or(LIMIT_USUAL);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(bad(format!("limit is {limit}; 1 to {LIMIT_MAX} are allowed")));
-    }
+    let limit = limit_of(limit)?;
     let table = context.hub.restrictions();
     if !table.are_loaded() {
         return Err((ErrorCode::Unavailable, "the bans and mutes are not loaded yet".to_owned()));

@@ -1,0 +1,78 @@
+//! `POST /api/room`: how one room does.
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::to_json;
+use super::command::{ApiCommand, Begun, CommandContext, ListScope, room_of};
+use crate::hub::{Refused, RoomAnswer, RoomContent, RoomDetail, RoomQuestion};
+use crate::protocol::{self, Text};
+use crate::settings::RoomLimits;
+
+pub(super) const ROOM: ApiCommand = ApiCommand { path: "/api/room", run: describe_room };
+
+#[derive(Deserialize)]
+struct RoomBody<'a> {
+    #[serde(borrow)]
+    room: Option<Text<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DetailView<'a> {
+    room: &'a str,
+    users: usize,
+    connections: usize,
+    catching_up: usize,
+    blocked: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<u64>,
+    rules: RulesView,
+    nodes: ListScope,
+}
+
+/// What holds for the room.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RulesView {
+    history_messages: u32,
+    history_age_ms: u64,
+    big_room: u32,
+    slow_ms: u64,
+    say: &'static str,
+}
+
+impl RulesView {
+    fn of(limits: &RoomLimits) -> Self {
+        Self {
+            history_messages: limits.history_messages,
+            history_age_ms: limits.history_age.as_millis() as u64,
+            big_room: limits.users_listed_max,
+            slow_ms: limits.slow.as_millis() as u64,
+            say: limits.speakers.as_str(),
+        }
+    }
+}
+
+fn describe_room(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let body: RoomBody<'_> = protocol::parse_object(body)?;
+    context.ask_about_room(room_of("room", body.room.as_deref())?, RoomQuestion::Detail, view)
+}
+
+fn view(RoomAnswer { room, content, .. }: &RoomAnswer, nodes: ListScope) -> Vec<u8> {
+    let RoomContent::Detail(RoomDetail { users, connections, catching_up, blocked, position, limits }) = content else {
+        return Vec::new();
+    };
+    to_json(&DetailView {
+        room: room.as_str(),
+        users: *users,
+        connections: *connections,
+        catching_up: *catching_up,
+        blocked: *blocked,
+        epoch: position.as_ref().map(|(epoch, _)| epoch.as_str()),
+        seq: position.as_ref().map(|(_, seq)| *seq),
+        rules: RulesView::of(limits),
+        nodes,
+    })
+}
