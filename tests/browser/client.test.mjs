@@ -2,71 +2,9 @@
 import assert from 'node:assert/strict';
 import { beforeEach, mock, test } from 'node:test';
 import { Roomcast } from '../../client/js/src/index.js';
+import { answers, client, comeBack, live, settled, sockets, startAfresh } from './fake-server.mjs';
 
-let sockets;
-
-class FakeSocket {
-  sent = [];
-  closed = false;
-  constructor(url, protocols) {
-    Object.assign(this, { url: new URL(url), protocols });
-    sockets.push(this);
-  }
-  send(text) { this.sent.push(JSON.parse(text)); }
-  close() { this.closed = true; }
-  // What the test does on the server's behalf:
-  says(message) { this.onmessage({ data: JSON.stringify(message) }); }
-  drops(code = 1006, reason = '') { this.onclose({ code, reason }); }
-  last(type) { return this.sent.findLast((message) => message.type === type); }
-  all(type) { return this.sent.filter((message) => message.type === type); }
-  opens() { this.onopen?.({}); }
-  welcome(limits = {}) { this.says({ type: 'welcome', userId: 'guest-1', pingInterval: 25_000, limits }); }
-  joined(fields = {}) { this.says({ type: 'joined', room: 'lobby', id: this.last('join').id, epoch: 'e1', seq: 0, count: 0, users: [], ...fields }); }
-  chat(seq, fields = {}) { this.says({ type: 'chat', room: 'lobby', userId: 'bob', text: `m${seq}`, ts: 1, seq, ...fields }); }
-}
-
-function client(options = {}) {
-  const chat = new Roomcast('https://chat.example/ws', { WebSocket: FakeSocket, random: () => 0.5, fetch: null, ...options });
-  const events = [];
-  for (const type of ['status', 'joined', 'chat', 'sent', 'failed', 'members', 'presence', 'typing', 'left', 'deleted', 'refreshed', 'error']) {
-    chat.on(type, (detail) => events.push({ type, ...detail }));
-  }
-  events.of = (type) => events.filter((event) => event.type === type);
-  return { chat, events };
-}
-
-/** What the client gets when it asks why a handshake failed; `answers.asked` keeps the questions. */
-function answers(status, text, headers = {}) {
-  answers.asked = [];
-  return async (url, { headers: sent }) => {
-    answers.asked.push({ url, ...sent });
-    return new Response(`${text}\n`, { status, headers: { 'Content-Type': 'text/plain; charset=utf-8', ...headers } });
-  };
-}
-
-/** A client that is online and live in `lobby`, with a socket to play on. */
-function live(options = {}, { limits, seq = 0 } = {}) {
-  const { chat, events } = client(options);
-  chat.join('lobby', { history: 50 });
-  chat.connect();
-  const socket = sockets.at(-1);
-  socket.welcome(limits);
-  socket.joined({ seq });
-  return { chat, events, socket };
-}
-
-function comeBack(socket, code = 1006) {
-  socket.drops(code);
-  mock.timers.tick(20_000);
-  assert.notEqual(sockets.at(-1), socket, 'a new attempt within 20 s');
-  return sockets.at(-1);
-}
-
-beforeEach(() => {
-  sockets = [];
-  mock.timers.reset();
-  mock.timers.enable({ apis: ['setTimeout', 'Date'], now: 1_700_000_000_000 });
-});
+beforeEach(startAfresh);
 
 test('the address, the protocols and the user are those asked for', () => {
   client({ userId: 'alice' }).chat.connect();
@@ -103,10 +41,6 @@ async function withTokens(seconds, provide = (count) => `t${count}`) {
   const expiresAt = seconds === undefined ? undefined : Date.now() + seconds * 1000;
   socket.says({ type: 'welcome', userId: 'alice', pingInterval: 25_000, limits: {}, expiresAt });
   return { chat, events, socket };
-}
-
-async function settled() {
-  await new Promise(setImmediate);
 }
 
 /** Lets time pass while the server answers pings. */
