@@ -8,6 +8,7 @@ const FINAL = ['banned', 'origin', 'forbidden', 'bad_request'];
 
 /** The cause of a failed handshake: {cause, code?, reason, waitMs?, isFinal}. It never fails. */
 export async function findCause(fetch, socketUrl, token) {
+  if (globalThis.navigator?.onLine === false) return { cause: 'network', code: 0, reason: 'there is no network' };
   try {
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const url = socketUrl.href.replace(/^ws/, 'http');
@@ -20,8 +21,7 @@ export async function findCause(fetch, socketUrl, token) {
     const isFinal = isOurs && FINAL.includes(cause);
     return { cause, code: response.status, reason: reason.replace(/^banned: /, ''), waitMs, isFinal };
   } catch {
-    const isOffline = globalThis.navigator?.onLine === false;
-    return { cause: isOffline ? 'network' : 'unreachable', code: 0, reason: isOffline ? 'there is no network' : 'the server cannot be reached' };
+    return { cause: 'unreachable', code: 0, reason: 'the server cannot be reached' };
   }
 }
 
