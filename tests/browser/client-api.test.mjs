@@ -305,6 +305,18 @@ test('an explanation that comes too late for its attempt changes nothing', async
   assert.equal(chat.status, 'online');
 });
 
+test('a failed handshake is explained once, whether the platform tells of it by error, close or both', async () => {
+  for (const events of [['onerror'], ['onclose'], ['onerror', 'onclose']]) {
+    const asked = [];
+    const { chat } = client({ fetch: (url) => { asked.push(url); return Promise.reject(new TypeError('Failed to fetch')); } });
+    chat.connect();
+    for (const type of events) sockets.at(-1)[type]({ code: 1006, reason: '' });
+    await settled();
+    assert.deepEqual([chat.status, asked.length], ['offline', 1], events.join());
+    chat.close();
+  }
+});
+
 test('a connection that was open is not asked about, nor is one that the server closed with a code', async () => {
   const { chat } = client({ fetch: answers(200, '') });
   chat.connect();

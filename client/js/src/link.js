@@ -140,15 +140,20 @@ export class Link {
       this.#disconnected();
       return this.#stayClosed({ code: 0, reason: error.message, cause: 'blocked' });
     }
-    let isOpen = false;
-    this.#socket = socket;
-    socket.onopen = () => { isOpen = true; };
-    socket.onmessage = ({ data }) => { if (socket === this.#socket) this.#receive(data); };
-    socket.onclose = ({ code, reason }) => {
-      if (socket !== this.#socket) return;
-      if (isOpen || code >= 4000 || !this.#options.fetch) this.#lost({ code, reason, cause: causeOfClose(code) });
+    let state = 'new';
+    const end = (code, reason) => {
+      if (socket !== this.#socket || state === 'ended') return;
+      const wasOpen = state === 'open';
+      state = 'ended';
+      if (wasOpen || code >= 4000 || !this.#options.fetch) this.#lost({ code, reason, cause: causeOfClose(code) });
       else this.#explain(url, token, code);
     };
+    this.#socket = socket;
+    socket.onopen = () => { state = 'open'; };
+    socket.onmessage = ({ data }) => { if (socket === this.#socket) this.#receive(data); };
+    socket.onclose = ({ code, reason }) => end(code, reason);
+    // In Node 20 no `close` follows on a failed handshake.
+    socket.onerror = () => { if (state === 'new') end(1006, ''); };
   }
 
   /** The handshake has failed, and the reason is not told with it. */
