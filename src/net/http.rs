@@ -198,20 +198,18 @@ impl Handshake {
         if request.method() == Method::GET && !request.headers().contains_key(UPGRADE) {
             return Ok(Self(None));
         }
-        create_response(request).map(|response| Self(Some(response))).map_err(|error| {
-            match error {
-                Error::Protocol(ProtocolError::WrongHttpMethod) => method_not_allowed(request, "GET"),
-                Error::Protocol(ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey) => {
-                    let reason = "Sec-WebSocket-Key is missing or not 16 bytes in base64";
-                    Response::text(StatusCode::BAD_REQUEST, reason)
-                }
-                Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
-                    let found = request.headers().get("Sec-WebSocket-Version").and_then(|value| value.to_str().ok());
-                    upgrade_required(&format!("Sec-WebSocket-Version is {}; 13 is allowed", found.unwrap_or("missing")))
-                }
-                Error::Protocol(error) => upgrade_required(&format!("this is a WebSocket, to be opened by one: {error}")),
-                error => Response::text(StatusCode::BAD_REQUEST, &error.to_string()),
+        create_response(request).map(|response| Self(Some(response))).map_err(|error| match error {
+            Error::Protocol(ProtocolError::WrongHttpMethod) => method_not_allowed(request, "GET"),
+            Error::Protocol(ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey) => {
+                let reason = "Sec-WebSocket-Key is missing or not 16 bytes in base64";
+                Response::text(StatusCode::BAD_REQUEST, reason)
             }
+            Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
+                let found = request.headers().get("Sec-WebSocket-Version").and_then(|value| value.to_str().ok());
+                upgrade_required(&format!("Sec-WebSocket-Version is {}; 13 is allowed", found.unwrap_or("missing")))
+            }
+            Error::Protocol(error) => upgrade_required(&format!("this is a WebSocket, to be opened by one: {error}")),
+            error => Response::text(StatusCode::BAD_REQUEST, &error.to_string()),
         })
     }
 

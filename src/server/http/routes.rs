@@ -83,7 +83,9 @@ impl Routes {
     ) -> Decision {
         let path = request.uri().path();
         let response = match Route::find(path, context) {
-            Route::WebSocket if request.method() == Method::OPTIONS => return HeadDecision::Respond(websocket::preflight()),
+            Route::WebSocket if request.method() == Method::OPTIONS => {
+                return HeadDecision::Respond(websocket::preflight());
+            }
             Route::WebSocket => return self.open(request, context, gate),
             Route::Api(command) => {
                 let respond = HeadDecision::Respond;
