@@ -388,6 +388,7 @@ mod tests {
     use mio::Poll;
 
     use super::*;
+    use crate::net::Handshake;
     use crate::net::connection::Connection;
     use crate::net::transport::Transport;
     use crate::net::{BodyDecision, Capacity, LISTENERS_MAX, Opening};

@@ -133,9 +133,24 @@ test('history() asks for a page, and gives it without deleted messages and with 
   const { id, ...asked } = socket.last('history');
   assert.deepEqual(asked, { type: 'history', room: 'lobby', before: 9, limit: 3 });
   const chats = [7, 8].map((seq) => ({ type: 'chat', room: 'lobby', userId: seq === 7 ? 'guest-1' : 'bob', text: `m${seq}`, ts: 1, seq }));
-  socket.says({ type: 'history', room: 'lobby', messages: [{ type: 'deleted', room: 'lobby', seq: 6 }, ...chats], more: true, id });
+  socket.says({ type: 'history', room: 'lobby', epoch: 'e1', messages: [{ type: 'deleted', room: 'lobby', seq: 6 }, ...chats], more: true, id });
   const { messages, more, before } = await page;
   assert.deepEqual([messages.map(({ seq, own, type }) => [seq, own, type]), more, before], [[[7, true, undefined], [8, false, undefined]], true, 6]);
+});
+
+test('pages are asked for one after the other, and one of another epoch is dropped', async () => {
+  const { chat, socket } = live({}, { seq: 9 });
+  const [first, second, third] = [9, 5, 2].map((before) => chat.history('lobby', { before }));
+  const answer = (epoch) => socket.says({ type: 'history', room: 'lobby', epoch, messages: [], more: false, id: socket.last('history').id });
+  assert.deepEqual(socket.all('history').map(({ before }) => before), [9]);
+  answer('e1');
+  assert.deepEqual(await first, { messages: [], more: false, before: undefined });
+  assert.deepEqual(socket.all('history').map(({ before }) => before), [9, 5]);
+  answer('e2');
+  assert.equal((await outcome(second)).code, 'stale');
+  mock.timers.tick(15_000);
+  assert.equal((await outcome(third)).code, 'timeout');
+  assert.equal(socket.all('history').length, 3);
 });
 
 test('history() fails with the code of the server, also with that of one too old for it', async () => {
@@ -160,7 +175,7 @@ test('history() fails where the room is not joined, without a connection, withou
   socket.joined({ id: undefined, epoch: 'e2', recovered: false });
   assert.equal((await outcome(stale)).code, 'stale');
   const left = chat.history('lobby');
-  const many = Array.from({ length: 16 }, () => chat.history('lobby'));
+  const many = Array.from({ length: 16 }, () => chat.history('lobby')); // one too many
   assert.equal((await outcome(many.at(-1))).code, 'queue_full');
   chat.leave('lobby');
   assert.equal((await outcome(left)).code, 'left');

@@ -97,10 +97,10 @@ async function talk(client, count, pause = 5) {
 
 function scenario(name, flags, run) {
   for (const [library, driver] of Object.entries(DRIVERS)) {
-    test(`${library}: ${name}`, { timeout: 60_000 }, async () => {
+    test(`${library}: ${name}`, { timeout: 60_000 }, async (t) => {
       const scene = new Scene(driver, flags);
       try {
-        await run(scene);
+        await run(scene, t);
       } finally {
         await scene.close();
       }
@@ -190,6 +190,30 @@ scenario('what does not fit the queue is refused, and the rest is sent later', [
   scene.alice.said.delete(beyond);
   scene.networks[0].refuse(false);
   await scene.check();
+});
+
+scenario('older messages come page by page, without those that were deleted', [], async (scene, t) => {
+  await scene.open();
+  const { alice, bob } = scene;
+  await talk(alice, 25, 0);
+  await scene.check();
+  const pages = [];
+  let page = await bob.ask('lobby', undefined, 10);
+  if (page.code === 'unknown_type') return t.diagnostic('this server has no pages of history');
+  for (; page.more; page = await bob.ask('lobby', page.messages[0].seq, 10)) pages.unshift(...page.messages);
+  assert.equal((await alice.ask('elsewhere', undefined, 10)).code, 'not_joined');
+  assert.deepEqual([...page.messages, ...pages].map(({ text }) => text), [...alice.said.values()]);
+
+  scene.networks[1].refuse(true);
+  await bob.status('offline');
+  for (const seq of [3, 24]) await scene.command('delete', { room: 'lobby', seq });
+  await alice.awaits(({ event, seqs }) => event === 'deleted' && seqs.includes(24), 'alice is told');
+  scene.networks[1].refuse(false);
+  await bob.awaits(({ event, seqs }) => event === 'deleted' && seqs.includes(24), 'bob is told when he comes back');
+  for (const client of scene.clients) assert.deepEqual(client.views.get('lobby').map(({ seq }) => seq).filter((seq) => seq === 3 || seq === 24), []);
+  assert.deepEqual(alice.views.get('lobby'), bob.views.get('lobby'));
+  const after = await bob.ask('lobby', 26, 100);
+  assert.deepEqual(after.messages.map(({ seq }) => seq), bob.views.get('lobby').map(({ seq }) => seq));
 });
 
 scenario('a banned user is told so, now and at the next attempt', [], async (scene) => {

@@ -118,8 +118,8 @@ export class Network {
   /** Cuts all connections. */
   cut() {
     for (const { client, server } of this.#pairs) {
-      client.resetAndDestroy();
-      server.resetAndDestroy();
+      client.destroy();
+      server.destroy();
     }
   }
 
@@ -147,7 +147,7 @@ export class Network {
   }
 
   #accept(client) {
-    if (this.#isRefusing) return client.resetAndDestroy();
+    if (this.#isRefusing) return client.destroy();
     const server = connect(this.#port, '127.0.0.1');
     const pair = { client, server };
     this.#pairs.add(pair);

@@ -185,7 +185,9 @@ export class Roomcast extends Emitter {
     this.#memberships.onChat(message);
   }
 
-  #onHistory({ id, messages, more }) {
+  #onHistory({ room, epoch, id, messages, more }) {
+    // The numbers would not be those of the messages that are shown.
+    if (this.#memberships.epoch(room) !== epoch) return this.#pages.fail(id, 'stale', 'the numbers of the room have begun anew');
     const found = messages.filter((entry) => entry.type !== 'deleted').map((entry) => this.#owned(entry));
     this.#pages.take(id, { messages: found, more, before: messages[0]?.seq });
   }

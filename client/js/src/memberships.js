@@ -28,6 +28,10 @@ export class Memberships {
     return this.#all.get(name)?.isLive ?? false;
   }
 
+  epoch(name) {
+    return this.#all.get(name)?.epoch;
+  }
+
   isLevel() {
     return [...this.#all.values()].every((one) => one.isLive);
   }
