@@ -27,7 +27,7 @@ export class Tokens {
   async ask() {
     const token = await this.#source();
     // Anything else could not be offered as a subprotocol: a page of an error, for example.
-    if (typeof token !== 'string' || !/^[\w\-.~+]+$/.test(token)) throw new Error('what was given is no token');
+    if (typeof token !== 'string' || !/^[\w!#$%&'*+.^`|~-]+$/.test(token)) throw new Error('what was given is no token');
     return token;
   }
 
