@@ -51,9 +51,9 @@ impl<R> Net<R> {
         let Some(ConnectionId { slot, .. }) = self.parked.remove(ticket) else { return false };
         let phase = &mut self.connections[slot.index()].phase;
         let Phase::AwaitingAdmission(parked) = std::mem::replace(phase, Phase::Draining) else { return false };
-        match decision {
-            Ok(admission) => {
-                self.upgrade(slot, &parked.handshake, admission, handler);
+        match decision.and_then(|admission| Ok((admission, parked.handshake.to_bytes()?))) {
+            Ok((admission, answer)) => {
+                self.upgrade(slot, &answer, admission, handler);
                 self.take_rest_of_head(slot, &parked.rest, handler);
                 self.queue_if_readable(slot);
             }

@@ -108,7 +108,7 @@ impl<R> Net<R> {
                 self.caps.warnings.warn_capped(self.timers.now, address, "--requests-per-address");
             }
             let reason = "this address sends more requests than it may";
-            return Err(Response::text(StatusCode::TOO_MANY_REQUESTS, reason).with("Retry-After", "1"));
+            return Err(Response::text(StatusCode::TOO_MANY_REQUESTS, reason).with("Retry-After", "1").for_pages());
         }
         match told {
             // The connection to a proxy is somebody's from the handshake on.

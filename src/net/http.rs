@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use tungstenite::error::{Error, ProtocolError};
 use tungstenite::handshake::server::{create_response, write_response};
@@ -141,6 +141,12 @@ impl Response {
         self
     }
 
+    /// Lets pages of other origins read it: a browser tells them nothing else about a refused WebSocket.
+    #[must_use]
+    pub fn for_pages(self) -> Self {
+        self.with("Access-Control-Allow-Origin", "*").with("Access-Control-Expose-Headers", "Retry-After")
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -176,51 +182,66 @@ impl Response {
     }
 }
 
-/// A request that was found to be a proper WebSocket handshake, and its answer.
+/// A request that was found to be a proper WebSocket handshake, and its answer; or a question, which has none.
+///
+/// A question is a plain GET. A page sends it to learn why its handshake was refused, since a browser does not show that. It passes
+/// the same checks, and is answered 426 at the end of them.
 #[derive(Debug)]
-pub struct Handshake(http::Response<()>);
+pub struct Handshake(Option<http::Response<()>>);
 
 impl Handshake {
-    /// Checks a request: GET, HTTP/1.1, `Connection`, `Upgrade`, version 13, a key.
+    /// Checks a request: GET, HTTP/1.1, `Connection`, `Upgrade`, version 13, a key. Without `Upgrade` it is a question.
     ///
     /// # Errors
     /// The answer that says what is missing.
     pub fn check(request: &Request<()>) -> Result<Self, Response> {
-        create_response(request).map(Self).map_err(|error| {
-            let upgrade = |reason: &str| {
-                Response::text(StatusCode::UPGRADE_REQUIRED, reason)
-                    .with("Upgrade", "websocket")
-                    .with("Sec-WebSocket-Version", "13")
-            };
-            match error {
-                Error::Protocol(ProtocolError::WrongHttpMethod) => method_not_allowed(request, "GET"),
-                Error::Protocol(ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey) => {
-                    let reason = "Sec-WebSocket-Key is missing or not 16 bytes in base64";
-                    Response::text(StatusCode::BAD_REQUEST, reason)
-                }
-                Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
-                    let found = request.headers().get("Sec-WebSocket-Version").and_then(|value| value.to_str().ok());
-                    upgrade(&format!("Sec-WebSocket-Version is {}; 13 is allowed", found.unwrap_or("missing")))
-                }
-                Error::Protocol(error) => upgrade(&format!("this is a WebSocket, to be opened by one: {error}")),
-                error => Response::text(StatusCode::BAD_REQUEST, &error.to_string()),
+        if request.method() == Method::GET && !request.headers().contains_key(UPGRADE) {
+            return Ok(Self(None));
+        }
+        create_response(request).map(|response| Self(Some(response))).map_err(|error| match error {
+            Error::Protocol(ProtocolError::WrongHttpMethod) => method_not_allowed(request, "GET"),
+            Error::Protocol(ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey) => {
+                let reason = "Sec-WebSocket-Key is missing or not 16 bytes in base64";
+                Response::text(StatusCode::BAD_REQUEST, reason)
             }
+            Error::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => {
+                let found = request.headers().get("Sec-WebSocket-Version").and_then(|value| value.to_str().ok());
+                upgrade_required(&format!("Sec-WebSocket-Version is {}; 13 is allowed", found.unwrap_or("missing")))
+            }
+            Error::Protocol(error) => upgrade_required(&format!("this is a WebSocket, to be opened by one: {error}")),
+            error => Response::text(StatusCode::BAD_REQUEST, &error.to_string()),
         })
     }
 
     /// Selects a subprotocol that the client has offered.
     #[must_use]
     pub fn with_subprotocol(mut self, subprotocol: &'static str) -> Self {
-        self.0.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(subprotocol));
+        if let Some(response) = &mut self.0 {
+            response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(subprotocol));
+        }
         self
     }
 
+    /// The answer that upgrades the connection.
+    ///
+    /// # Errors
+    /// That to a question whose handshake would be admitted.
     #[expect(clippy::expect_used, reason = "writing into memory does not fail")]
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Response> {
+        let Some(response) = &self.0 else {
+            let reason = "this is a WebSocket, to be opened by one: the request has no \"Upgrade: websocket\"";
+            return Err(upgrade_required(reason).for_pages());
+        };
         let mut bytes = Vec::with_capacity(160);
-        write_response(&mut bytes, &self.0).expect("writing into memory does not fail");
-        bytes
+        write_response(&mut bytes, response).expect("writing into memory does not fail");
+        Ok(bytes)
     }
+}
+
+fn upgrade_required(reason: &str) -> Response {
+    Response::text(StatusCode::UPGRADE_REQUIRED, reason)
+        .with("Upgrade", "websocket")
+        .with("Sec-WebSocket-Version", "13")
 }
 
 /// The answer to a method that a resource does not have.

@@ -14,7 +14,7 @@ use crate::time::Now;
 use super::connection::Flag;
 use super::encrypted::ENCRYPTED_READ_BYTES_MAX;
 use super::handler::{Handler, HeadDecision, Verdict};
-use super::http::{self as head, Handshake, Head, Response};
+use super::http::{self as head, Head, Response};
 use super::parked::ParkedSource;
 use super::phase::{ParkedHandshake, Phase};
 use super::reader::{Found, Reader, Unread};
@@ -217,19 +217,22 @@ impl<R> Net<R> {
                 let parked = ParkedHandshake { ticket, handshake, head_bytes: used, rest: rest.to_vec(), source };
                 self.park(slot, parked, handler);
             }
-            HeadDecision::Upgrade(handshake, admission) => {
-                self.upgrade(slot, &handshake, admission, handler);
-                // A client may send its first frames behind the head, without waiting for the answer.
-                self.take_rest_of_head(slot, rest, handler);
-            }
+            HeadDecision::Upgrade(handshake, admission) => match handshake.to_bytes() {
+                Ok(answer) => {
+                    self.upgrade(slot, &answer, admission, handler);
+                    // A client may send its first frames behind the head, without waiting for the answer.
+                    self.take_rest_of_head(slot, rest, handler);
+                }
+                Err(response) => self.answer(slot, &response, handler),
+            },
         }
     }
 
-    /// Makes a WebSocket of a connection.
+    /// Makes a WebSocket of a connection, with this answer to its handshake.
     pub(super) fn upgrade<H: Handler<Route = R>>(
         &mut self,
         slot: Slot,
-        handshake: &Handshake,
+        answer: &[u8],
         admission: H::Admission,
         handler: &mut H,
     ) {
@@ -240,7 +243,7 @@ impl<R> Net<R> {
         connection.open(self.timers.tick);
         let id = connection.id(slot);
         self.caps.forget_told(slot);
-        self.append_indivisible(slot, &handshake.to_bytes());
+        self.append_indivisible(slot, answer);
         // Mostly the entry for the head comes up early enough to look at the heartbeat, too.
         self.schedule_by(slot, self.timers.tick.after(self.timing.ping_interval));
         handler.on_open(id, admission);
@@ -385,6 +388,7 @@ mod tests {
     use mio::Poll;
 
     use super::*;
+    use crate::net::Handshake;
     use crate::net::connection::Connection;
     use crate::net::transport::Transport;
     use crate::net::{BodyDecision, Capacity, LISTENERS_MAX, Opening};

@@ -7,8 +7,6 @@
   const ENTRIES_MAX = 500; // messages and notices in the document; older ones are dropped
   const GROUP_MS = 5 * 60_000; // messages of one person within this time share one heading
   const PRESENCE_MAX = 6; // comings and goings on one line
-  const TOKEN_EXPIRED = 4003; // the close codes
-  const BANNED = 4503;
   const BOTTOM_PX = 60; // nearer than this counts as being at the bottom
   const CLOCK = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
   const DAY_CLOCK = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', hour: 'numeric', minute: '2-digit' });
@@ -73,8 +71,8 @@
     $('me-avatar').replaceChildren(avatar(userId, name));
   }
 
-  function showStatus({ status, retryAt: at, code, reason }) {
-    if (status === 'closed' && code === undefined) return; // by `start`, which connects again
+  function showStatus({ status, retryAt: at, code, cause, reason }) {
+    if (status === 'closed' && !cause) return; // by `start`, which connects again
     const words = { connecting: 'Connecting…', online: 'Online', offline: 'Offline', closed: 'Disconnected' };
     $('status').dataset.state = status;
     setText($('status-text'), words[status]);
@@ -82,16 +80,14 @@
     if (status === 'online') isWelcome = true;
     if (status === 'online') $('outage').hidden = true;
     else if (status !== 'connecting') $('outage').hidden = false;
-    if (status === 'closed' && code === TOKEN_EXPIRED) {
-      setText($('outage-text'), 'Your token has expired.');
-    } else if (status === 'closed' && code === BANNED) {
+    if (status === 'closed' && cause === 'token_refused') {
+      setText($('outage-text'), isWelcome ? 'Your token has expired.' : 'Your token is wrong or has expired.');
+    } else if (status === 'closed' && cause === 'banned') {
       setText($('outage-text'), `You are banned from this server${reason && reason !== 'banned' ? `: ${reason}` : ''}.`);
     } else if (status === 'closed') {
       setText($('outage-text'), `The server has closed the connection for good${reason ? `: ${reason}` : ''} (${code}).`);
     } else {
-      // A browser does not tell a page whether its token was refused.
-      const why = TOKEN_NEEDED && !isWelcome ? ' If the server is there, your token is wrong or has expired.' : '';
-      setText($('outage-text'), `No connection. Your messages wait until it is back.${why}`);
+      setText($('outage-text'), 'No connection. Your messages wait until it is back.');
     }
     retryAt = at ?? 0;
     showWait();
@@ -318,15 +314,13 @@
   // ---- Writing ----
 
   function say(text) {
-    try {
-      const id = chat.say(room, text);
-      keepingBottom(true, () => byId.get(id) ?? addMessage({ id, text, userId: chat.userId || 'you', own: true, state: 'pending' }));
-      setText($('composer-error'), '');
-      return true;
-    } catch (error) {
-      setText($('composer-error'), `Not sent: ${error.message}.`);
-      return false;
-    }
+    const answer = chat.say(room, text);
+    const { id } = answer;
+    answer.catch((error) => { if (!id) setText($('composer-error'), `Not sent: ${error.message}.`); });
+    if (!id) return false;
+    keepingBottom(true, () => byId.get(id) ?? addMessage({ id, text, userId: chat.userId || 'you', own: true, state: 'pending' }));
+    setText($('composer-error'), '');
+    return true;
   }
 
   function submit(event) {

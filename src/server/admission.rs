@@ -42,6 +42,6 @@ impl Server {
         let admission = decision
             .map(|identity| Admission::with_owner(owners, identity, (owner, address)))
             .and_then(|admission| dispatch.within_user_limit(admission));
-        net.admit(ticket, admission.map_err(Response::from), &mut dispatch)
+        net.admit(ticket, admission.map_err(|refusal| Response::from(refusal).for_pages()), &mut dispatch)
     }
 }

@@ -5,7 +5,7 @@ use http::StatusCode;
 use crate::bus::Bus;
 use crate::hub::{Hub, NewConnection, RefreshedIdentity, TokenRefresh};
 use crate::id::{ConnectionId, Unique, UserId};
-use crate::net::{AdmissionTicket, BodyDecision, Capacity, Handler, Verdict, WriteBuffer};
+use crate::net::{AdmissionTicket, BodyDecision, Capacity, Handler, Response, Verdict, WriteBuffer};
 use crate::owner::Owner;
 use crate::protocol::{CloseReason, ErrorCode};
 use crate::time::Now;
@@ -129,7 +129,7 @@ impl Handler for Dispatch<'_> {
         match decision {
             Decision::Upgrade(handshake, admission) => match self.within_user_limit(admission) {
                 Ok(admission) => Decision::Upgrade(handshake, admission),
-                Err(refusal) => Decision::Respond(refusal.into()),
+                Err(refusal) => Decision::Respond(Response::from(refusal).for_pages()),
             },
             decision => decision,
         }

@@ -10,6 +10,9 @@ import { chromium } from 'playwright-core';
 
 export const DEADLINE_MS = 20_000;
 
+/** Chromium itself logs each connection and each question of the client that fails. */
+export const NETWORK_COMPLAINT = /^(WebSocket connection to|Failed to load resource)/;
+
 const BINARY = process.env.ROOMCAST_BIN ?? fileURLToPath(new URL('../../target/debug/roomcast', import.meta.url));
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const CHROMIUM_FLAGS = [

@@ -61,7 +61,7 @@ test('the example of a back-end logs people in, and keeps others out', async () 
   const server = await startServer({ flags: ['--auth-url', `${example.url}decide`] });
   const context = await browser.newContext();
   try {
-    await openTab(context, server.url, { wanted: 'offline' });
+    await openTab(context, server.url, { wanted: 'closed' });
     const login = await context.newPage();
     // It leads to the page of a server at the usual place, where none is.
     await login.goto(`${example.url}login?user=alice`).catch(() => {});

@@ -9,9 +9,9 @@ import { ROOT, anchors, commands, links, markdownPaths, pages, read, spans } fro
 import { LOAD_TEST, PROGRAM } from './program.mjs';
 
 /** Kinds of blocks: those that samples.test.mjs runs, and those that are no more than shown. */
-const RUN = ['sh', 'sh serve', 'sh redis', 'sh back-end', 'redis acl', 'json', 'json client', 'json server', 'html page', 'js', 'rust', 'rust,no_run', 'toml'];
+const RUN = ['sh', 'sh serve', 'sh redis', 'sh back-end', 'redis acl', 'json', 'json client', 'json server', 'html page', 'js', 'js module', 'rust', 'rust,no_run', 'toml'];
 const SHOWN = ['mermaid', 'text'];
-const NOT_RUN = ['sh', 'text', 'ini', 'nginx', 'promql'];
+const NOT_RUN = ['sh', 'js', 'text', 'ini', 'nginx', 'promql'];
 
 /** Programs whose command lines have flags of ours. */
 const OURS = /^(?:roomcast|cargo run --release --|roomcast-load|chrt -f 10 scripts\/load-test|scripts\/load-test|scripts\/compare|ExecStart=\S*roomcast) (.*)$/;

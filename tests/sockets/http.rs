@@ -258,10 +258,8 @@ fn another_method_is_answered_405_with_those_allowed() {
         assert_eq!(refusal.header("allow"), Some("GET, HEAD"), "{method} {path}");
     }
     // There is nothing that a HEAD of a WebSocket could tell.
-    for method in ["POST", "OPTIONS"] {
-        let refusal = check_refusal(&server, request(method, "/ws", &[]).as_bytes(), 405, &[method]);
-        assert_eq!(refusal.header("allow"), Some("GET"), "{method} /ws");
-    }
+    let refusal = check_refusal(&server, request("POST", "/ws", &[]).as_bytes(), 405, &["POST"]);
+    assert_eq!(refusal.header("allow"), Some("GET"), "POST /ws");
 }
 
 #[test]
@@ -290,6 +288,28 @@ fn ws_without_an_upgrade_is_answered_426() {
     check_upgrade_required(&server, &[key, version], &[]);
     check_upgrade_required(&server, &[("Connection", "Upgrade"), key, version], &[]);
     check_upgrade_required(&server, &[("Connection", "Upgrade"), ("Upgrade", "h2c"), key, version], &[]);
+}
+
+/// A browser shows a page nothing of a refused handshake. The page asks by a plain GET.
+#[test]
+fn a_page_is_told_why_its_handshake_would_be_refused() {
+    let server = Server::spawn(&["--allow-origin", "https://chat.example"]);
+    let ask = |path: &str, headers: &[(&str, &str)]| exchange(&server, request("GET", path, headers).as_bytes());
+    let page = ("Origin", "https://chat.example");
+    let stranger = ("Origin", "https://other.example");
+    for (path, headers, status, needle) in [
+        ("/ws", &[page][..], 426, "Upgrade"),
+        ("/ws", &[stranger], 403, "--allow-origin https://other.example"),
+        ("/ws?userId=a%20b", &[page], 400, "userId"),
+        ("/ws", &[page, ("Authorization", "Bearer abc")], 400, "token"),
+    ] {
+        let response = ask(path, headers);
+        assert_eq!(response.status, status, "{path} {headers:?}: {response:?}");
+        assert!(response.text().contains(needle), "{response:?}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{path} {headers:?}: {response:?}");
+    }
+    let preflight = exchange(&server, request("OPTIONS", "/ws", &[stranger]).as_bytes());
+    assert_eq!((preflight.status, preflight.header("access-control-allow-headers")), (200, Some("Authorization")));
 }
 
 #[test]

@@ -33,16 +33,21 @@ impl Origins {
         Ok(Self { policy, warned: HashSet::new() })
     }
 
+    /// Whether a request comes from a page that may connect, or from no page.
+    pub(super) fn allow(&self, headers: &HeaderMap) -> bool {
+        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("(not text)"));
+        self.policy.allows(text("Origin"), text("Host"))
+    }
+
     /// Checks the `Origin` of a request.
     ///
     /// # Errors
     /// The answer that says how to allow it.
     pub(super) fn check(&mut self, headers: &HeaderMap) -> Result<(), Response> {
-        let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("(not text)"));
-        let (origin, host) = (text("Origin"), text("Host"));
-        if self.policy.allows(origin, host) {
+        if self.allow(headers) {
             return Ok(());
         }
+        let origin = headers.get("Origin").map(|value| value.to_str().unwrap_or("(not text)"));
         let reason = refusal(origin.unwrap_or_default());
         if self.warned.len() < WARNED_MAX && self.warned.insert(reason.clone()) {
             log::warn!("{reason}");

@@ -10,7 +10,7 @@ use crate::server::authenticator::TokenPolicy;
 
 const PAGE: &str = include_str!("../../page/index.html");
 const STYLE: &str = include_str!("../../page/page.css");
-const CLIENT: &str = include_str!("../../page/roomcast.js");
+const CLIENT: &str = include_str!("../../../client/js/dist/roomcast.js");
 const PAGE_SCRIPT: &str = include_str!("../../page/page.js");
 
 /// The page, with style and scripts inlined.
@@ -52,7 +52,7 @@ impl Page {
     }
 }
 
-/// The JavaScript client, which lies in the program.
+/// The JavaScript client as a classic script, which lies in the program.
 pub(super) fn client() -> Response {
     // Pages of other origins load it from here.
     Response::new(StatusCode::OK, "text/javascript; charset=utf-8", CLIENT.as_bytes())

@@ -83,6 +83,9 @@ impl Routes {
     ) -> Decision {
         let path = request.uri().path();
         let response = match Route::find(path, context) {
+            Route::WebSocket if request.method() == Method::OPTIONS => {
+                return HeadDecision::Respond(websocket::preflight());
+            }
             Route::WebSocket => return self.open(request, context, gate),
             Route::Api(command) => {
                 let respond = HeadDecision::Respond;
@@ -104,7 +107,12 @@ impl Routes {
     }
 
     fn open(&mut self, request: &Request<()>, context: &RequestContext, gate: &mut Gate<'_>) -> Decision {
-        let refuse = |refusal: Refusal| HeadDecision::Respond(refusal.into());
+        // To strangers it says nothing: not even whether an address is banned.
+        let is_for_pages = self.origins.allow(request.headers());
+        let refuse = |refusal: Refusal| {
+            let response = Response::from(refusal);
+            HeadDecision::Respond(if is_for_pages { response.for_pages() } else { response })
+        };
         // First of all: a banned address takes nothing that others could have.
         if let Err(refusal) = gate.check_address(context.now, address_of(request)) {
             return refuse(refusal);

@@ -18,17 +18,26 @@ pub(super) fn check(
     origins: &mut Origins,
 ) -> Result<Handshake, Response> {
     let handshake = Handshake::check(request)?;
+    origins.check(request.headers()).map_err(Response::for_pages)?;
     if context.is_draining {
-        return Err(Response::unavailable("the server is shutting down"));
+        return Err(Response::unavailable("the server is shutting down").for_pages());
     }
     if context.capacity == Capacity::Full {
-        return Err(Response::unavailable("the server has as many connections as are allowed"));
+        return Err(Response::unavailable("the server has as many connections as are allowed").for_pages());
     }
-    origins.check(request.headers())?;
     Ok(match select_subprotocol(request.headers())? {
         Some(subprotocol) => handshake.with_subprotocol(subprotocol),
         None => handshake,
     })
+}
+
+/// The answer to a browser that asks whether a page may send a token when it asks why a handshake was refused.
+pub(super) fn preflight() -> Response {
+    Response::text(StatusCode::OK, "GET is allowed")
+        .with("Access-Control-Allow-Methods", "GET")
+        .with("Access-Control-Allow-Headers", "Authorization")
+        .with("Access-Control-Max-Age", "600")
+        .for_pages()
 }
 
 /// Selects our subprotocol if it is offered. If only unknown ones are offered, none is selected, and

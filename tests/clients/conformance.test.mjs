@@ -1,0 +1,250 @@
+// One script for every client library: a server that is killed, restarted, slowed and cut loses nothing, doubles nothing, and keeps
+// the order. README.md has the protocol of the drivers.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { eventually, startRedis, startServer } from '../browser/harness.mjs';
+import { Client, Network, numbers } from './stage.mjs';
+
+const path = (name) => fileURLToPath(new URL(name, import.meta.url));
+
+/** The command of each library's driver. Node 22 needs no flag for its WebSocket. */
+const DRIVERS = { JavaScript: [process.execPath, '--no-warnings', '--experimental-websocket', path('javascript-driver.mjs')] };
+
+const SEED = Number(process.env.ROOMCAST_CLIENT_SEED ?? 1 + (Date.now() % 1_000_000));
+const KEY = 'a-key-of-the-test-0123456789';
+// The tests cut connections more often than a public server allows.
+const FLAGS = ['--api-key', KEY, '--connects-per-address', '0'];
+
+/** Two users in a lobby, each over a network of its own. */
+class Scene {
+  #driver;
+  #flags;
+  #redis = null;
+
+  constructor(driver, flags = []) {
+    this.#driver = driver;
+    this.#flags = [...FLAGS, ...flags];
+  }
+
+  async open({ isShared = false, ...options } = {}) {
+    if (isShared) {
+      this.#redis = startRedis();
+      this.#flags.push('--redis', this.#redis.url);
+    }
+    this.server = await startServer({ flags: this.#flags });
+    this.networks = [await new Network(this.server.port).start(), await new Network(this.server.port).start()];
+    this.clients = [new Client(this.#driver), new Client(this.#driver)];
+    [this.alice, this.bob] = this.clients;
+    await Promise.all(this.clients.map((client, index) => client.connect(this.networks[index].url, ['alice', 'bob'][index], options)));
+    await Promise.all(this.clients.map((client) => client.join('lobby', 100)));
+  }
+
+  async kill() {
+    await this.server.stop('SIGKILL');
+  }
+
+  async restart() {
+    this.server = await startServer({ port: this.server.port, flags: this.#flags });
+  }
+
+  async command(name, body) {
+    const headers = { Authorization: `Bearer ${KEY}`, 'Content-Type': 'application/json' };
+    const response = await fetch(`${this.server.url}api/${name}`, { method: 'POST', headers, body: JSON.stringify(body) });
+    assert.equal(response.status, 200, await response.text());
+  }
+
+  /** All that was said is accepted, and both see all of it once, in one order that is that of the numbers. */
+  async check() {
+    for (const client of this.clients) {
+      for (const ref of client.said.keys()) assert.equal((await client.outcome(ref)).event, 'sent', `${client.userId}: ${client.said.get(ref)}`);
+    }
+    const said = this.clients.flatMap((client) => [...client.said.values()]).sort();
+    for (const client of this.clients) {
+      await eventually(() => client.texts('lobby').length, (count) => count >= said.length, `${client.userId} sees all`);
+      const view = client.views.get('lobby');
+      assert.deepEqual(view.map(({ text }) => text).sort(), said, `${client.userId} sees each message once`);
+      assert.deepEqual(view.map(({ seq }) => seq), view.map(({ seq }) => seq).sort((a, b) => a - b), 'in order');
+      for (const [ref, text] of client.said) {
+        const { seq } = client.events.find((event) => event.ref === ref);
+        assert.equal(view.find((message) => message.text === text).seq, seq, 'the answer has the number of the message');
+      }
+    }
+    assert.deepEqual(this.alice.views.get('lobby'), this.bob.views.get('lobby'));
+    // What one client says comes in the order in which it was said.
+    for (const client of this.clients) {
+      const own = this.alice.views.get('lobby').filter(({ userId }) => userId === client.userId).map(({ text }) => text);
+      assert.deepEqual(own, [...client.said.values()], `the order of ${client.userId}`);
+    }
+  }
+
+  async close() {
+    await Promise.all((this.clients ?? []).map((client) => client.end()));
+    await Promise.all((this.networks ?? []).map((network) => network.stop()));
+    await this.server?.stop('SIGKILL');
+    await this.#redis?.stop();
+  }
+}
+
+/** Says a number of messages, with a pause after each. */
+async function talk(client, count, pause = 5) {
+  for (let index = 1; index <= count; index++) {
+    client.say('lobby', `${client.userId} ${client.said.size + 1}`);
+    await delay(pause);
+  }
+}
+
+function scenario(name, flags, run) {
+  for (const [library, driver] of Object.entries(DRIVERS)) {
+    test(`${library}: ${name}`, { timeout: 60_000 }, async (t) => {
+      const scene = new Scene(driver, flags);
+      try {
+        await run(scene, t);
+      } finally {
+        await scene.close();
+      }
+    });
+  }
+}
+
+scenario('two clients talk, and leave', [], async (scene) => {
+  await scene.open();
+  await Promise.all(scene.clients.map((client) => talk(client, 20)));
+  await scene.check();
+  const { alice, bob } = scene;
+  alice.do('leave', { room: 'lobby' });
+  assert.equal((await alice.outcome(alice.say('lobby', 'too late'))).code, 'not_joined');
+  await scene.command('kick', { room: 'lobby', userId: 'bob' });
+  assert.equal((await bob.awaits(({ event }) => event === 'left', 'bob is out')).code, 'removed');
+});
+
+scenario('connections that are cut lose nothing and double nothing', [], async (scene) => {
+  await scene.open();
+  const talks = scene.clients.map((client) => talk(client, 60, 20));
+  for (let round = 0; round < 6; round++) {
+    await delay(150);
+    scene.networks[round % 2].cut();
+  }
+  await Promise.all(talks);
+  await scene.check();
+  assert.equal(scene.alice.events.some(({ event, replace }, index) => event === 'joined' && replace && index > 10), false, 'history reached back');
+});
+
+scenario('messages whose answers are lost are sent again, and accepted once', [], async (scene) => {
+  await scene.open();
+  for (let round = 0; round < 3; round++) {
+    const loss = scene.networks[0].loseAnswers(150);
+    await talk(scene.alice, 5);
+    await loss;
+    await talk(scene.bob, 2);
+  }
+  await scene.check();
+});
+
+scenario('a server that is killed and comes back with its history goes on where it was', [], async (scene) => {
+  await scene.open({ isShared: true });
+  await Promise.all(scene.clients.map((client) => talk(client, 5)));
+  await scene.kill();
+  await Promise.all(scene.clients.map((client) => client.status('offline')));
+  await Promise.all(scene.clients.map((client) => talk(client, 5)));
+  await scene.restart();
+  await scene.check();
+  for (const client of scene.clients) assert.equal(client.events.filter(({ event }) => event === 'joined').at(-1).replace, false);
+});
+
+scenario('a server that is killed and has lost its history says so, and what was said meanwhile comes once', [], async (scene) => {
+  await scene.open();
+  await talk(scene.alice, 5);
+  await scene.check();
+  await scene.kill();
+  await scene.alice.status('offline');
+  for (const client of scene.clients) client.said.clear();
+  await Promise.all(scene.clients.map((client) => talk(client, 5)));
+  await scene.restart();
+  await scene.check();
+  for (const client of scene.clients) assert.equal(client.events.filter(({ event }) => event === 'joined').at(-1).replace, true);
+});
+
+scenario('a slow network delays and loses nothing', [], async (scene) => {
+  await scene.open();
+  for (const network of scene.networks) network.slow(20_000, 20);
+  await Promise.all(scene.clients.map((client) => talk(client, 30)));
+  await scene.check();
+});
+
+scenario('more than the server takes at once is paced, and nobody is closed', ['--message-rate', '50', '--message-burst', '20'], async (scene) => {
+  await scene.open();
+  await talk(scene.alice, 100, 0);
+  await scene.check();
+  assert.equal(scene.alice.events.filter(({ status }) => status === 'offline' || status === 'closed').length, 0);
+});
+
+scenario('what does not fit the queue is refused, and the rest is sent later', [], async (scene) => {
+  await scene.open({ queueMax: 10 });
+  scene.networks[0].refuse(true);
+  await scene.alice.status('offline');
+  await talk(scene.alice, 10, 0);
+  const beyond = scene.alice.say('lobby', 'too much');
+  assert.equal((await scene.alice.outcome(beyond)).code, 'queue_full');
+  scene.alice.said.delete(beyond);
+  scene.networks[0].refuse(false);
+  await scene.check();
+});
+
+scenario('older messages come page by page, without those that were deleted', [], async (scene, t) => {
+  await scene.open();
+  const { alice, bob } = scene;
+  await talk(alice, 25, 0);
+  await scene.check();
+  const pages = [];
+  let page = await bob.ask('lobby', undefined, 10);
+  if (page.code === 'unknown_type') return t.diagnostic('this server has no pages of history');
+  for (; page.more; page = await bob.ask('lobby', page.messages[0].seq, 10)) pages.unshift(...page.messages);
+  assert.equal((await alice.ask('elsewhere', undefined, 10)).code, 'not_joined');
+  assert.deepEqual([...page.messages, ...pages].map(({ text }) => text), [...alice.said.values()]);
+
+  scene.networks[1].refuse(true);
+  await bob.status('offline');
+  for (const seq of [3, 24]) await scene.command('delete', { room: 'lobby', seq });
+  await alice.awaits(({ event, seqs }) => event === 'deleted' && seqs.includes(24), 'alice is told');
+  scene.networks[1].refuse(false);
+  await bob.awaits(({ event, seqs }) => event === 'deleted' && seqs.includes(24), 'bob is told when he comes back');
+  for (const client of scene.clients) assert.deepEqual(client.views.get('lobby').map(({ seq }) => seq).filter((seq) => seq === 3 || seq === 24), []);
+  assert.deepEqual(alice.views.get('lobby'), bob.views.get('lobby'));
+  const after = await bob.ask('lobby', 26, 100);
+  assert.deepEqual(after.messages.map(({ seq }) => seq), bob.views.get('lobby').map(({ seq }) => seq));
+});
+
+scenario('a banned user is told so, now and at the next attempt', [], async (scene) => {
+  await scene.open();
+  const { alice, bob } = scene;
+  scene.networks[0].refuse(true);
+  await alice.status('offline');
+  const waiting = alice.say('lobby', 'never');
+  await scene.command('ban', { userId: 'bob', reason: 'contempt' });
+  await scene.command('ban', { userId: 'alice' });
+  await bob.awaits(({ status, cause }) => status === 'closed' && cause === 'banned', 'bob is told at once');
+  scene.networks[0].refuse(false);
+  await alice.awaits(({ status, cause }) => status === 'closed' && cause === 'banned', 'alice is told when she comes back');
+  assert.equal((await alice.outcome(waiting)).code, 'banned');
+});
+
+scenario(`faults at random, seed ${SEED} (ROOMCAST_CLIENT_SEED)`, [], async (scene) => {
+  const random = numbers(SEED);
+  await scene.open({ isShared: true });
+  const talks = scene.clients.map((client) => talk(client, 100, 30));
+  const faults = [
+    (network) => network.cut(),
+    (network) => network.loseAnswers(20 + 100 * random()),
+    async (network) => { network.refuse(true); await delay(300 * random()); network.refuse(false); },
+    async (network) => { network.slow(10_000 + 50_000 * random(), 30 * random()); await delay(300); network.slow(Infinity, 0); },
+    async () => { await scene.kill(); await delay(200 * random()); await scene.restart(); },
+  ];
+  for (let round = 0; round < 10; round++) {
+    await delay(200 * random());
+    await faults[Math.floor(random() * faults.length)](scene.networks[Math.floor(random() * 2)]);
+  }
+  await Promise.all(talks);
+  await scene.check();
+});
