@@ -265,6 +265,13 @@ pub struct Page {
     pub complete: bool,
 }
 
+impl Page {
+    /// The bodies of the messages, with their numbers.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.messages.iter().map(|message| (&*message.body, message.seq))
+    }
+}
+
 /// What a bus tells the hub.
 ///
 /// For one room that is open, a bus keeps this order: every [`BusEvent::Delivered`] has the number after the one

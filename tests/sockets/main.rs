@@ -18,6 +18,7 @@ mod frames;
 #[cfg(feature = "tokens")]
 mod grants;
 mod heartbeat;
+mod history;
 mod http;
 mod limits;
 mod log_lines;

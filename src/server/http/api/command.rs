@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::bus::message::Ticket;
+use crate::bus::message::{Page, Ticket};
 use crate::hub::{Hub, Refused};
 use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
@@ -48,12 +48,17 @@ pub(in crate::server) enum ListScope {
 pub(super) enum Begun {
     /// The bus has yet to answer.
     Asked { ticket: Ticket, done: Done },
+    /// The bus has yet to give a page of history.
+    Reading { ticket: Ticket, done: PageDone },
     /// It is done, and answered with this JSON.
     Done(Vec<u8>),
 }
 
 /// Makes the body of the answer to a command that the bus has accepted.
 pub(super) type Done = Box<dyn FnOnce(Accepted) -> Vec<u8>>;
+
+/// Makes the body of the answer to a command that reads history.
+pub(super) type PageDone = Box<dyn FnOnce(&Page) -> Vec<u8>>;
 
 /// The number that the bus gave a command.
 #[derive(Clone, Copy, Debug)]

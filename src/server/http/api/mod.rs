@@ -3,6 +3,7 @@
 
 mod answer;
 mod command;
+mod history;
 mod moderation;
 mod publish;
 mod restrictions;
@@ -14,9 +15,9 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
-use self::command::{Accepted, Begun, Done};
+use self::command::{Accepted, Begun, Done, PageDone};
 pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext, ListScope};
-use crate::bus::message::{Outcome, Ticket};
+use crate::bus::message::{BusRefusal, Outcome, Page, Ticket};
 use crate::id::ConnectionId;
 use crate::metric::counts;
 use crate::net::{BodyDecision, BodyRules, Response};
@@ -28,7 +29,7 @@ use crate::settings::{API_KEY_BYTES_MIN, ApiKey, Config};
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
-static COMMANDS: [ApiCommand; 9] = [
+static COMMANDS: [ApiCommand; 10] = [
     publish::PUBLISH,
     moderation::KICK,
     moderation::DISCONNECT,
@@ -38,6 +39,7 @@ static COMMANDS: [ApiCommand; 9] = [
     restrictions::UNMUTE,
     restrictions::BANS,
     restrictions::MUTES,
+    history::HISTORY,
 ];
 
 /// How many times as long as the message in it a body may be. Many libraries write `ü` as `\u00fc`,
@@ -74,6 +76,12 @@ struct PendingCommand {
     done: Done,
 }
 
+/// A request that waits for a page of history.
+struct PendingPage {
+    connection: ConnectionId,
+    done: PageDone,
+}
+
 fn digests(keys: &[ApiKey]) -> Vec<[u8; 32]> {
     keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect()
 }
@@ -87,6 +95,8 @@ pub(in crate::server) struct Api {
     /// Commands that wait for the bus, as many as publications at most. An entry outlives its
     /// connection, not its publication.
     pending: HashMap<Ticket, PendingCommand>,
+    /// Requests that wait for a page, as many as the hub has asked for. An entry outlives its connection, too.
+    pages: HashMap<Ticket, PendingPage>,
     stats: ApiStats,
 }
 
@@ -96,6 +106,7 @@ impl Api {
             keys: digests(&config.api_keys),
             body_bytes_max: config.net.message_bytes_max * ESCAPED_FACTOR,
             pending: HashMap::new(),
+            pages: HashMap::new(),
             stats: ApiStats::default(),
         }
     }
@@ -193,6 +204,10 @@ impl Api {
                 self.pending.insert(ticket, PendingCommand { connection, done });
                 BodyDecision::Later
             }
+            Ok(Begun::Reading { ticket, done }) => {
+                self.pages.insert(ticket, PendingPage { connection, done });
+                BodyDecision::Later
+            }
             Err((code, reason)) => BodyDecision::Respond(self.reject(code, &reason)),
         }
     }
@@ -208,6 +223,23 @@ impl Api {
         let counter = if accepted.duplicate { &mut self.stats.duplicates } else { &mut self.stats.accepted };
         *counter += 1;
         Some((connection, json(StatusCode::OK, done(accepted))))
+    }
+
+    /// The bus has given a page, or refused to. Returns as [`Api::finish`] does.
+    pub(in crate::server) fn finish_page(
+        &mut self,
+        ticket: Ticket,
+        page: &Result<Page, BusRefusal>,
+    ) -> Option<(ConnectionId, Response)> {
+        let PendingPage { connection, done } = self.pages.remove(&ticket)?;
+        let response = match page {
+            Ok(page) => {
+                self.stats.accepted += 1;
+                json(StatusCode::OK, done(page))
+            }
+            Err(refusal) => self.reject(refusal.code(), refusal.message),
+        };
+        Some((connection, response))
     }
 
     fn reject(&mut self, code: ErrorCode, reason: &str) -> Response {
