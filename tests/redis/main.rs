@@ -8,6 +8,7 @@ mod harness;
 mod api;
 mod cluster;
 mod faults;
+mod history;
 mod keys;
 mod links;
 mod moderation;
