@@ -109,12 +109,8 @@ impl Hub {
 
     fn write_history(&mut self, id: ConnectionId, room: &RoomName, message_id: Option<&str>, page: &Page) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let message = HistoryMessage {
-            room: room.as_str(),
-            epoch: page.epoch.as_str(),
-            more: !page.complete,
-            id: message_id,
-        };
+        let message =
+            HistoryMessage { room: room.as_str(), epoch: page.epoch.as_str(), more: !page.complete, id: message_id };
         self.out.outbox.history(id, connection, &message, page.bodies());
     }
 }

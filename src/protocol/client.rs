@@ -236,14 +236,19 @@ impl<'a> RawMessage<'a> {
                 Ok(status) => Ok(ClientMessage::Typing(TypingRequest { room, id, status })),
                 Err(message) => bad(message, Some(room), id),
             },
-            ("history", Some(room)) => match limit.ok_or("history without a limit".to_owned()).and_then(check_history_limit) {
-                Ok(limit) => Ok(ClientMessage::History(HistoryRequest { room, id, before, limit })),
-                Err(message) => bad(message, Some(room), id),
-            },
-            (kind @ ("join" | "leave" | "chat" | "typing" | "history"), None) => bad(format!("{kind} without a room"), None, id),
+            ("history", Some(room)) => {
+                match limit.ok_or("history without a limit".to_owned()).and_then(check_history_limit) {
+                    Ok(limit) => Ok(ClientMessage::History(HistoryRequest { room, id, before, limit })),
+                    Err(message) => bad(message, Some(room), id),
+                }
+            }
+            (kind @ ("join" | "leave" | "chat" | "typing" | "history"), None) => {
+                bad(format!("{kind} without a room"), None, id)
+            }
             (other, room) => {
                 let found: String = other.chars().take(32).collect();
-                let message = format!("type {found:?}; chat, join, leave, typing, history, refresh and ping are allowed");
+                let message =
+                    format!("type {found:?}; chat, join, leave, typing, history, refresh and ping are allowed");
                 Err(InvalidMessage { code: ErrorCode::UnknownType, message, room, id })
             }
         }

@@ -40,7 +40,11 @@ fn members_and_back_ends_of_all_nodes_read_the_same_pages() {
     let mut ann = Client::connect_as(&a, "ann");
     let joined = ann.join("lobby");
     for i in 0..250 {
-        command(b.address(), "/api/publish", &json!({"room": "lobby", "text": format!("message {i}"), "userId": "shop"}));
+        command(
+            b.address(),
+            "/api/publish",
+            &json!({"room": "lobby", "text": format!("message {i}"), "userId": "shop"}),
+        );
     }
     recv_long(&mut ann, "the last", |message| is_text(message, "message 249"));
     // What a member of another node is shown when it joins.
@@ -71,7 +75,10 @@ fn without_redis_a_page_is_refused_and_may_be_asked_for_again() {
     for _ in 0..2 {
         ann.send_json(&json!({"type": "history", "room": "lobby", "limit": 1, "id": "h"}));
         let error = recv_long(&mut ann, "an error", |message| is(message, "error")).pop().unwrap();
-        assert_eq!((&error["code"], &error["temporary"], &error["id"]), (&json!("unavailable"), &json!(true), &json!("h")));
+        assert_eq!(
+            (&error["code"], &error["temporary"], &error["id"]),
+            (&json!("unavailable"), &json!(true), &json!("h"))
+        );
     }
     check_refused(&post(server.address(), "/api/history", &json!({"room": "lobby"})), 503, "unavailable", &[]);
 }

@@ -124,7 +124,8 @@ fn pages_of_older_messages_end_where_history_is_too_old() {
     let redis = Redis::start();
     let mut node = Node::start(&redis, &Config::default(), 1);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().to_string();
-    redis.ask::<u32>(&["HSET", "roomcast:{lobby}:meta", "epoch", "e", "line", "e", "seq", "150"]);
+    let run = redis.info("run_id").expect("a run");
+    redis.ask::<u32>(&["HSET", "roomcast:{lobby}:meta", "epoch", "e", "line", "e", "seq", "150", "run", &run[..8]]);
     for (seq, time) in [("2", "1"), ("3", "1"), ("9", &now), ("20", &now), ("150", &now)] {
         redis.ask::<String>(&["XADD", "roomcast:{lobby}:log", &format!("{seq}-0"), "b", "body", "t", time]);
     }

@@ -218,11 +218,10 @@ fn a_back_end_reads_a_room_in_which_nobody_is() {
     let about = (&page["room"], &page["more"], &page["nodes"]);
     assert_eq!((seqs(&page), about), (vec![9, 10], (&json!("lobby"), &json!(true), &json!("all"))));
     let message = &page["messages"][0];
-    assert_eq!((&message["type"], &message["userId"], &message["text"]), (
-        &json!("chat"),
-        &json!("server"),
-        &json!("message 9")
-    ));
+    assert_eq!(
+        (&message["type"], &message["userId"], &message["text"]),
+        (&json!("chat"), &json!("server"), &json!("message 9"))
+    );
     let page = read(&json!({"room": "lobby", "before": 5}));
     assert_eq!((seqs(&page), &page["more"]), (vec![3, 4], &json!(false)));
     assert_eq!(seqs(&read(&json!({"room": "lobby"}))).len(), 8);

@@ -15,7 +15,7 @@ local function number(entry) return string.match(entry[1], '^%d+') end
 local taken, bytes, fit, read = {}, 0, 2, 0
 local function collect()
   while last >= 1 do
-    local count = math.min(fit, 64, wanted + 1 - #taken)
+    local count = math.min(fit, 64, wanted + 1 - #taken, last)
     local entries = redis.call('XREVRANGE', KEYS[2], string.format('%.0f-0', last), '-', 'COUNT', count)
     for i = 1, #entries do
       if tonumber(entries[i][2][4]) < oldest then return 1 end
