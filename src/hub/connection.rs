@@ -375,6 +375,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_awaited_does_not_end_with_the_output_that_was_taken() {
+        let mut connection = Connection::new(ConnectionSerial(1), key(1), Owner::HOST);
+        let awaited = |connection: &Connection| (connection.awaits_page(), connection.awaits_history());
+        connection.await_page();
+        connection.await_history();
+        connection.add_queued(usize::MAX >> 1);
+        assert_eq!((connection.queued_bytes(), awaited(&connection)), (QUEUED as usize, (true, true)));
+        connection.clear_queued();
+        assert_eq!((connection.queued_bytes(), awaited(&connection)), (0, (true, true)));
+        connection.stop_awaiting_page();
+        assert_eq!(awaited(&connection), (false, true));
+        connection.stop_awaiting_history();
+        assert_eq!((connection.queued_bytes(), awaited(&connection)), (0, (false, false)));
+    }
+
+    #[test]
     fn rooms_keep_their_order_and_places() {
         let mut connection = Connection::new(ConnectionSerial(1), key(1), Owner::HOST);
         for rooms in 0..4_u32 {

@@ -120,6 +120,24 @@ fn a_page_of_older_messages_fetches_hardly_more_of_history_than_it_gives() {
 }
 
 #[test]
+fn many_large_messages_before_a_few_small_ones_are_not_all_fetched() {
+    let redis = Redis::start();
+    let mut node = Node::start(&redis, &Config::default(), 1);
+    let tickets: Vec<_> = (0..40).map(|at| node.publish(&"x".repeat(if at < 38 { 40_000 } else { 10 }))).collect();
+    for ticket in tickets {
+        node.outcome(ticket);
+    }
+    let mut seqs = Vec::new();
+    let counts = counts(&redis, "XREVRANGE", || {
+        let page = node.read(ReadFrom::Before { seq: None, count: 100 }, 64 * 1024);
+        seqs.extend(page.messages.iter().map(|message| message.seq));
+    });
+    assert_eq!(seqs, [38, 39, 40]);
+    // The position, the two small ones, and at most two of the others.
+    assert!(counts.iter().sum::<usize>() <= 5, "{counts:?}");
+}
+
+#[test]
 fn pages_of_older_messages_end_where_history_is_too_old() {
     let redis = Redis::start();
     let mut node = Node::start(&redis, &Config::default(), 1);

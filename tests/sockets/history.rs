@@ -284,7 +284,7 @@ fn a_member_that_does_not_read_its_pages_gets_no_more_of_them() {
         room.say(&json!({"type": "chat", "room": "lobby", "text": "x".repeat(15_000)}).to_string());
         room.flush(|_| {});
     }
-    let mut ask = |room: &mut LocalRoom| {
+    let ask = |room: &mut LocalRoom| {
         room.say(&json!({"type": "history", "room": "lobby", "limit": 100}).to_string());
         let [answer] = &output(&mut room.hub)[..] else { panic!("not one answer") };
         answer.clone()
@@ -308,7 +308,7 @@ fn a_crowd_that_looks_back_is_not_before_a_member_that_resumes() {
     let mut hub = Hub::new(&config, Box::new(OpenPolicy));
     let mut bus = LocalBus::new(&config, 1);
     let (now, owners) = (Now::default(), Owners::new(1));
-    let mut connect = |hub: &mut Hub, slot: u32| {
+    let connect = |hub: &mut Hub, slot: u32| {
         let (user, owner) = (UserId::new(&format!("u{slot}")).unwrap(), owners.api_key(&[slot as u8; 32]));
         let id = ConnectionId::new(slot, 1);
         hub.connect(now, id, NewConnection::new(&user, owner));
