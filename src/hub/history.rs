@@ -1,6 +1,6 @@
 //! Older messages in pages: for members that look back, and for the HTTP API.
 
-use crate::bus::message::{BusRefusal, Page, ReadFrom, Ticket};
+use crate::bus::message::{BusRefusal, Page, Ticket};
 use crate::id::{ConnectionId, RoomName};
 use crate::owner::Owner;
 use crate::protocol::{ErrorCode, HistoryMessage, HistoryRequest};
@@ -9,36 +9,7 @@ use crate::time::Now;
 
 use super::Hub;
 use super::error_reply::{ErrorReply, Refused, require};
-
-/// The source of a request for older messages.
-#[derive(Debug)]
-pub(super) enum HistoryReader {
-    /// A member. It has one page under way.
-    Member {
-        connection: ConnectionId,
-        room: RoomName,
-        /// The id of its message.
-        id: Option<Box<str>>,
-    },
-    /// A request of the HTTP API.
-    Api,
-}
-
-/// Which messages are wanted.
-#[derive(Clone, Debug)]
-pub(crate) struct HistoryQuestion {
-    pub(crate) room: RoomName,
-    /// Those with lower numbers; without it, the newest.
-    pub(crate) before: Option<u64>,
-    /// How many at most.
-    pub(crate) limit: u32,
-}
-
-impl HistoryQuestion {
-    pub(super) fn read_from(&self) -> ReadFrom {
-        ReadFrom::Before { seq: self.before, count: self.limit }
-    }
-}
+use super::reads::{HistoryQuestion, HistoryReader};
 
 impl Hub {
     pub(super) fn handle_history(&mut self, id: ConnectionId, request: &HistoryRequest<'_>) -> Result<(), Refused> {

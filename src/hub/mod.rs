@@ -88,12 +88,12 @@ use std::time::Duration;
 
 pub use self::credentials::{RefreshedIdentity, TokenRefresh};
 pub(crate) use self::error_reply::Refused;
-pub(crate) use self::history::HistoryQuestion;
 pub use self::moderation::Moderation;
 pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
 pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;
+pub(crate) use self::reads::HistoryQuestion;
 pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, MessageCounts};

@@ -14,9 +14,8 @@ use crate::quota::Quota;
 use crate::sharded_map::ShardedMap;
 
 use super::error_reply::Refused;
-use super::history::{HistoryQuestion, HistoryReader};
 use super::index::RoomRef;
-use super::reads::{ReadKind, Reads};
+use super::reads::{HistoryQuestion, HistoryReader, ReadKind, Reads};
 
 /// The source of a publication or a command, which is told what became of it.
 #[derive(Debug)]

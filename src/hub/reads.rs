@@ -3,8 +3,9 @@
 //! The two kinds take turns, and within each the owners. So a crowd that looks back delays a member that resumes by a page at a time,
 //! and a crowd that resumes does not keep others from looking back.
 
-use crate::bus::message::BusRequest;
+use crate::bus::message::{BusRequest, ReadFrom};
 use crate::fair_queue::FairQueue;
+use crate::id::{ConnectionId, RoomName};
 use crate::owner::Owner;
 
 /// Pages for members that catch up that the bus is asked for at the same time. What others publish waits for so many at most.
@@ -28,6 +29,36 @@ impl ReadKind {
             Self::CatchUp => Self::LookBack,
             Self::LookBack => Self::CatchUp,
         }
+    }
+}
+
+/// The source of a request for older messages.
+#[derive(Debug)]
+pub(super) enum HistoryReader {
+    /// A member. It has one page under way.
+    Member {
+        connection: ConnectionId,
+        room: RoomName,
+        /// The id of its message.
+        id: Option<Box<str>>,
+    },
+    /// A request of the HTTP API.
+    Api,
+}
+
+/// Which messages are wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct HistoryQuestion {
+    pub(crate) room: RoomName,
+    /// Those with lower numbers; without it, the newest.
+    pub(crate) before: Option<u64>,
+    /// How many at most.
+    pub(crate) limit: u32,
+}
+
+impl HistoryQuestion {
+    pub(super) fn read_from(&self) -> ReadFrom {
+        ReadFrom::Before { seq: self.before, count: self.limit }
     }
 }
 
@@ -118,8 +149,7 @@ impl ReadQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bus::message::{ReadFrom, Ticket};
-    use crate::id::RoomName;
+    use crate::bus::message::Ticket;
     use crate::owner::Owners;
 
     fn owner(number: u8) -> Owner {
