@@ -102,6 +102,7 @@ impl Hub {
         let (id, room, bytes_max) = match self.pending.take(ticket) {
             Some(Asked::Page(AskedPage { connection, room, bytes_max, .. })) => (connection, room, bytes_max),
             Some(Asked::Position) => return self.handle_position(ticket, page),
+            Some(Asked::History(reader)) => return self.answer_history(now, (ticket, reader), page),
             Some(Asked::Publication(_) | Asked::Restriction(_)) | None => return,
         };
         if bytes_max > 0

@@ -21,7 +21,8 @@
 //! - `OwnerRates` (`owner_rates.rs`), twice: how many deliveries an owner may cause, and how many messages it may send.
 //! - `SlowMode` (`slow_mode.rs`): when users may speak again in slow rooms.
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
-//! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
+//! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes. Its `Reads` (`reads.rs`) are the pages of history
+//!   that wait.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
 //! - `RestrictionState` (`moderation/restriction_state.rs`): bans, mutes, and the addresses that connections come from.
 //! - `RoomQuestions` (`room_questions.rs`): what is asked about single rooms, until it is answered.
@@ -47,6 +48,7 @@ mod error_reply;
 mod fanout;
 mod flush;
 mod graces;
+mod history;
 mod holds;
 mod index;
 mod leaving;
@@ -65,6 +67,7 @@ mod publish;
 mod rate_limit;
 mod rate_refusals;
 mod reader;
+mod reads;
 mod refresh;
 mod room;
 mod room_answers;
@@ -94,6 +97,7 @@ pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
 pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;
+pub(crate) use self::reads::HistoryQuestion;
 pub(crate) use self::room_list::RoomSummary;
 pub(crate) use self::room_questions::{PresentUser, RoomAnswer, RoomContent, RoomDetail, RoomQuestion, UserPage};
 pub use self::stats::HubStats;
@@ -318,12 +322,17 @@ impl Hub {
 
     fn handle_message(&mut self, now: Now, id: ConnectionId, message: &ClientMessage<'_>) -> Result<(), Refused> {
         match message {
-            ClientMessage::Join(_) | ClientMessage::Chat(_) if self.refuse_by_deliveries(now, id, message) => Ok(()),
+            ClientMessage::Join(_) | ClientMessage::Chat(_) | ClientMessage::History(_)
+                if self.refuse_by_deliveries(now, id, message) =>
+            {
+                Ok(())
+            }
             ClientMessage::Join(join) => self.handle_join(now, id, join),
             ClientMessage::Leave(leave) => self.handle_leave(now, id, leave),
             ClientMessage::Chat(chat) if self.refuse_by_mute(now, id, chat) => Ok(()),
             ClientMessage::Chat(chat) => self.handle_chat(now, id, chat),
             ClientMessage::Typing(typing) => self.handle_typing(now, id, typing),
+            ClientMessage::History(request) => self.handle_history(id, request),
             ClientMessage::Refresh(refresh) => self.handle_refresh(now, id, refresh),
             ClientMessage::Ping { id: ping_id } => {
                 let pong = ServerMessage::Pong { id: ping_id.as_deref() };

@@ -9,6 +9,7 @@ mod api;
 mod api_reads;
 mod cluster;
 mod faults;
+mod history;
 mod keys;
 mod links;
 mod moderation;

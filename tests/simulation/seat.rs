@@ -6,6 +6,7 @@ use roomcast::Owner;
 use serde_json::Value;
 
 use super::coverage::Coverage;
+use super::look_back::LooksBack;
 use super::transport::{Link, text_payload};
 use super::truth::{Position, Truth, room_number};
 use super::view::{Joined, Phase, View};
@@ -23,6 +24,7 @@ pub(crate) struct Seat {
     is_welcome: bool,
     /// Chats that nothing has come back for: room by id.
     unanswered: BTreeMap<String, usize>,
+    pub(crate) looks_back: LooksBack,
 }
 
 pub(crate) fn user_name(user: usize) -> String {
@@ -41,6 +43,7 @@ impl Seat {
             known: vec![None; rooms],
             is_welcome: false,
             unanswered: BTreeMap::new(),
+            looks_back: LooksBack::default(),
         }
     }
 
@@ -53,6 +56,7 @@ impl Seat {
     pub(crate) fn lose_link(&mut self) {
         self.link = None;
         self.unanswered.clear();
+        self.looks_back.clear();
         self.views.iter_mut().for_each(|view| *view = View::default());
     }
 
@@ -115,6 +119,10 @@ impl Seat {
                 return Ok(());
             }
             "error" => return self.on_error(&message, coverage),
+            "history" => {
+                let room = self.looks_back.on_history(text, truth, coverage)?;
+                return self.views[room].on_any(kind);
+            }
             _ => {}
         }
         let room = room_number(message["room"].as_str().ok_or("no room")?);
@@ -188,6 +196,7 @@ impl Seat {
         }
         if let Some(id) = message["id"].as_str() {
             self.unanswered.remove(id);
+            self.looks_back.on_error(id, coverage);
             self.views.iter_mut().for_each(|view| view.on_error(id, code));
         }
         Ok(())

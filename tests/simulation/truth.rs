@@ -7,6 +7,8 @@ use roomcast::bus::Epoch;
 use roomcast::bus::{BusEvent, Numbered};
 use roomcast::internals::protocol;
 
+use super::transport::text_payload;
+
 /// A place in a room's history: which life of it, counted from 0, and the number of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
@@ -126,6 +128,12 @@ impl Truth {
         let lives = self.rooms[room].epochs.iter().enumerate().rev();
         let mut found = lives.filter(|(_, life)| life.frames.get(&seq).is_some_and(|known| known == frame));
         found.next().map(|(epoch, _)| Position { epoch, seq })
+    }
+
+    /// Whether a message of a room is what the bus has at a position.
+    pub(crate) fn is_said(&self, room: usize, at: Position, message: &str) -> bool {
+        let frame = self.rooms[room].epochs[at.epoch].frames.get(&at.seq);
+        frame.is_some_and(|frame| text_payload(frame) == Ok(message))
     }
 
     /// Where deliveries stand, if the room is open and known.

@@ -8,7 +8,7 @@ use super::presence::PresenceAnswer;
 use super::room::AwaitedCopy;
 use super::subscribe::SubscriberEvent;
 use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, QUERIES_MAX, RedisBus, RoomDeadline, WATCH_INTERVAL};
-use crate::bus::message::{BusEvent, BusRefusal, Outcome, Page};
+use crate::bus::message::{BusEvent, BusRefusal, Outcome};
 use crate::id::{Epoch, RoomName};
 use crate::timer_wheel::Tick;
 use crate::unicode::Escaped;
@@ -184,6 +184,11 @@ impl RedisBus {
     fn postpone_read(&mut self, read: PendingRead, slice: HistorySlice) {
         let name = read.room.clone();
         let Some(room) = self.rooms.get_mut(&name).filter(|room| read.opening == Some(room.opening)) else {
+            if read.from.is_backwards() {
+                // Nothing here can be compared. Another node confirms the epoch soon, or a later read renews it.
+                let page = Err(BusRefusal::unavailable("redis has restarted; try again later"));
+                return self.events.push_back(BusEvent::Page { ticket: read.ticket, page });
+            }
             return self.take_page(&read, slice);
         };
         room.reads.push(read);
@@ -192,9 +197,9 @@ impl RedisBus {
     }
 
     fn take_page(&mut self, read: &PendingRead, slice: HistorySlice) {
-        let PendingRead { ticket, room: ref name, bytes_max, opening, .. } = *read;
+        let PendingRead { ticket, room: ref name, from, bytes_max, opening, .. } = *read;
         let position = slice.position.clone();
-        let mut page = cut(slice, bytes_max);
+        let mut page = slice.into_page(from, bytes_max);
         let Some(room) = self.rooms.get(name).filter(|room| opening == Some(room.opening)) else {
             // The hub has closed the room, or never opened it.
             return self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
@@ -209,7 +214,7 @@ impl RedisBus {
         if page.top < delivered {
             // The page is older than the messages that have arrived since.
             page.top = delivered;
-            page.complete = bytes_max == 0;
+            page.complete &= bytes_max == 0 || from.is_backwards();
         }
         self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
     }
@@ -401,20 +406,4 @@ fn is_behind(slice: &HistorySlice, read: &PendingRead) -> bool {
     read.reached
         .as_ref()
         .is_some_and(|(epoch, delivered)| *epoch == slice.position.epoch && slice.position.top < *delivered)
-}
-
-/// Limits a page to `bytes_max`, but for its first message.
-fn cut(slice: HistorySlice, bytes_max: usize) -> Page {
-    let HistorySlice { position: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = slice;
-    let mut bytes = 0;
-    let fits = messages.iter().take_while(|message| {
-        bytes += message.body.len();
-        bytes <= bytes_max
-    });
-    let count_max = fits.count().max(usize::from(bytes_max > 0));
-    if count_max < messages.len() {
-        messages.truncate(count_max);
-        complete = false;
-    }
-    Page { epoch, top, messages, complete }
 }

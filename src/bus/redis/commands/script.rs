@@ -21,6 +21,7 @@ pub(crate) enum ChannelKind {
 pub(crate) enum Script {
     Publish,
     Read,
+    ReadBefore,
     Renew,
     Confirm,
     UpdatePresence,
@@ -33,9 +34,10 @@ pub(crate) enum Script {
 }
 
 impl Script {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Publish,
         Self::Read,
+        Self::ReadBefore,
         Self::Renew,
         Self::Confirm,
         Self::UpdatePresence,
@@ -51,6 +53,7 @@ impl Script {
         let source = match self {
             Self::Publish => [BEGIN, CLOCK, PUBLISH].concat(),
             Self::Read => [BEGIN, POSITION, CLOCK, include_str!("read.lua")].concat(),
+            Self::ReadBefore => [BEGIN, POSITION, CLOCK, include_str!("read_before.lua")].concat(),
             Self::Renew => [BEGIN, POSITION, include_str!("renew.lua")].concat(),
             Self::Confirm => [BEGIN, POSITION, include_str!("confirm.lua")].concat(),
             Self::UpdatePresence => include_str!("update_presence.lua").to_owned(),

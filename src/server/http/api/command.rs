@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::bus::message::Ticket;
+use crate::bus::message::{Page, Ticket};
 use crate::bus::{Bus, BusStatus};
 use crate::hub::{Hub, Refused, RoomAnswer, RoomQuestion};
 use crate::id::{RoomName, UserId};
@@ -76,6 +76,8 @@ pub(super) enum Begun {
     Asked { ticket: Ticket, done: Done },
     /// The hub has yet to answer a question about a room.
     AskedAboutRoom { ticket: Ticket, view: ViewRoom },
+    /// The bus has yet to give a page of history.
+    Reading { ticket: Ticket, done: PageDone },
     /// It is done, and answered with this JSON.
     Done(Vec<u8>),
 }
@@ -85,6 +87,8 @@ pub(super) type Done = Box<dyn FnOnce(Accepted) -> Vec<u8>>;
 
 /// Makes the body of the answer to a question about a room.
 pub(super) type ViewRoom = fn(&RoomAnswer, ListScope) -> Vec<u8>;
+/// Makes the body of the answer to a command that reads history.
+pub(super) type PageDone = Box<dyn FnOnce(&Page) -> Vec<u8>>;
 
 /// The number that the bus gave a command.
 #[derive(Clone, Copy, Debug)]

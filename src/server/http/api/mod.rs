@@ -3,6 +3,7 @@
 
 mod answer;
 mod command;
+mod history;
 mod list;
 mod members;
 mod moderation;
@@ -19,9 +20,9 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
-use self::command::{Accepted, Begun, Done, ViewRoom};
+use self::command::{Accepted, Begun, Done, PageDone, ViewRoom};
 pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext, ListScope};
-use crate::bus::message::{Outcome, Ticket};
+use crate::bus::message::{BusRefusal, Outcome, Page, Ticket};
 use crate::hub::RoomAnswer;
 use crate::id::ConnectionId;
 use crate::metric::counts;
@@ -34,7 +35,7 @@ use crate::settings::{API_KEY_BYTES_MIN, ApiKey, Config};
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
-static COMMANDS: [ApiCommand; 13] = [
+static COMMANDS: [ApiCommand; 14] = [
     publish::PUBLISH,
     moderation::KICK,
     moderation::DISCONNECT,
@@ -48,6 +49,7 @@ static COMMANDS: [ApiCommand; 13] = [
     room::ROOM,
     members::MEMBERS,
     stats::STATS,
+    history::HISTORY,
 ];
 
 /// How many times as long as the message in it a body may be. Many libraries write `ü` as `\u00fc`,
@@ -90,6 +92,12 @@ struct PendingQuestion {
     view: ViewRoom,
 }
 
+/// A request that waits for a page of history.
+struct PendingPage {
+    connection: ConnectionId,
+    done: PageDone,
+}
+
 fn digests(keys: &[ApiKey]) -> Vec<[u8; 32]> {
     keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect()
 }
@@ -105,6 +113,8 @@ pub(in crate::server) struct Api {
     pending: HashMap<Ticket, PendingCommand>,
     /// Commands that wait for an answer about a room; the hub bounds them.
     questions: HashMap<Ticket, PendingQuestion>,
+    /// Requests that wait for a page, as many as the hub has asked for. An entry outlives its connection, too.
+    pages: HashMap<Ticket, PendingPage>,
     stats: ApiStats,
 }
 
@@ -115,6 +125,7 @@ impl Api {
             body_bytes_max: config.net.message_bytes_max * ESCAPED_FACTOR,
             pending: HashMap::new(),
             questions: HashMap::new(),
+            pages: HashMap::new(),
             stats: ApiStats::default(),
         }
     }
@@ -216,6 +227,10 @@ impl Api {
                 self.questions.insert(ticket, PendingQuestion { connection, view });
                 BodyDecision::Later
             }
+            Ok(Begun::Reading { ticket, done }) => {
+                self.pages.insert(ticket, PendingPage { connection, done });
+                BodyDecision::Later
+            }
             Err((code, reason)) => BodyDecision::Respond(self.reject(code, &reason)),
         }
     }
@@ -244,6 +259,23 @@ impl Api {
         let counter = if accepted.duplicate { &mut self.stats.duplicates } else { &mut self.stats.accepted };
         *counter += 1;
         Some((connection, json(StatusCode::OK, done(accepted))))
+    }
+
+    /// The bus has given a page, or refused to. Returns as [`Api::finish`] does.
+    pub(in crate::server) fn finish_page(
+        &mut self,
+        ticket: Ticket,
+        page: &Result<Page, BusRefusal>,
+    ) -> Option<(ConnectionId, Response)> {
+        let PendingPage { connection, done } = self.pages.remove(&ticket)?;
+        let response = match page {
+            Ok(page) => {
+                self.stats.accepted += 1;
+                json(StatusCode::OK, done(page))
+            }
+            Err(refusal) => self.reject(refusal.code(), refusal.message),
+        };
+        Some((connection, response))
     }
 
     fn reject(&mut self, code: ErrorCode, reason: &str) -> Response {
