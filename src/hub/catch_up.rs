@@ -101,7 +101,8 @@ impl Hub {
     pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, BusRefusal>) {
         let (id, room, bytes_max) = match self.pending.take(ticket) {
             Some(Asked::Page(AskedPage { connection, room, bytes_max, .. })) => (connection, room, bytes_max),
-            Some(Asked::Publication(_) | Asked::Restriction(_)) | None => return,
+            Some(Asked::PurgePage(purge)) => return self.handle_purge_page(now, purge, page),
+            Some(Asked::Publication(_) | Asked::Restriction(_) | Asked::PurgeDeletion(_)) | None => return,
         };
         if bytes_max > 0
             && let Some(connection) = self.connections.get_mut(id)

@@ -22,6 +22,7 @@
 //! - `SlowMode` (`slow_mode.rs`): when users may speak again in slow rooms.
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
+//! - `Purges` (`purge.rs`): whose messages are being deleted, and how far that has come.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
 //! - `RestrictionState` (`moderation/restriction_state.rs`): bans, mutes, and the addresses that connections come from.
 //! - `Outgoing` (`outgoing.rs`): what connections and the host are told.
@@ -41,6 +42,7 @@ mod connection;
 mod credentials;
 #[cfg(test)]
 mod crowd_tests;
+mod deletion;
 mod delivery;
 mod error_reply;
 mod fanout;
@@ -61,6 +63,7 @@ mod pending;
 mod policy;
 mod presence;
 mod publish;
+mod purge;
 mod rate_limit;
 mod rate_refusals;
 mod reader;
@@ -85,11 +88,13 @@ use std::time::Duration;
 
 pub use self::credentials::{RefreshedIdentity, TokenRefresh};
 pub(crate) use self::error_reply::Refused;
+pub use self::deletion::MessageRef;
 pub use self::moderation::Moderation;
 pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
 pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;
+pub use self::purge::Purged;
 pub use self::stats::HubStats;
 
 use self::connection::{Connection, Connections, MessageCounts};
@@ -102,6 +107,7 @@ use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::owner_rates::OwnerRates;
 use self::pending::Pending;
+use self::purge::Purges;
 use self::rate_limit::Verdict;
 use self::rooms::{LogCounts, Rooms};
 use self::scheduler::Scheduler;
@@ -162,6 +168,7 @@ pub struct Hub {
     slow_mode: SlowMode,
     timers: Timers,
     pending: Pending,
+    purges: Purges,
     moderator: Moderator,
     restrictions: RestrictionState,
     /// Until when no grace ends, because it is not known who has come back on another node.
@@ -207,6 +214,7 @@ impl Hub {
             slow_mode: SlowMode::default(),
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max, config.memory_shares().publications),
+            purges: Purges::default(),
             moderator: Moderator::default(),
             restrictions: RestrictionState::default(),
             deaf_until: Duration::ZERO,

@@ -112,6 +112,11 @@ impl Rooms {
         self.names.find(name, |index| self.rooms[index].name.as_str()).map(RoomIndex)
     }
 
+    /// The first room that has this index or a later one.
+    pub(super) fn next_from(&self, index: RoomIndex) -> Option<RoomIndex> {
+        self.rooms.next_from(index.0).map(RoomIndex)
+    }
+
     /// What holds for a room, by its rule.
     pub(super) fn limits(&self, index: RoomIndex) -> &RoomLimits {
         self.limits.get(self[index].rule())

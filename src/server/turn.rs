@@ -118,6 +118,11 @@ impl Server {
                         log::warn!("dropped a command of another thread: {}", Escaped(error));
                     }
                 }
+                Command::Delete(message) => {
+                    if let Err(error) = self.hub.delete_for_host(now, &message) {
+                        log::warn!("dropped a deletion of another thread: {}", Escaped(error));
+                    }
+                }
                 Command::Close(connection, reason) => self.hub.close(now, connection, reason),
                 Command::Admit(ticket, decision) => {
                     self.admit_at(now, ticket, decision);
@@ -184,6 +189,9 @@ impl Server {
         let mut answers = Vec::new();
         while let Some((ticket, outcome)) = self.hub.poll_answer() {
             answers.extend(self.routes.api.finish(ticket, &outcome));
+        }
+        while let Some((ticket, purged)) = self.hub.poll_purged() {
+            answers.extend(self.routes.api.finish_purge(ticket, purged));
         }
         if answers.is_empty() {
             return 0;

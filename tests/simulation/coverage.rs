@@ -57,4 +57,8 @@ coverage! {
     banned,
     muted,
     moderated,
+    deletions,
+    tombstones,
+    purged,
+    purged_in_part,
 }

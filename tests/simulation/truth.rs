@@ -32,6 +32,8 @@ struct RoomTruth {
 struct Life {
     epoch: String,
     frames: BTreeMap<u64, Vec<u8>>,
+    /// What history has in place of deleted messages.
+    tombstones: BTreeMap<u64, Vec<u8>>,
 }
 
 /// All rooms' messages.
@@ -103,6 +105,10 @@ impl Truth {
         let mut frame = Vec::new();
         protocol::append_chat(&mut frame, &message.body, message.seq);
         let life = &mut self.rooms[room].epochs[epoch];
+        if is_tombstone(&frame) {
+            life.tombstones.insert(message.seq, frame);
+            return;
+        }
         let known = life.frames.entry(message.seq).or_insert_with(|| frame.clone());
         assert!(*known == frame, "the bus has two messages {} in epoch {} of r{room}", message.seq, life.epoch);
     }
@@ -111,7 +117,7 @@ impl Truth {
     pub(crate) fn epoch(&mut self, room: usize, text: &str) -> usize {
         let epochs = &mut self.rooms[room].epochs;
         epochs.iter().position(|life| life.epoch == text).unwrap_or_else(|| {
-            epochs.push(Life { epoch: text.to_owned(), frames: BTreeMap::new() });
+            epochs.push(Life { epoch: text.to_owned(), frames: BTreeMap::new(), tombstones: BTreeMap::new() });
             epochs.len() - 1
         })
     }
@@ -128,8 +134,29 @@ impl Truth {
         found.next().map(|(epoch, _)| Position { epoch, seq })
     }
 
+    /// Which deleted message a tombstone stands for. Those of two epochs may be equal, so that the client's own goes first.
+    pub(crate) fn identify_tombstone(
+        &self,
+        room: usize,
+        (seq, frame): (u64, &[u8]),
+        epoch: Option<usize>,
+    ) -> Option<Position> {
+        let is_in = |epoch: usize| {
+            let life = self.rooms[room].epochs.get(epoch);
+            life.is_some_and(|life| life.tombstones.get(&seq).is_some_and(|known| known == frame))
+        };
+        let epochs = (0..self.rooms[room].epochs.len()).rev();
+        epoch.into_iter().chain(epochs).find(|epoch| is_in(*epoch)).map(|epoch| Position { epoch, seq })
+    }
+
     /// Where deliveries stand, if the room is open and known.
     pub(crate) fn live(&self, room: usize) -> Option<Position> {
         self.rooms[room].live
     }
+}
+
+/// Whether a frame stands for a deleted message.
+pub(crate) fn is_tombstone(frame: &[u8]) -> bool {
+    let text = super::transport::text_payload(frame).unwrap_or_default();
+    text.starts_with(r#"{"type":"deleted""#) && !text.contains(r#","deletes":"#)
 }

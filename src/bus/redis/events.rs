@@ -4,11 +4,12 @@
 use super::commands::{Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest};
 use super::ordering::{HistoryQuery, HistorySlice, OrderingStep, Reassembler, RoomPosition};
 use super::presence::PresenceAction;
+use super::pages::{cut, is_behind};
 use super::presence::PresenceAnswer;
 use super::room::AwaitedCopy;
 use super::subscribe::SubscriberEvent;
 use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, QUERIES_MAX, RedisBus, RoomDeadline, WATCH_INTERVAL};
-use crate::bus::message::{BusEvent, BusRefusal, Outcome, Page};
+use crate::bus::message::{BusEvent, BusRefusal, Outcome, tombstone};
 use crate::id::{Epoch, RoomName};
 use crate::timer_wheel::Tick;
 use crate::unicode::Escaped;
@@ -129,8 +130,11 @@ impl RedisBus {
     fn take_published(&mut self, pending: PendingPublication, result: Result<Numbering, BusRefusal>) {
         self.publications -= 1;
         let outcome = match result {
-            // Without an id, only its own first attempt can be the original.
-            Ok(numbering) if numbering.is_duplicate && pending.publication.id.is_some() => {
+            // Without an id, only its own first attempt can be the original, unless the number is of a message that it deletes.
+            Ok(numbering)
+                if numbering.is_duplicate
+                    && (pending.publication.id.is_some() || pending.deletes_message(numbering.seq)) =>
+            {
                 Outcome::Duplicate(numbering.seq)
             }
             Ok(numbering) => {
@@ -194,7 +198,7 @@ impl RedisBus {
     fn take_page(&mut self, read: &PendingRead, slice: HistorySlice) {
         let PendingRead { ticket, room: ref name, bytes_max, opening, .. } = *read;
         let position = slice.position.clone();
-        let mut page = cut(slice, bytes_max);
+        let mut page = cut(slice, name, bytes_max);
         let Some(room) = self.rooms.get(name).filter(|room| opening == Some(room.opening)) else {
             // The hub has closed the room, or never opened it.
             return self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
@@ -302,7 +306,10 @@ impl RedisBus {
         for step in steps.drain(..) {
             let room = name.clone();
             let event = match step {
-                OrderingStep::Deliver(message) => {
+                OrderingStep::Deliver(mut message) => {
+                    if message.body.is_empty() {
+                        message.body = tombstone(&room);
+                    }
                     self.counters.delivered_total.add(1);
                     let owner = self.own_bodies.owner(&message.body);
                     BusEvent::Delivered { room, message, owner }
@@ -394,27 +401,4 @@ impl RedisBus {
         self.queries += 1;
         self.send(Request::Query(RoomRequest { room: name.clone(), opening, request: query }));
     }
-}
-
-/// Whether Redis has less than was known of the same epoch when the read was sent.
-fn is_behind(slice: &HistorySlice, read: &PendingRead) -> bool {
-    read.reached
-        .as_ref()
-        .is_some_and(|(epoch, delivered)| *epoch == slice.position.epoch && slice.position.top < *delivered)
-}
-
-/// Limits a page to `bytes_max`, but for its first message.
-fn cut(slice: HistorySlice, bytes_max: usize) -> Page {
-    let HistorySlice { position: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = slice;
-    let mut bytes = 0;
-    let fits = messages.iter().take_while(|message| {
-        bytes += message.body.len();
-        bytes <= bytes_max
-    });
-    let count_max = fits.count().max(usize::from(bytes_max > 0));
-    if count_max < messages.len() {
-        messages.truncate(count_max);
-        complete = false;
-    }
-    Page { epoch, top, messages, complete }
 }

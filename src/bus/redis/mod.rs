@@ -32,6 +32,7 @@ mod connection;
 mod events;
 mod ordering;
 mod own_bodies;
+mod pages;
 mod presence;
 mod requests;
 mod restrictions;
@@ -324,7 +325,10 @@ impl Bus for RedisBus {
         match request {
             BusRequest::Open(room) => self.open(&room),
             BusRequest::Close(room) => self.close(&room),
-            BusRequest::Publish { ticket, publication } => self.publish(ticket, publication),
+            BusRequest::Publish { ticket, publication } => self.publish(ticket, publication, None),
+            BusRequest::Delete { ticket, deletion } => {
+                self.publish(ticket, deletion.announcement, Some(deletion.targets));
+            }
             BusRequest::Control { ticket, body } => {
                 self.control.submit(ticket, body);
                 self.submit_control();
@@ -498,7 +502,7 @@ mod tests {
             restriction: None,
         };
         bench.bus.begin_turn(Now::default());
-        bench.bus.publish(Ticket(2), publication);
+        bench.bus.publish(Ticket(2), publication, None);
         assert!(matches!(bench.bus.poll_event(), Some(BusEvent::Page { .. })));
         assert!(bench.queues.requests.pop().is_some(), "not only at the end of the turn");
     }

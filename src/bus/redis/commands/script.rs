@@ -20,6 +20,7 @@ pub(crate) enum ChannelKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     Publish,
+    Delete,
     Read,
     Renew,
     Confirm,
@@ -33,8 +34,9 @@ pub(crate) enum Script {
 }
 
 impl Script {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Publish,
+        Self::Delete,
         Self::Read,
         Self::Renew,
         Self::Confirm,
@@ -48,6 +50,7 @@ impl Script {
     ];
 
     pub(crate) fn source(self, channels: ChannelKind) -> String {
+        let publish = ["local function publish()\n", PUBLISH, "end\n"].concat();
         let source = match self {
             Self::Publish => [BEGIN, CLOCK, PUBLISH].concat(),
             Self::Read => [BEGIN, POSITION, CLOCK, include_str!("read.lua")].concat(),
@@ -57,8 +60,8 @@ impl Script {
             Self::QueryPresence => include_str!("query_presence.lua").to_owned(),
             Self::Heartbeat => include_str!("heartbeat.lua").to_owned(),
             Self::Signal => include_str!("signal.lua").to_owned(),
+            Self::Delete => [BEGIN, CLOCK, &publish, include_str!("delete.lua")].concat(),
             Self::Restrict => {
-                let publish = ["local function publish()\n", PUBLISH, "end\n"].concat();
                 [BEGIN, CLOCK, PURGE, &publish, include_str!("restrict.lua")].concat()
             }
             Self::ReadRestrictions => [CLOCK, PURGE, include_str!("read_restrictions.lua")].concat(),

@@ -28,7 +28,7 @@ pub(crate) struct RoomPosition {
     pub(crate) fingerprint: Option<u64>,
 }
 
-/// The position of a room, and messages that Redis holds, oldest first.
+/// The position of a room, and messages that Redis holds, oldest first. A deleted one has an empty body.
 #[derive(Clone, Debug)]
 pub(crate) struct HistorySlice {
     pub(crate) position: RoomPosition,
@@ -39,7 +39,7 @@ pub(crate) struct HistorySlice {
     pub(crate) messages: Vec<Numbered>,
 }
 
-/// What the hub is told, in this order.
+/// What the hub is told, in this order. A deleted message has an empty body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OrderingStep {
     Deliver(Numbered),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::bus::message::Ticket;
-use crate::hub::{Hub, Refused};
+use crate::hub::{Hub, Purged, Refused};
 use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
@@ -48,12 +48,17 @@ pub(in crate::server) enum ListScope {
 pub(super) enum Begun {
     /// The bus has yet to answer.
     Asked { ticket: Ticket, done: Done },
+    /// A purge, which asks the bus for many things.
+    Purging { ticket: Ticket, done: PurgeDone },
     /// It is done, and answered with this JSON.
     Done(Vec<u8>),
 }
 
 /// Makes the body of the answer to a command that the bus has accepted.
 pub(super) type Done = Box<dyn FnOnce(Accepted) -> Vec<u8>>;
+
+/// Makes the body of the answer to a purge.
+pub(super) type PurgeDone = Box<dyn FnOnce(Purged) -> Vec<u8>>;
 
 /// The number that the bus gave a command.
 #[derive(Clone, Copy, Debug)]

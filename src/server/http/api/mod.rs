@@ -3,8 +3,10 @@
 
 mod answer;
 mod command;
+mod delete;
 mod moderation;
 mod publish;
+mod purge;
 mod restrictions;
 
 use std::collections::HashMap;
@@ -14,9 +16,10 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
-use self::command::{Accepted, Begun, Done};
+use self::command::{Accepted, Begun, Done, PurgeDone};
 pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext, ListScope};
 use crate::bus::message::{Outcome, Ticket};
+use crate::hub::Purged;
 use crate::id::ConnectionId;
 use crate::metric::counts;
 use crate::net::{BodyDecision, BodyRules, Response};
@@ -28,8 +31,10 @@ use crate::settings::{API_KEY_BYTES_MIN, ApiKey, Config};
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
-static COMMANDS: [ApiCommand; 9] = [
+static COMMANDS: [ApiCommand; 11] = [
     publish::PUBLISH,
+    delete::DELETE,
+    purge::PURGE,
     moderation::KICK,
     moderation::DISCONNECT,
     restrictions::BAN,
@@ -87,6 +92,8 @@ pub(in crate::server) struct Api {
     /// Commands that wait for the bus, as many as publications at most. An entry outlives its
     /// connection, not its publication.
     pending: HashMap<Ticket, PendingCommand>,
+    /// Purges that are not answered, as many as the hub lets wait.
+    purges: HashMap<Ticket, (ConnectionId, PurgeDone)>,
     stats: ApiStats,
 }
 
@@ -96,6 +103,7 @@ impl Api {
             keys: digests(&config.api_keys),
             body_bytes_max: config.net.message_bytes_max * ESCAPED_FACTOR,
             pending: HashMap::new(),
+            purges: HashMap::new(),
             stats: ApiStats::default(),
         }
     }
@@ -193,6 +201,10 @@ impl Api {
                 self.pending.insert(ticket, PendingCommand { connection, done });
                 BodyDecision::Later
             }
+            Ok(Begun::Purging { ticket, done }) => {
+                self.purges.insert(ticket, (connection, done));
+                BodyDecision::Later
+            }
             Err((code, reason)) => BodyDecision::Respond(self.reject(code, &reason)),
         }
     }
@@ -208,6 +220,17 @@ impl Api {
         let counter = if accepted.duplicate { &mut self.stats.duplicates } else { &mut self.stats.accepted };
         *counter += 1;
         Some((connection, json(StatusCode::OK, done(accepted))))
+    }
+
+    /// A purge has come so far that it is answered. Returns the answer and its connection.
+    pub(in crate::server) fn finish_purge(
+        &mut self,
+        ticket: Ticket,
+        purged: Purged,
+    ) -> Option<(ConnectionId, Response)> {
+        let (connection, done) = self.purges.remove(&ticket)?;
+        self.stats.accepted += 1;
+        Some((connection, json(StatusCode::OK, done(purged))))
     }
 
     fn reject(&mut self, code: ErrorCode, reason: &str) -> Response {
