@@ -7,6 +7,7 @@ mod harness;
 
 mod api;
 mod cluster;
+mod deletion;
 mod faults;
 mod keys;
 mod links;
