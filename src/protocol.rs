@@ -4,19 +4,21 @@ pub(crate) mod client;
 mod close_reason;
 mod data;
 mod deletion;
+mod history;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub(crate) use self::client::{
-    ChatRequest, ClientMessage, JoinRequest, LeaveRequest, RefreshRequest, Text, TypingRequest,
+    ChatRequest, ClientMessage, HistoryRequest, JoinRequest, LeaveRequest, RefreshRequest, Text, TypingRequest,
 };
 pub use self::close_reason::CloseReason;
 pub(crate) use self::data::check_data;
 pub(crate) use self::deletion::{
     DELETED_HEAD, DELETIONS_MAX, deletion_body, is_deletion, is_said_by, read_deletes, tombstone_body,
 };
+pub(crate) use self::history::{HISTORY_LIMIT_MAX, HistoryMessage, append_page, check_history_limit};
 use crate::frame;
 
 /// The longest `id` of a message, in bytes.
@@ -330,6 +332,11 @@ pub(crate) fn chat_frame_bytes_max(body: &[u8]) -> usize {
 pub fn append_chat(out: &mut Vec<u8>, body: &[u8], seq: u64) {
     let payload_bytes = body.len() + SEQ_FIELD.len() + decimal_digits(seq) + 1;
     frame::append_header(out, frame::Payload::Text, payload_bytes);
+    append_chat_json(out, body, seq);
+}
+
+/// Appends the JSON of a chat message: the body from the bus, with the number spliced in.
+fn append_chat_json(out: &mut Vec<u8>, body: &[u8], seq: u64) {
     out.extend_from_slice(body);
     out.extend_from_slice(SEQ_FIELD);
     append_json(out, &seq);

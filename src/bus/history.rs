@@ -232,12 +232,13 @@ impl History {
         }
     }
 
-    /// Consecutive messages, oldest first, and whether they reach up to the newest one. The bodies add up to `bytes_max` at
-    /// most, but for a first message that is larger; with 0 no messages are wanted.
+    /// Consecutive messages, oldest first, and whether nothing is held beyond them in the direction of the read. The bodies add up
+    /// to `bytes_max` at most, but for a first message that is larger; with 0 no messages are wanted.
     pub(crate) fn page(&self, from: ReadFrom, bytes_max: usize) -> (Vec<Numbered>, bool) {
         let after = match from {
             ReadFrom::After(seq) => seq,
             ReadFrom::Newest(count) => self.top.saturating_sub(count.into()),
+            ReadFrom::Before { seq, count } => return self.page_before(seq, count, bytes_max),
         };
         let skipped = after.saturating_add(1).saturating_sub(self.first_seq()) as usize;
         let mut messages = Vec::new();
@@ -250,5 +251,21 @@ impl History {
             messages.push(Numbered { seq, body: kept.body.clone() });
         }
         (messages, true)
+    }
+    fn page_before(&self, seq: Option<u64>, count: u32, bytes_max: usize) -> (Vec<Numbered>, bool) {
+        let (first, next) = (self.first_seq(), self.top + 1);
+        let end = seq.unwrap_or(next).clamp(first, next);
+        let older = self.messages.range(..(end - first) as usize);
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        for (seq, kept) in (first..end).rev().zip(older.rev()).take(count as usize) {
+            bytes += kept.body.len();
+            if bytes_max == 0 || (bytes > bytes_max && !messages.is_empty()) {
+                break;
+            }
+            messages.push(Numbered { seq, body: kept.body.clone() });
+        }
+        messages.reverse();
+        let reached = messages.first().map_or(end, |oldest| oldest.seq);
+        (messages, reached == first || bytes_max == 0)
     }
 }

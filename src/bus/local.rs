@@ -457,6 +457,37 @@ mod tests {
     }
 
     #[test]
+    fn pages_of_older_messages_are_read_backwards() {
+        let mut fixture = Fixture::new(|config| config.history.messages_max = 8);
+        for seq in [None, Some(0), Some(7)] {
+            let (page, seqs) = fixture.read(1, "r", ReadFrom::Before { seq, count: 5 }, 1000);
+            assert_eq!((seqs.len(), page.complete, page.top), (0, true, 0));
+        }
+        for _ in 0..10 {
+            fixture.publish(1, "r", None);
+        }
+        let mut check = |seq, count, bytes_max, expected: &[u64], complete| {
+            let (page, seqs) = fixture.read(1, "r", ReadFrom::Before { seq, count }, bytes_max);
+            let found = (seqs.as_slice(), page.complete, page.top);
+            assert_eq!(found, (expected, complete, 10), "{count} before {seq:?}");
+        };
+        // 1 and 2 are not held any more.
+        check(None, 3, 1000, &[8, 9, 10], false);
+        check(Some(u64::MAX), 3, 1000, &[8, 9, 10], false);
+        check(Some(11), 3, 1000, &[8, 9, 10], false);
+        check(Some(8), 3, 1000, &[5, 6, 7], false);
+        check(Some(5), 2, 1000, &[3, 4], true);
+        check(Some(5), 50, 1000, &[3, 4], true);
+        check(Some(4), 50, 1000, &[3], true);
+        for gone in [0, 1, 2, 3] {
+            check(Some(gone), 50, 1000, &[], true);
+        }
+        check(Some(9), 50, 300, &[6, 7, 8], false);
+        check(Some(9), 50, 1, &[8], false);
+        check(Some(4), 50, 1, &[3], true);
+    }
+
+    #[test]
     fn ids_are_remembered_while_in_history_and_for_the_window() {
         let mut fixture = Fixture::new(|config| {
             config.history.messages_max = 1;

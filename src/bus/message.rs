@@ -118,6 +118,20 @@ pub enum ReadFrom {
     After(u64),
     /// The newest so many.
     Newest(u32),
+    /// The newest so many of those before a number. If these are too many bytes, the oldest are left out.
+    Before {
+        /// The number; without one, the newest of all.
+        seq: Option<u64>,
+        /// How many messages at most.
+        count: u32,
+    },
+}
+
+impl ReadFrom {
+    /// Whether a page is read from its newest message to its oldest.
+    pub(crate) fn is_backwards(self) -> bool {
+        matches!(self, Self::Before { .. })
+    }
 }
 
 /// That a user has come into a room or is not there any more: on this node for the others, or on any of the others for this one.
@@ -290,8 +304,15 @@ pub struct Page {
     /// Consecutive messages, oldest first. After a [`ReadFrom::After`] the first is the oldest still held behind it;
     /// whether that leaves a hole is for the reader to see.
     pub messages: Vec<Numbered>,
-    /// Whether the page reaches up to `top`.
+    /// Whether the page reaches up to `top`; after a [`ReadFrom::Before`], whether no older message is held.
     pub complete: bool,
+}
+
+impl Page {
+    /// The bodies of the messages, with their numbers.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = (&[u8], u64)> {
+        self.messages.iter().map(|message| (&*message.body, message.seq))
+    }
 }
 
 /// What a bus tells the hub.

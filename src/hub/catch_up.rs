@@ -101,6 +101,7 @@ impl Hub {
     pub(super) fn handle_page(&mut self, now: Now, ticket: Ticket, page: Result<Page, BusRefusal>) {
         let (id, room, bytes_max) = match self.pending.take(ticket) {
             Some(Asked::Page(AskedPage { connection, room, bytes_max, .. })) => (connection, room, bytes_max),
+            Some(Asked::History(reader)) => return self.answer_history(now, (ticket, reader), page),
             Some(Asked::PurgePage(purge)) => return self.handle_purge_page(now, purge, page),
             Some(Asked::Publication(_) | Asked::Restriction(_) | Asked::PurgeDeletion(_)) | None => return,
         };

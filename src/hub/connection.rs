@@ -20,7 +20,7 @@ pub(super) struct Connection {
     serial: ConnectionSerial,
     pub(super) user: UserKey,
     pub(super) owner: Owner,
-    /// Bytes handed to the connection's own output since it was last known to be empty, and [`AWAITS_PAGE`].
+    /// Bytes handed to the connection's own output since it was last known to be empty, [`AWAITS_PAGE`] and [`AWAITS_HISTORY`].
     queued: u32,
     memberships: Memberships,
     bucket: Bucket,
@@ -29,6 +29,12 @@ pub(super) struct Connection {
 
 /// In `queued`: a page of history is on its way into the connection's own output; a second one might not fit.
 const AWAITS_PAGE: u32 = 1 << 31;
+
+/// In `queued`: it has asked for older messages.
+const AWAITS_HISTORY: u32 = 1 << 30;
+
+/// In `queued`: the bytes. They are compared with a quarter of the write buffer, which is a gibibyte at most.
+const QUEUED: u32 = AWAITS_HISTORY - 1;
 
 /// That a connection is in a room, where to find it there, and what it may do there: eight bytes.
 #[derive(Clone, Copy, Debug)]
@@ -138,17 +144,17 @@ impl Connection {
 
     /// Bytes handed to the connection's own output since it was last known to be empty.
     pub(super) fn queued_bytes(&self) -> usize {
-        (self.queued & !AWAITS_PAGE) as usize
+        (self.queued & QUEUED) as usize
     }
 
     pub(super) fn add_queued(&mut self, bytes: usize) {
-        let queued = (self.queued_bytes() + bytes).min(AWAITS_PAGE as usize - 1) as u32;
-        self.queued = queued | self.queued & AWAITS_PAGE;
+        let queued = (self.queued_bytes() + bytes).min(QUEUED as usize) as u32;
+        self.queued = queued | self.queued & !QUEUED;
     }
 
     /// Its own output is known to be empty.
     pub(super) fn clear_queued(&mut self) {
-        self.queued &= AWAITS_PAGE;
+        self.queued &= !QUEUED;
     }
 
     pub(super) fn awaits_page(&self) -> bool {
@@ -161,6 +167,18 @@ impl Connection {
 
     pub(super) fn stop_awaiting_page(&mut self) {
         self.queued &= !AWAITS_PAGE;
+    }
+
+    pub(super) fn awaits_history(&self) -> bool {
+        self.queued & AWAITS_HISTORY != 0
+    }
+
+    pub(super) fn await_history(&mut self) {
+        self.queued |= AWAITS_HISTORY;
+    }
+
+    pub(super) fn stop_awaiting_history(&mut self) {
+        self.queued &= !AWAITS_HISTORY;
     }
 
     fn take_token(&mut self, now: Now, rate: u32, burst: u32) -> Verdict {

@@ -21,7 +21,8 @@
 //! - `OwnerRates` (`owner_rates.rs`), twice: how many deliveries an owner may cause, and how many messages it may send.
 //! - `SlowMode` (`slow_mode.rs`): when users may speak again in slow rooms.
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
-//! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes.
+//! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes. Its `Reads` (`reads.rs`) are the pages of history
+//!   that wait.
 //! - `Purges` (`purge.rs`): whose messages are being deleted, and how far that has come.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
 //! - `RestrictionState` (`moderation/restriction_state.rs`): bans, mutes, and the addresses that connections come from.
@@ -48,6 +49,7 @@ mod error_reply;
 mod fanout;
 mod flush;
 mod graces;
+mod history;
 mod holds;
 mod index;
 mod leaving;
@@ -67,6 +69,7 @@ mod purge;
 mod rate_limit;
 mod rate_refusals;
 mod reader;
+mod reads;
 mod refresh;
 mod room;
 mod room_users;
@@ -87,8 +90,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use self::credentials::{RefreshedIdentity, TokenRefresh};
-pub(crate) use self::error_reply::Refused;
 pub use self::deletion::MessageRef;
+pub(crate) use self::error_reply::Refused;
+pub(crate) use self::history::HistoryQuestion;
 pub use self::moderation::Moderation;
 pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
@@ -317,12 +321,17 @@ impl Hub {
 
     fn handle_message(&mut self, now: Now, id: ConnectionId, message: &ClientMessage<'_>) -> Result<(), Refused> {
         match message {
-            ClientMessage::Join(_) | ClientMessage::Chat(_) if self.refuse_by_deliveries(now, id, message) => Ok(()),
+            ClientMessage::Join(_) | ClientMessage::Chat(_) | ClientMessage::History(_)
+                if self.refuse_by_deliveries(now, id, message) =>
+            {
+                Ok(())
+            }
             ClientMessage::Join(join) => self.handle_join(now, id, join),
             ClientMessage::Leave(leave) => self.handle_leave(now, id, leave),
             ClientMessage::Chat(chat) if self.refuse_by_mute(now, id, chat) => Ok(()),
             ClientMessage::Chat(chat) => self.handle_chat(now, id, chat),
             ClientMessage::Typing(typing) => self.handle_typing(now, id, typing),
+            ClientMessage::History(request) => self.handle_history(id, request),
             ClientMessage::Refresh(refresh) => self.handle_refresh(now, id, refresh),
             ClientMessage::Ping { id: ping_id } => {
                 let pong = ServerMessage::Pong { id: ping_id.as_deref() };

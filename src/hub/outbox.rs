@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::id::ConnectionId;
-use crate::protocol::{self, CloseReason, ServerMessage};
+use crate::protocol::{self, CloseReason, HistoryMessage, ServerMessage};
 
 use super::connection::Connection;
 
@@ -57,6 +57,17 @@ impl Outbox {
 
     pub(super) fn chat(&mut self, id: ConnectionId, connection: &mut Connection, body: &[u8], seq: u64) {
         self.frames(id, connection, |out| protocol::append_chat(out, body, seq));
+    }
+
+    /// The answer to `history`, with the bodies and numbers of its messages.
+    pub(super) fn history<'m>(
+        &mut self,
+        id: ConnectionId,
+        connection: &mut Connection,
+        message: &HistoryMessage<'_>,
+        bodies: impl Iterator<Item = (&'m [u8], u64)>,
+    ) {
+        self.frames(id, connection, |out| message.append_frame(out, bodies));
     }
 
     fn frames(&mut self, id: ConnectionId, connection: &mut Connection, write: impl FnOnce(&mut Vec<u8>)) {

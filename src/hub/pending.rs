@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::bus::message::{BusRequest, Deletion, Outcome, Publication, ReadFrom, RestrictionChange, Ticket};
+use crate::bus::message::{
+    BusRefusal, BusRequest, Deletion, Outcome, Page, Publication, ReadFrom, RestrictionChange, Ticket,
+};
 use crate::fair_queue::FairQueue;
 use crate::id::{ConnectionId, RoomName};
 use crate::owner::Owner;
@@ -14,8 +16,10 @@ use crate::quota::Quota;
 use crate::sharded_map::ShardedMap;
 
 use super::error_reply::Refused;
+use super::history::{HistoryQuestion, HistoryReader};
 use super::index::RoomRef;
 use super::purge::PurgeKey;
+use super::reads::{ReadKind, Reads};
 
 /// The source of a publication or a command, which is told what became of it.
 #[derive(Debug)]
@@ -55,6 +59,8 @@ pub(super) enum Asked {
     Restriction(Requester),
     /// A page for a member that catches up.
     Page(AskedPage),
+    /// A page of older messages.
+    History(HistoryReader),
     /// A page for a purge.
     PurgePage(PurgeKey),
     /// That messages are deleted for a purge.
@@ -97,9 +103,6 @@ impl Charge {
 /// What a request takes here and in a bus besides what it carries: entries of queues and tables, with their spare room.
 const REQUEST_BYTES: usize = 512;
 
-/// Pages that the bus is asked for at the same time. What others publish waits for so many pages at most.
-const PAGES_AT_ONCE: u32 = 16;
-
 /// So many requests to the bus wait for a turn or two.
 const BACKLOG: usize = 256;
 
@@ -111,10 +114,8 @@ pub(super) struct Pending {
     /// Publications that it has not been given. Owners take turns. A room was opened before anybody publishes there, and is not
     /// closed while a member's publication is under way, so these may come after all other requests.
     publishes: FairQueue<BusRequest>,
-    /// Reads of pages that it has not been given. Owners take turns.
-    pages: FairQueue<BusRequest>,
-    /// How many pages it has been asked for.
-    pages_asked: u32,
+    /// Reads of pages with messages.
+    reads: Reads,
     /// Requests that it has not answered.
     asked: ShardedMap<Ticket, (Asked, Charge)>,
     newest: u64,
@@ -126,6 +127,8 @@ pub(super) struct Pending {
     quota: Quota,
     /// Answers for the HTTP API. They count among the publications, which bounds them.
     api_answers: VecDeque<(Ticket, Outcome)>,
+    /// Pages for the HTTP API. The server takes them in the turn in which they come.
+    api_pages: VecDeque<(Ticket, Result<Page, BusRefusal>)>,
     /// Whether the bus is told which users come and go here, and which signals they give.
     shares_presence: bool,
     is_draining: bool,
@@ -136,8 +139,7 @@ impl Pending {
         Self {
             requests: VecDeque::new(),
             publishes: FairQueue::new(1),
-            pages: FairQueue::new(1),
-            pages_asked: 0,
+            reads: Reads::new(),
             asked: ShardedMap::default(),
             newest: 0,
             publications: 0,
@@ -145,6 +147,7 @@ impl Pending {
             publications_max,
             quota: Quota::new(bytes_max),
             api_answers: VecDeque::new(),
+            api_pages: VecDeque::new(),
             shares_presence: false,
             is_draining: false,
         }
@@ -152,14 +155,12 @@ impl Pending {
 
     /// Whether all publications are answered and the bus has been given everything.
     pub(super) fn is_settled(&self) -> bool {
-        self.publications == 0 && self.requests.is_empty() && self.publishes.is_empty() && self.pages.is_empty()
+        self.publications == 0 && self.requests.is_empty() && self.publishes.is_empty() && self.reads.is_empty()
     }
 
     /// Whether there is a request to be given to the bus.
     pub(super) fn has_requests(&self) -> bool {
-        !self.requests.is_empty()
-            || !self.publishes.is_empty()
-            || (self.pages_asked < PAGES_AT_ONCE && !self.pages.is_empty())
+        !self.requests.is_empty() || !self.publishes.is_empty() || self.reads.has_next()
     }
 
     pub(super) fn has_backlog(&self) -> bool {
@@ -174,13 +175,7 @@ impl Pending {
             self.publishes.charge(1);
             return Some(publish);
         }
-        if self.pages_asked >= PAGES_AT_ONCE {
-            return None;
-        }
-        let (read, _) = self.pages.pop()?;
-        self.pages.charge(1);
-        self.pages_asked += 1;
-        Some(read)
+        self.reads.poll()
     }
 
     /// From now on joins and publications are refused.
@@ -218,6 +213,12 @@ impl Pending {
     /// Whether another read of history may wait for the bus.
     pub(super) fn check_read(&self, owner: Owner) -> Result<(), Refused> {
         self.check_space(Charge::new(owner, 0))
+    }
+
+    /// Whether another read of older messages may wait for the bus.
+    pub(super) fn check_look_back(&self, owner: Owner) -> Result<(), Refused> {
+        self.check_running()?;
+        self.check_read(owner)
     }
 
     fn check_count(&self) -> Result<(), Refused> {
@@ -305,7 +306,7 @@ impl Pending {
         bytes_max: usize,
     ) {
         let ticket = self.ask(Asked::PurgePage(purge), Charge::new(owner, 0));
-        self.pages.push(owner, BusRequest::Read { ticket, room, from, bytes_max });
+        self.reads.push(ReadKind::LookBack, owner, BusRequest::Read { ticket, room, from, bytes_max });
     }
 
     /// Asks for a page. One without messages costs little, so it is not limited.
@@ -314,10 +315,24 @@ impl Pending {
         let ticket = self.ask(Asked::Page(page), Charge::new(owner, 0));
         let read = BusRequest::Read { ticket, room, from, bytes_max };
         if bytes_max > 0 {
-            self.pages.push(owner, read);
+            self.reads.push(ReadKind::CatchUp, owner, read);
         } else {
             self.request(read);
         }
+        ticket
+    }
+
+    /// Asks for older messages.
+    pub(super) fn look_back(
+        &mut self,
+        (reader, owner): (HistoryReader, Owner),
+        question: HistoryQuestion,
+        bytes_max: usize,
+    ) -> Ticket {
+        let ticket = self.ask(Asked::History(reader), Charge::new(owner, 0));
+        let from = question.read_from();
+        let read = BusRequest::Read { ticket, room: question.room, from, bytes_max };
+        self.reads.push(ReadKind::LookBack, owner, read);
         ticket
     }
 
@@ -344,7 +359,8 @@ impl Pending {
         self.publications -= usize::from(asked.is_publication());
         match &asked {
             Asked::Restriction(_) => self.restrictions -= 1,
-            Asked::Page(AskedPage { bytes_max: 1.., .. }) | Asked::PurgePage(_) => self.pages_asked -= 1,
+            Asked::Page(AskedPage { bytes_max: 1.., .. }) => self.reads.end(ReadKind::CatchUp),
+            Asked::History(_) | Asked::PurgePage(_) => self.reads.end(ReadKind::LookBack),
             Asked::Page(_) | Asked::Publication(_) | Asked::PurgeDeletion(_) => {}
         }
         Some(asked)
@@ -356,5 +372,13 @@ impl Pending {
 
     pub(super) fn poll_api_answer(&mut self) -> Option<(Ticket, Outcome)> {
         self.api_answers.pop_front()
+    }
+
+    pub(super) fn answer_api_page(&mut self, ticket: Ticket, page: Result<Page, BusRefusal>) {
+        self.api_pages.push_back((ticket, page));
+    }
+
+    pub(super) fn poll_api_page(&mut self) -> Option<(Ticket, Result<Page, BusRefusal>)> {
+        self.api_pages.pop_front()
     }
 }

@@ -44,7 +44,7 @@ impl Hub {
     /// Refuses a message if its owner has caused more deliveries than it may. Says whether it did.
     pub(super) fn refuse_by_deliveries(&mut self, now: Now, id: ConnectionId, message: &ClientMessage<'_>) -> bool {
         let Some(connection) = self.connections.get(id) else { return false };
-        // A join of a room that it is in, and a chat in another one, have answers of their own and cause no deliveries.
+        // A join of a room that it is in, and a chat or a look back in another one, have answers of their own and cause no deliveries.
         let wants_in = matches!(message, ClientMessage::Join(_));
         let room = message.about().0.and_then(|name| self.rooms.named(name));
         if room.is_some_and(|room| connection.place_in(room).is_some()) == wants_in {

@@ -150,7 +150,8 @@ impl CatchUp {
     pub(super) fn advance(&mut self, page: &Page, pin: Pin) -> NextStep {
         let mut reached = match self.from {
             ReadFrom::After(seq) => seq,
-            ReadFrom::Newest(_) => 0,
+            // A member that catches up never reads backwards.
+            ReadFrom::Newest(_) | ReadFrom::Before { .. } => 0,
         };
         if let Some(last) = page.messages.iter().take_while(|message| message.seq <= pin.seq).last() {
             self.shown = Shown::Pages;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::history::check_history_limit;
 use super::{EPOCH_BYTES_MAX, ErrorCode, ID_BYTES_MAX, TypingStatus, parse_object, present};
 use crate::id::{NAME_BYTES_MAX, RoomName};
 
@@ -34,6 +35,8 @@ pub enum ClientMessage<'a> {
     Chat(ChatRequest<'a>),
     /// The user types, or has stopped.
     Typing(TypingRequest<'a>),
+    /// A request for older messages of a room.
+    History(HistoryRequest<'a>),
     /// A new token in place of the last one.
     Refresh(RefreshRequest<'a>),
     /// A request for a `pong`.
@@ -99,6 +102,19 @@ pub struct TypingRequest<'a> {
     pub status: TypingStatus,
 }
 
+/// The fields of a `history`.
+#[derive(Debug)]
+pub struct HistoryRequest<'a> {
+    /// The room as it stands in the message.
+    pub room: Text<'a>,
+    /// An id that the answer repeats.
+    pub id: Option<Text<'a>>,
+    /// Messages with lower numbers are wanted; without it, the newest.
+    pub before: Option<u64>,
+    /// How many are wanted at most.
+    pub limit: u32,
+}
+
 /// The fields of a `refresh`.
 pub struct RefreshRequest<'a> {
     /// The token, which nobody has looked at.
@@ -158,6 +174,8 @@ struct RawMessage<'a> {
     status: Option<Text<'a>>,
     #[serde(borrow)]
     token: Option<Text<'a>>,
+    before: Option<u64>,
+    limit: Option<u32>,
 }
 
 impl<'a> ClientMessage<'a> {
@@ -177,7 +195,8 @@ impl<'a> ClientMessage<'a> {
             Self::Join(JoinRequest { room, id, .. }) => about(Some(room.as_str()), id.as_deref()),
             Self::Leave(LeaveRequest { room, id })
             | Self::Chat(ChatRequest { room, id, .. })
-            | Self::Typing(TypingRequest { room, id, .. }) => about(Some(room), id.as_deref()),
+            | Self::Typing(TypingRequest { room, id, .. })
+            | Self::History(HistoryRequest { room, id, .. }) => about(Some(room), id.as_deref()),
             Self::Refresh(RefreshRequest { id, .. }) | Self::Ping { id } => about(None, id.as_deref()),
         }
     }
@@ -185,7 +204,7 @@ impl<'a> ClientMessage<'a> {
 
 impl<'a> RawMessage<'a> {
     fn typed(self) -> Result<ClientMessage<'a>, InvalidMessage<'a>> {
-        let Self { kind, room, text, data, id, since, history, status, token } = self;
+        let Self { kind, room, text, data, id, since, history, status, token, before, limit } = self;
         let bad = |message, room, id| Err(InvalidMessage { code: ErrorCode::BadMessage, message, room, id });
         if let Some(bytes) = id.as_ref().map(|id| id.len()).filter(|bytes| !(1..=ID_BYTES_MAX).contains(bytes)) {
             return bad(format!("id of {bytes} bytes; 1 to {ID_BYTES_MAX} are allowed"), room, id);
@@ -217,10 +236,19 @@ impl<'a> RawMessage<'a> {
                 Ok(status) => Ok(ClientMessage::Typing(TypingRequest { room, id, status })),
                 Err(message) => bad(message, Some(room), id),
             },
-            (kind @ ("join" | "leave" | "chat" | "typing"), None) => bad(format!("{kind} without a room"), None, id),
+            ("history", Some(room)) => {
+                match limit.ok_or("history without a limit".to_owned()).and_then(check_history_limit) {
+                    Ok(limit) => Ok(ClientMessage::History(HistoryRequest { room, id, before, limit })),
+                    Err(message) => bad(message, Some(room), id),
+                }
+            }
+            (kind @ ("join" | "leave" | "chat" | "typing" | "history"), None) => {
+                bad(format!("{kind} without a room"), None, id)
+            }
             (other, room) => {
                 let found: String = other.chars().take(32).collect();
-                let message = format!("type {found:?}; chat, join, leave, typing, refresh and ping are allowed");
+                let message =
+                    format!("type {found:?}; chat, join, leave, typing, history, refresh and ping are allowed");
                 Err(InvalidMessage { code: ErrorCode::UnknownType, message, room, id })
             }
         }
@@ -255,12 +283,18 @@ mod tests {
         check(r#"{"type":"join","room":5}"#, ErrorCode::BadMessage, "integer `5`, expected a string");
         check(r#"{"type":"join","history":-1}"#, ErrorCode::BadMessage, "-1");
         check(r#"{"type":"dance","room":"a"}"#, ErrorCode::UnknownType, r#"type "dance"; chat, join,"#);
-        for kind in ["join", "leave", "chat", "typing"] {
+        for kind in ["join", "leave", "chat", "typing", "history"] {
             check(&format!(r#"{{"type":"{kind}"}}"#), ErrorCode::BadMessage, &format!("{kind} without a room"));
         }
         check(r#"{"type":"join","room":"a b"}"#, ErrorCode::BadMessage, "room: name contains ' '");
         check(r#"{"type":"chat","room":"a","text":""}"#, ErrorCode::BadMessage, "chat without text");
         check(r#"{"type":"typing","room":"a","status":"on"}"#, ErrorCode::BadMessage, r#"status "on"; "start""#);
+        check(r#"{"type":"history","room":"a"}"#, ErrorCode::BadMessage, "history without a limit");
+        for limit in [0, 101] {
+            let text = format!(r#"{{"type":"history","room":"a","limit":{limit}}}"#);
+            check(&text, ErrorCode::BadMessage, &format!("limit is {limit}; 1 to 100 are allowed"));
+        }
+        check(r#"{"type":"history","room":"a","limit":1,"before":-1}"#, ErrorCode::BadMessage, "-1");
         check(r#"{"type":"refresh"}"#, ErrorCode::BadMessage, "refresh without a token");
         check(r#"{"type":"ping","id":""}"#, ErrorCode::BadMessage, "id of 0 bytes; 1 to 64 are allowed");
     }

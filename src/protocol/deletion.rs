@@ -78,9 +78,8 @@ mod tests {
 
     #[test]
     fn entries_are_told_apart_and_read() {
-        let chat = |user_id, text| {
-            chat_body(&Chat { room: "a", user_id, name: None, text, data: None, id: None, ts: 1 })
-        };
+        let chat =
+            |user_id, text| chat_body(&Chat { room: "a", user_id, name: None, text, data: None, id: None, ts: 1 });
         let (told, tombstone) = (deletion_body("a", &[5, 7], 9), tombstone_body("a"));
         assert_eq!(told, br#"{"type":"deleted","room":"a","deletes":[5,7],"ts":9"#);
         assert_eq!(tombstone, br#"{"type":"deleted","room":"a""#);

@@ -7,7 +7,7 @@ use super::tls_identity::TlsReloader;
 use super::turn_watch::TurnPhase;
 use super::{Server, clock};
 use crate::budget::{WorkBudget, WorkLimits, units};
-use crate::bus::message::BusEvent;
+use crate::bus::message::{BusEvent, Page};
 use crate::hub::{Hub, Output};
 use crate::id::ConnectionId;
 use crate::net::Net;
@@ -184,7 +184,7 @@ impl Server {
         spent
     }
 
-    /// Answers the HTTP requests for which the bus has an answer. Says how many.
+    /// Answers the HTTP requests for which the bus has an answer. Says how many units of work that was.
     fn answer_requests(&mut self, now: Now) -> u32 {
         let mut answers = Vec::new();
         while let Some((ticket, outcome)) = self.hub.poll_answer() {
@@ -193,15 +193,20 @@ impl Server {
         while let Some((ticket, purged)) = self.hub.poll_purged() {
             answers.extend(self.routes.api.finish_purge(ticket, purged));
         }
-        if answers.is_empty() {
-            return 0;
+        let mut spent = answers.len() as u32;
+        // The budget of the bus bounds how many there are.
+        while let Some((ticket, page)) = self.hub.poll_page() {
+            spent += page.as_ref().map_or(1, page_units);
+            answers.extend(self.routes.api.finish_page(ticket, &page));
         }
-        let count = answers.len() as u32;
+        if answers.is_empty() {
+            return spent;
+        }
         let (net, _, mut dispatch) = self.dispatch(now);
         for (connection, response) in answers {
             net.respond(connection, &response, &mut dispatch);
         }
-        count
+        spent
     }
 
     /// Moves the hub's output for single connections into their write buffers, and writes those. Says how many units of work the
@@ -246,7 +251,11 @@ fn queue_output(now: Now, hub: &mut Hub, net: &mut Net<ApiRoute>, closes: &mut V
 fn event_units(event: &BusEvent) -> u32 {
     match event {
         BusEvent::Restrictions(page) => units(page.bodies.len() as u32, 0).max(1),
-        BusEvent::Page { page: Ok(page), .. } => units(1, page.messages.iter().map(|message| message.body.len()).sum()),
+        BusEvent::Page { page: Ok(page), .. } => page_units(page),
         _ => 1,
     }
+}
+
+fn page_units(page: &Page) -> u32 {
+    units(1, page.messages.iter().map(|message| message.body.len()).sum())
 }

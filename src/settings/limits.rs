@@ -77,8 +77,8 @@ settings! {
         /// may come at once. 0 is no limit.
         messages_per_owner: u32 = Count(0), 0 => 1_000_000_000, "messages-per-owner";
         /// Deliveries a second that all connections of a user or address together may cause; beyond them `rate_limited`. A chat
-        /// message causes one for each member that its room has here. A second's worth may come at once, and a message that
-        /// begins within it passes whatever it costs. 0 is no limit.
+        /// message causes one for each member that its room has here, and a page of older messages one for each message. A second's
+        /// worth may come at once, and a message that begins within it passes whatever it costs. 0 is no limit.
         // Behind a proxy all people have one address, and so has a crowd behind a NAT: any other default would refuse some of them.
         deliveries_per_owner: u32 = Count(0), 0 => 1_000_000_000, "deliveries-per-owner";
         /// Largest `data` of a chat message; beyond it `too_large`. At most `message-bytes`.

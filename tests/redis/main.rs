@@ -9,6 +9,7 @@ mod api;
 mod cluster;
 mod deletion;
 mod faults;
+mod history;
 mod keys;
 mod links;
 mod moderation;

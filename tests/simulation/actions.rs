@@ -1,14 +1,15 @@
 //! The actions of clients, sockets, the host and other nodes, drawn at random.
 
-use roomcast::{HostPublication, MessageRef, Owner};
 use roomcast::bus::Ticket;
 use roomcast::internals::protocol::{self, Chat};
 use roomcast::internals::{Moderation, NewConnection, RefreshedIdentity, TokenRefresh};
 use roomcast::{CloseReason, HubStats};
 use roomcast::{ConnectionId, ErrorCode, Grants, Restriction, RestrictionTarget, UserId};
+use roomcast::{HostPublication, MessageRef, Owner};
 
 use super::chance::Chance;
 use super::fake_bus::FakeBus;
+use super::look_back::LookBack;
 use super::seat::user_name;
 use super::settings::{BusKind, Settings};
 use super::transport::Link;
@@ -26,6 +27,7 @@ pub(crate) enum Action {
     Chat { seat: usize, room: usize },
     ChatAgain { seat: usize },
     Typing { seat: usize, room: usize },
+    LookBack { seat: usize, room: usize },
     Ping { seat: usize },
     Refresh { seat: usize },
     Garbage { seat: usize },
@@ -83,7 +85,7 @@ impl Draw<'_> {
 /// How often an action is drawn, compared with the others, and how its parameters are.
 type Choice = (u32, fn(&mut Draw<'_>) -> Action);
 
-fn client_choices(recovery: u32) -> [Choice; 17] {
+fn client_choices(recovery: u32) -> [Choice; 18] {
     [
         (60, |draw| Action::Connect { seat: draw.seat }),
         (70, |draw| Action::Join { seat: draw.seat, room: draw.room }),
@@ -92,6 +94,7 @@ fn client_choices(recovery: u32) -> [Choice; 17] {
         (200, |draw| Action::Chat { seat: draw.seat, room: draw.room }),
         (10, |draw| Action::ChatAgain { seat: draw.seat }),
         (15, |draw| Action::Typing { seat: draw.seat, room: draw.room }),
+        (40, |draw| Action::LookBack { seat: draw.seat, room: draw.room }),
         (5, |draw| Action::Ping { seat: draw.seat }),
         (5, |draw| Action::Refresh { seat: draw.seat }),
         (6, |draw| Action::Garbage { seat: draw.seat }),
@@ -128,10 +131,7 @@ const OTHER_CHOICES: [Choice; 18] = [
     }),
     (12, |draw| Action::Lift { user: draw.user(), kind: draw.chance.below(4) }),
     (16, |draw| Action::Delete { room: draw.room }),
-    (2, |draw| Action::Purge {
-        user: draw.user(),
-        room: if draw.chance.one_in(2) { Some(draw.room) } else { None },
-    }),
+    (2, |draw| Action::Purge { user: draw.user(), room: if draw.chance.one_in(2) { Some(draw.room) } else { None } }),
     (4, |draw| Action::Wait { millis: draw.chance.pick(&[300, 1200, 3000, 3000, 20_000, 300_000]) }),
     (2, |_| Action::Sicken),
     (1, |_| Action::Settle),
@@ -161,6 +161,7 @@ impl World {
                 let status = self.chance.pick(&["start", "stop", "stop", "?"]);
                 self.say(seat, &format!(r#"{{"type":"typing","room":"r{room}","status":"{status}"}}"#));
             }
+            Action::LookBack { seat, room } => self.look_back(seat, room),
             Action::Ping { seat } => drop(self.say(seat, r#"{"type":"ping","id":"p"}"#)),
             Action::Refresh { seat } => self.refresh(seat),
             Action::Garbage { seat } => self.garbage(seat),
@@ -372,6 +373,26 @@ impl World {
         if self.say(seat, &format!(r#"{{"type":"leave","room":"r{room}","id":"{id}"}}"#)) {
             self.seats[seat].views[room].leave_sent(id);
             self.in_grace.remove(&(room, self.seats[seat].user));
+        }
+    }
+
+    fn look_back(&mut self, seat: usize, room: usize) {
+        let id = format!("o{}", self.next_text());
+        let at = self.truth.live(room);
+        let top = at.map_or(0, |at| at.seq);
+        let before = match self.chance.below(4) {
+            0 => None,
+            1 => Some(top + self.chance.below(3)),
+            _ => Some(self.chance.below(top + 1)),
+        };
+        let limit = self.chance.pick(&[1, 2, 20, 100]);
+        let mut text = format!(r#"{{"type":"history","room":"r{room}","id":"{id}","limit":{limit}"#);
+        if let Some(before) = before {
+            text += &format!(r#","before":{before}"#);
+        }
+        text += "}";
+        if self.say(seat, &text) {
+            self.seats[seat].looks_back.sent(id, LookBack { room, before, limit, at });
         }
     }
 

@@ -101,6 +101,7 @@ impl Room {
         let after = match from {
             ReadFrom::After(seq) => seq,
             ReadFrom::Newest(count) => self.top.saturating_sub(count.into()),
+            ReadFrom::Before { seq, count } => return self.page_before(seq.unwrap_or(u64::MAX), count, bytes_max),
         };
         let (mut messages, mut bytes, mut complete) = (Vec::new(), 0, true);
         for message in self.kept.iter().filter(|message| message.seq > after) {
@@ -112,6 +113,19 @@ impl Room {
             messages.push(message.clone());
         }
         Page { epoch: self.epoch.clone(), top: self.top, messages, complete }
+    }
+
+    fn page_before(&self, seq: u64, count: u32, bytes_max: usize) -> Page {
+        let (mut messages, mut bytes, mut complete) = (VecDeque::new(), 0, true);
+        for message in self.kept.iter().rev().filter(|message| message.seq < seq) {
+            bytes += message.body.len();
+            if messages.len() == count as usize || (bytes > bytes_max && !messages.is_empty()) {
+                complete = false;
+                break;
+            }
+            messages.push_front(message.clone());
+        }
+        Page { epoch: self.epoch.clone(), top: self.top, messages: messages.into(), complete }
     }
 
     /// Whether a page ends before messages that were delivered already.

@@ -91,6 +91,9 @@ impl World {
             if let Some(id) = seat.unanswered() {
                 panic!("seat {at} (u{}): nothing came back for chat {id}", seat.user);
             }
+            if let Some(id) = seat.looks_back.unanswered() {
+                panic!("seat {at} (u{}): nothing came back for history {id}", seat.user);
+            }
         }
     }
 

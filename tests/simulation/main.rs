@@ -6,6 +6,7 @@ mod chance;
 mod coverage;
 mod fake_bus;
 mod finale;
+mod look_back;
 mod seat;
 mod settings;
 mod trace;

@@ -6,6 +6,7 @@ use roomcast::Owner;
 use serde_json::Value;
 
 use super::coverage::Coverage;
+use super::look_back::LooksBack;
 use super::transport::{Link, text_payload};
 use super::truth::{Position, Truth, is_tombstone, room_number};
 use super::view::{Joined, Phase, View};
@@ -25,6 +26,7 @@ pub(crate) struct Seat {
     is_welcome: bool,
     /// Chats that nothing has come back for: room by id.
     unanswered: BTreeMap<String, usize>,
+    pub(crate) looks_back: LooksBack,
 }
 
 pub(crate) fn user_name(user: usize) -> String {
@@ -44,6 +46,7 @@ impl Seat {
             deleted: BTreeSet::new(),
             is_welcome: false,
             unanswered: BTreeMap::new(),
+            looks_back: LooksBack::default(),
         }
     }
 
@@ -56,6 +59,7 @@ impl Seat {
     pub(crate) fn lose_link(&mut self) {
         self.link = None;
         self.unanswered.clear();
+        self.looks_back.clear();
         self.views.iter_mut().for_each(|view| *view = View::default());
     }
 
@@ -140,6 +144,17 @@ impl Seat {
         Ok(())
     }
 
+    /// A page of older messages has no text that was said to be deleted.
+    fn check_page(&self, room: usize, page: &Value, truth: &mut Truth) -> Checked {
+        let epoch = truth.epoch(room, page["epoch"].as_str().ok_or("no epoch")?);
+        let chats = page["messages"].as_array().into_iter().flatten().filter(|message| message["type"] == "chat");
+        let positions = chats.filter_map(|message| message["seq"].as_u64()).map(|seq| Position { epoch, seq });
+        match positions.into_iter().find(|at| self.deleted.contains(&(room, *at))) {
+            Some(at) => Err(format!("{at:?} is in a page, though it was deleted")),
+            None => Ok(()),
+        }
+    }
+
     fn on_message(&mut self, text: &str, truth: &mut Truth, coverage: &mut Coverage) -> Checked {
         let message: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
         let kind = message["type"].as_str().ok_or("no type")?;
@@ -151,6 +166,11 @@ impl Seat {
                 return Ok(());
             }
             "error" => return self.on_error(&message, coverage),
+            "history" => {
+                let room = self.looks_back.on_history(text, truth, coverage)?;
+                self.check_page(room, &message, truth)?;
+                return self.views[room].on_any(kind);
+            }
             _ => {}
         }
         let room = room_number(message["room"].as_str().ok_or("no room")?);
@@ -224,6 +244,7 @@ impl Seat {
         }
         if let Some(id) = message["id"].as_str() {
             self.unanswered.remove(id);
+            self.looks_back.on_error(id, coverage);
             self.views.iter_mut().for_each(|view| view.on_error(id, code));
         }
         Ok(())

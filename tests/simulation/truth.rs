@@ -7,6 +7,8 @@ use roomcast::bus::Epoch;
 use roomcast::bus::{BusEvent, Numbered};
 use roomcast::internals::protocol;
 
+use super::transport::text_payload;
+
 /// A place in a room's history: which life of it, counted from 0, and the number of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Position {
@@ -147,6 +149,13 @@ impl Truth {
         };
         let epochs = (0..self.rooms[room].epochs.len()).rev();
         epoch.into_iter().chain(epochs).find(|epoch| is_in(*epoch)).map(|epoch| Position { epoch, seq })
+    }
+
+    /// Whether an entry of a room is what the bus has at a position.
+    pub(crate) fn is_said(&self, room: usize, at: Position, message: &str) -> bool {
+        let life = &self.rooms[room].epochs[at.epoch];
+        let known = [life.frames.get(&at.seq), life.tombstones.get(&at.seq)];
+        known.into_iter().flatten().any(|frame| text_payload(frame) == Ok(message))
     }
 
     /// Where deliveries stand, if the room is open and known.

@@ -10,7 +10,7 @@ use roomcast::Now;
 use roomcast::OpenPolicy;
 use roomcast::bus::PresenceStatus;
 use roomcast::bus::{Bus, LocalBus};
-use roomcast::bus::{BusEvent, BusRequest, Outcome, PresenceChange, Signal, Ticket};
+use roomcast::bus::{BusEvent, BusRequest, Outcome, PresenceChange, ReadFrom, Signal, Ticket};
 use roomcast::internals::{Hub, Output, Owners};
 use roomcast::net::Slot;
 use roomcast::{ConnectionId, RoomName, UserId};
@@ -68,7 +68,7 @@ pub(crate) struct World {
     /// The requests that the bus has not answered: reads and publications with their room, commands without.
     tickets: BTreeMap<Ticket, Option<RoomName>>,
     publications: usize,
-    /// How many reads of history the hub has asked for.
+    /// How many reads of history the hub has asked for by itself.
     pub(crate) reads: usize,
     /// When a user's connection was lost in a room.
     pub(crate) lost: BTreeMap<(usize, usize), u64>,
@@ -256,8 +256,8 @@ impl World {
                 let known = self.tickets.insert(*ticket, None);
                 assert!(known.is_none(), "{ticket:?} is used twice");
             }
-            BusRequest::Read { ticket, room, .. } => {
-                self.reads += 1;
+            BusRequest::Read { ticket, room, from, .. } => {
+                self.reads += usize::from(!matches!(from, ReadFrom::Before { .. }));
                 let known = self.tickets.insert(*ticket, Some(room.clone()));
                 assert!(known.is_none(), "{ticket:?} is used twice");
             }

@@ -206,6 +206,30 @@ fn members_that_read_pages_again_and_again() {
 }
 
 #[test]
+fn members_that_look_back_again_and_again() {
+    let mut crowd = Crowd::open(limits());
+    crowd.say_and_read(1, |_, _| join("archive"));
+    crowd.say_and_read(1, |nth, _| if nth < 50 { chat("archive", "1", 15_000) } else { Vec::new() });
+    let look_back = |nth: u32, time: u32| {
+        let ask = |at| text(&format!(r#"{{"type":"history","room":"archive","limit":100,"before":{}}}"#, at + time));
+        (nth..nth + 20).flat_map(ask).collect()
+    };
+    crowd.say_and_read(5, look_back);
+    let units = crowd.units();
+    assert!(units["bus"] > PHASE, "{units:?}");
+    // Those that do not read what they have asked for hold no more than others.
+    for time in 0..20 {
+        crowd.say(|nth| look_back(nth, time));
+        for _ in 0..20 {
+            crowd.host.turn(Duration::ZERO);
+        }
+        crowd.units();
+    }
+    crowd.settle();
+    crowd.units();
+}
+
+#[test]
 fn members_that_read_nothing() {
     let mut crowd = Crowd::open(limits());
     for time in 0..40 {

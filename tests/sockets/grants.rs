@@ -164,3 +164,19 @@ fn grants_that_cannot_be_read_make_the_token_invalid() {
         );
     }
 }
+
+#[test]
+fn a_member_without_the_right_to_history_looks_at_no_older_messages() {
+    let (server, _files) = server_with_secret(&[]);
+    let rooms = json!([{"match": "lobby", "allow": ALL}, {"match": "hall", "allow": ["join", "say", "typing"]}]);
+    let mut alice = user(&server, "alice", &rooms);
+    let look_back = |room: &str| json!({"type": "history", "room": room, "limit": 10, "id": "h"});
+    for room in ["lobby", "hall"] {
+        alice.join(room);
+        alice.say(room, "hello");
+        settle(&mut alice);
+    }
+    alice.send_json(&look_back("lobby"));
+    assert_eq!(alice.recv_type("history")["messages"][0]["text"], "hello");
+    check_forbidden(&mut alice, &look_back("hall"), "not allowed to read the history of room hall");
+}

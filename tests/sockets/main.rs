@@ -19,6 +19,7 @@ mod frames;
 #[cfg(feature = "tokens")]
 mod grants;
 mod heartbeat;
+mod history;
 mod http;
 mod limits;
 mod log_lines;

@@ -1,10 +1,10 @@
 //! What the threads hand to the loop: events of the subscription and responses, put into order
 //! for the hub.
 
-use super::commands::{Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest};
+use super::commands::{Numbering, PendingPublication, Request, Response, RoomRequest};
 use super::ordering::{HistoryQuery, HistorySlice, OrderingStep, Reassembler, RoomPosition};
+use super::pages::is_behind;
 use super::presence::PresenceAction;
-use super::pages::{cut, is_behind};
 use super::presence::PresenceAnswer;
 use super::room::AwaitedCopy;
 use super::subscribe::SubscriberEvent;
@@ -92,6 +92,7 @@ impl RedisBus {
             Response::Page(read, Ok(slice)) if is_behind(&slice, &read) || self.is_doubtful(&read.room, &slice) => {
                 self.postpone_read(read, slice);
             }
+            Response::Page(read, Ok(slice)) if self.is_before_deletion(&read, &slice) => self.repeat_read(read),
             Response::Page(read, Ok(slice)) => self.take_page(&read, slice),
             Response::Page(read, Err(refusal)) => {
                 self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(refusal) });
@@ -173,49 +174,6 @@ impl RedisBus {
         if self.rooms.get(&name).is_some_and(|room| !room.awaited_copies.is_empty()) {
             self.watch_room(&name);
         }
-    }
-
-    /// Whether a page may not be shown yet: nobody has confirmed its epoch in the present run of
-    /// Redis, or this node has not compared it with what it delivered.
-    fn is_doubtful(&self, name: &RoomName, slice: &HistorySlice) -> bool {
-        let run_id = self.rooms.get(name).and_then(|room| room.reassembler.run_id());
-        !slice.is_confirmed || run_id.is_some_and(|run_id| run_id != slice.position.run_id)
-    }
-
-    /// Redis has lost messages since the read was sent, or may have. To read again at once would
-    /// show the same. The query that is sent instead confirms or ends the epoch, and the read is
-    /// repeated after a while.
-    fn postpone_read(&mut self, read: PendingRead, slice: HistorySlice) {
-        let name = read.room.clone();
-        let Some(room) = self.rooms.get_mut(&name).filter(|room| read.opening == Some(room.opening)) else {
-            return self.take_page(&read, slice);
-        };
-        room.reads.push(read);
-        self.with_reassembler(&name, |reassembler, _| reassembler.check_position());
-        self.watch_room(&name);
-    }
-
-    fn take_page(&mut self, read: &PendingRead, slice: HistorySlice) {
-        let PendingRead { ticket, room: ref name, bytes_max, opening, .. } = *read;
-        let position = slice.position.clone();
-        let mut page = cut(slice, name, bytes_max);
-        let Some(room) = self.rooms.get(name).filter(|room| opening == Some(room.opening)) else {
-            // The hub has closed the room, or never opened it.
-            return self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
-        };
-        if !room.reassembler.is_known() {
-            // The hub learns the position of the room from the page, so the page comes first.
-            self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
-            return self.with_reassembler(name, |reassembler, steps| reassembler.observe(position, steps));
-        }
-        self.with_reassembler(name, |reassembler, steps| reassembler.observe(position, steps));
-        let delivered = self.rooms.get(name).map_or(0, |room| room.reassembler.delivered());
-        if page.top < delivered {
-            // The page is older than the messages that have arrived since.
-            page.top = delivered;
-            page.complete = bytes_max == 0;
-        }
-        self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
     }
 
     fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<HistorySlice, BusRefusal>) {
@@ -303,6 +261,7 @@ impl RedisBus {
         let mut steps = std::mem::take(&mut self.steps);
         act(&mut room.reassembler, &mut steps);
         let is_open = room.is_open();
+        steps.iter().for_each(|step| room.note_deletion(step));
         for step in steps.drain(..) {
             let room = name.clone();
             let event = match step {

@@ -195,6 +195,7 @@ impl Packer {
 
     fn pack_read(&mut self, read: &PendingRead, server: Server) {
         let (first, bytes_max) = match read.from {
+            ReadFrom::Before { seq, count } => return self.pack_read_before(read, (seq, count), server),
             ReadFrom::After(seq) => (i64::try_from(seq).unwrap_or(i64::MAX).saturating_add(1), read.bytes_max),
             ReadFrom::Newest(0) => (1, 0),
             ReadFrom::Newest(count) => (-i64::from(count), read.bytes_max),
@@ -202,6 +203,13 @@ impl Packer {
         let HistoryArgs { age, .. } = self.arg_room(&read.room, server.run_id);
         let renews = read.may_renew() && server.is_settled;
         self.command.arg(first).arg(bytes_max).arg(age).arg(u8::from(renews));
+    }
+
+    fn pack_read_before(&mut self, read: &PendingRead, (seq, count): (Option<u64>, u32), server: Server) {
+        let HistoryArgs { age, .. } = self.arg_room(&read.room, server.run_id);
+        let renews = read.may_renew() && server.is_settled;
+        self.command.arg(seq.map(|seq| seq.to_string()).unwrap_or_default()).arg(count);
+        self.command.arg(read.bytes_max).arg(age).arg(u8::from(renews));
     }
 
     fn pack_query(&mut self, room: &RoomName, query: &HistoryQuery, run_id: RunId) {

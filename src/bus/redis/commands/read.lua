@@ -3,8 +3,7 @@
 -- ARGV candidate epoch, run, ttl of keys, first number (or minus the number of newest messages),
 -- max bytes, max age ('' for any), '1' to renew an unconfirmed epoch
 -- Returns the position, then number and body of each message; at least two messages, if there are
--- as many. A deleted message has an empty body, and counts 192 bytes: a tombstone takes its place.
--- Messages that are too old are removed from the stream.
+-- as many. A deleted one has an empty body. Messages that are too old are removed from the stream.
 local found, newest = position(ARGV[1], ARGV[2])
 if found[4] == 0 and ARGV[7] == '1' then renew(found, ARGV[1], ARGV[2]) end
 keep(ARGV[3])
@@ -31,10 +30,6 @@ if eldest and is_old(eldest) then
 end
 local first = tonumber(ARGV[4])
 if first < 0 then first = math.max(top + first + 1, 1) end
--- Deleted messages leave holes in the stream. Other holes are for the reader to see.
-local function are_gone(from, to)
-  return redis.call('ZCOUNT', KEYS[3], string.format('%.0f', from), string.format('%.0f', to)) == to - from + 1
-end
 local function add(seq, body, size)
   bytes = bytes + size
   if bytes > most and #found > 7 then found[3] = 0 return false end
@@ -52,7 +47,7 @@ while first <= top do
     local seq = number(entries[i])
     if seq > first and are_gone(first, seq - 1) then
       for gone = first, seq - 1 do
-        if not add(gone, '', 192) then return found end
+        if not add(gone, '', GONE_BYTES) then return found end
       end
     end
     local body = entries[i][2][2]

@@ -148,9 +148,9 @@ impl PendingPublication {
 impl PendingRead {
     /// Whether an epoch that is not confirmed in the present run of Redis is renewed by the read,
     /// once all nodes have had time to confirm it. After a delivery, comparing is up to the
-    /// reassembler.
+    /// reassembler. Older messages are read of rooms that are not open here, too.
     pub(super) fn may_renew(&self) -> bool {
-        self.opening.is_some() && self.reached.is_none()
+        (self.opening.is_some() || self.from.is_backwards()) && self.reached.is_none()
     }
 }
 
@@ -162,6 +162,7 @@ impl Request {
             Self::Publish(_) => Script::Publish,
             Self::Query(RoomRequest { request: HistoryQuery::Renew(_), .. }) => Script::Renew,
             Self::Query(RoomRequest { request: HistoryQuery::Confirm(..), .. }) => Script::Confirm,
+            Self::Read(read) if read.from.is_backwards() => Script::ReadBefore,
             Self::Read(_) | Self::Query(_) => Script::Read,
             Self::Presence(RoomRequest { request: PresenceRequest::Update { .. }, .. }) => Script::UpdatePresence,
             Self::Presence(RoomRequest { request: PresenceRequest::Query { .. }, .. }) => Script::QueryPresence,

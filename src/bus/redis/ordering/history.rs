@@ -5,9 +5,9 @@ use std::hash::Hasher;
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 
-use crate::bus::message::Numbered;
+use crate::bus::message::{Numbered, Page, ReadFrom, tombstone};
 use crate::bus::redis::connection::RunId;
-use crate::id::Epoch;
+use crate::id::{Epoch, RoomName};
 
 /// A message of the subscription. Without a body it only announces the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +34,34 @@ pub(crate) struct HistorySlice {
     pub(crate) position: RoomPosition,
     /// Whether a node has compared the room with what it delivered before this run of Redis.
     pub(crate) is_confirmed: bool,
-    /// Whether the messages reach up to `top`.
+    /// Whether the messages reach up to `top`; if they were read backwards, whether no older one is kept.
     pub(crate) complete: bool,
     pub(crate) messages: Vec<Numbered>,
+}
+
+impl HistorySlice {
+    /// The page of a read, with tombstones. Messages that were read forwards are limited to `bytes_max` here, but for the first.
+    pub(crate) fn into_page(self, room: &RoomName, from: ReadFrom, bytes_max: usize) -> Page {
+        let Self { position: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = self;
+        if messages.iter().any(|message| message.body.is_empty()) {
+            let tombstone = tombstone(room);
+            let deleted = messages.iter_mut().filter(|message| message.body.is_empty());
+            deleted.for_each(|message| message.body = tombstone.clone());
+        }
+        if !from.is_backwards() {
+            let mut bytes = 0;
+            let fits = messages.iter().take_while(|message| {
+                bytes += message.body.len();
+                bytes <= bytes_max
+            });
+            let count_max = fits.count().max(usize::from(bytes_max > 0));
+            if count_max < messages.len() {
+                messages.truncate(count_max);
+                complete = false;
+            }
+        }
+        Page { epoch, top, messages, complete }
+    }
 }
 
 /// What the hub is told, in this order. A deleted message has an empty body.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::bus::message::Ticket;
+use crate::bus::message::{Page, Ticket};
 use crate::hub::{Hub, Purged, Refused};
 use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
@@ -50,6 +50,8 @@ pub(super) enum Begun {
     Asked { ticket: Ticket, done: Done },
     /// A purge, which asks the bus for many things.
     Purging { ticket: Ticket, done: PurgeDone },
+    /// The bus has yet to give a page of history.
+    Reading { ticket: Ticket, done: PageDone },
     /// It is done, and answered with this JSON.
     Done(Vec<u8>),
 }
@@ -59,6 +61,9 @@ pub(super) type Done = Box<dyn FnOnce(Accepted) -> Vec<u8>>;
 
 /// Makes the body of the answer to a purge.
 pub(super) type PurgeDone = Box<dyn FnOnce(Purged) -> Vec<u8>>;
+
+/// Makes the body of the answer to a command that reads history.
+pub(super) type PageDone = Box<dyn FnOnce(&Page) -> Vec<u8>>;
 
 /// The number that the bus gave a command.
 #[derive(Clone, Copy, Debug)]

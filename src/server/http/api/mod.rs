@@ -4,6 +4,7 @@
 mod answer;
 mod command;
 mod delete;
+mod history;
 mod moderation;
 mod publish;
 mod purge;
@@ -16,9 +17,9 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
-use self::command::{Accepted, Begun, Done, PurgeDone};
+use self::command::{Accepted, Begun, Done, PageDone, PurgeDone};
 pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext, ListScope};
-use crate::bus::message::{Outcome, Ticket};
+use crate::bus::message::{BusRefusal, Outcome, Page, Ticket};
 use crate::hub::Purged;
 use crate::id::ConnectionId;
 use crate::metric::counts;
@@ -31,7 +32,7 @@ use crate::settings::{API_KEY_BYTES_MIN, ApiKey, Config};
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
-static COMMANDS: [ApiCommand; 11] = [
+static COMMANDS: [ApiCommand; 12] = [
     publish::PUBLISH,
     delete::DELETE,
     purge::PURGE,
@@ -43,6 +44,7 @@ static COMMANDS: [ApiCommand; 11] = [
     restrictions::UNMUTE,
     restrictions::BANS,
     restrictions::MUTES,
+    history::HISTORY,
 ];
 
 /// How many times as long as the message in it a body may be. Many libraries write `ü` as `\u00fc`,
@@ -79,6 +81,12 @@ struct PendingCommand {
     done: Done,
 }
 
+/// A request that waits for a page of history.
+struct PendingPage {
+    connection: ConnectionId,
+    done: PageDone,
+}
+
 fn digests(keys: &[ApiKey]) -> Vec<[u8; 32]> {
     keys.iter().map(|key| Sha256::digest(key.as_bytes()).into()).collect()
 }
@@ -94,6 +102,8 @@ pub(in crate::server) struct Api {
     pending: HashMap<Ticket, PendingCommand>,
     /// Purges that are not answered, as many as the hub lets wait.
     purges: HashMap<Ticket, (ConnectionId, PurgeDone)>,
+    /// Requests that wait for a page, as many as the hub has asked for. An entry outlives its connection, too.
+    pages: HashMap<Ticket, PendingPage>,
     stats: ApiStats,
 }
 
@@ -104,6 +114,7 @@ impl Api {
             body_bytes_max: config.net.message_bytes_max * ESCAPED_FACTOR,
             pending: HashMap::new(),
             purges: HashMap::new(),
+            pages: HashMap::new(),
             stats: ApiStats::default(),
         }
     }
@@ -205,6 +216,10 @@ impl Api {
                 self.purges.insert(ticket, (connection, done));
                 BodyDecision::Later
             }
+            Ok(Begun::Reading { ticket, done }) => {
+                self.pages.insert(ticket, PendingPage { connection, done });
+                BodyDecision::Later
+            }
             Err((code, reason)) => BodyDecision::Respond(self.reject(code, &reason)),
         }
     }
@@ -231,6 +246,23 @@ impl Api {
         let (connection, done) = self.purges.remove(&ticket)?;
         self.stats.accepted += 1;
         Some((connection, json(StatusCode::OK, done(purged))))
+    }
+
+    /// The bus has given a page, or refused to. Returns as [`Api::finish`] does.
+    pub(in crate::server) fn finish_page(
+        &mut self,
+        ticket: Ticket,
+        page: &Result<Page, BusRefusal>,
+    ) -> Option<(ConnectionId, Response)> {
+        let PendingPage { connection, done } = self.pages.remove(&ticket)?;
+        let response = match page {
+            Ok(page) => {
+                self.stats.accepted += 1;
+                json(StatusCode::OK, done(page))
+            }
+            Err(refusal) => self.reject(refusal.code(), refusal.message),
+        };
+        Some((connection, response))
     }
 
     fn reject(&mut self, code: ErrorCode, reason: &str) -> Response {
