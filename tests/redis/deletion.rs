@@ -92,6 +92,14 @@ fn no_key_has_a_deleted_text_and_all_nodes_agree() {
                 let (shown, joined) = replay(server, &since);
                 assert_eq!((&shown[..], &joined["recovered"]), (&all[seq..], &json!(true)), "since {seq}");
             }
+            for (before, limit) in (1..=6).flat_map(|before| (1..=6).map(move |limit| (before, limit))) {
+                let body = json!({"room": "lobby", "before": before, "limit": limit});
+                let page = command(server.address(), "/api/history", &body);
+                let older = &all[..before - 1];
+                let expected = &older[older.len().saturating_sub(limit)..];
+                assert_eq!(entries(page["messages"].as_array().unwrap()), expected, "{limit} before {before}");
+                assert_eq!(page["more"], older.len() > limit, "{limit} before {before}");
+            }
             let body = json!({"room": "lobby", "seq": 2});
             check_published(&post(server.address(), "/api/delete", &body), "lobby", 2, true);
             check_refused(
@@ -181,6 +189,8 @@ fn many_deletions_do_not_make_history_longer_than_it_may_be() {
     let size = |command: &str, key: &str| redis.ask::<usize>(&[command, &format!("roomcast:{{lobby}}:{key}")]);
     assert!(size("ZCARD", "gone") <= 20 && size("XLEN", "log") <= 20, "{}", contents(&redis));
     assert!(!contents(&redis).contains("secret"));
+    let page = command(server.address(), "/api/history", &json!({"room": "lobby", "limit": 100}));
+    assert!(entries(page["messages"].as_array().unwrap()).iter().map(|(seq, _)| *seq).eq(281..=300), "{page}");
     let (shown, joined) = replay(&server, &json!({"room": "lobby", "history": 20}));
     assert_eq!((shown.len(), &joined["seq"]), (20, &json!(300)));
     assert!(shown.iter().map(|(seq, _)| *seq).eq(281..=300), "{shown:?}");
