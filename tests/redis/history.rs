@@ -1,12 +1,14 @@
 //! Older messages, in pages, from a history that all nodes share and that may come back without its newest messages.
 
+use std::time::Instant;
+
 use roomcast::Config;
 use roomcast::bus::{Page, ReadFrom};
 use serde_json::{Value, json};
 
 use crate::harness::bus::Node;
 use crate::harness::nodes::{epoch, is_text, node_with, recv_long, say_and_see};
-use crate::harness::redis::Redis;
+use crate::harness::redis::{LONG, Redis};
 use crate::support::api::{KEY, check_refused, command, post};
 use crate::support::chat::{is, join_with};
 use crate::support::{Client, Server};
@@ -100,7 +102,9 @@ fn lose(redis: &mut Redis, node: &mut Node) {
 
 /// The newest messages, as soon as it is known to which epoch they belong.
 fn look_back(node: &mut Node) -> Page {
+    let deadline = Instant::now() + LONG;
     loop {
+        assert!(Instant::now() < deadline, "no page within {LONG:?}");
         let ticket = node.ask_read(ReadFrom::Before { seq: None, count: 10 }, 1000);
         match node.page(ticket) {
             Ok(page) => return page,

@@ -3,10 +3,15 @@
 use std::io::Write;
 use std::time::Instant;
 
+use roomcast::bus::{BusRequest, LocalBus, ReadFrom};
+use roomcast::internals::frame::Head;
+use roomcast::internals::{Hub, NewConnection, Output, Owners};
+use roomcast::{Config, ConnectionId, Now, OpenPolicy, UserId};
 use serde_json::{Value, json};
 
 use crate::support::api::{KEY, check_refused, command, post, server_with};
 use crate::support::chat::{chat, frame_of_json, is, settle};
+use crate::support::local_room::{LocalRoom, run_bus};
 use crate::support::{Client, Server};
 
 const UNLIMITED: [&str; 4] = ["--message-rate", "0", "--messages-per-owner", "0"];
@@ -256,4 +261,76 @@ fn members_and_back_ends_see_the_new_epoch_after_a_restart() {
     assert_eq!(seqs(&page), [1, 2]);
     let read = command(server.address(), "/api/history", &json!({"room": "lobby"}));
     assert_eq!((&read["epoch"], &read["messages"]), (&page["epoch"], &page["messages"]));
+}
+
+/// The text frames that a hub has for single connections.
+fn output(hub: &mut Hub) -> Vec<Value> {
+    let mut messages = Vec::new();
+    hub.poll_output(|output| {
+        let Output::Frames(_, mut frames) = output else { return };
+        while let Some(head) = Head::parse(frames) {
+            let (frame, rest) = frames.split_at(head.header_bytes + head.payload_bytes as usize);
+            messages.push(serde_json::from_slice(&frame[head.header_bytes..]).unwrap());
+            frames = rest;
+        }
+    });
+    messages
+}
+
+#[test]
+fn a_member_that_does_not_read_its_pages_gets_no_more_of_them() {
+    let mut room = LocalRoom::new(1);
+    for _ in 0..8 {
+        room.say(&json!({"type": "chat", "room": "lobby", "text": "x".repeat(15_000)}).to_string());
+        room.flush(|_| {});
+    }
+    let mut ask = |room: &mut LocalRoom| {
+        room.say(&json!({"type": "history", "room": "lobby", "limit": 100}).to_string());
+        let [answer] = &output(&mut room.hub)[..] else { panic!("not one answer") };
+        answer.clone()
+    };
+    // A page is of four messages, and has to have been read by all but so many bytes before the next one but one.
+    for _ in 0..2 {
+        assert_eq!(seqs(&ask(&mut room)), [5, 6, 7, 8]);
+    }
+    for _ in 0..3 {
+        check_error(&ask(&mut room), "rate_limited", true, "a page is sent behind at most 65536");
+    }
+    room.hub.handle_drained(ConnectionId::new(0, 1));
+    assert_eq!(seqs(&ask(&mut room)), [5, 6, 7, 8]);
+}
+
+#[test]
+fn a_crowd_that_looks_back_is_not_before_a_member_that_resumes() {
+    const CROWD: u32 = 1000;
+    let mut config = Config::default();
+    config.hub.message_rate = 0;
+    let mut hub = Hub::new(&config, Box::new(OpenPolicy));
+    let mut bus = LocalBus::new(&config, 1);
+    let (now, owners) = (Now::default(), Owners::new(1));
+    let mut connect = |hub: &mut Hub, slot: u32| {
+        let (user, owner) = (UserId::new(&format!("u{slot}")).unwrap(), owners.api_key(&[slot as u8; 32]));
+        let id = ConnectionId::new(slot, 1);
+        hub.connect(now, id, NewConnection::new(&user, owner));
+        id
+    };
+    for slot in 0..CROWD {
+        let id = connect(&mut hub, slot);
+        hub.handle_text(now, id, r#"{"type":"join","room":"lobby"}"#);
+        run_bus(&mut hub, &mut bus, now);
+    }
+    hub.poll_output(|_| {});
+    for slot in 0..CROWD {
+        hub.handle_text(now, ConnectionId::new(slot, 1), r#"{"type":"history","room":"lobby","limit":100}"#);
+    }
+    let newcomer = connect(&mut hub, CROWD);
+    hub.handle_text(now, newcomer, r#"{"type":"join","room":"lobby","since":{"epoch":"e","seq":1}}"#);
+    let reads: Vec<_> = std::iter::from_fn(|| match hub.poll_bus_request()? {
+        BusRequest::Read { from, .. } => Some(from),
+        other => panic!("{other:?}"),
+    })
+    .collect();
+    let resumes = |from: &ReadFrom| !matches!(from, ReadFrom::Before { .. });
+    assert!(reads.iter().position(resumes).is_some_and(|at| at <= 1), "{reads:?}");
+    assert_eq!(reads.len(), 1 + 8, "so many of the crowd at once");
 }

@@ -427,8 +427,10 @@ mod tests {
     use super::*;
     use crate::bus::message::{Publication, ReadFrom, Ticket};
     use crate::bus::redis::commands::Response;
+    use crate::bus::redis::connection::RunId;
+    use crate::bus::redis::ordering::{ChannelMessage, HistorySlice, RoomPosition};
     use crate::bus::worker::{BATCHES_PER_TURN, QueueBounds, Queues, WorkerThread, worker};
-    use crate::id::UserId;
+    use crate::id::{Epoch, UserId};
     use crate::owner::Owner;
 
     /// A bus whose command thread is replaced by the test.
@@ -505,5 +507,31 @@ mod tests {
         bench.bus.publish(Ticket(2), publication, None);
         assert!(matches!(bench.bus.poll_event(), Some(BusEvent::Page { .. })));
         assert!(bench.queues.requests.pop().is_some(), "not only at the end of the turn");
+    }
+
+    #[test]
+    fn a_page_of_older_messages_is_whole_although_newer_ones_have_arrived_since() {
+        let (mut bench, name) = (Bench::new(), RoomName::new("lobby").unwrap());
+        let (run_id, epoch) = (RunId::new(7), Epoch::new("e"));
+        let position = RoomPosition { run_id, epoch: epoch.clone(), top: 5, fingerprint: None };
+        let slice = HistorySlice { position: position.clone(), is_confirmed: true, complete: true, messages: vec![] };
+        bench.bus.open(&name);
+        let opening = bench.bus.rooms.get(&name).map(|room| room.opening);
+        bench.bus.with_reassembler(&name, |reassembler, steps| {
+            reassembler.observe(position, steps);
+            reassembler.take(ChannelMessage { run_id, epoch, seq: 6, body: Bytes::from_static(b"{") }, steps);
+        });
+        for (from, complete) in [(ReadFrom::Before { seq: Some(1), count: 5 }, true), (ReadFrom::After(5), false)] {
+            let (ticket, room, since) = (Ticket(1), name.clone(), Duration::ZERO);
+            let read = PendingRead { ticket, room, from, bytes_max: 1, since, opening, reached: None };
+            bench.bus.requests += 1;
+            bench.answer(Response::Page(read, Ok(slice.clone())));
+            bench.bus.begin_turn(Now::default());
+            let page = std::iter::from_fn(|| bench.bus.poll_event()).find_map(|event| match event {
+                BusEvent::Page { page, .. } => page.ok(),
+                _ => None,
+            });
+            assert_eq!(page.map(|page| (page.top, page.complete)), Some((6, complete)), "{from:?}");
+        }
     }
 }
