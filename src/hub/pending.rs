@@ -290,7 +290,12 @@ impl Pending {
         self.ask_to_delete(Asked::Publication(requester), deletion)
     }
 
-    pub(super) fn ask_to_delete(&mut self, asked: Asked, deletion: Deletion) -> Ticket {
+    /// The same for a purge.
+    pub(super) fn delete_for_purge(&mut self, purge: PurgeKey, deletion: Deletion) {
+        self.ask_to_delete(Asked::PurgeDeletion(purge), deletion);
+    }
+
+    fn ask_to_delete(&mut self, asked: Asked, deletion: Deletion) -> Ticket {
         let ticket = self.ask(asked, Charge::of_publication(&deletion.announcement));
         let owner = deletion.announcement.owner;
         self.publishes.push(owner, BusRequest::Delete { ticket, deletion: Box::new(deletion) });

@@ -16,7 +16,6 @@ use super::Hub;
 use super::deletion::announced;
 use super::error_reply::Refused;
 use super::index::RoomIndex;
-use super::pending::Asked;
 
 /// Purges under way at once, and requests that wait for one of them. Others are refused.
 const PURGES_MAX: usize = 16;
@@ -236,7 +235,7 @@ impl Hub {
                 if self.pending.check_publication(&deletion.announcement).is_err() {
                     return self.fail_purge(purge);
                 }
-                self.pending.ask_to_delete(Asked::PurgeDeletion(key), deletion);
+                self.pending.delete_for_purge(key, deletion);
                 return self.purges.running.push(purge);
             }
             if !room.is_read() {

@@ -57,7 +57,7 @@ fn a_deleted_message_is_announced_and_history_has_a_tombstone_under_its_number()
     let all = [json!("one"), tombstone("lobby", 2), json!("three"), announcement("lobby", &[2], 4), json!("five")];
     let (messages, joined) = replay(&server, "lobby", &json!({"history": 50}));
     assert_eq!((&messages[..], &joined["seq"]), (&all[..], &json!(5)));
-    // Whoever has seen the message learns of it in its place; whoever has not sees no hole.
+    // A client that has seen the message learns of its deletion; one that has not sees no hole.
     for (seq, rest) in [(3, &all[3..]), (1, &all[1..]), (0, &all[..])] {
         let (messages, joined) = replay(&server, "lobby", &json!({"since": {"epoch": epoch, "seq": seq}}));
         assert_eq!((&messages[..], &joined["recovered"]), (rest, &json!(true)), "since {seq}");
@@ -102,7 +102,7 @@ fn a_message_is_deleted_once_and_what_was_never_said_is_not_found() {
     assert!(settle(&mut ann).is_empty());
     check_published(&delete(json!({"room": "lobby", "seq": 5, "epoch": epoch})), "lobby", 5, false);
     check_published(&delete(json!({"room": "lobby", "seq": 5})), "lobby", 5, true);
-    // An announcement stays, or those who are away would not learn of the deletion.
+    // An announcement stays, or clients that are away would not learn of the deletion.
     check_refused(&delete(json!({"room": "lobby", "seq": 6})), 404, "not_found", &[]);
     // History does not hold it any more, but screens may.
     check_published(&delete(json!({"room": "lobby", "seq": 1})), "lobby", 1, false);
@@ -187,6 +187,7 @@ fn each_deletion_and_purge_is_one_line_of_the_log_without_the_text() {
     publish(server.address(), &json!({"room": "lobby", "text": "secret", "userId": "ann"}));
     command(server.address(), "/api/delete", &json!({"room": "lobby", "seq": 1}));
     command(server.address(), "/api/purge", &json!({"userId": "ann"}));
+    server.wait_for_log("purge ann from all rooms");
     let lines = server.log_lines("moderation: ");
     let said = |needle: &str| lines.iter().filter(|line| line.contains(needle)).count();
     assert_eq!(said("delete message 1 in room lobby"), 1, "{lines:?}");
