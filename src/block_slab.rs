@@ -65,6 +65,20 @@ impl<T> BlockSlab<T> {
         self.blocks.get_mut(block)?.get_mut(at)
     }
 
+    /// The first number that is not less than this one and has something. Empty blocks are passed over at once.
+    pub(crate) fn next_from(&self, number: u32) -> Option<u32> {
+        let (first, mut at) = place(number);
+        for (block, entries) in self.blocks.iter().enumerate().skip(first) {
+            if !entries.is_empty()
+                && let Some(at) = (at..BLOCK).find(|at| entries.contains(*at))
+            {
+                return Some((block * BLOCK + at) as u32);
+            }
+            at = 0;
+        }
+        None
+    }
+
     /// Takes something out, if it is there.
     pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
         let (block, at) = place(number);

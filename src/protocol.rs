@@ -3,6 +3,7 @@
 pub(crate) mod client;
 mod close_reason;
 mod data;
+mod deletion;
 mod history;
 
 use serde::de::IgnoredAny;
@@ -14,6 +15,9 @@ pub(crate) use self::client::{
 };
 pub use self::close_reason::CloseReason;
 pub(crate) use self::data::check_data;
+pub(crate) use self::deletion::{
+    DELETED_HEAD, DELETIONS_MAX, deletion_body, is_deletion, is_said_by, read_deletes, tombstone_body,
+};
 pub(crate) use self::history::{HISTORY_LIMIT_MAX, HistoryMessage, append_page, check_history_limit};
 use crate::frame;
 
@@ -70,6 +74,8 @@ error_codes! {
     TooLarge "too_large" false,
     /// The policy forbids the join or the message.
     Forbidden "forbidden" false,
+    /// There is no such message.
+    NotFound "not_found" false,
     /// The token of a `refresh` is not accepted; the last one goes on.
     InvalidToken "invalid_token" false,
     /// The user is muted; temporary if the mute expires.

@@ -7,6 +7,7 @@ use rustc_hash::FxBuildHasher;
 
 use super::message::{Numbered, ReadFrom};
 use crate::owner::Owner;
+use crate::protocol;
 use crate::settings::{Config, RoomLimits};
 use crate::time::Now;
 use crate::weights::Weights;
@@ -55,6 +56,21 @@ pub(crate) struct RoomHistory<'a> {
     pub(crate) room: RoomKey,
     pub(crate) bounds: HistoryBounds,
     pub(crate) history: &'a mut History,
+}
+
+/// What history had under a number that is to be erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Erased {
+    /// A message, in whose place there is a tombstone now.
+    Message,
+    /// A tombstone.
+    Tombstone,
+    /// Nothing any more.
+    Nothing,
+    /// An announcement, which stays.
+    Announcement,
+    /// Nothing yet.
+    Unused,
 }
 
 /// The messages of one room, numbered without a gap. The newest ones are kept.
@@ -107,6 +123,33 @@ impl HistoryPool {
             history.messages.push_back(kept);
         }
         history.top
+    }
+
+    /// Puts a tombstone in place of a message. Nothing of the message stays. Its owner is charged for the tombstone.
+    pub(crate) fn erase(
+        &mut self,
+        RoomHistory { room, history, .. }: RoomHistory<'_>,
+        seq: u64,
+        tombstone: &Bytes,
+    ) -> Erased {
+        let first_seq = history.first_seq();
+        if seq == 0 || seq > history.top {
+            return Erased::Unused;
+        }
+        let at = seq.checked_sub(first_seq);
+        let Some(kept) = at.and_then(|at| history.messages.get_mut(at as usize)) else { return Erased::Nothing };
+        if kept.body == tombstone {
+            return Erased::Tombstone;
+        }
+        if protocol::is_deletion(&kept.body) {
+            return Erased::Announcement;
+        }
+        let before = kept.bytes();
+        kept.body = tombstone.clone();
+        let (owner, bytes) = (kept.owner, kept.bytes());
+        self.charge(owner, room, bytes);
+        self.release(owner, room, before);
+        Erased::Message
     }
 
     /// Drops the messages of a room that are too many or too old. Says how many that were.

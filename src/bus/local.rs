@@ -6,8 +6,10 @@ use std::time::Duration;
 use super::Bus;
 use super::control::ControlRoom;
 use super::dedupe::{DedupePool, RememberedIds, TRIMMED_MAX};
-use super::history::{History, HistoryBounds, HistoryPool, RoomHistory};
-use super::message::{BusEvent, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom};
+use super::history::{Erased, History, HistoryBounds, HistoryPool, RoomHistory};
+use super::message::{
+    BusEvent, BusRefusal, BusRequest, Deletion, Numbered, Outcome, Page, Publication, ReadFrom, tombstone,
+};
 use crate::block_slab::BlockSlab;
 use crate::id::{Epoch, RoomName, Unique};
 use crate::metric::{Metric, counts};
@@ -154,6 +156,28 @@ impl LocalBus {
         Outcome::Accepted(seq)
     }
 
+    /// Puts tombstones in place of messages, and announces that.
+    fn delete(&mut self, now: Now, deletion: Deletion) -> Outcome {
+        let Deletion { announcement, targets } = deletion;
+        let Some(key) = self.find(&announcement.room) else { return Outcome::Refused(BusRefusal::NO_MESSAGE) };
+        self.trim(now, key);
+        let Room { name, epoch, history, rule, .. } = &mut self.rooms[key];
+        if targets.epoch.is_some_and(|wanted| wanted != *epoch) {
+            return Outcome::Refused(BusRefusal::NO_MESSAGE);
+        }
+        let tombstone = tombstone(name);
+        let bounds = HistoryBounds::new(self.limits.get(*rule));
+        let mut erase = |seq: &u64| self.history.erase(RoomHistory { room: key, bounds, history }, *seq, &tombstone);
+        let found: Vec<_> = targets.seqs.iter().map(&mut erase).collect();
+        if found.iter().any(|found| matches!(found, Erased::Message | Erased::Nothing)) {
+            return self.accept(now, announcement);
+        }
+        match targets.seqs.first() {
+            Some(first) if found.contains(&Erased::Tombstone) => Outcome::Duplicate(*first),
+            _ => Outcome::Refused(BusRefusal::NO_MESSAGE),
+        }
+    }
+
     /// Drops what a room need not keep any longer, some of its ids at a time.
     fn trim(&mut self, now: Now, key: u32) -> Trimmed {
         let Room { history, ids, rule, .. } = &mut self.rooms[key];
@@ -248,6 +272,10 @@ impl Bus for LocalBus {
             BusRequest::Close(room) => self.close(&room),
             BusRequest::Publish { ticket, publication } => {
                 let outcome = self.accept(self.now, publication);
+                self.events.push_back(BusEvent::Published { ticket, outcome });
+            }
+            BusRequest::Delete { ticket, deletion } => {
+                let outcome = self.delete(self.now, *deletion);
                 self.events.push_back(BusEvent::Published { ticket, outcome });
             }
             BusRequest::Control { ticket, body } => {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::id::{Epoch, RoomName, UserId};
 use crate::owner::Owner;
-use crate::protocol::{ErrorCode, PresenceStatus, SignalKind};
+use crate::protocol::{self, ErrorCode, PresenceStatus, SignalKind};
 
 /// Names one request until it is answered. Every publication and every read is answered exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +35,25 @@ pub struct Publication {
     pub body: Bytes,
     /// A change of the restrictions that is made in the same step, with `body` for its content; only of control messages.
     pub restriction: Option<Box<RestrictionChange>>,
+}
+
+/// Messages of a room that are to be deleted: a tombstone takes the place of each that history holds, under the same number, and an
+/// announcement gets a number of its own.
+#[derive(Clone, Debug)]
+pub struct Deletion {
+    /// The announcement. It is numbered, kept and delivered as every publication is. It has no id.
+    pub announcement: Publication,
+    /// Which messages.
+    pub targets: DeletionTargets,
+}
+
+/// Which messages a [`Deletion`] is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletionTargets {
+    /// The life of the history that the numbers belong to; the present one if there is none.
+    pub epoch: Option<Epoch>,
+    /// Their numbers: 1 to 64.
+    pub seqs: Box<[u64]>,
 }
 
 /// A change of the restrictions that a bus keeps: bans and mutes.
@@ -85,6 +104,11 @@ pub struct Numbered {
     pub seq: u64,
     /// As in [`Publication::body`].
     pub body: Bytes,
+}
+
+/// What a history has in place of a message of this room that was deleted.
+pub(crate) fn tombstone(room: &RoomName) -> Bytes {
+    Bytes::from(protocol::tombstone_body(room.as_str()))
 }
 
 /// Which part of a room's history is wanted.
@@ -148,6 +172,18 @@ pub enum BusRequest {
         /// What to publish.
         publication: Publication,
     },
+    /// Delete messages, and announce that, both in one step. It is answered as a publication is, with the number of the announcement.
+    ///
+    /// Nothing of the messages stays but their numbers and their remembered ids. The body of a tombstone is
+    /// `{"type":"deleted","room":"…"`. A message that is said to exist, and that history does not hold, is announced all the same.
+    /// [`Outcome::Duplicate`], with the number of the first message, says that all of them were deleted before.
+    /// [`RefusalKind::NotFound`] says that the epoch is another one, or that a number is not a message's.
+    Delete {
+        /// To be repeated in [`BusEvent::Published`].
+        ticket: Ticket,
+        /// Which messages, and the announcement.
+        deletion: Box<Deletion>,
+    },
     /// Pass a control message on to all nodes, this one included, in one order. [`ControlRoom`](crate::bus::ControlRoom) does
     /// it for a bus that has rooms.
     Control {
@@ -200,11 +236,11 @@ pub enum Outcome {
     AcceptedUnseen(u64),
     /// Its id was accepted before, with this number.
     Duplicate(u64),
-    /// It was not taken; the sender may try again.
+    /// It was not taken; the sender may try again, unless there is no such message.
     Refused(BusRefusal),
 }
 
-/// Why a bus has not done what it was asked. All of these pass.
+/// Why a bus has not done what it was asked. All of these pass but [`RefusalKind::NotFound`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BusRefusal {
     /// The reason, for a person to read.
@@ -223,6 +259,8 @@ pub enum RefusalKind {
     StorageFull,
     /// Its storage does not answer, or cannot do it now.
     Unavailable,
+    /// There is no such message.
+    NotFound,
 }
 
 impl BusRefusal {
@@ -241,12 +279,17 @@ impl BusRefusal {
         Self { kind: RefusalKind::Unavailable, message }
     }
 
+    /// A message that is to be deleted was never there, or belongs to another epoch.
+    pub const NO_MESSAGE: Self =
+        Self { kind: RefusalKind::NotFound, message: "the room has no such message in this epoch" };
+
     /// The error code for the sender.
     pub fn code(&self) -> ErrorCode {
         match self.kind {
             RefusalKind::Busy => ErrorCode::ServerBusy,
             RefusalKind::StorageFull => ErrorCode::StorageFull,
             RefusalKind::Unavailable => ErrorCode::Unavailable,
+            RefusalKind::NotFound => ErrorCode::NotFound,
         }
     }
 }
@@ -278,7 +321,7 @@ impl Page {
 /// before it, and a [`Page`] read after [`BusRequest::Open`] knows at least what was delivered before the page.
 #[derive(Clone, Debug)]
 pub enum BusEvent {
-    /// The answer to [`BusRequest::Publish`], [`BusRequest::Control`] or [`BusRequest::Restrict`].
+    /// The answer to [`BusRequest::Publish`], [`BusRequest::Delete`], [`BusRequest::Control`] or [`BusRequest::Restrict`].
     Published {
         /// The request's.
         ticket: Ticket,

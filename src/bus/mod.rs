@@ -15,8 +15,8 @@ use std::time::Duration;
 pub use self::control::ControlRoom;
 pub use self::local::{LocalBus, LocalStats};
 pub use self::message::{
-    BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, PresenceChange, Publication, ReadFrom, RefusalKind,
-    RestrictionAction, RestrictionChange, RestrictionsPage, Signal, Ticket,
+    BusEvent, BusRefusal, BusRequest, Deletion, DeletionTargets, Numbered, Outcome, Page, PresenceChange, Publication,
+    ReadFrom, RefusalKind, RestrictionAction, RestrictionChange, RestrictionsPage, Signal, Ticket,
 };
 #[cfg(feature = "redis")]
 pub use self::redis::{RedisBus, RedisConfig, RedisStats, RedisTiming, RedisWatch};

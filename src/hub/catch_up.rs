@@ -103,7 +103,8 @@ impl Hub {
             Some(Asked::Page(AskedPage { connection, room, bytes_max, .. })) => (connection, room, bytes_max),
             Some(Asked::Position) => return self.handle_position(ticket, page),
             Some(Asked::History(reader)) => return self.answer_history(now, (ticket, reader), page),
-            Some(Asked::Publication(_) | Asked::Restriction(_)) | None => return,
+            Some(Asked::PurgePage(purge)) => return self.handle_purge_page(now, purge, page),
+            Some(Asked::Publication(_) | Asked::Restriction(_) | Asked::PurgeDeletion(_)) | None => return,
         };
         if bytes_max > 0
             && let Some(connection) = self.connections.get_mut(id)

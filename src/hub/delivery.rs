@@ -53,7 +53,10 @@ impl Hub {
         self.append(now, (index, owner), frame, |out| protocol::append_chat(out, &body, seq));
         // Not before: a member that the append made fall back has yet to read this message from history.
         self.rooms.note_delivered(index, seq);
-        self.out.notices.push(|| Notice::Chat { room: name.clone(), seq, json: chat_json(&body, seq) });
+        self.out.notices.push(|| match protocol::is_deletion(&body) {
+            true => Notice::Deleted { room: name.clone(), seq, deletes: protocol::read_deletes(&body) },
+            false => Notice::Chat { room: name.clone(), seq, json: chat_json(&body, seq) },
+        });
     }
 
     fn handle_epoch_changed(&mut self, now: Now, name: &RoomName, epoch: Epoch, top: u64) {

@@ -3,7 +3,8 @@
 /// A room's place in the table of rooms. The table is indexed with it and does not ask whether the room is there, because
 /// no index outlives its room:
 ///
-/// - The table hands it out: [`Rooms::named`], [`Rooms::find`] and [`Rooms::open`](super::rooms::Rooms::open).
+/// - The table hands it out: [`Rooms::named`], [`Rooms::find`], [`Rooms::next_from`](super::rooms::Rooms::next_from) and
+///   [`Rooms::open`](super::rooms::Rooms::open).
 /// - It is kept in four places that forget it before it ends. A connection keeps those of its rooms, and a room with members
 ///   does not end. The scheduler's lists and the list of holders drop a room that ends. A room about which somebody has asked
 ///   does not end before the answer.

@@ -23,6 +23,7 @@
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes. Its `Reads` (`reads.rs`) are the pages of history
 //!   that wait.
+//! - `Purges` (`purge.rs`): whose messages are being deleted, and how far that has come.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
 //! - `RestrictionState` (`moderation/restriction_state.rs`): bans, mutes, and the addresses that connections come from.
 //! - `RoomQuestions` (`room_questions.rs`): what is asked about single rooms, until it is answered.
@@ -43,6 +44,7 @@ mod connection;
 mod credentials;
 #[cfg(test)]
 mod crowd_tests;
+mod deletion;
 mod delivery;
 mod error_reply;
 mod fanout;
@@ -64,6 +66,7 @@ mod pending;
 mod policy;
 mod presence;
 mod publish;
+mod purge;
 mod rate_limit;
 mod rate_refusals;
 mod reader;
@@ -91,12 +94,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 pub use self::credentials::{RefreshedIdentity, TokenRefresh};
+pub use self::deletion::MessageRef;
 pub(crate) use self::error_reply::Refused;
 pub use self::moderation::Moderation;
 pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
 pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;
+pub use self::purge::Purged;
 pub(crate) use self::reads::HistoryQuestion;
 pub(crate) use self::room_list::RoomSummary;
 pub(crate) use self::room_questions::{PresentUser, RoomAnswer, RoomContent, RoomDetail, RoomQuestion, UserPage};
@@ -112,6 +117,7 @@ use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::owner_rates::OwnerRates;
 use self::pending::Pending;
+use self::purge::Purges;
 use self::rate_limit::Verdict;
 use self::room_questions::RoomQuestions;
 use self::rooms::{LogCounts, Rooms};
@@ -173,6 +179,7 @@ pub struct Hub {
     slow_mode: SlowMode,
     timers: Timers,
     pending: Pending,
+    purges: Purges,
     moderator: Moderator,
     restrictions: RestrictionState,
     /// Until when no grace ends, because it is not known who has come back on another node.
@@ -219,6 +226,7 @@ impl Hub {
             slow_mode: SlowMode::default(),
             timers: Timers::new(config.timing.members_interval),
             pending: Pending::new(config.hub.publications_pending_max, config.memory_shares().publications),
+            purges: Purges::default(),
             moderator: Moderator::default(),
             restrictions: RestrictionState::default(),
             deaf_until: Duration::ZERO,

@@ -55,6 +55,15 @@ pub enum Notice {
         /// The message as members see it, as JSON; [`Notice::chat`] reads it.
         json: Bytes,
     },
+    /// Messages of a room that has members here were deleted.
+    Deleted {
+        /// The room.
+        room: RoomName,
+        /// The number of the announcement, or of a deleted message that has not been delivered here.
+        seq: u64,
+        /// The numbers of the messages that the announcement deletes.
+        deletes: Vec<u64>,
+    },
     /// What became of a publication of the host.
     Published {
         /// What the command returned.

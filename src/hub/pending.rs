@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::bus::message::{BusRefusal, BusRequest, Outcome, Page, Publication, ReadFrom, RestrictionChange, Ticket};
+use crate::bus::message::{
+    BusRefusal, BusRequest, Deletion, Outcome, Page, Publication, ReadFrom, RestrictionChange, Ticket,
+};
 use crate::fair_queue::FairQueue;
 use crate::id::{ConnectionId, RoomName};
 use crate::owner::Owner;
@@ -15,6 +17,7 @@ use crate::sharded_map::ShardedMap;
 
 use super::error_reply::Refused;
 use super::index::RoomRef;
+use super::purge::PurgeKey;
 use super::reads::{HistoryQuestion, HistoryReader, ReadKind, Reads};
 
 /// The source of a publication or a command, which is told what became of it.
@@ -35,6 +38,17 @@ pub(super) enum Requester {
     Api,
 }
 
+impl Requester {
+    /// As the log has it.
+    pub(super) fn title(&self) -> &'static str {
+        match self {
+            Self::Member { .. } => "member",
+            Self::Host => "host",
+            Self::Api => "API",
+        }
+    }
+}
+
 /// A request to the bus.
 #[derive(Debug)]
 pub(super) enum Asked {
@@ -48,6 +62,17 @@ pub(super) enum Asked {
     Position,
     /// A page of older messages.
     History(HistoryReader),
+    /// A page for a purge.
+    PurgePage(PurgeKey),
+    /// That messages are deleted for a purge.
+    PurgeDeletion(PurgeKey),
+}
+
+impl Asked {
+    /// Whether it counts among the publications.
+    fn is_publication(&self) -> bool {
+        matches!(self, Self::Publication(_) | Self::Restriction(_) | Self::PurgeDeletion(_))
+    }
 }
 
 /// A page of history for a member that catches up.
@@ -262,6 +287,35 @@ impl Pending {
         self.restrictions
     }
 
+    /// Has messages deleted. The requester is told the outcome.
+    pub(super) fn delete(&mut self, requester: Requester, deletion: Deletion) -> Ticket {
+        self.ask_to_delete(Asked::Publication(requester), deletion)
+    }
+
+    /// The same for a purge.
+    pub(super) fn delete_for_purge(&mut self, purge: PurgeKey, deletion: Deletion) {
+        self.ask_to_delete(Asked::PurgeDeletion(purge), deletion);
+    }
+
+    fn ask_to_delete(&mut self, asked: Asked, deletion: Deletion) -> Ticket {
+        let ticket = self.ask(asked, Charge::of_publication(&deletion.announcement));
+        let owner = deletion.announcement.owner;
+        self.of_owners.push(owner, BusRequest::Delete { ticket, deletion: Box::new(deletion) });
+        ticket
+    }
+
+    /// Asks for a page of messages for a purge of an owner.
+    pub(super) fn read_for_purge(
+        &mut self,
+        (purge, owner): (PurgeKey, Owner),
+        room: RoomName,
+        from: ReadFrom,
+        bytes_max: usize,
+    ) {
+        let ticket = self.ask(Asked::PurgePage(purge), Charge::new(owner, 0));
+        self.reads.push(ReadKind::LookBack, owner, BusRequest::Read { ticket, room, from, bytes_max });
+    }
+
     /// Asks for a page. One without messages costs little, so it is not limited.
     pub(super) fn read(&mut self, page: AskedPage, room: RoomName, from: ReadFrom) -> Ticket {
         let (bytes_max, owner) = (page.bytes_max, page.owner);
@@ -282,12 +336,6 @@ impl Pending {
         ticket
     }
 
-    /// A ticket under which the bus is asked nothing.
-    pub(super) fn next_ticket(&mut self) -> Ticket {
-        self.newest += 1;
-        Ticket(self.newest)
-    }
-
     /// Asks for older messages.
     pub(super) fn look_back(
         &mut self,
@@ -302,12 +350,18 @@ impl Pending {
         ticket
     }
 
+    /// A ticket that no other request has.
+    pub(super) fn new_ticket(&mut self) -> Ticket {
+        self.newest += 1;
+        Ticket(self.newest)
+    }
+
     /// A new ticket, under which something is asked.
     fn ask(&mut self, asked: Asked, charge: Charge) -> Ticket {
         self.quota.charge(charge.owner, charge.bytes as usize);
-        self.publications += usize::from(matches!(asked, Asked::Publication(_) | Asked::Restriction(_)));
+        self.publications += usize::from(asked.is_publication());
         self.restrictions += usize::from(matches!(asked, Asked::Restriction(_)));
-        let ticket = self.next_ticket();
+        let ticket = self.new_ticket();
         self.asked.insert(ticket, (asked, charge));
         ticket
     }
@@ -316,15 +370,12 @@ impl Pending {
     pub(super) fn take(&mut self, ticket: Ticket) -> Option<Asked> {
         let (asked, charge) = self.asked.remove(&ticket)?;
         self.quota.release(charge.owner, charge.bytes as usize);
+        self.publications -= usize::from(asked.is_publication());
         match &asked {
-            Asked::Publication(_) => self.publications -= 1,
-            Asked::Restriction(_) => {
-                self.publications -= 1;
-                self.restrictions -= 1;
-            }
-            Asked::Page(page) if page.bytes_max > 0 => self.reads.end(ReadKind::CatchUp),
-            Asked::Page(_) | Asked::Position => {}
-            Asked::History(_) => self.reads.end(ReadKind::LookBack),
+            Asked::Restriction(_) => self.restrictions -= 1,
+            Asked::Page(AskedPage { bytes_max: 1.., .. }) => self.reads.end(ReadKind::CatchUp),
+            Asked::History(_) | Asked::PurgePage(_) => self.reads.end(ReadKind::LookBack),
+            Asked::Page(_) | Asked::Publication(_) | Asked::PurgeDeletion(_) | Asked::Position => {}
         }
         Some(asked)
     }

@@ -164,8 +164,11 @@ impl Hub {
     }
 
     pub(super) fn handle_published(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {
-        let asked = self.pending.take(ticket);
-        let Some(Asked::Publication(requester) | Asked::Restriction(requester)) = asked else { return };
+        let requester = match self.pending.take(ticket) {
+            Some(Asked::Publication(requester) | Asked::Restriction(requester)) => requester,
+            Some(Asked::PurgeDeletion(purge)) => return self.handle_purge_deletion(now, purge, &outcome),
+            Some(Asked::Page(_) | Asked::History(_) | Asked::PurgePage(_)) | None => return,
+        };
         match requester {
             Requester::Member { connection, room, id, reserved } => {
                 self.forgive_speaker(now, connection, (&room, &outcome));

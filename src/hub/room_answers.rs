@@ -37,7 +37,7 @@ impl Hub {
         let open = self.rooms.named(name.as_str());
         let is_known = open.is_some_and(|index| self.rooms[index].position.epoch().is_some());
         if is_known || !is_bus_ready {
-            let ticket = self.pending.next_ticket();
+            let ticket = self.pending.new_ticket();
             let room = open.map(|index| self.hold_for_question(index));
             self.questions.ready.push_back(OpenQuestion { ticket, name, room, is_current: is_bus_ready, search });
             return Ok(ticket);

@@ -142,6 +142,11 @@ impl Rooms {
         }
     }
 
+    /// The first room that has this index or a later one.
+    pub(super) fn next_from(&self, index: RoomIndex) -> Option<RoomIndex> {
+        self.rooms.next_from(index.0).map(RoomIndex)
+    }
+
     /// What holds for a room, by its rule.
     pub(super) fn limits(&self, index: RoomIndex) -> &RoomLimits {
         self.limits.get(self[index].rule())

@@ -2,7 +2,7 @@
 
 use crate::bus::message::Ticket;
 use crate::error::Error;
-use crate::hub::Moderation;
+use crate::hub::{MessageRef, Moderation};
 use crate::id::{RoomName, UserId};
 use crate::protocol::CloseReason;
 
@@ -57,6 +57,18 @@ impl Server {
     /// [`Error::Command`] if the server is busy or shutting down.
     pub fn lift(&mut self, target: RestrictionTarget) -> Result<Ticket, Error> {
         self.moderate(&Moderation::Lift(target))
+    }
+
+    /// Deletes a message on all nodes: its text, data and name go, and a tombstone stays in the history under its number. Members are
+    /// told by an announcement that has a number of its own, which [`Notice::Published`](crate::Notice::Published) tells, too.
+    ///
+    /// [`Outcome::Duplicate`](crate::Outcome::Duplicate) says that it was deleted before, and
+    /// [`RefusalKind::NotFound`](crate::RefusalKind::NotFound) that the room has no such message.
+    ///
+    /// # Errors
+    /// [`Error::Command`] if the server is busy or shutting down.
+    pub fn delete(&mut self, message: &MessageRef) -> Result<Ticket, Error> {
+        self.hub.delete_for_host(self.clock.resume(), message)
     }
 
     fn moderate(&mut self, moderation: &Moderation) -> Result<Ticket, Error> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::Error;
-use crate::hub::{HostPublication, Moderation};
+use crate::hub::{HostPublication, MessageRef, Moderation};
 use crate::id::{ConnectionId, RoomName, UserId};
 use crate::inbox::InboxSender;
 use crate::net::AdmissionTicket;
@@ -18,6 +18,7 @@ use super::stats::Stats;
 pub(super) enum Command {
     Publish(HostPublication),
     Moderate(Moderation),
+    Delete(MessageRef),
     Close(ConnectionId, CloseReason),
     Admit(AdmissionTicket, Result<Identity, Refusal>),
     ApiKeys(Vec<ApiKey>),
@@ -89,6 +90,15 @@ impl Remote {
     /// As [`Remote::publish`].
     pub fn lift(&self, target: RestrictionTarget) -> Result<(), Error> {
         self.send(Command::Moderate(Moderation::Lift(target)))
+    }
+
+    /// Deletes a message on all nodes, as [`Server::delete`](super::Server::delete) does. The outcome is told as for
+    /// [`Remote::publish`].
+    ///
+    /// # Errors
+    /// As [`Remote::publish`].
+    pub fn delete(&self, message: MessageRef) -> Result<(), Error> {
+        self.send(Command::Delete(message))
     }
 
     /// Closes a connection, as [`Server::close`](super::Server::close) does.

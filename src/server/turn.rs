@@ -117,6 +117,11 @@ impl Server {
                         log::warn!("dropped a command of another thread: {}", Escaped(error));
                     }
                 }
+                Command::Delete(message) => {
+                    if let Err(error) = self.hub.delete_for_host(now, &message) {
+                        log::warn!("dropped a deletion of another thread: {}", Escaped(error));
+                    }
+                }
                 Command::Close(connection, reason) => self.hub.close(now, connection, reason),
                 Command::Admit(ticket, decision) => {
                     self.admit_at(now, ticket, decision);
@@ -187,6 +192,9 @@ impl Server {
         let nodes = ListScope::of(self.bus.status());
         while let Some((ticket, answer)) = self.hub.poll_room_answer() {
             answers.extend(self.routes.api.finish_question((ticket, &answer), nodes));
+        }
+        while let Some((ticket, purged)) = self.hub.poll_purged() {
+            answers.extend(self.routes.api.finish_purge(ticket, purged));
         }
         let mut spent = answers.len() as u32;
         // The budget of the bus bounds how many there are.

@@ -1,11 +1,11 @@
 //! The actions of clients, sockets, the host and other nodes, drawn at random.
 
-use roomcast::HostPublication;
 use roomcast::bus::Ticket;
 use roomcast::internals::protocol::{self, Chat};
 use roomcast::internals::{Moderation, NewConnection, RefreshedIdentity, TokenRefresh};
 use roomcast::{CloseReason, HubStats};
 use roomcast::{ConnectionId, ErrorCode, Grants, Restriction, RestrictionTarget, UserId};
+use roomcast::{HostPublication, MessageRef, Owner};
 
 use super::chance::Chance;
 use super::fake_bus::FakeBus;
@@ -51,6 +51,8 @@ pub(crate) enum Action {
     LoseCommands,
     Restrict { user: usize, kind: u64, life: Option<u64> },
     Lift { user: usize, kind: u64 },
+    Delete { room: usize },
+    Purge { user: usize, room: Option<usize> },
     Wait { millis: u64 },
     Sicken,
     Settle,
@@ -106,7 +108,7 @@ fn client_choices(recovery: u32) -> [Choice; 18] {
     ]
 }
 
-const OTHER_CHOICES: [Choice; 16] = [
+const OTHER_CHOICES: [Choice; 18] = [
     (20, |draw| Action::HostChat { room: draw.room }),
     (30, |draw| Action::Elsewhere { room: draw.room, messages: draw.chance.pick(&[1, 1, 3, 20, 60]) }),
     (12, |draw| Action::MoveElsewhere { room: draw.room, user: draw.user_or_stranger() }),
@@ -128,6 +130,8 @@ const OTHER_CHOICES: [Choice; 16] = [
         life: draw.chance.pick(&[None, Some(1000), Some(5000), Some(60_000)]),
     }),
     (12, |draw| Action::Lift { user: draw.user(), kind: draw.chance.below(4) }),
+    (16, |draw| Action::Delete { room: draw.room }),
+    (2, |draw| Action::Purge { user: draw.user(), room: if draw.chance.one_in(2) { Some(draw.room) } else { None } }),
     (4, |draw| Action::Wait { millis: draw.chance.pick(&[300, 1200, 3000, 3000, 20_000, 300_000]) }),
     (2, |_| Action::Sicken),
     (1, |_| Action::Settle),
@@ -204,6 +208,8 @@ impl World {
             }
             Action::Restrict { user, kind, life } => self.restrict(user, kind, life),
             Action::Lift { user, kind } => self.lift(user, kind),
+            Action::Delete { room } => self.delete(room),
+            Action::Purge { user, room } => self.purge(user, room),
             Action::Wait { millis } => self.advance_clock(millis),
             Action::Sicken => self.sicken(),
             Action::Settle => self.settle(),
@@ -215,6 +221,22 @@ impl World {
         let expires_at = life.map(|millis| self.now.unix_ms + millis);
         let restriction = Restriction { expires_at, ..Restriction::new(target(user, kind)) };
         self.moderate_anywhere(&Moderation::Restrict(restriction));
+    }
+
+    /// Deletes a message, most often one that is there.
+    fn delete(&mut self, room: usize) {
+        let Some(live) = self.truth.live(room) else { return };
+        let near = live.seq + 1 - self.chance.below(live.seq.min(20) + 1);
+        let seq = self.chance.pick(&[live.seq, 1, near, near]);
+        let epoch = if self.chance.one_in(2) { Some(self.truth.epoch_of(room, live)) } else { None };
+        let _ = self.hub.delete_for_host(self.now, &MessageRef { room: room_name(room), seq, epoch });
+    }
+
+    fn purge(&mut self, user: usize, room: Option<usize>) {
+        let user = UserId::new(&user_name(user)).expect("a user name");
+        let room = room.map(room_name);
+        // Refused when too many are under way.
+        self.purges.extend(self.hub.purge_for_api(self.now, Owner::HOST, (&user, room.as_ref())).ok());
     }
 
     fn lift(&mut self, user: usize, kind: u64) {

@@ -61,4 +61,8 @@ coverage! {
     banned,
     muted,
     moderated,
+    deletions,
+    tombstones,
+    purged,
+    purged_in_part,
 }

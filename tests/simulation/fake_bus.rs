@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use roomcast::Now;
-use roomcast::bus::{Bus, ControlRoom, Epoch};
+use roomcast::bus::{Bus, ControlRoom, Deletion, Epoch};
 use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, Publication, ReadFrom, Ticket};
 use roomcast::bus::{RestrictionAction, RestrictionChange, RestrictionsPage};
 use roomcast::{Owner, RoomName, UserId};
@@ -59,6 +59,7 @@ const PART: usize = 2;
 #[derive(Debug)]
 enum Request {
     Publish(Ticket, Publication),
+    Delete(Ticket, Box<Deletion>),
     Read(Ticket, Question),
     Load(Part),
 }
@@ -163,6 +164,7 @@ impl FakeBus {
         for _ in 0..most.min(self.inbox.len()) {
             match self.inbox.pop_front().expect("it was counted") {
                 Request::Publish(ticket, publication) => self.take_publication(ticket, publication),
+                Request::Delete(ticket, deletion) => self.take_deletion(ticket, *deletion),
                 Request::Read(ticket, question) => self.take_question(ticket, question),
                 Request::Load(part) => self.take_part(part),
             }
@@ -341,6 +343,32 @@ impl FakeBus {
         self.answers.push((due, Answer::Published(ticket, outcome)));
     }
 
+    fn take_deletion(&mut self, ticket: Ticket, Deletion { announcement, targets }: Deletion) {
+        let is_sulking = !self.is_calm && self.chance.one_in(15);
+        let name = announcement.room.clone();
+        let room = self.room(&name);
+        let tombstone = Bytes::from(format!(r#"{{"type":"deleted","room":"{name}""#));
+        let is_known = targets.epoch.is_none_or(|epoch| epoch == room.epoch);
+        let kept = |seq: &u64| room.kept.iter().find(|message| message.seq == *seq);
+        let is_message = |seq: &u64| kept(seq).is_none_or(|message| message.body.starts_with(br#"{"type":"chat""#));
+        let is_gone = |seq: &u64| kept(seq).is_some_and(|message| message.body == tombstone);
+        let outcome = if is_sulking {
+            Outcome::Refused(BusRefusal::unavailable("the bus is in a mood"))
+        } else if !is_known || targets.seqs.iter().any(|seq| *seq > room.top) {
+            Outcome::Refused(BusRefusal::NO_MESSAGE)
+        } else if targets.seqs.iter().any(is_message) {
+            let gone = room.kept.iter_mut().filter(|message| targets.seqs.contains(&message.seq));
+            gone.for_each(|message| message.body = tombstone.clone());
+            Outcome::Accepted(self.accept(&name, announcement.body, Some(announcement.owner)))
+        } else if targets.seqs.iter().all(is_gone) {
+            Outcome::Duplicate(targets.seqs[0])
+        } else {
+            Outcome::Refused(BusRefusal::NO_MESSAGE)
+        };
+        let due = self.due();
+        self.answers.push((due, Answer::Published(ticket, outcome)));
+    }
+
     /// A load begins anew.
     fn begin_load(&mut self) {
         self.restrictions.load += 1;
@@ -482,6 +510,7 @@ impl Bus for FakeBus {
                 room.stream.clear();
             }
             BusRequest::Publish { ticket, publication } => self.inbox.push_back(Request::Publish(ticket, publication)),
+            BusRequest::Delete { ticket, deletion } => self.inbox.push_back(Request::Delete(ticket, deletion)),
             BusRequest::Control { ticket, body } => {
                 self.control.submit(ticket, body);
                 self.submit_control();

@@ -69,6 +69,7 @@ impl World {
     fn check_rest(&mut self) {
         self.check_restrictions();
         assert!(self.hub.is_flushed(), "something is not flushed");
+        assert!(self.purges.is_empty(), "purges are not answered: {:?}", self.purges);
         assert_eq!(self.hub.stats().log_bytes, 0, "a log is not empty");
         for room in 0..self.settings.rooms {
             let live = self.truth.live(room);

@@ -1,6 +1,6 @@
 //! A client: one user's device, which loses its connection and comes back, and checks all that it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast::Owner;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::coverage::Coverage;
 use super::look_back::LooksBack;
 use super::transport::{Link, text_payload};
-use super::truth::{Position, Truth, room_number};
+use super::truth::{Position, Truth, is_tombstone, room_number};
 use super::view::{Joined, Phase, View};
 
 /// See the [module](self).
@@ -21,6 +21,8 @@ pub(crate) struct Seat {
     pub(crate) views: Vec<View>,
     /// Up to where it has seen each room, over all its connections.
     pub(crate) known: Vec<Option<Position>>,
+    /// Messages that it was told are deleted, over all its connections.
+    deleted: BTreeSet<(usize, Position)>,
     is_welcome: bool,
     /// Chats that nothing has come back for: room by id.
     unanswered: BTreeMap<String, usize>,
@@ -41,6 +43,7 @@ impl Seat {
             link: None,
             views: (0..rooms).map(|_| View::default()).collect(),
             known: vec![None; rooms],
+            deleted: BTreeSet::new(),
             is_welcome: false,
             unanswered: BTreeMap::new(),
             looks_back: LooksBack::default(),
@@ -82,7 +85,8 @@ impl Seat {
             let wanted = format!(r#"{{"type":"welcome","userId":"{}""#, user_name(self.user));
             return if text.starts_with(&wanted) { Ok(()) } else { Err(format!("not a welcome: {text}")) };
         }
-        let result = if text.starts_with(r#"{"type":"chat""#) {
+        let is_deletion = text.starts_with(r#"{"type":"deleted""#);
+        let result = if is_deletion || text.starts_with(r#"{"type":"chat""#) {
             self.on_chat(text, frame, truth, coverage)
         } else {
             self.on_message(text, truth, coverage)
@@ -96,7 +100,13 @@ impl Seat {
         let room = room_number(field(text, r#""room":""#).ok_or("no room")?);
         let seq = text.rsplit_once(r#","seq":"#).and_then(|(_, rest)| rest.strip_suffix('}')).ok_or("no seq")?;
         let seq = seq.parse().map_err(|_| format!("seq {seq}"))?;
-        let at = truth.identify(room, seq, frame).ok_or("a chat that the bus did not deliver")?;
+        let view_epoch = self.views[room].epoch();
+        let found = match is_tombstone(frame) {
+            true => truth.identify_tombstone(room, (seq, frame), view_epoch),
+            false => truth.identify(room, seq, frame),
+        };
+        let at = found.ok_or("an entry that the bus did not deliver")?;
+        self.check_deletions(room, at, (text, frame), coverage)?;
         if field(text, r#""userId":""#) == Some(&user_name(self.user))
             && let Some(id) = field(text, r#","id":""#)
         {
@@ -106,6 +116,43 @@ impl Seat {
         view.on_chat(at)?;
         self.known[room] = view.position().or(self.known[room]);
         Ok(())
+    }
+
+    /// What is said to be deleted does not come again, over any connection.
+    fn check_deletions(
+        &mut self,
+        room: usize,
+        at: Position,
+        (text, frame): (&str, &[u8]),
+        coverage: &mut Coverage,
+    ) -> Checked {
+        if is_tombstone(frame) {
+            coverage.tombstones += 1;
+        } else if text.starts_with(r#"{"type":"deleted""#) {
+            coverage.deletions += 1;
+            let message: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+            let deletes = message["deletes"].as_array().ok_or("no deletes")?;
+            for seq in deletes.iter().filter_map(Value::as_u64) {
+                if seq >= at.seq {
+                    return Err(format!("{at:?} deletes {seq}"));
+                }
+                self.deleted.insert((room, Position { seq, ..at }));
+            }
+        } else if self.deleted.contains(&(room, at)) {
+            return Err(format!("{at:?} came, though it was deleted"));
+        }
+        Ok(())
+    }
+
+    /// A page of older messages has no text that was said to be deleted.
+    fn check_page(&self, room: usize, page: &Value, truth: &mut Truth) -> Checked {
+        let epoch = truth.epoch(room, page["epoch"].as_str().ok_or("no epoch")?);
+        let chats = page["messages"].as_array().into_iter().flatten().filter(|message| message["type"] == "chat");
+        let positions = chats.filter_map(|message| message["seq"].as_u64()).map(|seq| Position { epoch, seq });
+        match positions.into_iter().find(|at| self.deleted.contains(&(room, *at))) {
+            Some(at) => Err(format!("{at:?} is in a page, though it was deleted")),
+            None => Ok(()),
+        }
     }
 
     fn on_message(&mut self, text: &str, truth: &mut Truth, coverage: &mut Coverage) -> Checked {
@@ -121,6 +168,7 @@ impl Seat {
             "error" => return self.on_error(&message, coverage),
             "history" => {
                 let room = self.looks_back.on_history(text, truth, coverage)?;
+                self.check_page(room, &message, truth)?;
                 return self.views[room].on_any(kind);
             }
             _ => {}

@@ -34,6 +34,8 @@ struct RoomTruth {
 struct Life {
     epoch: String,
     frames: BTreeMap<u64, Vec<u8>>,
+    /// What history has in place of deleted messages.
+    tombstones: BTreeMap<u64, Vec<u8>>,
 }
 
 /// All rooms' messages.
@@ -105,6 +107,10 @@ impl Truth {
         let mut frame = Vec::new();
         protocol::append_chat(&mut frame, &message.body, message.seq);
         let life = &mut self.rooms[room].epochs[epoch];
+        if is_tombstone(&frame) {
+            life.tombstones.insert(message.seq, frame);
+            return;
+        }
         let known = life.frames.entry(message.seq).or_insert_with(|| frame.clone());
         assert!(*known == frame, "the bus has two messages {} in epoch {} of r{room}", message.seq, life.epoch);
     }
@@ -113,7 +119,7 @@ impl Truth {
     pub(crate) fn epoch(&mut self, room: usize, text: &str) -> usize {
         let epochs = &mut self.rooms[room].epochs;
         epochs.iter().position(|life| life.epoch == text).unwrap_or_else(|| {
-            epochs.push(Life { epoch: text.to_owned(), frames: BTreeMap::new() });
+            epochs.push(Life { epoch: text.to_owned(), frames: BTreeMap::new(), tombstones: BTreeMap::new() });
             epochs.len() - 1
         })
     }
@@ -130,14 +136,36 @@ impl Truth {
         found.next().map(|(epoch, _)| Position { epoch, seq })
     }
 
-    /// Whether a message of a room is what the bus has at a position.
+    /// Which deleted message a tombstone stands for. Those of two epochs may be equal, so that the client's own goes first.
+    pub(crate) fn identify_tombstone(
+        &self,
+        room: usize,
+        (seq, frame): (u64, &[u8]),
+        epoch: Option<usize>,
+    ) -> Option<Position> {
+        let is_in = |epoch: usize| {
+            let life = self.rooms[room].epochs.get(epoch);
+            life.is_some_and(|life| life.tombstones.get(&seq).is_some_and(|known| known == frame))
+        };
+        let epochs = (0..self.rooms[room].epochs.len()).rev();
+        epoch.into_iter().chain(epochs).find(|epoch| is_in(*epoch)).map(|epoch| Position { epoch, seq })
+    }
+
+    /// Whether an entry of a room is what the bus has at a position.
     pub(crate) fn is_said(&self, room: usize, at: Position, message: &str) -> bool {
-        let frame = self.rooms[room].epochs[at.epoch].frames.get(&at.seq);
-        frame.is_some_and(|frame| text_payload(frame) == Ok(message))
+        let life = &self.rooms[room].epochs[at.epoch];
+        let known = [life.frames.get(&at.seq), life.tombstones.get(&at.seq)];
+        known.into_iter().flatten().any(|frame| text_payload(frame) == Ok(message))
     }
 
     /// Where deliveries stand, if the room is open and known.
     pub(crate) fn live(&self, room: usize) -> Option<Position> {
         self.rooms[room].live
     }
+}
+
+/// Whether a frame stands for a deleted message.
+pub(crate) fn is_tombstone(frame: &[u8]) -> bool {
+    let text = super::transport::text_payload(frame).unwrap_or_default();
+    text.starts_with(r#"{"type":"deleted""#) && !text.contains(r#","deletes":"#)
 }

@@ -91,6 +91,11 @@ impl View {
         }
     }
 
+    /// The epoch of what came last.
+    pub(crate) fn epoch(&self) -> Option<usize> {
+        self.provisional.last().copied().or(self.position()).map(|at| at.epoch)
+    }
+
     /// Something of the room was received that only members are sent.
     pub(crate) fn on_any(&self, kind: &str) -> Checked {
         if self.phase == Phase::Out && self.joins.is_empty() {

@@ -84,6 +84,8 @@ pub(crate) struct World {
     pub(crate) commands: BTreeSet<Ticket>,
     /// From when to when the bus was not ready, the pauses between too short to end a grace.
     pub(crate) deaf: Option<(u64, u64)>,
+    /// Purges that are not answered.
+    pub(crate) purges: BTreeSet<Ticket>,
     pub(crate) texts: u64,
     /// The last chats with an id: who, where, and the id.
     pub(crate) said: Vec<(usize, usize, String)>,
@@ -128,6 +130,7 @@ impl World {
             kicked: BTreeSet::new(),
             commands: BTreeSet::new(),
             deaf: None,
+            purges: BTreeSet::new(),
             texts: 0,
             said: Vec::new(),
             coverage: Coverage::default(),
@@ -182,6 +185,7 @@ impl World {
             while let Some(request) = self.hub.poll_bus_request() {
                 self.pass_on(request);
             }
+            self.take_purged();
             let Some(event) = self.bus.bus().poll_event() else { return };
             let room = match &event {
                 BusEvent::Published { ticket, .. } | BusEvent::Page { ticket, .. } => {
@@ -203,6 +207,14 @@ impl World {
             self.hub.handle_bus_event(self.now, event);
         }
         panic!("hub and bus talk forever");
+    }
+
+    fn take_purged(&mut self) {
+        while let Some((ticket, purged)) = self.hub.poll_purged() {
+            assert!(self.purges.remove(&ticket), "{ticket:?} is answered twice, or was never asked");
+            self.coverage.purged += purged.deleted;
+            self.coverage.purged_in_part += u64::from(!purged.is_complete);
+        }
     }
 
     fn note_deaf(&mut self) {
@@ -232,6 +244,11 @@ impl World {
             BusRequest::Publish { ticket, publication } => {
                 self.publications += 1;
                 let known = self.tickets.insert(*ticket, Some(publication.room.clone()));
+                assert!(known.is_none(), "{ticket:?} is used twice");
+            }
+            BusRequest::Delete { ticket, deletion } => {
+                self.publications += 1;
+                let known = self.tickets.insert(*ticket, Some(deletion.announcement.room.clone()));
                 assert!(known.is_none(), "{ticket:?} is used twice");
             }
             BusRequest::Control { ticket, .. } | BusRequest::Restrict { ticket, .. } => {

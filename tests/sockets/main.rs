@@ -12,6 +12,7 @@ mod attacks;
 mod budgets;
 mod chat;
 mod closing;
+mod deletion;
 mod echo;
 mod embedding;
 mod fairness;

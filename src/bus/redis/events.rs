@@ -1,14 +1,15 @@
 //! What the threads hand to the loop: events of the subscription and responses, put into order
 //! for the hub.
 
-use super::commands::{Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest};
+use super::commands::{Numbering, PendingPublication, Request, Response, RoomRequest};
 use super::ordering::{HistoryQuery, HistorySlice, OrderingStep, Reassembler, RoomPosition};
+use super::pages::is_behind;
 use super::presence::PresenceAction;
 use super::presence::PresenceAnswer;
 use super::room::AwaitedCopy;
 use super::subscribe::SubscriberEvent;
 use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, QUERIES_MAX, RedisBus, RoomDeadline, WATCH_INTERVAL};
-use crate::bus::message::{BusEvent, BusRefusal, Outcome};
+use crate::bus::message::{BusEvent, BusRefusal, Outcome, tombstone};
 use crate::id::{Epoch, RoomName};
 use crate::timer_wheel::Tick;
 use crate::unicode::Escaped;
@@ -91,6 +92,7 @@ impl RedisBus {
             Response::Page(read, Ok(slice)) if is_behind(&slice, &read) || self.is_doubtful(&read.room, &slice) => {
                 self.postpone_read(read, slice);
             }
+            Response::Page(read, Ok(slice)) if self.is_before_deletion(&read, &slice) => self.repeat_read(read),
             Response::Page(read, Ok(slice)) => self.take_page(&read, slice),
             Response::Page(read, Err(refusal)) => {
                 self.events.push_back(BusEvent::Page { ticket: read.ticket, page: Err(refusal) });
@@ -129,8 +131,11 @@ impl RedisBus {
     fn take_published(&mut self, pending: PendingPublication, result: Result<Numbering, BusRefusal>) {
         self.publications -= 1;
         let outcome = match result {
-            // Without an id, only its own first attempt can be the original.
-            Ok(numbering) if numbering.is_duplicate && pending.publication.id.is_some() => {
+            // Without an id, only its own first attempt can be the original, unless the number is of a message that it deletes.
+            Ok(numbering)
+                if numbering.is_duplicate
+                    && (pending.publication.id.is_some() || pending.deletes_message(numbering.seq)) =>
+            {
                 Outcome::Duplicate(numbering.seq)
             }
             Ok(numbering) => {
@@ -169,54 +174,6 @@ impl RedisBus {
         if self.rooms.get(&name).is_some_and(|room| !room.awaited_copies.is_empty()) {
             self.watch_room(&name);
         }
-    }
-
-    /// Whether a page may not be shown yet: nobody has confirmed its epoch in the present run of
-    /// Redis, or this node has not compared it with what it delivered.
-    fn is_doubtful(&self, name: &RoomName, slice: &HistorySlice) -> bool {
-        let run_id = self.rooms.get(name).and_then(|room| room.reassembler.run_id());
-        !slice.is_confirmed || run_id.is_some_and(|run_id| run_id != slice.position.run_id)
-    }
-
-    /// Redis has lost messages since the read was sent, or may have. To read again at once would
-    /// show the same. The query that is sent instead confirms or ends the epoch, and the read is
-    /// repeated after a while.
-    fn postpone_read(&mut self, read: PendingRead, slice: HistorySlice) {
-        let name = read.room.clone();
-        let Some(room) = self.rooms.get_mut(&name).filter(|room| read.opening == Some(room.opening)) else {
-            if read.from.is_backwards() {
-                // Nothing here can be compared. Another node confirms the epoch soon, or a later read renews it.
-                let page = Err(BusRefusal::unavailable("redis has restarted; try again later"));
-                return self.events.push_back(BusEvent::Page { ticket: read.ticket, page });
-            }
-            return self.take_page(&read, slice);
-        };
-        room.reads.push(read);
-        self.with_reassembler(&name, |reassembler, _| reassembler.check_position());
-        self.watch_room(&name);
-    }
-
-    fn take_page(&mut self, read: &PendingRead, slice: HistorySlice) {
-        let PendingRead { ticket, room: ref name, from, bytes_max, opening, .. } = *read;
-        let position = slice.position.clone();
-        let mut page = slice.into_page(from, bytes_max);
-        let Some(room) = self.rooms.get(name).filter(|room| opening == Some(room.opening)) else {
-            // The hub has closed the room, or never opened it.
-            return self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
-        };
-        if !room.reassembler.is_known() {
-            // The hub learns the position of the room from the page, so the page comes first.
-            self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
-            return self.with_reassembler(name, |reassembler, steps| reassembler.observe(position, steps));
-        }
-        self.with_reassembler(name, |reassembler, steps| reassembler.observe(position, steps));
-        let delivered = self.rooms.get(name).map_or(0, |room| room.reassembler.delivered());
-        if page.top < delivered {
-            // The page is older than the messages that have arrived since.
-            page.top = delivered;
-            page.complete &= bytes_max == 0 || from.is_backwards();
-        }
-        self.events.push_back(BusEvent::Page { ticket, page: Ok(page) });
     }
 
     fn take_answer(&mut self, name: &RoomName, opening: u32, result: Result<HistorySlice, BusRefusal>) {
@@ -304,10 +261,14 @@ impl RedisBus {
         let mut steps = std::mem::take(&mut self.steps);
         act(&mut room.reassembler, &mut steps);
         let is_open = room.is_open();
+        steps.iter().for_each(|step| room.note_deletion(step));
         for step in steps.drain(..) {
             let room = name.clone();
             let event = match step {
-                OrderingStep::Deliver(message) => {
+                OrderingStep::Deliver(mut message) => {
+                    if message.body.is_empty() {
+                        message.body = tombstone(&room);
+                    }
                     self.counters.delivered_total.add(1);
                     let owner = self.own_bodies.owner(&message.body);
                     BusEvent::Delivered { room, message, owner }
@@ -399,11 +360,4 @@ impl RedisBus {
         self.queries += 1;
         self.send(Request::Query(RoomRequest { room: name.clone(), opening, request: query }));
     }
-}
-
-/// Whether Redis has less than was known of the same epoch when the read was sent.
-fn is_behind(slice: &HistorySlice, read: &PendingRead) -> bool {
-    read.reached
-        .as_ref()
-        .is_some_and(|(epoch, delivered)| *epoch == slice.position.epoch && slice.position.top < *delivered)
 }

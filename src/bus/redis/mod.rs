@@ -32,6 +32,7 @@ mod connection;
 mod events;
 mod ordering;
 mod own_bodies;
+mod pages;
 mod presence;
 mod requests;
 mod restrictions;
@@ -327,7 +328,10 @@ impl Bus for RedisBus {
         match request {
             BusRequest::Open(room) => self.open(&room),
             BusRequest::Close(room) => self.close(&room),
-            BusRequest::Publish { ticket, publication } => self.publish(ticket, publication),
+            BusRequest::Publish { ticket, publication } => self.publish(ticket, publication, None),
+            BusRequest::Delete { ticket, deletion } => {
+                self.publish(ticket, deletion.announcement, Some(deletion.targets));
+            }
             BusRequest::Control { ticket, body } => {
                 self.control.submit(ticket, body);
                 self.submit_control();
@@ -511,7 +515,7 @@ mod tests {
             restriction: None,
         };
         bench.bus.begin_turn(Now::default());
-        bench.bus.publish(Ticket(2), publication);
+        bench.bus.publish(Ticket(2), publication, None);
         assert!(matches!(bench.bus.poll_event(), Some(BusEvent::Page { .. })));
         assert!(bench.queues.requests.pop().is_some(), "not only at the end of the turn");
     }
@@ -539,6 +543,35 @@ mod tests {
                 _ => None,
             });
             assert_eq!(page.map(|page| (page.top, page.complete)), Some((6, complete)), "{from:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_older_messages_that_was_read_before_a_deletion_is_read_again() {
+        let (mut bench, name) = (Bench::new(), RoomName::new("lobby").unwrap());
+        let (run_id, epoch) = (RunId::new(7), Epoch::new("e"));
+        let position = |top| RoomPosition { run_id, epoch: epoch.clone(), top, fingerprint: None };
+        let slice =
+            |top| HistorySlice { position: position(top), is_confirmed: true, complete: true, messages: vec![] };
+        bench.bus.open(&name);
+        let opening = bench.bus.rooms.get(&name).map(|room| room.opening);
+        bench.bus.with_reassembler(&name, |reassembler, steps| reassembler.observe(position(5), steps));
+        let body = Bytes::from_static(br#"{"type":"deleted","room":"lobby","deletes":[2],"ts":1"#);
+        let message = ChannelMessage { run_id, epoch: epoch.clone(), seq: 6, body };
+        bench.bus.with_reassembler(&name, |reassembler, steps| reassembler.take(message, steps));
+        bench.turn();
+        while bench.queues.requests.pop().is_some() {}
+        let (from, ticket, since) = (ReadFrom::Before { seq: None, count: 5 }, Ticket(1), Duration::ZERO);
+        let read = PendingRead { ticket, room: name.clone(), from, bytes_max: 1, since, opening, reached: None };
+        for (top, is_told) in [(5, false), (6, true)] {
+            bench.bus.requests += 1;
+            bench.answer(Response::Page(read.clone(), Ok(slice(top))));
+            bench.bus.begin_turn(Now::default());
+            let is_page = |event| matches!(event, BusEvent::Page { page: Ok(_), .. });
+            assert_eq!(std::iter::from_fn(|| bench.bus.poll_event()).any(is_page), is_told, "read at {top}");
+            bench.bus.end_turn();
+            let asked = bench.queues.requests.pop().into_iter().flatten();
+            assert_eq!(asked.filter(|request| matches!(request, Request::Read(_))).count(), usize::from(!is_told));
         }
     }
 }

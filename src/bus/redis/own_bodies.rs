@@ -76,7 +76,7 @@ mod tests {
         let (room, user) = (RoomName::new("lobby").unwrap(), UserId::new("ann").unwrap());
         let publication = Publication { room, user, owner, id: None, body: body.to_owned().into(), restriction: None };
         let (rule, at) = (RuleIndex::default(), std::time::Duration::ZERO);
-        PendingPublication { ticket: Ticket(serial), publication, rule, serial, at }
+        PendingPublication { ticket: Ticket(serial), publication, deletes: None, rule, serial, at }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::room::Room;
 use super::subscribe::SubscriptionChange;
 use super::{CLOSE_GRACE, RedisBus, RoomDeadline, TOUCH_INTERVAL};
 use crate::bus::Bus;
-use crate::bus::message::{BusEvent, BusRefusal, Outcome, Publication, ReadFrom, Signal, Ticket};
+use crate::bus::message::{BusEvent, BusRefusal, DeletionTargets, Outcome, Publication, ReadFrom, Signal, Ticket};
 use crate::id::RoomName;
 use crate::timer_wheel::Tick;
 
@@ -62,7 +62,8 @@ impl RedisBus {
         self.insert_deadline(Tick::of(now).after(CLOSE_GRACE), name.clone(), opening, RoomDeadline::Close);
     }
 
-    pub(super) fn publish(&mut self, ticket: Ticket, publication: Publication) {
+    /// Publishes a message, which may announce that others are deleted in the same step.
+    pub(super) fn publish(&mut self, ticket: Ticket, publication: Publication, deletes: Option<DeletionTargets>) {
         if self.is_full() {
             let outcome = Outcome::Refused(BusRefusal::busy("too many messages wait for redis; try again later"));
             return self.events.push_back(BusEvent::Published { ticket, outcome });
@@ -71,7 +72,7 @@ impl RedisBus {
         let (serial, at) = (self.serial, self.now.uptime);
         let room = self.rooms.get(&publication.room);
         let rule = room.map_or_else(|| self.limits.find(&publication.room), |room| room.rule);
-        let pending = PendingPublication { ticket, publication, rule, serial, at };
+        let pending = PendingPublication { ticket, publication, deletes: deletes.map(Box::new), rule, serial, at };
         self.own_bodies.note(&pending);
         self.send_publication(pending);
     }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::commands::{Numbering, PendingPublication, PendingRead};
-use super::ordering::Reassembler;
+use super::ordering::{OrderingStep, Reassembler};
 use crate::id::Epoch;
+use crate::protocol;
 use crate::settings::RuleIndex;
 
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Room {
     /// Publications of this node that Redis has numbered and that have yet to come back, in
     /// order.
     pub(crate) awaited_copies: VecDeque<AwaitedCopy>,
+    /// The number of the last announcement of a deletion that was delivered here. An older page of history may still have the text.
+    pub(crate) last_deletion: u64,
     /// Whether it waits for its turn to send a query.
     pub(crate) is_queued: bool,
     /// Whether a query failed a moment ago.
@@ -46,6 +49,7 @@ impl Room {
             reassembler: Reassembler::new(),
             reads: Vec::new(),
             awaited_copies: VecDeque::new(),
+            last_deletion: 0,
             is_queued: false,
             is_resting: false,
             is_watched: false,
@@ -61,6 +65,15 @@ impl Room {
     /// Whether all that was delivered here has been compared with what Redis has now.
     pub(crate) fn is_compared(&self) -> bool {
         !self.reassembler.is_known() || self.is_subscribed && self.reassembler.is_idle()
+    }
+
+    /// Takes note of what is delivered, if it is the announcement of a deletion.
+    pub(crate) fn note_deletion(&mut self, step: &OrderingStep) {
+        match step {
+            OrderingStep::Deliver(message) if protocol::is_deletion(&message.body) => self.last_deletion = message.seq,
+            OrderingStep::Deliver(_) => {}
+            OrderingStep::EpochChanged { .. } => self.last_deletion = 0,
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -12,12 +12,13 @@ use super::request::{PendingPublication, PendingRead, Request, RoomRequest};
 use super::restrictions::{PURGE_MAX, READ_MAX, RestrictionsRead};
 use super::script::{ChannelKind, Script};
 use super::signal::write_signal;
-use crate::bus::message::{ReadFrom, RestrictionAction, RestrictionChange, Signal};
+use crate::bus::message::{DeletionTargets, ReadFrom, RestrictionAction, RestrictionChange, Signal};
 use crate::bus::redis::cluster::slot_of_key;
 use crate::bus::redis::connection::RunId;
 use crate::bus::redis::ordering::HistoryQuery;
 use crate::bus::redis::presence::Heartbeat;
-use crate::id::RoomName;
+use crate::id::{Epoch, RoomName};
+use crate::protocol::DELETED_HEAD;
 use crate::settings::{Config, RoomLimits, RoomLimitsTable, RuleIndex};
 
 /// How much longer the keys of a room live than history and ids. A room in use is touched every
@@ -35,6 +36,9 @@ const FILL_BYTES_MAX: usize = 256 * 1024;
 /// have no ttl.
 const RESTRICTIONS: &str = "restrictions";
 const EXPIRIES: &str = "expiries";
+
+/// The sorted set of the numbers of a room's deleted messages, by themselves.
+const GONE: &str = "gone";
 
 /// What is known about the server that a call is sent to.
 #[derive(Clone, Copy, Debug)]
@@ -141,10 +145,14 @@ impl Packer {
     }
 
     fn pack_publication(&mut self, pending: &PendingPublication, run_id: RunId) {
-        let PendingPublication { publication, rule, serial, .. } = pending;
+        let PendingPublication { publication, deletes, rule, serial, .. } = pending;
         let history = self.history_args(*rule);
         let change = publication.restriction.as_deref();
-        self.command.arg(if change.is_some() { 5 } else { 3 });
+        self.command.arg(match (change, deletes) {
+            (Some(_), _) => 5,
+            (None, Some(_)) => 4,
+            (None, None) => 3,
+        });
         self.arg_key(&publication.room, "meta");
         self.arg_key(&publication.room, "log");
         self.names.write_key(&mut self.text, &publication.room, "id:");
@@ -157,6 +165,8 @@ impl Packer {
         if change.is_some() {
             self.arg_key(&publication.room, RESTRICTIONS);
             self.arg_key(&publication.room, EXPIRIES);
+        } else if deletes.is_some() {
+            self.arg_key(&publication.room, GONE);
         }
         self.arg_candidate();
         self.command.arg(&*publication.body).arg(history.messages_max).arg(history.ttl).arg(id_ttl);
@@ -168,6 +178,9 @@ impl Packer {
             };
             self.command.arg(&**key).arg(u8::from(is_kept));
             self.command.arg(expires_at.map(|at| at.to_string()).unwrap_or_default()).arg(self.restrictions_max);
+        } else if let Some(DeletionTargets { epoch, seqs }) = deletes.as_deref() {
+            self.command.arg(epoch.as_ref().map_or("", Epoch::as_str)).arg(DELETED_HEAD);
+            self.command.arg(&**seqs);
         }
     }
 
@@ -224,9 +237,10 @@ impl Packer {
     /// run, and the ttl of the keys. No message causes this, so the rule of the room is looked for.
     fn arg_room(&mut self, room: &RoomName, run_id: RunId) -> HistoryArgs {
         let history = self.history_args(self.limits.find(room));
-        self.command.arg(2);
+        self.command.arg(3);
         self.arg_key(room, "meta");
         self.arg_key(room, "log");
+        self.arg_key(room, GONE);
         self.arg_candidate();
         self.arg_text(format_args!("{run_id}"));
         self.command.arg(history.ttl);
@@ -285,6 +299,7 @@ mod tests {
         let pending = PendingPublication {
             ticket: Ticket(1),
             publication,
+            deletes: None,
             rule: RuleIndex::default(),
             serial: 9,
             at: Duration::ZERO,

@@ -35,7 +35,8 @@ impl PublishScript {
         let rule = RuleIndex::default();
         let mut packed = Vec::new();
         let server = Server { run_id: RunId::UNKNOWN, is_settled: true };
-        let pending = PendingPublication { ticket: Ticket(0), publication, rule, serial: 0, at: Duration::ZERO };
+        let pending =
+            PendingPublication { ticket: Ticket(0), publication, deletes: None, rule, serial: 0, at: Duration::ZERO };
         self.packer.pack(&Request::Publish(pending), server, &mut packed);
         // The packer has just written an array of strings.
         let parsed = resp::parse(&packed).ok().flatten();

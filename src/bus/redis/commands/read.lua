@@ -1,9 +1,9 @@
 -- Reads messages, oldest first.
--- KEYS meta, log
+-- KEYS meta, log, gone
 -- ARGV candidate epoch, run, ttl of keys, first number (or minus the number of newest messages),
 -- max bytes, max age ('' for any), '1' to renew an unconfirmed epoch
 -- Returns the position, then number and body of each message; at least two messages, if there are
--- as many. Messages that are too old are removed from the stream.
+-- as many. A deleted one has an empty body. Messages that are too old are removed from the stream.
 local found, newest = position(ARGV[1], ARGV[2])
 if found[4] == 0 and ARGV[7] == '1' then renew(found, ARGV[1], ARGV[2]) end
 keep(ARGV[3])
@@ -30,6 +30,13 @@ if eldest and is_old(eldest) then
 end
 local first = tonumber(ARGV[4])
 if first < 0 then first = math.max(top + first + 1, 1) end
+local function add(seq, body, size)
+  bytes = bytes + size
+  if bytes > most and #found > 7 then found[3] = 0 return false end
+  found[#found + 1] = string.format('%.0f', seq)
+  found[#found + 1] = body
+  return true
+end
 -- XRANGE returns whole bodies, so it is asked for about as many as still fit, by the mean size so
 -- far, and for at most twice as many as are known to fit.
 local fit, read = 2, 0
@@ -37,15 +44,18 @@ while first <= top do
   local count = math.min(fit, 64, top - first + 1)
   local entries = redis.call('XRANGE', KEYS[2], string.format('%.0f-0', first), '+', 'COUNT', count)
   for i = 1, #entries do
+    local seq = number(entries[i])
+    if seq > first and are_gone(first, seq - 1) then
+      for gone = first, seq - 1 do
+        if not add(gone, '', GONE_BYTES) then return found end
+      end
+    end
     local body = entries[i][2][2]
-    bytes = bytes + #body
-    if bytes > most and #found > 7 then found[3] = 0 return found end
-    found[#found + 1] = string.match(entries[i][1], '^%d+')
-    found[#found + 1] = body
+    if not add(seq, body, #body) then return found end
+    first = seq + 1
   end
   if #entries < count then return found end
   read = read + count
-  first = number(entries[count]) + 1
   fit = math.min(read, math.max(math.floor((most - bytes) * read / math.max(bytes, 1)), 0) + 1)
 end
 return found

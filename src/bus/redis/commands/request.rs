@@ -7,6 +7,8 @@
 //! - `roomcast:{lobby}:log`: a stream with ids `seq-0` and the fields `b` (body) and `t` (Unix
 //!   milliseconds).
 //! - `roomcast:{lobby}:id:<user> <id>`: the string `line seq`.
+//! - `roomcast:{lobby}:gone`: a sorted set of the numbers of deleted messages, whose entries the stream does not have any more. It
+//!   tells them from entries that were lost. Deleting trims it and the stream to as many numbers as the stream may have entries.
 //! - `roomcast:{lobby}` is the channel.
 //!
 //! The room of control messages has two more, which outlive all others: `restrictions`, a hash from keys to the bodies of control
@@ -42,7 +44,7 @@ use super::names::KeyNames;
 use super::presence::{read_heartbeat, read_presence};
 use super::restrictions::{RestrictionsRead, RestrictionsSlice, is_full, read_restrictions};
 use super::script::Script;
-use crate::bus::message::{BusRefusal, Numbered, Publication, ReadFrom, Signal, Ticket};
+use crate::bus::message::{BusRefusal, DeletionTargets, Numbered, Publication, ReadFrom, Signal, Ticket};
 use crate::bus::redis::connection::{RunId, Value};
 use crate::bus::redis::ordering::{HistoryQuery, HistorySlice, RoomPosition, fingerprint_of};
 use crate::bus::redis::presence::{Heartbeat, HeartbeatReply, PresenceAnswer, PresenceRequest};
@@ -94,6 +96,8 @@ pub(super) enum Answered {
 pub(crate) struct PendingPublication {
     pub(crate) ticket: Ticket,
     pub(crate) publication: Publication,
+    /// The messages that it announces to be deleted.
+    pub(crate) deletes: Option<Box<DeletionTargets>>,
     /// That of its room.
     pub(crate) rule: RuleIndex,
     /// Identifies it to Redis if the sender gave it no id.
@@ -134,6 +138,13 @@ pub(crate) struct Numbering {
     pub(crate) is_duplicate: bool,
 }
 
+impl PendingPublication {
+    /// Whether it announces that the message with this number is deleted.
+    pub(crate) fn deletes_message(&self, seq: u64) -> bool {
+        self.deletes.as_ref().is_some_and(|targets| targets.seqs.contains(&seq))
+    }
+}
+
 impl PendingRead {
     /// Whether an epoch that is not confirmed in the present run of Redis is renewed by the read,
     /// once all nodes have had time to confirm it. After a delivery, comparing is up to the
@@ -147,6 +158,7 @@ impl Request {
     pub(super) fn script(&self) -> Script {
         match self {
             Self::Publish(pending) if pending.publication.restriction.is_some() => Script::Restrict,
+            Self::Publish(pending) if pending.deletes.is_some() => Script::Delete,
             Self::Publish(_) => Script::Publish,
             Self::Query(RoomRequest { request: HistoryQuery::Renew(_), .. }) => Script::Renew,
             Self::Query(RoomRequest { request: HistoryQuery::Confirm(..), .. }) => Script::Confirm,
@@ -206,6 +218,9 @@ impl Request {
         }
         match self {
             Self::Publish(pending) if is_full(&value) => Answered::Response(Response::Published(pending, Err(FULL))),
+            Self::Publish(pending) if value.bytes() == Some(MISSING) => {
+                Answered::Response(Response::Published(pending, Err(BusRefusal::NO_MESSAGE)))
+            }
             Self::Publish(pending) => pair(pending, read_numbering(run_id, &value), Response::Published, Self::Publish),
             Self::Read(read) => pair(read, read_slice(run_id, value), Response::Page, Self::Read),
             Self::Query(query) => pair(query, read_slice(run_id, value), Response::Query, Self::Query),
@@ -233,6 +248,9 @@ impl Request {
 }
 
 const FULL: BusRefusal = BusRefusal::storage_full("there are as many bans and mutes as are allowed");
+
+/// The answer of a script that found no such message.
+const MISSING: &[u8] = b"missing";
 
 /// Reads the names of commands.
 fn read_names(value: Value<'_>) -> Option<Vec<String>> {

@@ -4,6 +4,7 @@
 const BEGIN: &str = include_str!("begin.lua");
 const POSITION: &str = include_str!("position.lua");
 const CLOCK: &str = include_str!("clock.lua");
+const GONE: &str = include_str!("gone.lua");
 const PURGE: &str = include_str!("purge.lua");
 const PUBLISH: &str = include_str!("publish.lua");
 
@@ -20,6 +21,7 @@ pub(crate) enum ChannelKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Script {
     Publish,
+    Delete,
     Read,
     ReadBefore,
     Renew,
@@ -34,8 +36,9 @@ pub(crate) enum Script {
 }
 
 impl Script {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Publish,
+        Self::Delete,
         Self::Read,
         Self::ReadBefore,
         Self::Renew,
@@ -50,20 +53,19 @@ impl Script {
     ];
 
     pub(crate) fn source(self, channels: ChannelKind) -> String {
+        let publish = ["local function publish()\n", PUBLISH, "end\n"].concat();
         let source = match self {
             Self::Publish => [BEGIN, CLOCK, PUBLISH].concat(),
-            Self::Read => [BEGIN, POSITION, CLOCK, include_str!("read.lua")].concat(),
-            Self::ReadBefore => [BEGIN, POSITION, CLOCK, include_str!("read_before.lua")].concat(),
+            Self::Read => [BEGIN, POSITION, CLOCK, GONE, include_str!("read.lua")].concat(),
+            Self::ReadBefore => [BEGIN, POSITION, CLOCK, GONE, include_str!("read_before.lua")].concat(),
             Self::Renew => [BEGIN, POSITION, include_str!("renew.lua")].concat(),
             Self::Confirm => [BEGIN, POSITION, include_str!("confirm.lua")].concat(),
             Self::UpdatePresence => include_str!("update_presence.lua").to_owned(),
             Self::QueryPresence => include_str!("query_presence.lua").to_owned(),
             Self::Heartbeat => include_str!("heartbeat.lua").to_owned(),
             Self::Signal => include_str!("signal.lua").to_owned(),
-            Self::Restrict => {
-                let publish = ["local function publish()\n", PUBLISH, "end\n"].concat();
-                [BEGIN, CLOCK, PURGE, &publish, include_str!("restrict.lua")].concat()
-            }
+            Self::Delete => [BEGIN, CLOCK, &publish, include_str!("delete.lua")].concat(),
+            Self::Restrict => [BEGIN, CLOCK, PURGE, &publish, include_str!("restrict.lua")].concat(),
             Self::ReadRestrictions => [CLOCK, PURGE, include_str!("read_restrictions.lua")].concat(),
             Self::CheckRights => include_str!("check_rights.lua").to_owned(),
         };

@@ -5,9 +5,9 @@ use std::hash::Hasher;
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 
-use crate::bus::message::{Numbered, Page, ReadFrom};
+use crate::bus::message::{Numbered, Page, ReadFrom, tombstone};
 use crate::bus::redis::connection::RunId;
-use crate::id::Epoch;
+use crate::id::{Epoch, RoomName};
 
 /// A message of the subscription. Without a body it only announces the epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) struct RoomPosition {
     pub(crate) fingerprint: Option<u64>,
 }
 
-/// The position of a room, and messages that Redis holds, oldest first.
+/// The position of a room, and messages that Redis holds, oldest first. A deleted one has an empty body.
 #[derive(Clone, Debug)]
 pub(crate) struct HistorySlice {
     pub(crate) position: RoomPosition,
@@ -40,9 +40,14 @@ pub(crate) struct HistorySlice {
 }
 
 impl HistorySlice {
-    /// The page of a read. Messages that were read forwards are limited to `bytes_max` here, but for the first.
-    pub(crate) fn into_page(self, from: ReadFrom, bytes_max: usize) -> Page {
+    /// The page of a read, with tombstones. Messages that were read forwards are limited to `bytes_max` here, but for the first.
+    pub(crate) fn into_page(self, room: &RoomName, from: ReadFrom, bytes_max: usize) -> Page {
         let Self { position: RoomPosition { epoch, top, .. }, mut complete, mut messages, .. } = self;
+        if messages.iter().any(|message| message.body.is_empty()) {
+            let tombstone = tombstone(room);
+            let deleted = messages.iter_mut().filter(|message| message.body.is_empty());
+            deleted.for_each(|message| message.body = tombstone.clone());
+        }
         if !from.is_backwards() {
             let mut bytes = 0;
             let fits = messages.iter().take_while(|message| {
@@ -59,7 +64,7 @@ impl HistorySlice {
     }
 }
 
-/// What the hub is told, in this order.
+/// What the hub is told, in this order. A deleted message has an empty body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OrderingStep {
     Deliver(Numbered),

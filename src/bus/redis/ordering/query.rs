@@ -1,6 +1,7 @@
 //! What is known of a room when a query is sent, and how it compares with the answer.
 
 use super::history::{HistoryQuery, HistorySlice, RoomPosition, fingerprint_of};
+use crate::bus::message::Numbered;
 use crate::bus::redis::connection::RunId;
 use crate::id::Epoch;
 
@@ -32,7 +33,7 @@ pub(super) struct PendingQuery {
 pub(super) enum Comparison {
     Equal,
     Differs,
-    /// Its fingerprint is unknown here, or history no longer holds it.
+    /// Its fingerprint is unknown here, or history no longer holds it, or it was deleted.
     Unknown,
 }
 
@@ -41,7 +42,9 @@ pub(super) fn compare(query: &PendingQuery, slice: &HistorySlice) -> Comparison 
     if query.delivered == 0 {
         return Comparison::Equal;
     }
-    let entry = slice.messages.first().filter(|first| first.seq == query.delivered);
+    // A deleted message has no fingerprint any more.
+    let is_it = |first: &&Numbered| first.seq == query.delivered && !first.body.is_empty();
+    let entry = slice.messages.first().filter(is_it);
     let found = entry.map(|first| fingerprint_of(&first.body)).or(fingerprint.filter(|_| top == query.delivered));
     match query.fingerprint.zip(found) {
         Some((known, found)) if known == found => Comparison::Equal,

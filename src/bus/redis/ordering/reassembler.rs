@@ -386,7 +386,7 @@ impl Reassembler {
     fn deliver(&mut self, seq: u64, body: Bytes, steps: &mut Vec<OrderingStep>) {
         let Some(position) = &mut self.position else { return };
         position.delivered = seq;
-        position.fingerprint = Some(fingerprint_of(&body));
+        position.fingerprint = (!body.is_empty()).then(|| fingerprint_of(&body));
         steps.push(OrderingStep::Deliver(Numbered { seq, body }));
     }
 

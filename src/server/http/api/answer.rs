@@ -16,6 +16,7 @@ pub(super) fn status_of(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+        ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::RateLimited | ErrorCode::RoomBusy => StatusCode::TOO_MANY_REQUESTS,
         code if code.is_temporary() => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
@@ -26,7 +27,7 @@ pub(super) fn status_of(code: ErrorCode) -> StatusCode {
 pub(super) fn refuse(status: StatusCode, reason: &str) -> Response {
     let code = match status {
         StatusCode::UNAUTHORIZED => "unauthorized",
-        StatusCode::NOT_FOUND => "not_found",
+        StatusCode::NOT_FOUND => ErrorCode::NotFound.as_str(),
         StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
         StatusCode::REQUEST_TIMEOUT => "request_timeout",
         StatusCode::LENGTH_REQUIRED => "length_required",

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::bus::message::{Page, Ticket};
 use crate::bus::{Bus, BusStatus};
-use crate::hub::{Hub, Refused, RoomAnswer, RoomQuestion};
+use crate::hub::{Hub, Purged, Refused, RoomAnswer, RoomQuestion};
 use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
@@ -76,6 +76,8 @@ pub(super) enum Begun {
     Asked { ticket: Ticket, done: Done },
     /// The hub has yet to answer a question about a room.
     AskedAboutRoom { ticket: Ticket, view: ViewRoom },
+    /// A purge, which asks the bus for many things.
+    Purging { ticket: Ticket, done: PurgeDone },
     /// The bus has yet to give a page of history.
     Reading { ticket: Ticket, done: PageDone },
     /// It is done, and answered with this JSON.
@@ -87,6 +89,10 @@ pub(super) type Done = Box<dyn FnOnce(Accepted) -> Vec<u8>>;
 
 /// Makes the body of the answer to a question about a room.
 pub(super) type ViewRoom = fn(&RoomAnswer, ListScope) -> Vec<u8>;
+
+/// Makes the body of the answer to a purge.
+pub(super) type PurgeDone = Box<dyn FnOnce(Purged) -> Vec<u8>>;
+
 /// Makes the body of the answer to a command that reads history.
 pub(super) type PageDone = Box<dyn FnOnce(&Page) -> Vec<u8>>;
 

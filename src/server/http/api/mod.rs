@@ -3,11 +3,13 @@
 
 mod answer;
 mod command;
+mod delete;
 mod history;
 mod list;
 mod members;
 mod moderation;
 mod publish;
+mod purge;
 mod restrictions;
 mod room;
 mod rooms;
@@ -20,10 +22,10 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use sha2::{Digest, Sha256};
 
 use self::answer::{MEDIA_TYPE, error_response, json, refuse, status_of};
-use self::command::{Accepted, Begun, Done, PageDone, ViewRoom};
+use self::command::{Accepted, Begun, Done, PageDone, PurgeDone, ViewRoom};
 pub(in crate::server) use self::command::{ApiCommand, ApiRoute, CommandContext, ListScope};
 use crate::bus::message::{BusRefusal, Outcome, Page, Ticket};
-use crate::hub::RoomAnswer;
+use crate::hub::{Purged, RoomAnswer};
 use crate::id::ConnectionId;
 use crate::metric::counts;
 use crate::net::{BodyDecision, BodyRules, Response};
@@ -35,8 +37,10 @@ use crate::settings::{API_KEY_BYTES_MIN, ApiKey, Config};
 pub(super) const PREFIX: &str = "/api/";
 
 /// All commands.
-static COMMANDS: [ApiCommand; 14] = [
+static COMMANDS: [ApiCommand; 16] = [
     publish::PUBLISH,
+    delete::DELETE,
+    purge::PURGE,
     moderation::KICK,
     moderation::DISCONNECT,
     restrictions::BAN,
@@ -113,6 +117,8 @@ pub(in crate::server) struct Api {
     pending: HashMap<Ticket, PendingCommand>,
     /// Commands that wait for an answer about a room; the hub bounds them.
     questions: HashMap<Ticket, PendingQuestion>,
+    /// Purges that are not answered, as many as the hub lets wait.
+    purges: HashMap<Ticket, (ConnectionId, PurgeDone)>,
     /// Requests that wait for a page, as many as the hub has asked for. An entry outlives its connection, too.
     pages: HashMap<Ticket, PendingPage>,
     stats: ApiStats,
@@ -125,6 +131,7 @@ impl Api {
             body_bytes_max: config.net.message_bytes_max * ESCAPED_FACTOR,
             pending: HashMap::new(),
             questions: HashMap::new(),
+            purges: HashMap::new(),
             pages: HashMap::new(),
             stats: ApiStats::default(),
         }
@@ -227,6 +234,10 @@ impl Api {
                 self.questions.insert(ticket, PendingQuestion { connection, view });
                 BodyDecision::Later
             }
+            Ok(Begun::Purging { ticket, done }) => {
+                self.purges.insert(ticket, (connection, done));
+                BodyDecision::Later
+            }
             Ok(Begun::Reading { ticket, done }) => {
                 self.pages.insert(ticket, PendingPage { connection, done });
                 BodyDecision::Later
@@ -259,6 +270,17 @@ impl Api {
         let counter = if accepted.duplicate { &mut self.stats.duplicates } else { &mut self.stats.accepted };
         *counter += 1;
         Some((connection, json(StatusCode::OK, done(accepted))))
+    }
+
+    /// A purge has come so far that it is answered. Returns the answer and its connection.
+    pub(in crate::server) fn finish_purge(
+        &mut self,
+        ticket: Ticket,
+        purged: Purged,
+    ) -> Option<(ConnectionId, Response)> {
+        let (connection, done) = self.purges.remove(&ticket)?;
+        self.stats.accepted += 1;
+        Some((connection, json(StatusCode::OK, done(purged))))
     }
 
     /// The bus has given a page, or refused to. Returns as [`Api::finish`] does.

@@ -1,0 +1,42 @@
+//! `POST /api/delete`: the text of a message goes, and a tombstone stays under its number.
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::to_json;
+use super::command::{Accepted, ApiCommand, Begun, CommandContext, room_of};
+use crate::hub::{MessageRef, Refused};
+use crate::id::Epoch;
+use crate::protocol::{self, EPOCH_BYTES_MAX, ErrorCode, Text};
+
+pub(super) const DELETE: ApiCommand = ApiCommand { path: "/api/delete", run: delete };
+
+/// The body of `POST /api/delete`.
+#[derive(Deserialize)]
+struct DeleteBody<'a> {
+    #[serde(borrow)]
+    room: Option<Text<'a>>,
+    seq: Option<u64>,
+    #[serde(borrow)]
+    epoch: Option<Text<'a>>,
+}
+
+#[derive(Serialize)]
+struct Deleted<'a> {
+    room: &'a str,
+    seq: u64,
+    duplicate: bool,
+}
+
+fn delete(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let body: DeleteBody<'_> = protocol::parse_object(body)?;
+    let room = room_of("delete", body.room.as_deref())?;
+    let seq = body.seq.ok_or_else(|| (ErrorCode::BadMessage, "delete without seq".to_owned()))?;
+    let epoch = body.epoch.as_deref();
+    if let Some(found) = epoch.map(str::len).filter(|bytes| !(1..=EPOCH_BYTES_MAX).contains(bytes)) {
+        return Err((ErrorCode::BadMessage, format!("epoch of {found} bytes; 1 to {EPOCH_BYTES_MAX} are allowed")));
+    }
+    let message = MessageRef { room, seq, epoch: epoch.map(Epoch::new) };
+    let ticket = context.hub.delete_for_api(context.now, context.owner, &message)?;
+    let done = move |Accepted { duplicate, .. }| to_json(&Deleted { room: message.room.as_str(), seq, duplicate });
+    Ok(Begun::Asked { ticket, done: Box::new(done) })
+}

@@ -1,0 +1,42 @@
+//! `POST /api/purge`: all messages of a user are deleted.
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::to_json;
+use super::command::{ApiCommand, Begun, CommandContext, room_of, user_of};
+use crate::hub::{Purged, Refused};
+use crate::protocol::{self, Text};
+
+pub(super) const PURGE: ApiCommand = ApiCommand { path: "/api/purge", run: purge };
+
+/// The body of `POST /api/purge`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PurgeBody<'a> {
+    #[serde(borrow)]
+    user_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    room: Option<Text<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PurgedView<'a> {
+    user_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room: Option<&'a str>,
+    deleted: u64,
+    complete: bool,
+}
+
+fn purge(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
+    let body: PurgeBody<'_> = protocol::parse_object(body)?;
+    let user = user_of("purge", body.user_id.as_deref())?;
+    let room = body.room.as_deref().map(|room| room_of("purge", Some(room))).transpose()?;
+    let ticket = context.hub.purge_for_api(context.now, context.owner, (&user, room.as_ref()))?;
+    let done = move |Purged { deleted, is_complete }| {
+        let room = room.as_ref().map(|room| room.as_str());
+        to_json(&PurgedView { user_id: user.as_str(), room, deleted, complete: is_complete })
+    };
+    Ok(Begun::Purging { ticket, done: Box::new(done) })
+}
