@@ -15,6 +15,7 @@ use super::connection::Flag;
 use super::encrypted::ENCRYPTED_READ_BYTES_MAX;
 use super::handler::{Handler, HeadDecision, Verdict};
 use super::http::{self as head, Handshake, Head, Response};
+use super::listener::ListenerRole;
 use super::parked::ParkedSource;
 use super::phase::{ParkedHandshake, Phase};
 use super::reader::{Found, Reader, Unread};
@@ -194,6 +195,9 @@ impl<R> Net<R> {
         if let Some(address) = source.address {
             log::debug!("connection {}: a request from {address}", self.connections[slot.index()].id(slot));
             request.extensions_mut().insert(address);
+        }
+        if self.connections[slot.index()].is(Flag::Admin) {
+            request.extensions_mut().insert(ListenerRole::Admin);
         }
         let (id, rest) = (self.connections[slot.index()].id(slot), &bytes[used..]);
         let decision = match self.charge_request(slot, source, &request, handler) {

@@ -130,8 +130,8 @@ impl Handler for Dispatch<'_> {
     fn on_body(&mut self, id: ConnectionId, route: ApiRoute, body: &[u8]) -> BodyDecision {
         let status = self.bus.status();
         let scope = if status.shares_presence && status.is_ready { ListScope::AllNodes } else { ListScope::ThisNode };
-        let mut context = CommandContext { now: self.now, hub: self.hub, owner: route.owner, scope };
-        self.routes.api.run(&mut context, id, route.command, body)
+        let mut context = CommandContext { now: self.now, hub: self.hub, scope, route: &route, act: String::new() };
+        self.routes.api.run(&mut context, id, body)
     }
 
     fn on_abandoned(&mut self, ticket: AdmissionTicket) {
@@ -167,7 +167,7 @@ impl Handler for Dispatch<'_> {
     }
 
     fn take_work(&mut self) -> u32 {
-        self.hub.take_work()
+        self.hub.take_work() + self.routes.api.take_work()
     }
 }
 
