@@ -391,7 +391,7 @@ mod tests {
     use super::*;
     use crate::net::connection::Connection;
     use crate::net::transport::Transport;
-    use crate::net::{BodyDecision, Capacity, LISTENERS_MAX, Opening};
+    use crate::net::{BodyDecision, Capacity, LISTENERS_MAX};
     use crate::settings::Config;
 
     /// Admits everybody, and remembers how many bytes each message had.
@@ -444,7 +444,7 @@ mod tests {
             for at in 0..count as usize {
                 let (ours, theirs) = UnixStream::pair().unwrap();
                 ours.set_nonblocking(true).unwrap();
-                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), Opening::default(), None);
+                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), Default::default(), None);
                 peers.sockets.push(theirs);
                 peers.send(
                     at,

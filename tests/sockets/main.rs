@@ -4,10 +4,13 @@
 pub mod support;
 
 mod addresses;
+mod admin_listen;
 mod admission;
 mod api;
+mod api_keys;
 mod api_waiting;
 mod attacks;
+mod broadcast;
 mod budgets;
 mod chat;
 mod closing;
@@ -25,6 +28,7 @@ mod memory;
 mod metrics;
 mod moderation;
 mod names;
+mod openapi;
 mod pauses;
 mod presence;
 mod program;

@@ -73,8 +73,8 @@ fn a_banned_user_is_closed_at_once_and_refused_until_the_ban_is_lifted() {
     command(address, "/api/unban", &json!({"userId": "ann"}));
     // The log comes over a pipe of its own.
     let lines = |needle: &str| server.log_lines(needle).len();
-    wait_until("the log", || lines("moderation: lift ban user ann, asked for by the API") == 2);
-    assert_eq!(lines("moderation: ban user ann, asked for by the API"), 1);
+    wait_until("the log", || lines("api: lift ban user ann, asked for by key 97b2173c") == 2);
+    assert_eq!(lines("api: ban user ann, asked for by key 97b2173c"), 1);
     assert!(server.log_lines("genug").is_empty(), "{:?}", server.log());
 }
 
