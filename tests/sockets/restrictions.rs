@@ -214,7 +214,7 @@ fn what_expires_says_when_and_is_gone_then() {
     check_muted(&refused, "muted");
     let wait = refused["retryAfterMs"].as_u64().expect("how long");
     assert!(refused["temporary"] == true && (1..=2000).contains(&wait), "{refused}");
-    command(address, "/api/ban", &json!({"userId": "ann", "ttlSeconds": 1}));
+    command(address, "/api/ban", &json!({"userId": "ann", "ttlSeconds": 1.0}));
     command(address, "/api/ban", &json!({"network": "127.0.2.0/24", "ttlSeconds": 1}));
     assert_eq!((status(address, "ann"), knock_from("127.0.2.1", address, "cat").1.status), (403, 403));
     wait_until("the bans expire", || {

@@ -11,6 +11,7 @@ mod openapi;
 mod publish;
 mod restrictions;
 mod schema;
+mod whole_number;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;

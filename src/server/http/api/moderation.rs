@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::to_json;
 use super::command::{ApiCommand, Begun, CommandContext, Reach, room_of, user_of};
 use super::schema::{self, Operation, answer, number, object, text_of_bytes};
+use super::whole_number::WholeNumber;
 use crate::hub::{Moderation, Refused};
 use crate::id::UserId;
 use crate::protocol::{self, CLOSE_REASON_BYTES_MAX, CloseReason, ErrorCode, Text};
@@ -36,7 +37,7 @@ struct ModerationBody<'a> {
     room: Option<Text<'a>>,
     #[serde(borrow)]
     user_id: Option<Text<'a>>,
-    code: Option<u16>,
+    code: Option<WholeNumber>,
     #[serde(borrow)]
     reason: Option<Text<'a>>,
 }
@@ -78,7 +79,8 @@ fn disconnect(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Ref
     let body: ModerationBody<'_> = protocol::parse_object(body)?;
     let user = user_of("disconnect", body.user_id.as_deref())?;
     let usual = CloseReason::EXPELLED;
-    let code = body.code.unwrap_or(usual.code());
+    // A number that is no code at all is refused like one that is not allowed.
+    let code = body.code.map_or(usual.code(), |code| u64::from(code).try_into().unwrap_or(u16::MAX));
     let reason = body.reason.as_deref().unwrap_or(usual.reason());
     let moderation = Moderation::disconnect(user.clone(), code, reason);
     moderate(context, &moderation.map_err(|message| (ErrorCode::BadMessage, message))?, user)

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::answer::to_json;
 use super::command::{ApiCommand, Begun, CommandContext, ListScope, Reach, room_of, user_of};
 use super::schema::{self, Operation, answer, flag, number, object, text_of_bytes};
+use super::whole_number::WholeNumber;
 use crate::hub::{Moderation, Refused};
 use crate::protocol::{self, ErrorCode, Text};
 use crate::restrictions::{REASON_BYTES_MAX, Restriction, RestrictionKind, RestrictionTarget, Term};
@@ -69,8 +70,8 @@ pub(super) const MUTES: ApiCommand = ApiCommand {
 const TTL_SECONDS_MAX: u64 = 10 * 366 * 24 * 60 * 60;
 
 /// How many a list has at most, and if the request does not say.
-const LIMIT_MAX: usize = 1000;
-const LIMIT_USUAL: usize = 100;
+const LIMIT_MAX: u64 = 1000;
+const LIMIT_USUAL: u64 = 100;
 
 /// The target in a body: of a ban a user or a network, of a mute a user, and a room or none.
 #[derive(Deserialize)]
@@ -90,13 +91,13 @@ struct TargetBody<'a> {
 struct TermBody<'a> {
     #[serde(borrow)]
     reason: Option<Text<'a>>,
-    ttl_seconds: Option<u64>,
+    ttl_seconds: Option<WholeNumber>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListBody<'a> {
-    limit: Option<usize>,
+    limit: Option<WholeNumber>,
     #[serde(borrow)]
     after: Option<TargetBody<'a>>,
 }
@@ -223,7 +224,7 @@ fn describe_unmute() -> Operation {
 
 fn page(after: Value) -> Value {
     object([
-        ("limit?", number(1, LIMIT_MAX as u64, "At most so many; 100 if it is missing.")),
+        ("limit?", number(1, LIMIT_MAX, "At most so many; 100 if it is missing.")),
         ("after?", schema::described(after, "The last entry of the page before.")),
     ])
 }
@@ -270,6 +271,7 @@ fn unmute(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused
 
 fn restrict(context: &mut CommandContext<'_>, target: RestrictionTarget, body: &str) -> Result<Begun, Refused> {
     let TermBody { reason, ttl_seconds } = protocol::parse_object(body)?;
+    let ttl_seconds = ttl_seconds.map(u64::from);
     if let Some(ttl) = ttl_seconds.filter(|ttl| !(1..=TTL_SECONDS_MAX).contains(ttl)) {
         return Err(bad(format!("ttlSeconds is {ttl}; 1 to {TTL_SECONDS_MAX} are allowed")));
     }
@@ -309,9 +311,9 @@ fn list_mutes(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Ref
 fn list(
     context: &CommandContext<'_>,
     kind: RestrictionKind,
-    (limit, after): (Option<usize>, Option<RestrictionTarget>),
+    (limit, after): (Option<WholeNumber>, Option<RestrictionTarget>),
 ) -> Result<Begun, Refused> {
-    let limit = limit.unwrap_or(LIMIT_USUAL);
+    let limit = limit.map_or(LIMIT_USUAL, u64::from);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(bad(format!("limit is {limit}; 1 to {LIMIT_MAX} are allowed")));
     }
@@ -322,7 +324,7 @@ fn list(
     let mut found = table.list(context.now.unix_ms, kind, after);
     let views: Vec<_> = found
         .by_ref()
-        .take(limit)
+        .take(limit as usize)
         .map(|(target, Term { reason, expires_at })| RestrictionView {
             target: TargetView::of(target),
             reason: reason.as_deref(),
