@@ -132,6 +132,7 @@ fn each_command_is_one_line_of_the_log_that_names_its_key() {
     post(SPEAKER, "/api/publish", json!({"room": "lobby", "text": "s3cret text"}));
     post(SPEAKER, "/api/broadcast", json!({"rooms": ["lobby", "cellar"], "text": "s3cret text"}));
     post(NEWS, "/api/publish", json!({"room": "cellar", "text": "s3cret text"}));
+    post(NEWS, "/api/broadcast", json!({"rooms": ["cellar", "attic"], "text": "s3cret text"}));
     post(SPEAKER, "/api/kick", json!({"room": "lobby", "userId": "ann"}));
     server.wait_for_log("api: refused kick");
     // A key without a label is called by its SHA-256.
@@ -142,13 +143,14 @@ fn each_command_is_one_line_of_the_log_that_names_its_key() {
         ("DEBUG", "api: publish into room lobby, asked for by key 4f6ea993"),
         ("INFO ", "api: broadcast into 2 rooms, lobby first, asked for by key 4f6ea993"),
         ("INFO ", "api: refused publish, asked for by key news: the key does not allow room cellar"),
+        ("INFO ", "api: refused broadcast, asked for by key news: the key does not allow room cellar"),
         ("INFO ", "api: refused kick, asked for by key 4f6ea993: the key does not allow kick"),
     ] {
         let found = server.log_lines(line);
         assert_eq!(found.len(), 1, "{line}: {:?}", server.log_lines("api: "));
         assert!(found[0].contains(level), "{}", found[0]);
     }
-    assert_eq!(server.log_lines("asked for by").len(), 7, "{:?}", server.log_lines("asked for by"));
+    assert_eq!(server.log_lines("asked for by").len(), 8, "{:?}", server.log_lines("asked for by"));
     for secret in ["0123456789abcdef", "s3cret"] {
         assert_eq!(server.log_lines(secret), [""; 0]);
     }

@@ -28,6 +28,7 @@ use self::keys::{Keys, KnownKey};
 use crate::budget::units;
 use crate::bus::message::{Outcome, Ticket};
 use crate::error::Error;
+use crate::hub::Refused;
 use crate::id::ConnectionId;
 use crate::metric::counts;
 use crate::net::{BodyDecision, BodyRules, Response};
@@ -246,21 +247,25 @@ impl Api {
         connection: ConnectionId,
         body: &[u8],
     ) -> BodyDecision {
-        let (command, key) = (context.route.command, &context.route.key);
         let text = std::str::from_utf8(body).map_err(|error| (ErrorCode::BadJson, format!("not UTF-8: {error}")));
         let begun = text.and_then(|text| {
             context.check_reach(text)?;
-            (command.run)(context, text)
+            (context.route.command.run)(context, text)
         });
-        let act = if context.act.is_empty() { command.name } else { &context.act };
-        match &begun {
-            Ok(_) => log::log!(command.audit, "api: {}, asked for by key {}", Escaped(act), key.name),
-            Err((ErrorCode::Forbidden, reason)) => {
-                let reason = Escaped(reason);
-                log::info!("api: refused {}, asked for by key {}: {reason}", Escaped(act), key.name);
+        let begun = begun.and_then(|begun| match begun {
+            Begun::AskedForRooms(parts) => {
+                self.work += units(parts.len() as u32, parts.len() * body.len());
+                // The bus was asked for no room.
+                let is_refused = parts.is_complete();
+                if is_refused {
+                    parts.answer().map(|answer| Begun::Done(answer.body))
+                } else {
+                    Ok(Begun::AskedForRooms(parts))
+                }
             }
-            Err(_) => {}
-        }
+            begun => Ok(begun),
+        });
+        audit(context, &begun);
         match begun {
             Ok(Begun::Done(body)) => {
                 self.stats.accepted += 1;
@@ -271,10 +276,6 @@ impl Api {
                 BodyDecision::Later
             }
             Ok(Begun::AskedForRooms(parts)) => {
-                self.work += units(parts.len() as u32, parts.len() * body.len());
-                if parts.is_complete() {
-                    return BodyDecision::Respond(self.answer_broadcast(parts));
-                }
                 self.broadcasts.insert(connection, parts);
                 BodyDecision::Later
             }
@@ -313,6 +314,19 @@ impl Api {
         let counter = if code.is_temporary() { &mut self.stats.rejected_temporary } else { &mut self.stats.rejected };
         *counter += 1;
         error_response(status_of(code), code.as_str(), reason, code.is_temporary())
+    }
+}
+
+/// Has the log tell which key has asked for what.
+fn audit(context: &CommandContext<'_>, begun: &Result<Begun, Refused>) {
+    let (command, key) = (context.route.command, &context.route.key.name);
+    let act = Escaped(if context.act.is_empty() { command.name } else { &context.act });
+    match begun {
+        Ok(_) => log::log!(command.audit, "api: {act}, asked for by key {key}"),
+        Err((ErrorCode::Forbidden, reason)) => {
+            log::info!("api: refused {}, asked for by key {key}: {}", command.name, Escaped(reason));
+        }
+        Err(_) => {}
     }
 }
 

@@ -32,9 +32,13 @@ pub(super) fn object<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> 
 
 /// The schema of an answer: fields that may be missing are never null.
 pub(super) fn answer<const N: usize>(fields: [(&str, Value); N]) -> Value {
-    let required: Vec<_> = fields.iter().map(|(name, _)| *name).filter(|name| !name.ends_with('?')).collect();
-    let properties: Map<_, _> =
-        fields.iter().map(|(name, schema)| (name.trim_end_matches('?').to_owned(), schema.clone())).collect();
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for (name, schema) in fields {
+        if !name.ends_with('?') {
+            required.push(name);
+        }
+        properties.insert(name.trim_end_matches('?').to_owned(), schema);
+    }
     json!({"type": "object", "properties": properties, "required": required})
 }
 
@@ -58,9 +62,13 @@ pub(super) fn described(mut schema: Value, description: &str) -> Value {
     schema
 }
 
-/// A name of a room or user. What letters are is more than a pattern can say.
+/// The characters beyond ASCII and those of ASCII that names may have. Which of the former are letters and digits is more than a
+/// pattern can say.
+const NAME_PATTERN: &str = r#"^[^\u0000-\u0020!"$%&'()*,;<>?\[\\\]^`{|}\u007f]+$"#;
+
+/// A name of a room or user.
 fn name(description: &str) -> Value {
-    let schema = json!({"type": "string", "format": "roomcast-name", "minLength": 1, "maxLength": NAME_BYTES_MAX});
+    let schema = json!({"type": "string", "pattern": NAME_PATTERN, "minLength": 1, "maxLength": NAME_BYTES_MAX});
     let alphabet = format!("1 to {NAME_BYTES_MAX} bytes of letters, digits and -_.:@~+#=/ in Unicode form NFC");
     described(schema, &format!("{description}: {alphabet}."))
 }
