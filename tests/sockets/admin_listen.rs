@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use roomcast::settings::ApiKey;
-use roomcast::{Config, Listener, Opening};
+use roomcast::{Config, ListenAddress, Listener, Opening};
 use serde_json::json;
 
-use crate::support::api::{KEY, check_published, json_of, post, publish, server_with, whole_request};
+use crate::support::api::{KEY, check_published, post, publish, publish_request, server_with, whole_request};
 use crate::support::host::Host;
 use crate::support::{Client, Raw, Response, Server, request, roomcast, upgrade_request, wait_until};
 
@@ -118,7 +119,7 @@ fn caps_by_address_keep_no_operator_out() {
     // Requests on one connection are not counted either.
     let mut raw = Raw::connect_from(CROWD, admin);
     for seq in 1..=40 {
-        raw.send(&crate::support::api::publish_request(r#"{"room":"lobby","text":"a"}"#));
+        raw.send(&publish_request(r#"{"room":"lobby","text":"a"}"#));
         check_published(&raw.response(), "lobby", seq, false);
     }
     let text = get(admin, "/metrics").text().to_owned();
@@ -126,30 +127,38 @@ fn caps_by_address_keep_no_operator_out() {
 }
 
 #[test]
-fn operators_get_in_while_strangers_hold_every_place() {
+fn operators_come_before_strangers_who_wait_for_a_place() {
+    const STRANGERS: u64 = 200;
     let mut config = Config::default();
-    (config.net.connections_max, config.net.connections_reserved) = (4, 2);
+    (config.net.connections_max, config.net.connections_reserved) = (2, 1);
     config.api_keys = vec![ApiKey::new(KEY)];
     let mut host = Host::new(config);
     let public = host.listen();
     let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).expect("listen");
     let admin = match host.server.listen_for_admin(Opening::default(), listener).expect("listen for operators") {
-        roomcast::ListenAddress::Tcp(address) => address,
-        other => panic!("{other:?}"),
+        ListenAddress::Tcp(address) => address,
+        ListenAddress::Unix(path) => panic!("a Unix socket at {path:?}"),
     };
+    let _members = host.serve(|| ["ann", "bob"].map(|user| Raw::open(public, &format!("/ws?userId={user}"))));
+    // They wait for one place, ask for nothing, and came first.
+    let _strangers: Vec<_> = (0..STRANGERS).map(|_| Raw::connect(public)).collect();
+    let mut operator = Raw::connect(admin);
+    operator.send(&publish_request(r#"{"room":"lobby","text":"hello"}"#));
+    check_published(&host.serve(|| operator.response()), "lobby", 1, false);
+    let displaced = host.server.stats().net.spare_sockets_reclaimed;
+    assert!(displaced < STRANGERS / 2, "{displaced} strangers came before the operator");
+    // Strangers do not displace an operator who is there.
     host.serve(|| {
-        let _members: Vec<_> = (0..4).map(|n| Raw::open(public, &format!("/ws?userId=u{n}"))).collect();
-        // More than there are places; they ask for nothing.
-        let _strangers: Vec<_> = (0..20).map(|_| Raw::connect(public)).collect();
-        for _ in 0..3 {
-            assert_eq!(json_of(&publish(admin, &json!({"room": "lobby", "text": "a"})))["room"], "lobby");
-        }
+        operator.send(&publish_request(r#"{"room":"lobby","text":"hello"}"#));
+        check_published(&operator.response(), "lobby", 2, false);
     });
 }
 
 #[test]
 fn sockets_of_systemd_are_no_address_for_operators() {
-    let output = roomcast().args(["--admin-listen", "systemd"]).output().expect("run the program");
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "10"]).arg(roomcast().get_program()).args(["--admin-listen", "systemd"]);
+    let output = command.output().expect("run the program");
     let error = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("systemd is for --listen alone"), "{error}");
