@@ -59,6 +59,18 @@ struct TextFlags {
     )]
     pub(crate) listen: Vec<Listen>,
 
+    /// An address on which the API, `/metrics` and the paths for health checks are answered, and nothing else; repeat the flag for
+    /// more. The addresses of `--listen` then answer neither the API nor `/metrics`. It is written as for `--listen`,
+    /// except that `systemd` is not allowed. No cap by address applies there, so let only operators and back-ends reach it.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "ROOMCAST_ADMIN_LISTEN",
+        value_delimiter = ',',
+        value_parser = admin_address
+    )]
+    admin_listen: Vec<Listen>,
+
     /// An origin whose pages may connect; repeat the flag for more: `https://chat.example`, `https://*.example`, or `*` for all. Name
     /// the server's own origin, too, if people open its page by a name. Pages of its IP addresses and of localhost, and programs
     /// that send no Origin, may always connect.
@@ -77,7 +89,9 @@ struct TextFlags {
     #[arg(long, value_name = "KEY", env = "ROOMCAST_API_KEY", hide_env_values = true, value_delimiter = ',', value_parser = key)]
     api_key: Vec<ApiKey>,
 
-    /// A file with such keys, one a line, which only the server's user should be able to read. It is read again on SIGHUP.
+    /// A file with such keys, one a line, which only the server's user should be able to read. Behind a key may stand
+    /// `name=LABEL` for the log, and limits: `commands=publish,kick` and `rooms=news-*,lobby`. Lines that begin with `#` are
+    /// comments. It is read again on SIGHUP.
     #[arg(long, value_name = "FILE", env = "ROOMCAST_API_KEY_FILE")]
     api_key_file: Option<PathBuf>,
 
@@ -222,6 +236,14 @@ impl FromStr for Place {
     }
 }
 
+/// An address that is bound here: systemd does not tell which of its sockets are for operators.
+fn admin_address(text: &str) -> Result<Listen, String> {
+    match text.parse()? {
+        Listen { place: Place::Systemd, .. } => Err("systemd is for --listen alone".to_owned()),
+        listen => Ok(listen),
+    }
+}
+
 /// Accepts every text, because clap prints a value that it refuses. [`Config::check`] checks keys.
 fn key(text: &str) -> Result<ApiKey, std::convert::Infallible> {
     Ok(ApiKey::new(text))
@@ -264,6 +286,10 @@ impl Flags {
 
     pub(crate) fn listen(&self) -> &[Listen] {
         &self.text.listen
+    }
+
+    pub(crate) fn admin_listen(&self) -> &[Listen] {
+        &self.text.admin_listen
     }
 
     /// The value of `--max-connections`, if it was given.

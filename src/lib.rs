@@ -89,7 +89,9 @@ pub use inbox::PushError;
 #[cfg(feature = "tls")]
 pub use net::TlsIdentity;
 #[doc(inline)]
-pub use net::{AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, NetStats, Opening, Preamble, Security};
+pub use net::{
+    AdmissionTicket, LISTENERS_MAX, ListenAddress, Listener, ListenerRole, NetStats, Opening, Preamble, Security,
+};
 pub use owner::Owner;
 pub use protocol::{CloseReason, ErrorCode};
 pub use restrictions::{Network, Restriction, RestrictionTarget};

@@ -10,7 +10,8 @@ use flags::{ApiKeyReader, Flags, Listen, Place, UnknownVariable};
 use listenfd::ListenFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use roomcast::{
-    Authenticator, Config, Escaped, HostLoop, ListenAddress, Listener, Now, Opening, Preamble, Security, Server,
+    Authenticator, Config, Escaped, HostLoop, ListenAddress, Listener, ListenerRole, Now, Opening, Preamble, Security,
+    Server,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -79,9 +80,10 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
     let config = flags.config(connections_max(flags))?;
     log::info!("{}", summary(&config, flags));
     #[cfg(feature = "tls")]
-    check_listeners(&config, flags.listen())?;
+    check_listeners(&config, flags)?;
     let mut server = new_server(&poll, config, flags)?;
-    let addresses = listen(&mut server, flags.listen())?;
+    let addresses = listen(&mut server, ListenerRole::Public, flags.listen())?;
+    listen(&mut server, ListenerRole::Admin, flags.admin_listen())?;
     warn_if_open(&addresses, flags);
     let api_keys = flags.api_keys().follow(server.remote())?;
     let mut events = Events::with_capacity(1024);
@@ -208,18 +210,22 @@ fn connections_max(flags: &Flags) -> u32 {
 }
 
 /// Listens on all addresses. Returns those that it has been given.
-fn listen(server: &mut Server, addresses: &[Listen]) -> Result<Vec<ListenAddress>, Box<dyn std::error::Error>> {
+fn listen(
+    server: &mut Server,
+    role: ListenerRole,
+    addresses: &[Listen],
+) -> Result<Vec<ListenAddress>, Box<dyn std::error::Error>> {
     let mut given = Vec::new();
     for Listen { opening, place } in addresses {
         let error = |address: String| move |source| roomcast::Error::Listen { address, source };
         match place {
             Place::Tcp(address) => {
                 let listener = Listener::tcp(*address).map_err(error(address.to_string()))?;
-                given.push(listen_on(server, *opening, listener)?);
+                given.push(listen_on(server, role, *opening, listener)?);
             }
             Place::Unix(path) => {
                 let address = format!("unix:{}", path.display());
-                given.push(listen_on(server, *opening, Listener::unix(path).map_err(error(address))?)?);
+                given.push(listen_on(server, role, *opening, Listener::unix(path).map_err(error(address))?)?);
             }
             Place::Systemd => given.extend(listen_on_systemd(server, *opening)?),
         }
@@ -250,8 +256,9 @@ fn warn_if_open(addresses: &[ListenAddress], flags: &Flags) {
 
 /// Refuses a certificate that nothing shows: whoever gives one does not want all to be sent in the clear.
 #[cfg(feature = "tls")]
-fn check_listeners(config: &Config, addresses: &[Listen]) -> Result<(), roomcast::Error> {
-    let speaks_tls = addresses.iter().any(|listen| listen.opening.security == Security::Tls);
+fn check_listeners(config: &Config, flags: &Flags) -> Result<(), roomcast::Error> {
+    let mut addresses = flags.listen().iter().chain(flags.admin_listen());
+    let speaks_tls = addresses.any(|listen| listen.opening.security == Security::Tls);
     if config.tls.is_none() || speaks_tls {
         return Ok(());
     }
@@ -260,16 +267,24 @@ fn check_listeners(config: &Config, addresses: &[Listen]) -> Result<(), roomcast
     Err(roomcast::Error::Config(reason.to_owned()))
 }
 
-fn listen_on(server: &mut Server, opening: Opening, listener: Listener) -> Result<ListenAddress, roomcast::Error> {
-    let address = server.listen_with(opening, listener)?;
+fn listen_on(
+    server: &mut Server,
+    role: ListenerRole,
+    opening: Opening,
+    listener: Listener,
+) -> Result<ListenAddress, roomcast::Error> {
+    let (address, purpose) = match role {
+        ListenerRole::Public => (server.listen_with(opening, listener)?, ""),
+        ListenerRole::Admin => (server.listen_for_admin(opening, listener)?, "for operators, "),
+    };
     let url = address.url(opening.security);
     let security = match (opening.security, &address) {
         (Security::Tls, ListenAddress::Unix(_)) => "with TLS, ",
         _ => "",
     };
     match opening.preamble {
-        Preamble::None => log::info!("{security}listening on {url}"),
-        Preamble::ProxyHeader => log::info!("with PROXY headers, {security}listening on {url}"),
+        Preamble::None => log::info!("{purpose}{security}listening on {url}"),
+        Preamble::ProxyHeader => log::info!("{purpose}with PROXY headers, {security}listening on {url}"),
     }
     Ok(address)
 }
@@ -287,7 +302,7 @@ fn listen_on_systemd(server: &mut Server, opening: Opening) -> Result<Vec<Listen
             Err(_) => handed_over.take_unix_listener(index)?.map(Listener::Unix),
         };
         if let Some(listener) = listener {
-            given.push(listen_on(server, opening, listener)?);
+            given.push(listen_on(server, ListenerRole::Public, opening, listener)?);
         }
     }
     Ok(given)

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 pub(crate) use self::client::{
     ChatRequest, ClientMessage, HistoryRequest, JoinRequest, LeaveRequest, RefreshRequest, Text, TypingRequest,
 };
+pub(crate) use self::close_reason::CLOSE_REASON_BYTES_MAX;
 pub use self::close_reason::CloseReason;
 pub(crate) use self::data::check_data;
 pub(crate) use self::deletion::{

@@ -72,7 +72,7 @@ impl ApiKeyReader {
     }
 }
 
-/// Reads a key from each line that is not empty.
+/// Reads a key from each line that is neither empty nor a comment.
 fn read_file(path: &Path) -> Result<Vec<ApiKey>, String> {
     let mut bytes = Vec::new();
     File::open(path)
@@ -82,6 +82,10 @@ fn read_file(path: &Path) -> Result<Vec<ApiKey>, String> {
         return Err(format!("more than {FILE_BYTES_MAX} bytes"));
     }
     let text = String::from_utf8(bytes).map_err(|_| "not text".to_owned())?;
-    let keys: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(ApiKey::new).collect();
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let read = |(index, line): (usize, &str)| {
+        line.parse::<ApiKey>().map_err(|problem| format!("line {}: {problem}", index + 1))
+    };
+    let keys = lines.map(read).collect::<Result<Vec<_>, _>>()?;
     if keys.is_empty() { Err("no key; a line for each is needed".to_owned()) } else { Ok(keys) }
 }

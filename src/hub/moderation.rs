@@ -64,7 +64,10 @@ impl Hub {
         let body = moderation.body(now);
         self.pending.check_control(requester.1, &body)?;
         self.check_restrictions(moderation)?;
-        log::info!("moderation: {moderation}, asked for by the {}", requester.0.title());
+        // The API tells which key has asked.
+        if !matches!(requester.0, Requester::Api) {
+            log::info!("moderation: {moderation}, asked for by the host");
+        }
         Ok(match moderation.change() {
             Some(change) => self.pending.restrict(requester, (change, body)),
             None => self.pending.control(requester, body),

@@ -38,17 +38,6 @@ pub(super) enum Requester {
     Api,
 }
 
-impl Requester {
-    /// As the log has it.
-    pub(super) fn title(&self) -> &'static str {
-        match self {
-            Self::Member { .. } => "member",
-            Self::Host => "host",
-            Self::Api => "API",
-        }
-    }
-}
-
 /// A request to the bus.
 #[derive(Debug)]
 pub(super) enum Asked {

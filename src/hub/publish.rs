@@ -167,7 +167,7 @@ impl Hub {
         let requester = match self.pending.take(ticket) {
             Some(Asked::Publication(requester) | Asked::Restriction(requester)) => requester,
             Some(Asked::PurgeDeletion(purge)) => return self.handle_purge_deletion(now, purge, &outcome),
-            Some(Asked::Page(_) | Asked::History(_) | Asked::PurgePage(_)) | None => return,
+            Some(Asked::Page(_) | Asked::History(_) | Asked::PurgePage(_) | Asked::Position) | None => return,
         };
         match requester {
             Requester::Member { connection, room, id, reserved } => {

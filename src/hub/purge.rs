@@ -139,21 +139,17 @@ impl Hub {
     ) -> Result<Ticket, Refused> {
         self.pending.check_running()?;
         let busy = |what: &str| Err((ErrorCode::ServerBusy, format!("{what}; try again later")));
-        let place = room.map_or_else(|| "all rooms".to_owned(), |room| format!("room {room}"));
-        let line = format!("moderation: purge {user} from {place}, asked for by the API");
         if let Some(purge) = self.purges.of(user, room) {
             if purge.waiting.len() >= WAITING_MAX {
                 return busy("as many requests as are allowed wait for this purge");
             }
             let ticket = self.pending.new_ticket();
             purge.waiting.push(ticket);
-            log::info!("{line}; it is under way");
             return Ok(ticket);
         }
         if self.purges.running.len() >= PURGES_MAX {
             return busy("as many purges as are allowed are under way");
         }
-        log::info!("{line}");
         let ticket = self.pending.new_ticket();
         self.purges.newest += 1;
         let purge = Purge {

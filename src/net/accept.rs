@@ -11,7 +11,7 @@ use crate::time::Now;
 use super::addresses::AddressIndex;
 use super::connection::{Connection, Flag};
 use super::handler::Handler;
-use super::listener::{AcceptTrouble, Opening, Preamble, Security, accept_trouble};
+use super::listener::{AcceptTrouble, ListenerRole, Opening, Preamble, Security, accept_trouble};
 #[cfg(feature = "in-memory")]
 use super::memory;
 use super::phase::Phase;
@@ -36,10 +36,14 @@ impl<R> Net<R> {
         let mut budget = WorkBudget::new(limits, clock).with_costly_units();
         // Round robin, so that a flood on one address does not shut out another.
         while budget.has_left() && self.has_place() && self.listeners.may_have_waiting() {
-            for index in 0..self.listeners.polled.len() {
-                if self.listeners.polled[index].is_ready && self.has_place() && budget.has_left() {
-                    self.accept_one(index);
-                    budget.spend(1);
+            // Operators come first, or a flood could take every place that becomes free.
+            for role in [ListenerRole::Admin, ListenerRole::Public] {
+                for index in 0..self.listeners.polled.len() {
+                    let listener = &self.listeners.polled[index];
+                    if listener.role == role && listener.is_ready && self.has_place() && budget.has_left() {
+                        self.accept_one(index);
+                        budget.spend(1);
+                    }
                 }
             }
         }
@@ -55,14 +59,15 @@ impl<R> Net<R> {
         match listener.accept() {
             Ok((transport, peer)) => {
                 listener.failures = 0;
-                let opening = listener.opening;
+                let (opening, role) = (listener.opening, listener.role);
                 if opening.preamble == Preamble::ProxyHeader && !self.caps.proxies.contains(peer.map(|peer| peer.ip()))
                 {
                     return log::debug!("{peer:?} is no trusted proxy, and is closed");
                 }
                 // What is refused is closed before anything is spent on it.
-                if let Ok(address) = self.charge_peer(peer) {
-                    self.insert(transport, opening, address);
+                let charged = if role == ListenerRole::Admin { Ok(None) } else { self.charge_peer(peer) };
+                if let Ok(address) = charged {
+                    self.insert(transport, (role, opening), address);
                 }
             }
             Err(error) => match accept_trouble(&error) {
@@ -97,7 +102,12 @@ impl<R> Net<R> {
         }
     }
 
-    pub(super) fn insert(&mut self, mut transport: Transport, opening: Opening, address: Option<AddressIndex>) {
+    pub(super) fn insert(
+        &mut self,
+        mut transport: Transport,
+        (role, opening): (ListenerRole, Opening),
+        address: Option<AddressIndex>,
+    ) {
         self.newest = self.newest.next();
         self.stats.accepted += 1;
         let slot = Slot(self.connections.vacant_key() as u32);
@@ -112,6 +122,9 @@ impl<R> Net<R> {
         let mut connection = Connection::new(transport, self.newest, self.timers.tick, timer_at);
         if opening.security == Security::Tls {
             connection.set(Flag::Encrypted);
+        }
+        if role == ListenerRole::Admin {
+            connection.set(Flag::Admin);
         }
         connection.phase = match opening.preamble {
             Preamble::None => connection.before_request(),
@@ -133,7 +146,7 @@ impl<R> Net<R> {
     pub fn connect_in_memory(&mut self, input: &[u8]) -> Result<(), Error> {
         memory::set_input(input)?;
         let slot = self.connections.vacant_key();
-        self.insert(Transport::Memory, Opening::default(), None);
+        self.insert(Transport::Memory, Default::default(), None);
         self.connections[slot].set(Flag::Readable);
         self.queue_read(Slot(slot as u32));
         Ok(())

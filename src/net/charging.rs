@@ -9,6 +9,7 @@ use crate::id::Slot;
 
 use super::Net;
 use super::addresses::{AddressIndex, ConnectRefusal};
+use super::connection::Flag;
 use super::forwarded::{Source, Teller, X_FORWARDED_FOR};
 use super::handler::Handler;
 use super::http::Response;
@@ -43,7 +44,8 @@ impl<R> Net<R> {
 
     /// The header of a proxy has told where a connection comes from; says whether that address may have it.
     pub(super) fn take_told_address(&mut self, slot: Slot, client: SocketAddr) -> bool {
-        match self.charge_peer(Some(client)) {
+        let is_admin = self.connections[slot.index()].is(Flag::Admin);
+        match if is_admin { Ok(None) } else { self.charge_peer(Some(client)) } {
             Ok(address) => {
                 if let Some(address) = address {
                     self.caps.charge(slot, address);
@@ -82,7 +84,7 @@ impl<R> Net<R> {
         }
     }
 
-    /// Charges a request to where it comes from, unless the handler charges it to somebody else.
+    /// Charges a request to where it comes from, unless the handler charges it to somebody else, or it is an operator's.
     ///
     /// # Errors
     /// The answer if there is too much of it.
@@ -93,6 +95,9 @@ impl<R> Net<R> {
         request: &Request<()>,
         handler: &mut impl Handler<Route = R>,
     ) -> Result<(), Response> {
+        if self.connections[slot.index()].is(Flag::Admin) {
+            return Ok(());
+        }
         let connection = self.caps.charged(slot);
         let address = source.address.map(|address| address.ip());
         let told = address.filter(|_| source.teller == Teller::Header && self.caps.addresses.are_capped());

@@ -30,7 +30,7 @@ pub(super) struct Connection<R> {
 }
 
 /// The bits above the flags.
-const IGNORED_SHIFT: u32 = 9;
+const IGNORED_SHIFT: u32 = 10;
 
 /// What the system said of the socket, what was found by using it, and in which lists it waits.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +51,8 @@ pub(super) enum Flag {
     Charged = 128,
     /// It speaks TLS. Not a kind of transport, which would make every connection eight bytes larger.
     Encrypted = 256,
+    /// It came by a listener for operators.
+    Admin = 512,
 }
 
 impl<R> Connection<R> {

@@ -54,6 +54,17 @@ pub enum Security {
     Tls,
 }
 
+/// For whom a listener is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerRole {
+    /// For everybody.
+    #[default]
+    Public,
+    /// For operators and back-ends: no cap by address applies. A request of such a connection has this role among its
+    /// extensions; those of other connections have none.
+    Admin,
+}
+
 /// How the connections of a listener begin: the preamble comes first, then a TLS handshake, then the first request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
@@ -147,6 +158,7 @@ pub(super) struct PolledListener {
     /// Whether the socket's file was made here, and is to be removed.
     has_own_file: bool,
     pub(super) opening: Opening,
+    pub(super) role: ListenerRole,
     /// Whether connections may be waiting: an edge was seen and accepting has not come to its end since.
     pub(super) is_ready: bool,
     /// How often accepting has failed in a row although the system is out of nothing.
@@ -183,7 +195,12 @@ impl Listeners {
 }
 
 impl PolledListener {
-    pub(super) fn new(listener: Listener, opening: Opening, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(super) fn new(
+        listener: Listener,
+        (role, opening): (ListenerRole, Opening),
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
         let address = listener.address()?;
         let has_own_file = matches!(listener, Listener::BoundUnix(_));
         let mut socket = match listener {
@@ -205,7 +222,7 @@ impl PolledListener {
             PolledSocket::Tcp(listener) => listener.register(registry, token, Interest::READABLE)?,
             PolledSocket::Unix(listener) => listener.register(registry, token, Interest::READABLE)?,
         }
-        Ok(Self { socket, address, opening, has_own_file, is_ready: true, failures: 0 })
+        Ok(Self { socket, address, opening, role, has_own_file, is_ready: true, failures: 0 })
     }
 
     pub(super) fn address(&self) -> &ListenAddress {

@@ -49,7 +49,7 @@ use slab::Slab;
 
 pub use self::handler::{AdmissionTicket, BodyDecision, BodyRules, Capacity, Handler, HeadDecision, Verdict};
 pub use self::http::{Handshake, Response, method_not_allowed};
-pub use self::listener::{ListenAddress, Listener, Opening, Preamble, Security};
+pub use self::listener::{ListenAddress, Listener, ListenerRole, Opening, Preamble, Security};
 pub use self::parked::ParkedSource;
 pub use self::polling::LISTENERS_MAX;
 pub use self::stats::NetStats;
@@ -166,6 +166,19 @@ impl<R> Net<R> {
     /// [`Error::TooManyListeners`], [`Error::Config`] if a proxy is to tell where connections come from and none is trusted, or
     /// if TLS is asked for and there is no certificate, or what the system says.
     pub fn listen_with(&mut self, opening: Opening, listener: Listener) -> Result<ListenAddress, Error> {
+        self.listen_as(ListenerRole::Public, opening, listener)
+    }
+
+    /// As [`Net::listen_with`], for a listener that may be for operators.
+    ///
+    /// # Errors
+    /// As [`Net::listen_with`].
+    pub fn listen_as(
+        &mut self,
+        role: ListenerRole,
+        opening: Opening,
+        listener: Listener,
+    ) -> Result<ListenAddress, Error> {
         if opening.preamble == Preamble::ProxyHeader && self.caps.proxies.is_empty() {
             let reason = "PROXY headers are to be read, and no proxy is trusted; --trusted-proxy CIDR is needed";
             return Err(Error::Config(reason.to_owned()));
@@ -177,7 +190,7 @@ impl<R> Net<R> {
             return Err(Error::TooManyListeners(LISTENERS_MAX));
         }
         let token = self.polling.listener_token(self.listeners.polled.len());
-        let listener = PolledListener::new(listener, opening, &self.polling.registry, token)?;
+        let listener = PolledListener::new(listener, (role, opening), &self.polling.registry, token)?;
         let address = listener.address().clone();
         self.listeners.polled.push(listener);
         Ok(address)

@@ -15,6 +15,7 @@ use super::connection::Flag;
 use super::encrypted::ENCRYPTED_READ_BYTES_MAX;
 use super::handler::{Handler, HeadDecision, Verdict};
 use super::http::{self as head, Head, Response};
+use super::listener::ListenerRole;
 use super::parked::ParkedSource;
 use super::phase::{ParkedHandshake, Phase};
 use super::reader::{Found, Reader, Unread};
@@ -194,6 +195,9 @@ impl<R> Net<R> {
         if let Some(address) = source.address {
             log::debug!("connection {}: a request from {address}", self.connections[slot.index()].id(slot));
             request.extensions_mut().insert(address);
+        }
+        if self.connections[slot.index()].is(Flag::Admin) {
+            request.extensions_mut().insert(ListenerRole::Admin);
         }
         let (id, rest) = (self.connections[slot.index()].id(slot), &bytes[used..]);
         let decision = match self.charge_request(slot, source, &request, handler) {
@@ -391,7 +395,7 @@ mod tests {
     use crate::net::Handshake;
     use crate::net::connection::Connection;
     use crate::net::transport::Transport;
-    use crate::net::{BodyDecision, Capacity, LISTENERS_MAX, Opening};
+    use crate::net::{BodyDecision, Capacity, LISTENERS_MAX};
     use crate::settings::Config;
 
     /// Admits everybody, and remembers how many bytes each message had.
@@ -444,7 +448,7 @@ mod tests {
             for at in 0..count as usize {
                 let (ours, theirs) = UnixStream::pair().unwrap();
                 ours.set_nonblocking(true).unwrap();
-                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), Opening::default(), None);
+                peers.net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), Default::default(), None);
                 peers.sockets.push(theirs);
                 peers.send(
                     at,

@@ -13,9 +13,10 @@ use super::phase::Phase;
 const RECLAIMED_PER_TURN: usize = 8;
 
 impl<R> Connection<R> {
-    /// Whether nothing is lost with it but the answer to a request that has not come.
+    /// Whether nothing is lost with it but the answer to a request that has not come. Strangers do not displace operators.
     fn is_reclaimable(&self) -> bool {
         match self.phase {
+            _ if self.is(Flag::Admin) => false,
             Phase::ProxyHeader(_) | Phase::TlsHandshake | Phase::Head(_) => !self.is(Flag::Queued),
             Phase::KeepAlive(None) | Phase::AwaitingClose(_) | Phase::Draining => {
                 self.write_buffer.is_none() && !self.is(Flag::Queued)

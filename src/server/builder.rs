@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::authenticator::{Authenticator, OpenAuthenticator};
 use super::clock::{self, Clock};
 use super::http::Routes;
+use super::http::api::check_keys;
 use super::metrics::TurnTimes;
 use super::refreshes::Refreshes;
 #[cfg(feature = "tls")]
@@ -71,6 +72,7 @@ impl ServerBuilder {
     pub fn build(self) -> Result<Server, Error> {
         let Self { config, host, authenticator, policy, bus } = self;
         config.check()?;
+        check_keys(&config.api_keys)?;
         let bus = bus.unwrap_or_else(|| Box::new(LocalBus::new(&config, host.seed)));
         #[cfg(feature = "tls")]
         let tls = config.tls.as_ref().map(|files| TlsReloader::new(files.clone(), Arc::clone(&host.waker)));

@@ -137,9 +137,9 @@ impl Handler for Dispatch<'_> {
 
     fn on_body(&mut self, id: ConnectionId, route: ApiRoute, body: &[u8]) -> BodyDecision {
         let (scope, report) = (ListScope::of(self.bus.status()), self.report.as_ref());
-        let (now, bus, owner) = (self.now, self.bus, route.owner);
-        let mut context = CommandContext { now, hub: self.hub, owner, scope, bus, report };
-        self.routes.api.run(&mut context, id, route.command, body)
+        let (now, bus) = (self.now, self.bus);
+        let mut context = CommandContext { now, hub: self.hub, scope, bus, report, route: &route, act: String::new() };
+        self.routes.api.run(&mut context, id, body)
     }
 
     fn on_abandoned(&mut self, ticket: AdmissionTicket) {
@@ -179,7 +179,7 @@ impl Handler for Dispatch<'_> {
     }
 
     fn take_work(&mut self) -> u32 {
-        self.hub.take_work()
+        self.hub.take_work() + self.routes.api.take_work()
     }
 }
 

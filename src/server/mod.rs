@@ -45,8 +45,8 @@ pub use self::builder::ServerBuilder;
 use self::clock::Clock;
 use self::dispatch::Dispatch;
 use self::http::Routes;
-use self::http::api::ApiRoute;
 pub use self::http::api::ApiStats;
+use self::http::api::{ApiRoute, check_keys};
 use self::metrics::{MetricsSnapshot, TurnTimes};
 use self::refreshes::Refreshes;
 use self::remote::Command;
@@ -69,7 +69,7 @@ use crate::id::{ConnectionId, Epoch, Unique};
 use crate::inbox::{Inbox, InboxSender};
 #[cfg(feature = "tls")]
 use crate::net::TlsIdentity;
-use crate::net::{ListenAddress, Listener, Net, Opening, Preamble};
+use crate::net::{ListenAddress, Listener, ListenerRole, Net, Opening, Preamble};
 use crate::protocol::CloseReason;
 use crate::settings::{ApiKey, Config, MemoryShares};
 use crate::time::Now;
@@ -232,6 +232,17 @@ impl Server {
         self.net.listen_with(opening, listener)
     }
 
+    /// Listens on a socket for operators: it answers the HTTP API, `/metrics` and the paths for health checks, and nothing else.
+    /// From then on the other sockets answer neither the API nor `/metrics`. No cap by address applies to its connections.
+    ///
+    /// # Errors
+    /// As [`Server::listen_with`].
+    pub fn listen_for_admin(&mut self, opening: Opening, listener: Listener) -> Result<ListenAddress, Error> {
+        let address = self.net.listen_as(ListenerRole::Admin, opening, listener)?;
+        self.routes.set_admin_apart();
+        Ok(address)
+    }
+
     /// Has TLS sessions that begin from now on show another certificate. Those that are there go on.
     #[cfg(feature = "tls")]
     pub fn set_tls_identity(&mut self, identity: &TlsIdentity) {
@@ -316,7 +327,7 @@ impl Server {
     /// # Errors
     /// [`Error::Config`] if a key cannot be used; all keys stay then.
     pub fn set_api_keys(&mut self, keys: &[ApiKey]) -> Result<(), Error> {
-        ApiKey::check_all(keys)?;
+        check_keys(keys)?;
         self.routes.api.set_keys(keys);
         Ok(())
     }

@@ -12,6 +12,7 @@ use crate::restrictions::{Restriction, RestrictionTarget};
 use crate::settings::ApiKey;
 
 use super::authenticator::{Identity, Refusal};
+use super::http::api::check_keys;
 use super::stats::Stats;
 
 /// A command of another thread.
@@ -123,7 +124,7 @@ impl Remote {
     /// # Errors
     /// [`Error::Config`] if a key cannot be used; all keys stay then. Else as [`Remote::publish`].
     pub fn set_api_keys(&self, keys: Vec<ApiKey>) -> Result<(), Error> {
-        ApiKey::check_all(&keys)?;
+        check_keys(&keys)?;
         self.send(Command::ApiKeys(keys))
     }
 

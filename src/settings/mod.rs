@@ -12,6 +12,7 @@ mod tls_files;
 mod trusted_proxy;
 mod user_limit_policy;
 
+pub(crate) use api_key::KeyLimits;
 pub use api_key::{API_KEY_BYTES_MIN, ApiKey};
 use declare::{Setting, Unit, check_all, groups, refused};
 pub use limits::{HistoryLimits, HubLimits, NetLimits};

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::nodes::{is_text, node_with, recv_long, wait_ready};
 use crate::harness::redis::Redis;
-use crate::support::api::{KEY, check_published, check_refused, publish, publish_request};
+use crate::support::api::{KEY, check_published, check_refused, command, publish, publish_request};
 use crate::support::chat::{is, recv_text, seqs, texts};
 use crate::support::{Client, Raw, Server};
 
@@ -32,6 +32,28 @@ fn a_publication_at_one_node_reaches_the_others() {
     for reader in &mut readers {
         let next = reader.recv_type("chat");
         assert_eq!((&next["text"], &next["seq"]), (&json!("next"), &json!(2)));
+    }
+}
+
+#[test]
+fn a_broadcast_at_one_node_reaches_the_rooms_at_the_others_once() {
+    let redis = Redis::start();
+    let [a, b] = [node(&redis, &[]), node(&redis, &[])];
+    let mut readers = ["lobby", "news"].map(|room| {
+        let mut reader = Client::connect(&b);
+        reader.join(room);
+        reader
+    });
+    let body = json!({"rooms": ["lobby", "news", "empty"], "text": "hello", "userId": "shop", "id": "x"});
+    for (server, duplicate) in [(&a, false), (&b, true)] {
+        let said = ["lobby", "news", "empty"].map(|room| json!({"room": room, "seq": 1, "duplicate": duplicate}));
+        assert_eq!(command(server.address(), "/api/broadcast", &body), json!({"rooms": said}));
+    }
+    for (reader, room) in readers.iter_mut().zip(["lobby", "news"]) {
+        let chat = reader.recv_type("chat");
+        assert_eq!((&chat["room"], &chat["text"], &chat["seq"]), (&json!(room), &json!("hello"), &json!(1)));
+        check_published(&publish(a.address(), &json!({"room": room, "text": "next"})), room, 2, false);
+        assert_eq!(reader.recv_type("chat")["text"], "next");
     }
 }
 

@@ -8,14 +8,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use roomcast::bus::Bus;
-use roomcast::bus::{BusEvent, BusRefusal, BusRequest, Outcome, Page, Publication, RestrictionsPage, Ticket};
+use roomcast::bus::{
+    BusEvent, BusRefusal, BusRequest, Outcome, Page, Publication, RefusalKind, RestrictionsPage, Ticket,
+};
 use roomcast::settings::ApiKey;
 use roomcast::{Config, Notice, Now};
 use serde_json::json;
 use socket2::SockRef;
 
 use crate::support::Raw;
-use crate::support::api::{KEY, check_published, check_refused, publish, publish_request};
+use crate::support::api::{KEY, check_published, check_refused, json_of, publish, publish_request, whole_request};
 use crate::support::host::{self, Host, LOOK, publication};
 
 /// The requests to a [`SlowBus`], and its answers to come.
@@ -235,4 +237,41 @@ fn an_answer_on_its_way_is_not_cut_off_by_a_shutdown() {
     assert!(answers.ends_with(b"}}\n"));
     drop(raw);
     host.turn_until("the end", |host| host.server.has_ended());
+}
+
+#[test]
+fn a_broadcast_is_answered_when_the_bus_has_answered_for_every_room() {
+    let (mut host, desk, address) = slow_host(|_| {});
+    let busy = BusRefusal { kind: RefusalKind::Busy, message: "busy" };
+    let send = |host: &mut Host, rooms: &[&str]| {
+        let mut raw = Raw::connect(address);
+        raw.send(whole_request("/api/broadcast", &json!({"rooms": rooms, "text": "a"})).as_bytes());
+        host.turn_until("all rooms are asked for", |_| desk.borrow().asked.len() == rooms.len());
+        raw
+    };
+    let mut raw = send(&mut host, &["a", "b", "c"]);
+    for outcome in [Outcome::Accepted(7), Outcome::Refused(busy), Outcome::Duplicate(3)] {
+        assert_eq!(host.server.stats().api.accepted, 0);
+        desk.borrow_mut().answer(outcome);
+        host.turn(LOOK);
+    }
+    let answer = json_of(&host.serve(|| raw.response()));
+    let refused = json!({"code": "server_busy", "message": "busy", "temporary": true});
+    let [said, repeated] = [("a", 7, false), ("c", 3, true)]
+        .map(|(room, seq, duplicate)| json!({"room": room, "seq": seq, "duplicate": duplicate}));
+    assert_eq!(answer, json!({"rooms": [said, {"room": "b", "error": refused}, repeated]}));
+    // What all rooms have in common is the answer, which says whether to try again.
+    let mut raw = send(&mut host, &["a", "b"]);
+    (0..2).for_each(|_| desk.borrow_mut().answer(Outcome::Refused(busy)));
+    check_refused(&host.serve(|| raw.response()), 503, "server_busy", &["busy"]);
+    let mut raw = send(&mut host, &["a", "b"]);
+    (0..2).for_each(|_| desk.borrow_mut().answer(Outcome::Duplicate(1)));
+    assert_eq!(host.serve(|| raw.response()).status, 200);
+    let stats = host.server.stats().api;
+    assert_eq!((stats.accepted, stats.duplicates, stats.rejected_temporary, stats.rejected), (1, 1, 1, 0));
+    // A peer that has gone leaves nothing.
+    let raw = send(&mut host, &["a", "b"]);
+    drop(raw);
+    (0..2).for_each(|_| desk.borrow_mut().answer(Outcome::Accepted(1)));
+    host.turn_until("the connection is gone", |host| sockets(host) == 0);
 }

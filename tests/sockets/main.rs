@@ -4,11 +4,14 @@
 pub mod support;
 
 mod addresses;
+mod admin_listen;
 mod admission;
 mod api;
+mod api_keys;
 mod api_reads;
 mod api_waiting;
 mod attacks;
+mod broadcast;
 mod budgets;
 mod chat;
 mod closing;
@@ -28,6 +31,7 @@ mod memory;
 mod metrics;
 mod moderation;
 mod names;
+mod openapi;
 mod pauses;
 mod presence;
 mod program;

@@ -28,8 +28,18 @@ fn head(path: &str, body_bytes: usize, headers: &[(&str, &str)]) -> String {
 
 /// Sends a command, and does not stay.
 pub fn post(address: SocketAddr, path: &str, body: &Value) -> Response {
+    exchange(address, &whole_request(path, body), b"")
+}
+
+/// Sends a command with another key than [`KEY`], and does not stay.
+pub fn post_with(key: &str, address: SocketAddr, path: &str, body: &Value) -> Response {
+    exchange(address, &whole_request(path, body).replace(KEY, key), b"")
+}
+
+/// A request that is the last on its connection.
+pub fn whole_request(path: &str, body: &Value) -> String {
     let body = body.to_string();
-    exchange(address, &head(path, body.len(), &[("Connection", "close")]), body.as_bytes())
+    head(path, body.len(), &[("Connection", "close")]) + &body
 }
 
 /// Sends a command that is carried out, and returns its answer.

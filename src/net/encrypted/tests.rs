@@ -14,7 +14,9 @@ use super::*;
 use crate::id::ConnectionId;
 use crate::net::account::Account;
 use crate::net::transport::Transport;
-use crate::net::{BodyDecision, Capacity, Handshake, HeadDecision, LISTENERS_MAX, Opening, Security, Verdict};
+use crate::net::{
+    BodyDecision, Capacity, Handshake, HeadDecision, LISTENERS_MAX, ListenerRole, Opening, Security, Verdict,
+};
 use crate::protocol::CloseReason;
 use crate::settings::Config;
 use crate::time::Now;
@@ -85,7 +87,7 @@ impl Peers {
             ours.set_nonblocking(true).unwrap();
             theirs.set_nonblocking(true).unwrap();
             let opening = Opening { security: Security::Tls, ..Opening::default() };
-            net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), opening, None);
+            net.insert(Transport::from(mio::net::UnixStream::from_std(ours)), (ListenerRole::Public, opening), None);
             let name = ServerName::try_from("localhost").unwrap();
             clients.push((theirs, ClientConnection::new(Arc::clone(&client_config), name).unwrap()));
         }

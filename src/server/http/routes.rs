@@ -2,13 +2,13 @@
 
 use http::{Method, Request, StatusCode};
 
-use super::api::{self, Api, ApiCommand, ApiRoute};
+use super::api::{self, Api, ApiResource, ApiRoute};
 use super::origin::Origins;
 use super::page::{self, Page};
 use super::request_context::RequestContext;
 use super::{health, websocket};
 use crate::error::Error;
-use crate::net::{HeadDecision, Response, method_not_allowed};
+use crate::net::{HeadDecision, ListenerRole, Response, method_not_allowed};
 use crate::owner::Owners;
 use crate::server::authenticator::{Admission, Authentication, Refusal, TokenPolicy, address_of};
 use crate::server::gate::Gate;
@@ -27,25 +27,29 @@ enum Route<'a> {
     Liveness,
     Readiness,
     Metrics(&'a MetricsSnapshot),
-    Api(&'static ApiCommand),
-    /// A path of the API that has no command.
-    UnknownCommand,
+    Api(ApiResource),
     Unknown,
 }
 
+/// The resources that a listener answers, besides the paths for health checks.
+#[derive(Clone, Copy, Debug)]
+struct Offer {
+    /// The page, the client and the WebSockets.
+    public: bool,
+    /// The API and `/metrics`.
+    admin: bool,
+}
+
 impl<'a> Route<'a> {
-    fn find(path: &str, context: &'a RequestContext) -> Self {
+    fn find(path: &str, offer: Offer, context: &'a RequestContext) -> Self {
         match (path, &context.metrics) {
-            ("/", _) => Self::Page,
-            ("/roomcast.js", _) => Self::Client,
-            ("/ws", _) => Self::WebSocket,
+            ("/", _) if offer.public => Self::Page,
+            ("/roomcast.js", _) if offer.public => Self::Client,
+            ("/ws", _) if offer.public => Self::WebSocket,
             ("/healthz", _) => Self::Liveness,
             ("/readyz", _) => Self::Readiness,
-            ("/metrics", Some(metrics)) => Self::Metrics(metrics),
-            (path, _) if path.starts_with(api::PREFIX) => match api::find(path) {
-                Some(command) => Self::Api(command),
-                None => Self::UnknownCommand,
-            },
+            ("/metrics", Some(metrics)) if offer.admin => Self::Metrics(metrics),
+            (path, _) if offer.admin && path.starts_with(api::PREFIX) => Self::Api(api::find(path)),
             _ => Self::Unknown,
         }
     }
@@ -57,6 +61,8 @@ pub(in crate::server) struct Routes {
     origins: Origins,
     pub(in crate::server) api: Api,
     pub(in crate::server) owners: Owners,
+    /// Whether the API and `/metrics` have a listener of their own, and no other answers them.
+    is_admin_apart: bool,
 }
 
 impl Routes {
@@ -66,12 +72,25 @@ impl Routes {
             origins: Origins::new(&config.allow_origins)?,
             api: Api::new(config),
             owners,
+            is_admin_apart: false,
         })
+    }
+
+    /// From now on only the listeners for operators answer the API and `/metrics`.
+    pub(in crate::server) fn set_admin_apart(&mut self) {
+        self.is_admin_apart = true;
+    }
+
+    fn offer(&self, request: &Request<()>) -> Offer {
+        match request.extensions().get() {
+            Some(ListenerRole::Admin) => Offer { public: false, admin: true },
+            Some(ListenerRole::Public) | None => Offer { public: true, admin: !self.is_admin_apart },
+        }
     }
 
     /// Whether a request is one of a back-end with a right key, which is charged to the key.
     pub(in crate::server) fn has_api_key(&self, request: &Request<()>) -> bool {
-        request.uri().path().starts_with(api::PREFIX) && self.api.has_key(request)
+        self.offer(request).admin && request.uri().path().starts_with(api::PREFIX) && self.api.has_key(request)
     }
 
     /// Decides about a request whose head has come.
@@ -81,19 +100,19 @@ impl Routes {
         context: &RequestContext,
         gate: &mut Gate<'_>,
     ) -> Decision {
-        let path = request.uri().path();
-        let response = match Route::find(path, context) {
+        let (path, offer) = (request.uri().path(), self.offer(request));
+        let response = match Route::find(path, offer, context) {
             Route::WebSocket if request.method() == Method::OPTIONS => {
                 return HeadDecision::Respond(websocket::preflight());
             }
             Route::WebSocket => return self.open(request, context, gate),
-            Route::Api(command) => {
-                let respond = HeadDecision::Respond;
-                let accept = |(rules, owner)| HeadDecision::ReadBody(rules, ApiRoute { command, owner });
-                return self.api.check(request, self.owners).map_or_else(respond, accept);
+            Route::Api(ApiResource::Command(command)) => {
+                let accept = |(rules, route)| HeadDecision::ReadBody(rules, route);
+                return self.api.check(request, command, self.owners).map_or_else(HeadDecision::Respond, accept);
             }
-            Route::UnknownCommand => return HeadDecision::Respond(self.api.not_found(path)),
-            Route::Unknown => return HeadDecision::Respond(self.not_found(path, context)),
+            Route::Api(ApiResource::Description) => return HeadDecision::Respond(self.api.describe(request)),
+            Route::Api(ApiResource::Unknown) => return HeadDecision::Respond(self.api.not_found(path)),
+            Route::Unknown => return HeadDecision::Respond(self.not_found(path, offer, context)),
             Route::Page => self.page.response(),
             Route::Client => page::client(),
             Route::Liveness => health::liveness(),
@@ -131,10 +150,17 @@ impl Routes {
         }
     }
 
-    fn not_found(&self, path: &str, context: &RequestContext) -> Response {
-        let mut paths = vec!["/", "/ws", "/roomcast.js", "/healthz", "/readyz"];
-        paths.extend(context.metrics.is_some().then_some("/metrics"));
-        if self.api.is_on() {
+    fn not_found(&self, path: &str, offer: Offer, context: &RequestContext) -> Response {
+        let mut paths: Vec<String> = Vec::new();
+        let mut offer_paths = |offered: &[&str]| paths.extend(offered.iter().map(|path| (*path).to_owned()));
+        if offer.public {
+            offer_paths(&["/", "/ws", "/roomcast.js"]);
+        }
+        offer_paths(&["/healthz", "/readyz"]);
+        if offer.admin && context.metrics.is_some() {
+            offer_paths(&["/metrics"]);
+        }
+        if offer.admin && self.api.is_on() {
             paths.extend(api::paths());
         }
         Response::text(StatusCode::NOT_FOUND, &format!("nothing is at {path}; there are {}", paths.join(", ")))

@@ -27,6 +27,7 @@ pub(super) fn status_of(code: ErrorCode) -> StatusCode {
 pub(super) fn refuse(status: StatusCode, reason: &str) -> Response {
     let code = match status {
         StatusCode::UNAUTHORIZED => "unauthorized",
+        StatusCode::FORBIDDEN => ErrorCode::Forbidden.as_str(),
         StatusCode::NOT_FOUND => ErrorCode::NotFound.as_str(),
         StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
         StatusCode::REQUEST_TIMEOUT => "request_timeout",
@@ -47,11 +48,18 @@ struct ErrorBody<'a> {
     error: ErrorDetail<'a>,
 }
 
+/// Why a request, or a part of it, was not carried out.
 #[derive(Serialize)]
-struct ErrorDetail<'a> {
+pub(super) struct ErrorDetail<'a> {
     code: &'a str,
     message: &'a str,
     temporary: bool,
+}
+
+impl<'a> ErrorDetail<'a> {
+    pub(super) fn new(code: ErrorCode, message: &'a str) -> Self {
+        Self { code: code.as_str(), message, temporary: code.is_temporary() }
+    }
 }
 
 /// The answer to a request that was not carried out.

@@ -1,27 +1,56 @@
-//! The form of a command of the API: its path, and the function that carries it out.
+//! The form of a command of the API: its name, what it acts on, its description, and the function that carries it out.
 
-use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
 
+use log::Level;
+use serde::{Deserialize, Serialize};
+
+use super::broadcast_parts::BroadcastParts;
+use super::keys::KnownKey;
+use super::schema::Operation;
 use crate::bus::message::{Page, Ticket};
 use crate::bus::{Bus, BusStatus};
 use crate::hub::{Hub, Purged, Refused, RoomAnswer, RoomQuestion};
 use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
-use crate::protocol::ErrorCode;
+use crate::protocol::{self, ErrorCode, Text};
 use crate::server::report::ServerReport;
 use crate::time::Now;
 
 /// A command of the API.
 #[derive(Debug)]
 pub(in crate::server) struct ApiCommand {
-    pub(super) path: &'static str,
+    /// The name, which is the last part of its path. Keys may be limited to commands by it.
+    pub(super) name: &'static str,
+    /// What it acts on, as a key must allow that is limited to rooms.
+    pub(super) reach: Reach,
+    /// At which level a line of the log says that it was carried out.
+    pub(super) audit: Level,
+    /// How many bytes a body may have beside the message.
+    pub(super) body_bytes_extra: usize,
+    pub(super) operation: fn() -> Operation,
     pub(super) run: fn(&mut CommandContext<'_>, body: &str) -> Result<Begun, Refused>,
 }
 
+/// What a command acts on. A key that is limited to rooms may use it if it allows all of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The one that the body names as `room`.
+    Room,
+    /// The one that the body names as `room`, or everything if it names none.
+    RoomOrEverything,
+    /// The command asks for each room whether the [key allows it](CommandContext::allows_room).
+    EachRoom,
+    /// More than rooms.
+    Everything,
+}
+
 /// A command whose request has a right head, until its body has come.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::server) struct ApiRoute {
-    pub(in crate::server) command: &'static ApiCommand,
+    pub(super) command: &'static ApiCommand,
+    pub(super) key: Arc<KnownKey>,
     /// The key's.
     pub(in crate::server) owner: Owner,
 }
@@ -30,14 +59,20 @@ pub(in crate::server) struct ApiRoute {
 pub(in crate::server) struct CommandContext<'a> {
     pub(in crate::server) now: Now,
     pub(in crate::server) hub: &'a mut Hub,
-    pub(in crate::server) owner: Owner,
     pub(in crate::server) scope: ListScope,
     pub(in crate::server) bus: &'a dyn Bus,
     /// None in the turn in which the first key was set.
     pub(in crate::server) report: Option<&'a ServerReport<'a>>,
+    pub(in crate::server) route: &'a ApiRoute,
+    /// The act that the log tells; the name of the command if it is empty.
+    pub(in crate::server) act: String,
 }
 
 impl CommandContext<'_> {
+    pub(super) fn owner(&self) -> Owner {
+        self.route.owner
+    }
+
     /// Asks about a room; `view` makes the body of the answer.
     pub(super) fn ask_about_room(
         &mut self,
@@ -46,9 +81,52 @@ impl CommandContext<'_> {
         view: ViewRoom,
     ) -> Result<Begun, Refused> {
         let is_bus_ready = self.bus.status().is_ready;
-        let ticket = self.hub.ask_about_room(self.owner, (room, question), is_bus_ready)?;
+        let ticket = self.hub.ask_about_room(self.owner(), (room, question), is_bus_ready)?;
         Ok(Begun::AskedAboutRoom { ticket, view })
     }
+
+    /// Whether the key allows commands about a room. [`Reach`] asks for most commands.
+    pub(super) fn allows_room(&self, room: &RoomName) -> Result<(), Refused> {
+        if self.route.key.limits.allow_room(room) {
+            return Ok(());
+        }
+        Err((ErrorCode::Forbidden, format!("the key does not allow room {room}")))
+    }
+
+    /// Has the log tell the act in these words in place of the name of the command.
+    pub(super) fn tell(&mut self, act: impl fmt::Display) {
+        if log::log_enabled!(self.route.command.audit) {
+            self.act = act.to_string();
+        }
+    }
+
+    /// Checks that the key allows what a command acts on.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Forbidden`], or what is wrong with the body.
+    pub(super) fn check_reach(&self, body: &str) -> Result<(), Refused> {
+        let ApiRoute { command: ApiCommand { name, reach, .. }, key, .. } = self.route;
+        if !key.limits.are_of_rooms() || *reach == Reach::EachRoom {
+            return Ok(());
+        }
+        let RoomBody { room } = protocol::parse_object(body)?;
+        match (reach, room) {
+            (Reach::Everything, _) | (Reach::RoomOrEverything, None) => Err(too_far(name)),
+            (_, room) => self.allows_room(&room_of(name, room.as_deref())?),
+        }
+    }
+}
+
+/// The refusal of a command that acts on more than rooms.
+pub(super) fn too_far(name: &str) -> Refused {
+    (ErrorCode::Forbidden, format!("the key is limited to rooms, and {name} acts on more than those"))
+}
+
+/// The room in the body of any command.
+#[derive(Deserialize)]
+struct RoomBody<'a> {
+    #[serde(borrow)]
+    room: Option<Text<'a>>,
 }
 
 /// What a list covers that is shared between nodes.
@@ -80,6 +158,8 @@ pub(super) enum Begun {
     Purging { ticket: Ticket, done: PurgeDone },
     /// The bus has yet to give a page of history.
     Reading { ticket: Ticket, done: PageDone },
+    /// The bus has yet to answer for each of several rooms.
+    AskedForRooms(BroadcastParts),
     /// It is done, and answered with this JSON.
     Done(Vec<u8>),
 }

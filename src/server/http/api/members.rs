@@ -1,21 +1,31 @@
 //! `POST /api/members`: the users that are present in a room, by their ids.
 
+use log::Level;
 use serde::{Deserialize, Serialize};
 
 use super::answer::to_json;
-use super::command::{ApiCommand, Begun, CommandContext, ListScope, room_of};
-use super::list::limit_of;
+use super::command::{ApiCommand, Begun, CommandContext, ListScope, Reach, room_of};
+use super::list::{self, limit_of};
+use super::schema::{self, Operation, answer, count, flag, object};
+use super::whole_number::WholeNumber;
 use crate::hub::{PresentUser, Refused, RoomAnswer, RoomContent, RoomQuestion, UserPage};
 use crate::id::UserId;
 use crate::protocol::{self, ErrorCode, Text};
 
-pub(super) const MEMBERS: ApiCommand = ApiCommand { path: "/api/members", run: list_members };
+pub(super) const MEMBERS: ApiCommand = ApiCommand {
+    name: "members",
+    reach: Reach::Room,
+    audit: Level::Debug,
+    body_bytes_extra: 0,
+    operation,
+    run: list_members,
+};
 
 #[derive(Deserialize)]
 struct MembersBody<'a> {
     #[serde(borrow)]
     room: Option<Text<'a>>,
-    limit: Option<usize>,
+    limit: Option<WholeNumber>,
     #[serde(borrow)]
     after: Option<Text<'a>>,
 }
@@ -45,6 +55,30 @@ struct MemberList<'a> {
     members: Vec<MemberView<'a>>,
     more: bool,
     nodes: ListScope,
+}
+
+fn operation() -> Operation {
+    let member = answer([
+        ("userId", schema::user_id()),
+        ("name?", schema::shown_name()),
+        ("connections?", count("Connections of the user to this node that are in the room.")),
+        ("elsewhere", flag("Whether the user is there on another node, too.")),
+    ]);
+    Operation {
+        summary: "Lists the users that are present in a room.",
+        request: object([
+            ("room", schema::room()),
+            ("limit?", list::limit()),
+            ("after?", schema::described(schema::user_id(), "The last user of the page before.")),
+        ]),
+        response: answer([
+            ("room", schema::room()),
+            ("users", count("How many are present altogether.")),
+            ("members", schema::list(&member)),
+            ("more", list::more()),
+            ("nodes", schema::nodes()),
+        ]),
+    }
 }
 
 fn list_members(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {

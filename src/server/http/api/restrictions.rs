@@ -1,20 +1,71 @@
 //! `POST /api/ban`, `/api/unban`, `/api/mute` and `/api/unmute`, and the lists of both: `/api/bans` and `/api/mutes`.
 
+use log::Level;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::answer::to_json;
-use super::command::{ApiCommand, Begun, CommandContext, ListScope, room_of, user_of};
-use super::list::limit_of;
+use super::command::{ApiCommand, Begun, CommandContext, ListScope, Reach, room_of, user_of};
+use super::list::{self, limit_of};
+use super::schema::{self, Operation, answer, flag, number, object, text_of_bytes};
+use super::whole_number::WholeNumber;
 use crate::hub::{Moderation, Refused};
 use crate::protocol::{self, ErrorCode, Text};
-use crate::restrictions::{Restriction, RestrictionKind, RestrictionTarget, Term};
+use crate::restrictions::{REASON_BYTES_MAX, Restriction, RestrictionKind, RestrictionTarget, Term};
 
-pub(super) const BAN: ApiCommand = ApiCommand { path: "/api/ban", run: ban };
-pub(super) const UNBAN: ApiCommand = ApiCommand { path: "/api/unban", run: unban };
-pub(super) const MUTE: ApiCommand = ApiCommand { path: "/api/mute", run: mute };
-pub(super) const UNMUTE: ApiCommand = ApiCommand { path: "/api/unmute", run: unmute };
-pub(super) const BANS: ApiCommand = ApiCommand { path: "/api/bans", run: list_bans };
-pub(super) const MUTES: ApiCommand = ApiCommand { path: "/api/mutes", run: list_mutes };
+pub(super) const BAN: ApiCommand = ApiCommand {
+    name: "ban",
+    reach: Reach::Everything,
+    audit: Level::Info,
+    body_bytes_extra: 0,
+    operation: describe_ban,
+    run: ban,
+};
+
+pub(super) const UNBAN: ApiCommand = ApiCommand {
+    name: "unban",
+    reach: Reach::Everything,
+    audit: Level::Info,
+    body_bytes_extra: 0,
+    operation: describe_unban,
+    run: unban,
+};
+
+pub(super) const MUTE: ApiCommand = ApiCommand {
+    name: "mute",
+    reach: Reach::RoomOrEverything,
+    audit: Level::Info,
+    body_bytes_extra: 0,
+    operation: describe_mute,
+    run: mute,
+};
+
+pub(super) const UNMUTE: ApiCommand = ApiCommand {
+    name: "unmute",
+    reach: Reach::RoomOrEverything,
+    audit: Level::Info,
+    body_bytes_extra: 0,
+    operation: describe_unmute,
+    run: unmute,
+};
+
+pub(super) const BANS: ApiCommand = ApiCommand {
+    name: "bans",
+    reach: Reach::Everything,
+    audit: Level::Debug,
+    body_bytes_extra: 0,
+    operation: describe_bans,
+    run: list_bans,
+};
+
+pub(super) const MUTES: ApiCommand = ApiCommand {
+    name: "mutes",
+    reach: Reach::Everything,
+    audit: Level::Debug,
+    body_bytes_extra: 0,
+    operation: describe_mutes,
+    run: list_mutes,
+};
 
 /// The longest time to live, which no sum with the time overflows: ten years.
 const TTL_SECONDS_MAX: u64 = 10 * 366 * 24 * 60 * 60;
@@ -37,13 +88,13 @@ struct TargetBody<'a> {
 struct TermBody<'a> {
     #[serde(borrow)]
     reason: Option<Text<'a>>,
-    ttl_seconds: Option<u64>,
+    ttl_seconds: Option<WholeNumber>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ListBody<'a> {
-    limit: Option<usize>,
+    limit: Option<WholeNumber>,
     #[serde(borrow)]
     after: Option<TargetBody<'a>>,
 }
@@ -115,6 +166,79 @@ impl TargetBody<'_> {
     }
 }
 
+/// The fields of a target as a body has them: of a user or of a network, and some more.
+fn banned(more: &[(&str, Value)]) -> Value {
+    let network = json!({"type": "string", "format": "roomcast-network"});
+    let network = schema::described(network, "A network as 192.0.2.0/24 or 2001:db8::/32, or an address.");
+    let none = || json!({"type": "null"});
+    let either =
+        [("userId", schema::user_id(), "network?"), ("network", network, "userId?")].map(|(name, target, other)| {
+            let target = [(name, target), (other, none())];
+            object(target.into_iter().chain(more.iter().cloned()))
+        });
+    json!({"oneOf": either})
+}
+
+fn muted(more: &[(&'static str, Value)]) -> Value {
+    let target = [("userId", schema::user_id()), ("room?", schema::room())];
+    object(target.into_iter().chain(more.iter().cloned()))
+}
+
+fn term() -> [(&'static str, Value); 2] {
+    [
+        ("reason?", text_of_bytes(REASON_BYTES_MAX, "The reason that the person is told")),
+        ("ttlSeconds?", number(1, TTL_SECONDS_MAX, "After so many seconds it expires.")),
+    ]
+}
+
+fn view() -> Value {
+    answer([
+        ("userId?", schema::user_id()),
+        ("network?", json!({"type": "string"})),
+        ("room?", schema::room()),
+        ("reason?", json!({"type": "string"})),
+        ("expiresAt?", schema::count("When it expires, in Unix milliseconds.")),
+    ])
+}
+
+fn describe_ban() -> Operation {
+    let summary = "Bans a user or a network, on all nodes.";
+    Operation { summary, request: banned(&term()), response: view() }
+}
+
+fn describe_unban() -> Operation {
+    Operation { summary: "Lifts a ban, if there is one.", request: banned(&[]), response: view() }
+}
+
+fn describe_mute() -> Operation {
+    let summary = "Mutes a user in a room or everywhere, on all nodes.";
+    Operation { summary, request: muted(&term()), response: view() }
+}
+
+fn describe_unmute() -> Operation {
+    Operation { summary: "Lifts a mute, if there is one.", request: muted(&[]), response: view() }
+}
+
+fn page(after: Value) -> Value {
+    object([("limit?", list::limit()), ("after?", schema::described(after, "The last entry of the page before."))])
+}
+
+fn describe_list(name: &'static str) -> Value {
+    answer([
+        (name, schema::list(&view())),
+        ("more", flag("Whether there is another page.")),
+        ("nodes", schema::nodes()),
+    ])
+}
+
+fn describe_bans() -> Operation {
+    Operation { summary: "Lists the bans.", request: page(banned(&[])), response: describe_list("bans") }
+}
+
+fn describe_mutes() -> Operation {
+    Operation { summary: "Lists the mutes.", request: page(muted(&[])), response: describe_list("mutes") }
+}
+
 fn bad(message: String) -> Refused {
     (ErrorCode::BadMessage, message)
 }
@@ -141,6 +265,7 @@ fn unmute(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused
 
 fn restrict(context: &mut CommandContext<'_>, target: RestrictionTarget, body: &str) -> Result<Begun, Refused> {
     let TermBody { reason, ttl_seconds } = protocol::parse_object(body)?;
+    let ttl_seconds = ttl_seconds.map(u64::from);
     if let Some(ttl) = ttl_seconds.filter(|ttl| !(1..=TTL_SECONDS_MAX).contains(ttl)) {
         return Err(bad(format!("ttlSeconds is {ttl}; 1 to {TTL_SECONDS_MAX} are allowed")));
     }
@@ -155,7 +280,8 @@ fn moderate(
     moderation: &Moderation,
     restriction: Restriction,
 ) -> Result<Begun, Refused> {
-    let ticket = context.hub.moderate_for_api(context.now, context.owner, moderation)?;
+    context.tell(moderation);
+    let ticket = context.hub.moderate_for_api(context.now, context.owner(), moderation)?;
     let done = move |_| {
         let Restriction { target, reason, expires_at } = &restriction;
         let (target, reason) = (TargetView::of(target), reason.as_deref());
@@ -179,7 +305,7 @@ fn list_mutes(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Ref
 fn list(
     context: &CommandContext<'_>,
     kind: RestrictionKind,
-    (limit, after): (Option<usize>, Option<RestrictionTarget>),
+    (limit, after): (Option<WholeNumber>, Option<RestrictionTarget>),
 ) -> Result<Begun, Refused> {
     let limit = limit_of(limit)?;
     let table = context.hub.restrictions();

@@ -1,14 +1,24 @@
 //! `POST /api/room`: how one room does.
 
+use log::Level;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::answer::to_json;
-use super::command::{ApiCommand, Begun, CommandContext, ListScope, room_of};
+use super::command::{ApiCommand, Begun, CommandContext, ListScope, Reach, room_of};
+use super::schema::{self, Operation, answer, count, object};
 use crate::hub::{Refused, RoomAnswer, RoomContent, RoomDetail, RoomQuestion};
 use crate::protocol::{self, Text};
 use crate::settings::RoomLimits;
 
-pub(super) const ROOM: ApiCommand = ApiCommand { path: "/api/room", run: describe_room };
+pub(super) const ROOM: ApiCommand = ApiCommand {
+    name: "room",
+    reach: Reach::Room,
+    audit: Level::Debug,
+    body_bytes_extra: 0,
+    operation,
+    run: describe_room,
+};
 
 #[derive(Deserialize)]
 struct RoomBody<'a> {
@@ -52,6 +62,31 @@ impl RulesView {
             slow_ms: limits.slow.as_millis() as u64,
             say: limits.speakers.as_str(),
         }
+    }
+}
+
+fn operation() -> Operation {
+    let rules = answer([
+        ("historyMessages", count("Messages that history keeps.")),
+        ("historyAgeMs", count("How long it keeps them, in milliseconds.")),
+        ("bigRoom", count("Users from which on members are told counts alone.")),
+        ("slowMs", count("The time between two messages of a user, in milliseconds; 0 is none.")),
+        ("say", schema::described(json!({"type": "string"}), "Who may speak.")),
+    ]);
+    Operation {
+        summary: "Tells how a room does.",
+        request: object([("room", schema::room())]),
+        response: answer([
+            ("room", schema::room()),
+            ("users", count("Users that are present.")),
+            ("connections", count("Connections to this node that are in the room.")),
+            ("catchingUp", count("Of these, connections that read history.")),
+            ("blocked", count("Of these, connections that take nothing at the moment.")),
+            ("epoch?", json!({"type": "string"})),
+            ("seq?", count("The number of the last message.")),
+            ("rules", rules),
+            ("nodes", schema::nodes()),
+        ]),
     }
 }
 

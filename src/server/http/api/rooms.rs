@@ -1,23 +1,33 @@
 //! `POST /api/rooms`: the rooms of this node, by name.
 
+use log::Level;
 use serde::{Deserialize, Serialize};
 
 use super::answer::to_json;
-use super::command::{ApiCommand, Begun, CommandContext, ListScope};
-use super::list::limit_of;
+use super::command::{ApiCommand, Begun, CommandContext, ListScope, Reach};
+use super::list::{self, limit_of};
+use super::schema::{self, Operation, answer, count, object};
+use super::whole_number::WholeNumber;
 use crate::hub::{Refused, RoomSummary};
 use crate::id::RoomName;
 use crate::protocol::{self, ErrorCode, Text};
 use crate::rights::RoomPattern;
 
-pub(super) const ROOMS: ApiCommand = ApiCommand { path: "/api/rooms", run: list_rooms };
+pub(super) const ROOMS: ApiCommand = ApiCommand {
+    name: "rooms",
+    reach: Reach::Everything,
+    audit: Level::Debug,
+    body_bytes_extra: 0,
+    operation,
+    run: list_rooms,
+};
 
 /// The pattern of all rooms.
 const ALL: &str = "*";
 
 #[derive(Deserialize)]
 struct RoomsBody<'a> {
-    limit: Option<usize>,
+    limit: Option<WholeNumber>,
     #[serde(borrow)]
     after: Option<Text<'a>>,
     #[serde(borrow, rename = "match")]
@@ -43,6 +53,24 @@ struct RoomList<'a> {
 
 fn view(RoomSummary { name, users, connections, seq }: RoomSummary<'_>) -> SummaryView<'_> {
     SummaryView { room: name.as_str(), users, connections, seq }
+}
+
+fn operation() -> Operation {
+    let room = answer([
+        ("room", schema::room()),
+        ("users", count("Users that are present, on all nodes.")),
+        ("connections", count("Connections to this node that are in the room.")),
+        ("seq?", count("The number of the last message.")),
+    ]);
+    Operation {
+        summary: "Lists the rooms of this node.",
+        request: object([
+            ("limit?", list::limit()),
+            ("after?", schema::described(schema::room(), "The last room of the page before.")),
+            ("match?", schema::room_pattern()),
+        ]),
+        response: answer([("rooms", schema::list(&room)), ("more", list::more()), ("nodes", schema::nodes())]),
+    }
 }
 
 fn list_rooms(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {

@@ -2,16 +2,26 @@
 
 use std::collections::BTreeMap;
 
+use log::Level;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::answer::to_json;
-use super::command::{ApiCommand, Begun, CommandContext, ListScope};
+use super::command::{ApiCommand, Begun, CommandContext, ListScope, Reach};
+use super::schema::{Operation, answer, count, flag, nodes, object};
 use crate::hub::{HubStats, Refused};
 use crate::metric::MEMORY_BYTES;
 use crate::protocol::{self, ErrorCode};
 use crate::server::report::ServerReport;
 
-pub(super) const STATS: ApiCommand = ApiCommand { path: "/api/stats", run: report };
+pub(super) const STATS: ApiCommand = ApiCommand {
+    name: "stats",
+    reach: Reach::Everything,
+    audit: Level::Debug,
+    body_bytes_extra: 0,
+    operation,
+    run: report,
+};
 
 /// The body, which has no fields.
 #[derive(Deserialize)]
@@ -57,6 +67,38 @@ struct BusView {
     ready: bool,
     shared: bool,
     nodes_alive: u64,
+}
+
+fn operation() -> Operation {
+    let share = || [("bytes", count("Bytes that are held for peers.")), ("bytesMax", count("How many may be."))];
+    let [bytes, bytes_max] = share();
+    let shares = json!({"type": "object", "additionalProperties": answer(share())});
+    Operation {
+        summary: "Tells how this node does.",
+        request: object([]),
+        response: answer([
+            ("version", json!({"type": "string"})),
+            ("nodeId", json!({"type": "string"})),
+            ("startedAt", count("When the server was started, in Unix milliseconds.")),
+            ("uptimeSeconds", count("For how long it has run.")),
+            ("connections", count("Connections of clients.")),
+            ("users", count("Distinct users.")),
+            ("rooms", count("Rooms that are held.")),
+            ("messagesReceived", count("Messages of clients since the start.")),
+            ("messagesDelivered", count("Chat messages delivered to rooms since the start.")),
+            ("restrictions", count("Bans and mutes in force.")),
+            ("memory", answer([bytes, bytes_max, ("shares", shares)])),
+            (
+                "bus",
+                answer([
+                    ("ready", flag("Whether messages would be taken now.")),
+                    ("shared", flag("Whether there may be other nodes.")),
+                    ("nodesAlive", count("How many nodes are alive.")),
+                ]),
+            ),
+            ("nodes", nodes()),
+        ]),
+    }
 }
 
 fn report(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
