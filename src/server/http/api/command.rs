@@ -85,7 +85,10 @@ impl CommandContext<'_> {
         Ok(Begun::AskedAboutRoom { ticket, view })
     }
 
-    /// Whether the key allows commands about a room. [`Reach`] asks for most commands.
+    /// Checks that the key allows commands about a room. Most commands have [`Reach`] do so.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Forbidden`].
     pub(super) fn allows_room(&self, room: &RoomName) -> Result<(), Refused> {
         if self.route.key.limits.allow_room(room) {
             return Ok(());
