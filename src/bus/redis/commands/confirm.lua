@@ -1,5 +1,5 @@
 -- Confirms the epoch in the present run of Redis.
--- KEYS meta, log, gone
+-- KEYS meta, log
 -- ARGV candidate epoch, run, ttl of keys, epoch to confirm, run in which it was compared
 -- If that run is not the present one, the epoch stays unconfirmed.
 local found = position(ARGV[1], ARGV[2])

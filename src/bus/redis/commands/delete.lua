@@ -29,7 +29,8 @@ for _, seq in ipairs(held) do
 end
 local published = publish()
 if type(published) == 'table' then return published end
-redis.call('PEXPIRE', KEYS[4], ARGV[4])
+-- Until `gone` expires, all messages that are deleted now have become too old.
+for _, key in ipairs({KEYS[1], KEYS[2], KEYS[4]}) do redis.call('PEXPIRE', key, ARGV[4]) end
 if ARGV[3] ~= '0' then
   -- It has the end of a message, which may be one of these.
   redis.call('HDEL', KEYS[1], 'last')

@@ -237,10 +237,9 @@ impl Packer {
     /// run, and the ttl of the keys. No message causes this, so the rule of the room is looked for.
     fn arg_room(&mut self, room: &RoomName, run_id: RunId) -> HistoryArgs {
         let history = self.history_args(self.limits.find(room));
-        self.command.arg(3);
+        self.command.arg(2);
         self.arg_key(room, "meta");
         self.arg_key(room, "log");
-        self.arg_key(room, GONE);
         self.arg_candidate();
         self.arg_text(format_args!("{run_id}"));
         self.command.arg(history.ttl);

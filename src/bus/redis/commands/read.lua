@@ -1,5 +1,5 @@
 -- Reads messages, oldest first.
--- KEYS meta, log, gone
+-- KEYS meta, log
 -- ARGV candidate epoch, run, ttl of keys, first number (or minus the number of newest messages),
 -- max bytes, max age ('' for any), '1' to renew an unconfirmed epoch
 -- Returns the position, then number and body of each message; at least two messages, if there are

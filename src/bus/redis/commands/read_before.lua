@@ -1,5 +1,5 @@
 -- Reads messages before a number. They are returned oldest first.
--- KEYS meta, log, gone
+-- KEYS meta, log
 -- ARGV candidate epoch, run, ttl of keys, the number ('' for the newest of all), max messages,
 -- max bytes, max age, '1' to renew an unconfirmed epoch
 -- Returns the position, in which `complete` says that no older message is kept, then number and body

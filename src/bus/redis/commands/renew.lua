@@ -1,5 +1,5 @@
 -- Ends an epoch, and tells all nodes by a message without a body.
--- KEYS meta, log, gone
+-- KEYS meta, log
 -- ARGV candidate epoch, run, ttl of keys, epoch to end
 local found = position(ARGV[1], ARGV[2])
 if found[1] == ARGV[4] then renew(found, ARGV[1], ARGV[2]) end
