@@ -158,7 +158,7 @@ pub enum TokenPolicy {
 /// }
 /// ```
 pub trait Authenticator {
-    /// Decides about a request for a WebSocket. It runs on the loop and must not block. A decision that
+    /// Decides about a request for a WebSocket, or about a plain GET by which a page asks why that was refused. It runs on the loop and must not block. A decision that
     /// has to wait for something comes [later](Authentication::Later).
     fn authenticate(&mut self, now: Now, request: &Request<()>) -> Authentication;
 

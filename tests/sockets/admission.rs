@@ -320,9 +320,9 @@ fn a_ticket_that_was_given_twice_is_the_firsts() {
 }
 
 #[test]
-fn only_handshakes_are_asked_about() {
+fn only_handshakes_and_plain_gets_of_ws_are_asked_about() {
     let mut setup = Setup::new(config());
-    for head in [request("GET", "/healthz", &[]), request("GET", "/ws", &[]), request("POST", "/ws", &[])] {
+    for head in [request("GET", "/healthz", &[]), request("HEAD", "/ws", &[]), request("POST", "/ws", &[])] {
         let mut raw = Raw::connect(setup.address);
         raw.send(head.as_bytes());
         setup.refused(&mut raw);
@@ -331,6 +331,14 @@ fn only_handshakes_are_asked_about() {
     raw.send(upgrade_request("/ws", &[("Origin", "https://elsewhere.example")]).as_bytes());
     assert_eq!(setup.refused(&mut raw).status, 403);
     assert_eq!(setup.desk.borrow().asked, []);
+    // A page asks so why its handshake was refused.
+    let mut raw = Raw::connect(setup.address);
+    raw.send(request("GET", "/ws", &[]).as_bytes());
+    let desk = Rc::clone(&setup.desk);
+    setup.host.turn_until("the authenticator is asked", |_| !desk.borrow().asked.is_empty());
+    let ticket = desk.borrow().asked[0];
+    assert!(setup.admit(ticket, "ann"));
+    assert_eq!((setup.refused(&mut raw).status, setup.stats().net.upgraded), (426, 0));
 }
 
 /// Knows ann, has to ask about bob, and knows nobody else.
