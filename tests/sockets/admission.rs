@@ -322,7 +322,7 @@ fn a_ticket_that_was_given_twice_is_the_firsts() {
 #[test]
 fn only_handshakes_and_plain_gets_of_ws_are_asked_about() {
     let mut setup = Setup::new(config());
-    for head in [request("GET", "/healthz", &[]), request("HEAD", "/ws", &[]), request("POST", "/ws", &[])] {
+    for head in [request("GET", "/healthz", &[]), request("PUT", "/ws", &[]), request("POST", "/ws", &[])] {
         let mut raw = Raw::connect(setup.address);
         raw.send(head.as_bytes());
         setup.refused(&mut raw);
