@@ -26,6 +26,10 @@ pub(super) struct RoomRef {
     pub(super) generation: u32,
 }
 
+/// Names a purge for as long as the bus is asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PurgeKey(pub(super) u64);
+
 /// A place in a room's list of live members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LiveIndex(pub(super) u32);

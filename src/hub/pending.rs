@@ -16,8 +16,7 @@ use crate::quota::Quota;
 use crate::sharded_map::ShardedMap;
 
 use super::error_reply::Refused;
-use super::index::RoomRef;
-use super::purge::PurgeKey;
+use super::index::{PurgeKey, RoomRef};
 use super::reads::{HistoryQuestion, HistoryReader, ReadKind, Reads};
 
 /// The source of a publication or a command, which is told what became of it.

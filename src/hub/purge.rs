@@ -15,7 +15,7 @@ use crate::time::Now;
 use super::Hub;
 use super::deletion::announced;
 use super::error_reply::Refused;
-use super::index::RoomIndex;
+use super::index::{PurgeKey, RoomIndex};
 
 /// Purges under way at once, and requests that wait for one of them. Others are refused.
 const PURGES_MAX: usize = 16;
@@ -35,10 +35,6 @@ pub struct Purged {
     /// Whether history has been read to its end.
     pub is_complete: bool,
 }
-
-/// Names a purge for as long as the bus is asked for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PurgeKey(u64);
 
 /// The purges under way.
 #[derive(Debug, Default)]

@@ -16,7 +16,8 @@ fn node(redis: &Redis) -> Server {
 
 fn node_with_history(redis: &Redis, messages: &str) -> Server {
     let url = redis.url();
-    let server = Server::spawn(&["--redis", &url, "--api-key", KEY, "--message-rate", "0", "--history-messages", messages]);
+    let server =
+        Server::spawn(&["--redis", &url, "--api-key", KEY, "--message-rate", "0", "--history-messages", messages]);
     wait_ready(&server);
     server
 }

@@ -51,7 +51,9 @@ fn names(words: &[String]) -> &[String] {
         "EVALSHA" => &words[3..3 + words[2].parse::<usize>().expect("a number of keys")],
         "SUBSCRIBE" | "UNSUBSCRIBE" | "DEL" => &words[1..],
         "HGET" | "HMGET" | "HSET" | "HDEL" | "HLEN" | "HGETALL" | "HINCRBY" | "GET" | "SET" | "PEXPIRE" | "PUBLISH"
-        | "XADD" | "XRANGE" | "XREVRANGE" | "XTRIM" | "XDEL" | "HSCAN" | "ZADD" | "ZRANGE" | "ZREM" | "ZCOUNT" => &words[1..2],
+        | "XADD" | "XRANGE" | "XREVRANGE" | "XTRIM" | "XDEL" | "HSCAN" | "ZADD" | "ZRANGE" | "ZREM" | "ZCOUNT" => {
+            &words[1..2]
+        }
         "PING" | "INFO" | "CLIENT" | "SCRIPT" | "TIME" | "MONITOR" => &[],
         other => panic!("{other} is not known here: {words:?}"),
     }

@@ -12,7 +12,7 @@ use super::schema::Operation;
 use crate::bus::message::{Page, Ticket};
 use crate::bus::{Bus, BusStatus};
 use crate::hub::{Hub, Purged, Refused, RoomAnswer, RoomQuestion};
-use crate::id::{RoomName, UserId};
+use crate::id::{ConnectionId, RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::{self, ErrorCode, Text};
 use crate::server::report::ServerReport;
@@ -178,6 +178,24 @@ pub(super) type PurgeDone = Box<dyn FnOnce(Purged) -> Vec<u8>>;
 
 /// Makes the body of the answer to a command that reads history.
 pub(super) type PageDone = Box<dyn FnOnce(&Page) -> Vec<u8>>;
+
+/// A request that waits for the bus.
+pub(super) struct PendingCommand {
+    pub(super) connection: ConnectionId,
+    pub(super) done: Done,
+}
+
+/// A request that waits for an answer about a room.
+pub(super) struct PendingQuestion {
+    pub(super) connection: ConnectionId,
+    pub(super) view: ViewRoom,
+}
+
+/// A request that waits for a page of history.
+pub(super) struct PendingPage {
+    pub(super) connection: ConnectionId,
+    pub(super) done: PageDone,
+}
 
 /// The number that the bus gave a command.
 #[derive(Clone, Copy, Debug)]

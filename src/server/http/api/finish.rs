@@ -2,32 +2,14 @@
 
 use http::StatusCode;
 
+use super::Api;
 use super::answer::json;
 use super::broadcast_parts::BroadcastParts;
-use super::command::{Accepted, Done, PageDone, ViewRoom};
-use super::{Api, ListScope};
+use super::command::{Accepted, ListScope, PendingCommand, PendingPage, PendingQuestion};
 use crate::bus::message::{BusRefusal, Outcome, Page, Ticket};
 use crate::hub::{Purged, RoomAnswer};
 use crate::id::ConnectionId;
 use crate::net::Response;
-
-/// A request that waits for the bus.
-pub(super) struct PendingCommand {
-    pub(super) connection: ConnectionId,
-    pub(super) done: Done,
-}
-
-/// A request that waits for an answer about a room.
-pub(super) struct PendingQuestion {
-    pub(super) connection: ConnectionId,
-    pub(super) view: ViewRoom,
-}
-
-/// A request that waits for a page of history.
-pub(super) struct PendingPage {
-    pub(super) connection: ConnectionId,
-    pub(super) done: PageDone,
-}
 
 impl Api {
     /// The hub has answered a question about a room. Returns the answer and its connection. `nodes` is what a list covers if the bus

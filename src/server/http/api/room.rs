@@ -21,7 +21,7 @@ pub(super) const ROOM: ApiCommand = ApiCommand {
 };
 
 #[derive(Deserialize)]
-struct RoomBody<'a> {
+struct DetailBody<'a> {
     #[serde(borrow)]
     room: Option<Text<'a>>,
 }
@@ -91,7 +91,7 @@ fn operation() -> Operation {
 }
 
 fn describe_room(context: &mut CommandContext<'_>, body: &str) -> Result<Begun, Refused> {
-    let body: RoomBody<'_> = protocol::parse_object(body)?;
+    let body: DetailBody<'_> = protocol::parse_object(body)?;
     context.ask_about_room(room_of("room", body.room.as_deref())?, RoomQuestion::Detail, view)
 }
 
