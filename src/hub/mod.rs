@@ -23,7 +23,7 @@
 //! - `Timers` (`timers.rs`): what is looked at again, and when; with the `Graces` (`graces.rs`).
 //! - `Pending` (`pending.rs`): what the bus is asked, and where each answer goes. Its `Reads` (`reads.rs`) are the pages of history
 //!   that wait.
-//! - `Purges` (`purge.rs`): whose messages are being deleted, and how far that has come.
+//! - `Purges` (`purges.rs`): whose messages are being deleted, and how far that has come.
 //! - `Moderator` (`moderation/moderator.rs`): commands for all nodes.
 //! - `RestrictionState` (`moderation/restriction_state.rs`): bans, mutes, and the addresses that connections come from.
 //! - `RoomQuestions` (`room_questions.rs`): what is asked about single rooms, until it is answered.
@@ -67,6 +67,7 @@ mod policy;
 mod presence;
 mod publish;
 mod purge;
+mod purges;
 mod rate_limit;
 mod rate_refusals;
 mod reader;
@@ -101,7 +102,7 @@ pub use self::notice::{ChatFields, Notice};
 pub use self::outbox::Output;
 pub use self::policy::{Caller, OpenPolicy, Policy};
 pub use self::publish::HostPublication;
-pub use self::purge::Purged;
+pub use self::purges::Purged;
 pub(crate) use self::reads::HistoryQuestion;
 pub(crate) use self::room_list::RoomSummary;
 pub(crate) use self::room_questions::{PresentUser, RoomAnswer, RoomContent, RoomDetail, RoomQuestion, UserPage};
@@ -117,7 +118,7 @@ use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::owner_rates::OwnerRates;
 use self::pending::Pending;
-use self::purge::Purges;
+use self::purges::Purges;
 use self::rate_limit::Verdict;
 use self::room_questions::RoomQuestions;
 use self::rooms::{LogCounts, Rooms};

@@ -3,11 +3,10 @@
 //! A purge has one request to the bus at a time, so what others ask waits for little. It deletes what history holds when it comes to a
 //! room; what the user says meanwhile stays.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::bus::message::{BusRefusal, DeletionTargets, Outcome, Page, ReadFrom, RefusalKind, Ticket};
-use crate::id::{Epoch, RoomName, UserId};
+use crate::id::{RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::{self, ErrorCode};
 use crate::time::Now;
@@ -16,6 +15,7 @@ use super::Hub;
 use super::deletion::announced;
 use super::error_reply::Refused;
 use super::index::{PurgeKey, RoomIndex};
+use super::purges::{Purge, Purged, RoomPurge};
 
 /// Purges under way at once, and requests that wait for one of them. Others are refused.
 const PURGES_MAX: usize = 16;
@@ -26,100 +26,6 @@ const PAGE_BYTES: usize = 64 * 1024;
 
 /// A request is answered after this time, also if the purge still goes on.
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
-
-/// How far a purge has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Purged {
-    /// Messages deleted so far.
-    pub deleted: u64,
-    /// Whether history has been read to its end.
-    pub is_complete: bool,
-}
-
-/// The purges under way.
-#[derive(Debug, Default)]
-pub(super) struct Purges {
-    running: Vec<Purge>,
-    newest: u64,
-    answers: VecDeque<(Ticket, Purged)>,
-}
-
-#[derive(Debug)]
-struct Purge {
-    key: PurgeKey,
-    owner: Owner,
-    user: UserId,
-    /// The only room, if not all are meant.
-    scope: Option<RoomName>,
-    /// Rooms with lower indices have been looked at.
-    next_index: u32,
-    room: Option<RoomPurge>,
-    deleted: u64,
-    /// Whether something could not be read or deleted.
-    has_failed: bool,
-    begun_at: Duration,
-    waiting: Vec<Ticket>,
-}
-
-/// How far a purge has come in a room.
-#[derive(Debug)]
-struct RoomPurge {
-    name: RoomName,
-    epoch: Option<Epoch>,
-    /// History has been read up to this number …
-    reached: u64,
-    /// … of this one, once it is known.
-    until: Option<u64>,
-    /// Messages that are to be deleted.
-    found: VecDeque<u64>,
-    /// How many the bus is asked to delete.
-    asked: usize,
-}
-
-impl RoomPurge {
-    fn new(name: RoomName) -> Self {
-        Self { name, epoch: None, reached: 0, until: None, found: VecDeque::new(), asked: 0 }
-    }
-
-    fn is_read(&self) -> bool {
-        self.until.is_some_and(|until| self.reached >= until)
-    }
-
-    /// Looks for messages of a user in a page. Says whether it continues what was read before.
-    fn take_page(&mut self, page: &Page, user: &UserId) -> bool {
-        if self.epoch.get_or_insert_with(|| page.epoch.clone()) != &page.epoch {
-            return false;
-        }
-        let until = *self.until.get_or_insert(page.top);
-        let own = page.messages.iter().filter(|message| message.seq <= until);
-        self.found.extend(own.filter(|message| protocol::is_said_by(&message.body, user.as_str())).map(|own| own.seq));
-        match page.messages.last() {
-            Some(last) => self.reached = last.seq,
-            None if page.complete => self.reached = until,
-            None => return false,
-        }
-        if page.complete {
-            self.reached = self.reached.max(until);
-        }
-        true
-    }
-}
-
-impl Purges {
-    fn of(&mut self, user: &UserId, scope: Option<&RoomName>) -> Option<&mut Purge> {
-        self.running.iter_mut().find(|purge| purge.user == *user && purge.scope.as_ref() == scope)
-    }
-
-    fn take(&mut self, key: PurgeKey) -> Option<Purge> {
-        let at = self.running.iter().position(|purge| purge.key == key)?;
-        Some(self.running.swap_remove(at))
-    }
-
-    fn answer(&mut self, purge: &mut Purge, is_complete: bool) {
-        let purged = Purged { deleted: purge.deleted, is_complete };
-        self.answers.extend(purge.waiting.drain(..).map(|ticket| (ticket, purged)));
-    }
-}
 
 impl Hub {
     /// Deletes what a user has said, in a room or in all rooms that have members here, for a request of the HTTP API; how far that has

@@ -192,14 +192,13 @@ scenario('what does not fit the queue is refused, and the rest is sent later', [
   await scene.check();
 });
 
-scenario('older messages come page by page, without those that were deleted', [], async (scene, t) => {
+scenario('older messages come page by page, without those that were deleted', [], async (scene) => {
   await scene.open();
   const { alice, bob } = scene;
   await talk(alice, 25, 0);
   await scene.check();
   const pages = [];
   let page = await bob.ask('lobby', undefined, 10);
-  if (page.code === 'unknown_type') return t.diagnostic('this server has no pages of history');
   for (; page.more; page = await bob.ask('lobby', page.messages[0].seq, 10)) pages.unshift(...page.messages);
   assert.equal((await alice.ask('elsewhere', undefined, 10)).code, 'not_joined');
   assert.deepEqual([...page.messages, ...pages].map(({ text }) => text), [...alice.said.values()]);

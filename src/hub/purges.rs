@@ -1,0 +1,105 @@
+//! The purges under way, and how far each has come.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::bus::message::{Page, Ticket};
+use crate::id::{Epoch, RoomName, UserId};
+use crate::owner::Owner;
+use crate::protocol;
+
+use super::index::PurgeKey;
+
+/// How far a purge has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Messages deleted so far.
+    pub deleted: u64,
+    /// Whether history has been read to its end.
+    pub is_complete: bool,
+}
+
+/// The purges under way.
+#[derive(Debug, Default)]
+pub(super) struct Purges {
+    pub(super) running: Vec<Purge>,
+    pub(super) newest: u64,
+    pub(super) answers: VecDeque<(Ticket, Purged)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Purge {
+    pub(super) key: PurgeKey,
+    pub(super) owner: Owner,
+    pub(super) user: UserId,
+    /// The only room, if not all are meant.
+    pub(super) scope: Option<RoomName>,
+    /// Rooms with lower indices have been looked at.
+    pub(super) next_index: u32,
+    pub(super) room: Option<RoomPurge>,
+    pub(super) deleted: u64,
+    /// Whether something could not be read or deleted.
+    pub(super) has_failed: bool,
+    pub(super) begun_at: Duration,
+    pub(super) waiting: Vec<Ticket>,
+}
+
+/// How far a purge has come in a room.
+#[derive(Debug)]
+pub(super) struct RoomPurge {
+    pub(super) name: RoomName,
+    pub(super) epoch: Option<Epoch>,
+    /// History has been read up to this number …
+    pub(super) reached: u64,
+    /// … of this one, once it is known.
+    pub(super) until: Option<u64>,
+    /// Messages that are to be deleted.
+    pub(super) found: VecDeque<u64>,
+    /// How many the bus is asked to delete.
+    pub(super) asked: usize,
+}
+
+impl RoomPurge {
+    pub(super) fn new(name: RoomName) -> Self {
+        Self { name, epoch: None, reached: 0, until: None, found: VecDeque::new(), asked: 0 }
+    }
+
+    pub(super) fn is_read(&self) -> bool {
+        self.until.is_some_and(|until| self.reached >= until)
+    }
+
+    /// Looks for messages of a user in a page. Says whether it continues what was read before.
+    pub(super) fn take_page(&mut self, page: &Page, user: &UserId) -> bool {
+        if self.epoch.get_or_insert_with(|| page.epoch.clone()) != &page.epoch {
+            return false;
+        }
+        let until = *self.until.get_or_insert(page.top);
+        let own = page.messages.iter().filter(|message| message.seq <= until);
+        self.found.extend(own.filter(|message| protocol::is_said_by(&message.body, user.as_str())).map(|own| own.seq));
+        match page.messages.last() {
+            Some(last) => self.reached = last.seq,
+            None if page.complete => self.reached = until,
+            None => return false,
+        }
+        if page.complete {
+            self.reached = self.reached.max(until);
+        }
+        true
+    }
+}
+
+impl Purges {
+    pub(super) fn of(&mut self, user: &UserId, scope: Option<&RoomName>) -> Option<&mut Purge> {
+        self.running.iter_mut().find(|purge| purge.user == *user && purge.scope.as_ref() == scope)
+    }
+
+    pub(super) fn take(&mut self, key: PurgeKey) -> Option<Purge> {
+        let at = self.running.iter().position(|purge| purge.key == key)?;
+        Some(self.running.swap_remove(at))
+    }
+
+    pub(super) fn answer(&mut self, purge: &mut Purge, is_complete: bool) {
+        let purged = Purged { deleted: purge.deleted, is_complete };
+        self.answers.extend(purge.waiting.drain(..).map(|ticket| (ticket, purged)));
+    }
+}
