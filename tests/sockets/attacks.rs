@@ -177,7 +177,7 @@ fn many_messages_in_many_rooms_with_fresh_ids() {
         (0..60).flat_map(|at| chat(&format!("room-{nth}-{}", at % 20), &format!("{nth}-{time}-{at}"), 100)).collect()
     });
     let units = crowd.units();
-    assert!(units["reads"] > PHASE / 2 && units["bus"] > PHASE, "{units:?}");
+    assert!(units["reads"] > PHASE / 2 && units["bus"] > PHASE / 2, "{units:?}");
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn fresh_rooms_and_a_message_in_each() {
         };
         (0..30).flat_map(of_room).collect()
     });
-    assert!(crowd.units()["bus"] > PHASE);
+    assert!(crowd.units()["bus"] > PHASE / 2);
 }
 
 #[test]
