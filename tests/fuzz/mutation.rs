@@ -53,7 +53,7 @@ impl Corpus {
 
     /// Changes an input once.
     pub(crate) fn mutate(&self, rng: &mut Rng, input: &mut Vec<u8>) {
-        let at = rng.usize(..=input.len());
+        let at = if rng.u32(..8) == 0 { input.len() } else { rng.usize(..=input.len()) };
         // Short pieces mostly, so that most of the input stays valid.
         let span = if rng.u32(..4) == 0 { input.len() } else { 8 };
         let end = input.len().min(at + rng.usize(..=span));
