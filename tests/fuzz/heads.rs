@@ -20,6 +20,7 @@ fn corpus() -> Corpus {
         request("OPTIONS", "/ws", &[("Origin", "http://a.test"), ("Access-Control-Request-Method", "GET")]),
         request("POST", "/api/publish", &body) + "{}",
         request("POST", "/nothing", &[("Transfer-Encoding", "chunked")]) + "0\r\n\r\n",
+        "\r\n\r\n".to_owned() + &request("GET", "/healthz", &[]),
         "GET http://roomcast.test/healthz HTTP/1.0\r\n\r\n".to_owned(),
         upgrade_request("/ws?userId=ann&name=Ann%20B", &browser),
         upgrade_request("/ws", &[("X-Forwarded-For", "192.0.2.1"), ("Authorization", "Bearer x.y.z")]),
