@@ -5,7 +5,7 @@ use crate::mutation::{Corpus, pieces};
 use crate::run::run;
 use crate::support::{BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_frame, frame, frame_of, upgrade_request};
 
-/// The codes of Closes that frames alone can cause, and those that only repeat a code of the peer.
+/// The codes of Closes that frames can cause.
 const CLOSE_CODES: [u16; 4] = [1002, 1003, 1007, 1009];
 
 /// No message has an effect that is seen by the next connection.

@@ -5,7 +5,7 @@ use crate::mutation::{Corpus, pieces};
 use crate::run::run;
 use crate::support::{request, upgrade_request};
 
-/// The statuses of answers to a head; all but the first end what the connection was for, or leave it open.
+/// The statuses that a head may be answered with.
 const STATUSES: [u16; 19] =
     [101, 200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 426, 429, 431, 501, 505];
 

@@ -1,12 +1,12 @@
 //! What the pages list, so that an answer beyond it fails a test.
 
-/// The words in backticks of a column in the table behind a heading.
+/// The cells of each row in the first table behind a heading; the first cell is at 1.
 pub(crate) fn rows(page: &str, heading: &str) -> Vec<Vec<String>> {
     let (_, section) = page.split_once(&format!("\n## {heading}\n")).expect("the page has the heading");
     let lines = section.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
     let rows = lines.take_while(|line| line.starts_with('|'));
     let rows: Vec<Vec<_>> = rows.map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect()).collect();
-    assert!(rows.len() > 5, "a table with rows is behind {heading}");
+    assert!(rows.len() > 5, "there is no table behind {heading}");
     rows
 }
 
