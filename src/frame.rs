@@ -237,6 +237,9 @@ impl FrameTracker {
             if let Some(text) = &mut self.text {
                 // The parser refuses frames without a mask or with reserved bits, for a reason of their own.
                 text.begin(head.opcode, head.mask.filter(|_| !head.has_reserved_bits));
+                if head.is_data() && head.is_final {
+                    text.begin_last();
+                }
             }
             if head.is_data() {
                 self.message.begin(&head, !head.is_final || self.fragments > 0);

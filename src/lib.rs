@@ -122,6 +122,11 @@ pub mod internals {
     pub use crate::room_log::{LogBuffer, Offset, RoomLog};
     pub use crate::settings::declare::{Setting, Unit};
 
+    #[cfg(feature = "redis")]
+    pub mod resp {
+        pub use crate::bus::redis::resp::{Items, Malformed, Value, parse};
+    }
+
     pub mod frame {
         pub use crate::frame::{Head, PING, Payload, append_header, boundary_after};
     }

@@ -11,7 +11,7 @@ const CARRIED_MAX: usize = 3;
 /// checks frames that are not.
 #[derive(Debug, Default)]
 pub(crate) struct TextCheck {
-    /// The message that is being received is text.
+    /// A continuation would be of a text.
     is_text: bool,
     /// The frame that is being received is of it, and its payload can be read.
     is_followed: bool,
@@ -27,10 +27,17 @@ impl TextCheck {
     pub(crate) fn begin(&mut self, opcode: u8, mask: Option<[u8; 4]>) {
         let is_data = opcode < 8;
         if is_data && opcode != 0 {
-            *self = Self { is_text: opcode == 1, is_bad: self.is_bad, ..Self::default() };
+            // The parser refuses a message within a text, for a reason of its own.
+            *self = Self { is_text: opcode == 1 && !self.is_text, is_bad: self.is_bad, ..Self::default() };
         }
         self.is_followed = self.is_text && is_data && mask.is_some();
         self.mask = mask.unwrap_or_default();
+    }
+
+    /// The frame that has begun is the last one of its message, so a continuation behind it is of none. The parser refuses it,
+    /// for a reason of its own.
+    pub(crate) fn begin_last(&mut self) {
+        self.is_text = false;
     }
 
     /// The next bytes of the frame's payload, masked as they have come. All of them are shown, in order, unless the rest of
@@ -91,6 +98,20 @@ mod tests {
             check.check(&[*byte]);
             check.is_bad()
         })
+    }
+
+    #[test]
+    fn a_frame_that_belongs_to_no_message_is_not_looked_at() {
+        let mut check = TextCheck::default();
+        check.begin(1, Some(MASK));
+        check.begin_last();
+        check.check(&masked(b"a"));
+        check.begin(0, Some(MASK));
+        check.check(&masked(b"\xff"));
+        check.begin(1, Some(MASK));
+        check.begin(1, Some(MASK));
+        check.check(&masked(b"\xff"));
+        assert!(!check.is_bad());
     }
 
     #[test]

@@ -32,6 +32,14 @@ pub(super) fn contains_end(bytes: &[u8], searched: usize) -> bool {
     bytes[from..].windows(2).any(|pair| pair == b"\n\n") || bytes[from..].windows(3).any(|three| three == b"\n\r\n")
 }
 
+/// What follows empty lines, which may stand before a request (RFC 9112 section 2.2).
+pub(super) fn without_empty_lines(mut bytes: &[u8]) -> &[u8] {
+    while let Some(rest) = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")) {
+        bytes = rest;
+    }
+    bytes
+}
+
 /// The answer to the first bytes of a head if no request begins like that, for example a TLS hello or the banner of another protocol.
 ///
 /// Of later bytes nothing is said before the head is complete, so that a head that comes byte by byte is not parsed once a byte.

@@ -130,12 +130,19 @@ impl<R> Net<R> {
         match &mut connection.phase {
             Phase::Head(kept) => {
                 let mut head = kept.take().unwrap_or_default();
+                let bytes = if head.is_empty() { head::without_empty_lines(bytes) } else { bytes };
                 // Nearly always the whole head comes at once, and nothing has to be kept.
                 if head.is_empty() && head::contains_end(bytes, 0) {
                     return self.read_head(slot, bytes, handler);
                 }
-                let searched = head.len();
+                let mut searched = head.len();
                 head.extend_from_slice(bytes);
+                // An empty line may have been cut in two.
+                let empty_bytes = head.len() - head::without_empty_lines(&head).len();
+                if empty_bytes > 0 {
+                    head.drain(..empty_bytes);
+                    searched = 0;
+                }
                 let is_complete = head::contains_end(&head, searched);
                 if is_complete || head.len() >= self.limits.head_bytes_max {
                     return self.read_head(slot, &head, handler);

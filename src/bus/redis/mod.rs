@@ -52,6 +52,7 @@ use mio::Waker;
 pub use self::commands::PublishScript;
 use self::commands::{PendingPublication, PendingRead, Request};
 pub use self::config::{RedisConfig, RedisTiming};
+pub(crate) use self::connection::resp;
 use self::ordering::OrderingStep;
 use self::own_bodies::OwnBodies;
 use self::presence::{NodeId, Nodes, Presence, PresenceCounts};

@@ -15,16 +15,22 @@ const ELEMENTS_MAX: u64 = 1 << 24;
 /// The bytes are not RESP. What follows them cannot be trusted either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the reply is not RESP2")]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
 /// A complete reply, or an element of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
+    /// A line that begins with `+`.
     Status(&'a [u8]),
+    /// A line that begins with `-`.
     Error(&'a [u8]),
+    /// A number.
     Integer(i64),
+    /// Any bytes.
     Bulk(&'a [u8]),
+    /// A string or an array that is not there.
     Nil,
+    /// A list.
     Array(Items<'a>),
 }
 
@@ -58,7 +64,7 @@ impl<'a> Value<'a> {
 
 /// The elements of an array, all of which have arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Items<'a> {
+pub struct Items<'a> {
     left: usize,
     bytes: &'a [u8],
 }
@@ -82,7 +88,10 @@ impl<'a> Iterator for Items<'a> {
 }
 
 /// The value at the beginning of `bytes` and its length, or `None` if it is incomplete.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Value<'_>, usize)>, Malformed> {
+///
+/// # Errors
+/// The bytes are not RESP2.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Value<'_>, usize)>, Malformed> {
     let Some(head) = Head::parse(bytes)? else { return Ok(None) };
     let Some(total) = length(bytes, head)? else { return Ok(None) };
     Ok(Some((head.value(&bytes[..total]), total)))
