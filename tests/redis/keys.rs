@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::harness::attendance::{join, until};
 use crate::harness::nodes::{is_text, node_with, recv_long};
 use crate::harness::redis::{LONG, Redis, eventually};
+use crate::support::api::{KEY, command};
 use crate::support::chat::{chat, is};
 
 /// The keys and channels in the table of docs/redis.md.
@@ -68,7 +69,8 @@ fn all_keys_and_channels_can_be_read_and_are_explained() {
     let mut lines = BufReader::new(monitor).lines().map(Result::unwrap);
     assert_eq!(lines.next().unwrap(), "+OK");
 
-    let [one, two] = [(); 2].map(|()| node_with(&redis, &["--presence-lease", "3s", "--presence-grace", "0s"]));
+    let flags = ["--presence-lease", "3s", "--presence-grace", "0s", "--api-key", KEY];
+    let [one, two] = [(); 2].map(|()| node_with(&redis, &flags));
     let mut bob = join(&two, "bob", "lobby");
     let mut ann = join(&one, "ann", "lobby");
     until(&mut bob, "ann", "online");
@@ -77,6 +79,8 @@ fn all_keys_and_channels_can_be_read_and_are_explained() {
     ann.send_json(&chat("lobby", "with an id", "x"));
     ann.say("lobby", "without one");
     recv_long(&mut bob, "the messages", |message| is_text(message, "without one"));
+    command(one.address(), "/api/delete", &json!({"room": "lobby", "seq": 1}));
+    recv_long(&mut bob, "the deletion", |message| is(message, "deleted"));
     ann.send_json(&json!({"type": "leave", "room": "lobby"}));
     until(&mut bob, "ann", "offline");
     drop((one, two));

@@ -81,6 +81,7 @@ fn unexpected() -> LinkError {
     LinkError::lost("redis sends a reply of the wrong kind")
 }
 
+#[expect(clippy::large_enum_variant, reason = "nearly all are requests, which a box would cost an allocation each")]
 enum InFlight {
     Load(Script),
     /// Allows the next request at a node that is importing its slot.
