@@ -82,7 +82,7 @@ function welcome({ userId, name }) {
   isWelcome = true;
   // For this tab only, so that a reload is the same person, and a second tab may be somebody else.
   if (hasEntered) return store('sessionStorage', 'roomcast.user', userId);
-  if (!userId.startsWith('guest-')) return enterRooms(); // a back-end has said who this is
+  if (!userId.startsWith('guest-')) return queueMicrotask(enterRooms); // a back-end knows who this is; joins come after the welcome
   openSettings();
 }
 
