@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { DEADLINE_MS, NETWORK_COMPLAINT, eventually, kick, makeToken, message, openTab, rename, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
+import { DEADLINE_MS, NETWORK_COMPLAINT, eventually, joinRoom, kick, makeToken, message, openTab, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
 
 let browser;
 let server;
@@ -272,6 +272,7 @@ test('the server dies and comes back: both tabs return, and what was written mea
   await state(bob, 'offline');
   await say(alice, 'written while offline');
   await alice.locator('.message[data-state="pending"]', { hasText: 'written while offline' }).waitFor();
+  assert.match(await alice.textContent('#outage-text'), /^(The connection was lost|The server cannot be reached)\. What you write waits here/);
   await screenshot(alice, 'offline');
   const attempts = () => alice.evaluate(() => window.sockets.length);
   const attemptsBefore = await attempts();
@@ -286,8 +287,9 @@ test('the server dies and comes back: both tabs return, and what was written mea
   await say(bob, 'welcome back');
   await message(alice, 'welcome back').waitFor();
   for (const tab of [alice, bob]) {
-    // The history of this server lived in its memory: what was shown before no longer counts, and that is said.
-    assert.deepEqual(await texts(tab), ['written while offline', 'welcome back']);
+    // The history of this server lived in its memory: what was shown before stays, and is marked.
+    assert.deepEqual(await texts(tab, '.message.before .text'), ['before the crash']);
+    assert.deepEqual(await texts(tab), ['before the crash', 'written while offline', 'welcome back']);
     assert.equal(await tab.locator('.notice[data-kind="gap"]').count(), 1);
   }
   await screenshot(bob, 'after-restart');
@@ -329,24 +331,31 @@ test('rooms are apart; the address names the room', async () => {
   const bob = await openTab(context, server.url, { name: 'bob', room: 'first' });
   await say(alice, 'in the first');
   await message(bob, 'in the first').waitFor();
-  await rename(alice, 'alice', 'second room');
+  await joinRoom(alice, 'second room');
   assert.equal(await alice.textContent('#room-name'), 'second-room', 'spaces become hyphens');
   assert.equal(new URL(alice.url()).hash, '#second-room');
-  await bob.locator('.notice[data-kind="presence"]', { hasText: 'alice left' }).waitFor();
-  await say(bob, 'gone already?');
+  await say(bob, 'still there?');
+  await say(bob, '@alice, are you?');
   await say(alice, 'in the second');
   await message(alice, 'in the second').waitFor();
-  await message(bob, 'gone already?').waitFor();
+  await alice.locator('#rooms [data-room="first"] .badge', { hasText: '@ 2' }).waitFor();
+  assert.equal(await alice.title(), '(2) second-room · Roomcast');
   assert.deepEqual(await texts(alice), ['in the second']);
   await alice.goto(`${server.url}#first`);
-  await message(alice, 'gone already?').waitFor();
-  assert.deepEqual(await texts(alice), ['in the first', 'gone already?']);
+  await alice.locator('.message.mention mark', { hasText: '@alice' }).waitFor();
+  assert.deepEqual(await texts(alice), ['in the first', 'still there?', '@alice, are you?']);
+  assert.equal(await alice.locator('#rooms .badge').count(), 0);
+  assert.equal(await alice.title(), 'first · Roomcast');
+  await alice.click('#rooms [data-room="second-room"]');
+  await alice.click('#leave');
+  assert.equal(await alice.textContent('#room-name'), 'first');
+  assert.deepEqual(await texts(alice, '#rooms .label'), ['first']);
   assertNoComplaints(alice, bob);
 });
 
 test('a name that the server would refuse is explained in the page', async () => {
   const tab = await openTab(context, server.url, { room: 'names' });
-  await tab.click('#room-button');
+  await tab.click('#me-button');
   await tab.fill('#name', 'a?b');
   await tab.click('#settings-save');
   await tab.locator('#settings-error', { hasText: '“?” is not allowed' }).waitFor();

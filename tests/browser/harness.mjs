@@ -115,14 +115,14 @@ export function startBrowser() {
 
 /**
  * Opens the page in a new tab. `tab.complaints` collects what must stay empty: console errors, exceptions, CSP violations.
- * The page's sockets are kept in `window.sockets`, so that a test can cut them off.
+ * The page's sockets are kept in `window.sockets`, so that a test can cut them off. A question for a name is answered, unless `introduced` is false.
  */
 /** Makes a token with the program itself. */
 export function makeToken(secretFile, sub, ...flags) {
   return execFileSync(BINARY, ['token', '--secret-file', secretFile, '--sub', sub, ...flags]).toString().trim();
 }
 
-export async function openTab(context, url, { name, room = 'lobby', wanted = 'online' } = {}) {
+export async function openTab(context, url, { name, room = 'lobby', wanted = 'online', introduced = true } = {}) {
   const tab = await context.newPage();
   tab.setDefaultTimeout(DEADLINE_MS);
   tab.complaints = [];
@@ -140,17 +140,40 @@ export async function openTab(context, url, { name, room = 'lobby', wanted = 'on
   });
   await tab.goto(`${url}#${encodeURIComponent(room)}`);
   await state(tab, wanted);
-  if (name) await rename(tab, name);
+  if (wanted === 'online' && introduced) await introduce(tab, name);
   return tab;
 }
 
-/** Changes name and room in the dialog, as a person does. */
-export async function rename(tab, name, room) {
+/** Answers the question for a name, which the page asks on the first visit, or takes another one in place of the one that is known. */
+async function introduce(tab, name) {
+  if (await tab.locator('#settings').isVisible()) {
+    if (!name) return tab.click('#settings-cancel');
+    await enterName(tab, name);
+  } else if (name && await tab.textContent('#me') !== name) {
+    await rename(tab, name);
+  }
+}
+
+/** Changes the name in the dialog, as a person does. */
+export async function rename(tab, name) {
+  if (!await tab.locator('#me-button').isVisible()) await tab.click('#rooms-button');
   await tab.click('#me-button');
+  await enterName(tab, name);
+  if (await tab.locator('#rooms-panel[data-open]').count()) await tab.press('body', 'Escape');
+}
+
+async function enterName(tab, name) {
   await tab.fill('#name', name);
-  if (room) await tab.fill('#room', room);
   await tab.click('#settings-save');
   await tab.locator(`#members [data-user="${name}"]`).waitFor({ state: 'attached' });
+}
+
+/** Joins another room in the dialog, as a person does. */
+export async function joinRoom(tab, room) {
+  if (!await tab.locator('#room-button').isVisible()) await tab.click('#rooms-button');
+  await tab.click('#room-button');
+  await tab.fill('#room', room);
+  await tab.click('#room-save');
 }
 
 export function state(tab, wanted) {

@@ -9,9 +9,9 @@ use crate::net::Response;
 use crate::server::authenticator::TokenPolicy;
 
 const PAGE: &str = include_str!("../../page/index.html");
-const STYLE: &str = include_str!("../../page/page.css");
+const STYLE: &str = include_str!("../../page/dist/page.css");
 const CLIENT: &str = include_str!("../../../client/js/dist/roomcast.js");
-const PAGE_SCRIPT: &str = include_str!("../../page/page.js");
+const PAGE_SCRIPT: &str = include_str!("../../page/dist/page.js");
 
 /// The page, with style and scripts inlined.
 pub(super) struct Page {
