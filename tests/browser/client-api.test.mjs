@@ -78,6 +78,15 @@ test('join() resolves with the room when it is joined, and fails when it is refu
   assert.equal(await chat.join('attic'), chat.room('attic'));
 });
 
+test('a room that is joined by a listener of welcome is joined once', async () => {
+  const { chat } = client();
+  chat.on('welcome', () => chat.join('hall'));
+  chat.connect();
+  sockets[0].welcome();
+  await settled();
+  assert.equal(sockets[0].sent.filter((message) => message.type === 'join').length, 1);
+});
+
 test('a room has its own events, is the same object for ever, and knows who is there', async () => {
   const { chat, socket } = live();
   const [lobby, hall] = [chat.room('lobby'), chat.room('hall')];

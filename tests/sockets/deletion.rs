@@ -131,11 +131,10 @@ fn members_that_have_fallen_behind_never_see_a_text_after_its_announcement() {
     let mut gone = std::collections::BTreeSet::new();
     let mut tombstones = 0;
     let messages = slow.recv_until(|message| message["text"] == "the end");
-    let mut next = 1;
-    for message in messages.iter().filter(|message| is(message, "chat") || is(message, "deleted")) {
+    let numbered = messages.iter().filter(|message| is(message, "chat") || is(message, "deleted"));
+    for (next, message) in (1_u64..).zip(numbered) {
         let seq = message["seq"].as_u64().unwrap();
         assert_eq!(seq, next, "{message}");
-        next += 1;
         assert!(!is(message, "chat") || !gone.contains(&seq), "{seq} came after its announcement");
         let deletes = message["deletes"].as_array();
         tombstones += u64::from(is(message, "deleted") && deletes.is_none());

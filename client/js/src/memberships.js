@@ -64,7 +64,8 @@ export class Memberships {
 
   online() {
     this.outbox.failOrphans({ code: 'left', message: 'the room was left before the server confirmed this' }, true);
-    for (const one of this.#all.values()) this.#sendJoin(one);
+    // A listener of `welcome` may have joined rooms already.
+    for (const one of this.#all.values()) if (one.joinId === null) this.#sendJoin(one);
   }
 
   disconnected() {
