@@ -16,9 +16,9 @@ pub(crate) use self::client::{
 pub(crate) use self::close_reason::CLOSE_REASON_BYTES_MAX;
 pub use self::close_reason::CloseReason;
 pub(crate) use self::data::check_data;
-pub(crate) use self::deletion::{
-    DELETED_HEAD, DELETIONS_MAX, deletion_body, is_deletion, is_said_by, read_deletes, tombstone_body,
-};
+#[cfg(feature = "redis")]
+pub(crate) use self::deletion::DELETED_HEAD;
+pub(crate) use self::deletion::{DELETIONS_MAX, deletion_body, is_deletion, is_said_by, read_deletes, tombstone_body};
 pub(crate) use self::history::{HISTORY_LIMIT_MAX, HistoryMessage, append_page, check_history_limit};
 use crate::frame;
 

@@ -127,6 +127,7 @@ pub enum ReadFrom {
     },
 }
 
+#[cfg(feature = "redis")]
 impl ReadFrom {
     /// Whether a page is read from its newest message to its oldest.
     pub(crate) fn is_backwards(self) -> bool {
