@@ -17,7 +17,7 @@ const NOT_RUN = ['sh', 'js', 'text', 'ini', 'nginx', 'promql'];
 const OURS = /^(?:roomcast|cargo run --release --|roomcast-load|chrt -f 10 scripts\/load-test|scripts\/load-test|scripts\/compare|ExecStart=\S*roomcast) (.*)$/;
 
 /** Variables that the tests and the load test read. */
-const TEST_VARIABLES = ['ROOMCAST_SIM_SEED', 'ROOMCAST_SIM_SEEDS', 'ROOMCAST_SIM_STEPS', 'ROOMCAST_BIN'];
+const TEST_VARIABLES = ['ROOMCAST_SIM_SEED', 'ROOMCAST_SIM_SEEDS', 'ROOMCAST_SIM_STEPS', 'ROOMCAST_BIN', 'ROOMCAST_FUZZ_SECONDS', 'ROOMCAST_FUZZ_SEED'];
 
 const all = pages();
 

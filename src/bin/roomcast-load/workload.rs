@@ -120,7 +120,7 @@ impl Workload {
                  by that without, \"more\" is the difference in µs. KiB are the server's memory for a silent connection."
             }
             Self::Hostile => {
-                "Two clients on 127.0.0.1 chat 20 messages a second in a room of their own, while others attack from \
+                "Two clients on 127.0.0.1 chat 80 messages a second in a room of their own, while others attack from \
                  127.0.0.2 and on, within all limits and with the server's default settings. Each row is one attack on \
                  a server of its own. Latency is the pair's, and should not grow. Lost and refused are the pair's \
                  messages; forgotten are its messages that left the history too early, and its ids that were accepted \
