@@ -2,10 +2,11 @@
 
 use log::Level;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::answer::to_json;
 use super::command::{Accepted, ApiCommand, Begun, CommandContext, Reach, room_of};
-use super::schema::{self, Operation, answer, count, flag, number, object, text_of_bytes};
+use super::schema::{self, Operation, answer, count, flag, number, object};
 use super::whole_number::WholeNumber;
 use crate::hub::{MessageRef, Refused};
 use crate::id::Epoch;
@@ -32,12 +33,13 @@ struct Deleted<'a> {
 }
 
 fn operation() -> Operation {
+    let epoch = json!({"type": "string", "minLength": 1, "maxLength": EPOCH_BYTES_MAX});
     Operation {
         summary: "Takes the text of a message away, on all nodes.",
         request: object([
             ("room", schema::room()),
             ("seq", number(1, u64::MAX, "The number of the message.")),
-            ("epoch?", text_of_bytes(EPOCH_BYTES_MAX, "The epoch of the number; the present one if it is missing")),
+            ("epoch?", schema::described(epoch, "The epoch of the number; the present one if it is missing.")),
         ]),
         response: answer([
             ("room", schema::room()),
