@@ -128,6 +128,8 @@ impl Seat {
     ) -> Checked {
         if is_tombstone(frame) {
             coverage.tombstones += 1;
+            // It may stand for a message of this user, which a client sends again to learn so.
+            self.unanswered.retain(|_, of| *of != room);
         } else if text.starts_with(r#"{"type":"deleted""#) {
             coverage.deletions += 1;
             let message: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
