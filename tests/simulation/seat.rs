@@ -113,6 +113,9 @@ impl Seat {
             self.unanswered.remove(id);
         }
         let view = &mut self.views[room];
+        if is_tombstone(frame) {
+            view.expect_tombstone();
+        }
         view.on_chat(at)?;
         self.known[room] = view.position().or(self.known[room]);
         Ok(())

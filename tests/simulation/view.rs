@@ -15,6 +15,8 @@ pub(crate) struct View {
     leaves: Vec<String>,
     /// Messages before `joined`. Only `joined` tells whether they follow the earlier ones.
     provisional: Vec<Position>,
+    /// The first so many of them are tombstones. Those of two epochs may be equal, so only `joined` tells theirs.
+    tombstones_first: usize,
     /// Whether the provisional messages were declared void. The answer to the join then does not claim that
     /// everything was recovered.
     is_restarted: bool,
@@ -104,6 +106,13 @@ impl View {
         Ok(())
     }
 
+    /// What comes next is a tombstone.
+    pub(crate) fn expect_tombstone(&mut self) {
+        if self.phase == Phase::Out && self.provisional.len() == self.tombstones_first {
+            self.tombstones_first += 1;
+        }
+    }
+
     pub(crate) fn on_chat(&mut self, at: Position) -> Checked {
         self.on_any("chat")?;
         match &mut self.phase {
@@ -122,6 +131,8 @@ impl View {
 
     pub(crate) fn on_joined(&mut self, joined: &Joined<'_>, coverage: &mut Coverage) -> Checked {
         let asked = joined.id.and_then(|id| self.joins.iter().position(|join| join.id == id));
+        let of_any_epoch = std::mem::take(&mut self.tombstones_first).min(self.provisional.len());
+        self.provisional[..of_any_epoch].iter_mut().for_each(|at| at.epoch = joined.at.epoch);
         match asked {
             Some(asked) => {
                 let join = self.joins.remove(asked);
