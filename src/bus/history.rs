@@ -58,7 +58,7 @@ pub(crate) struct RoomHistory<'a> {
     pub(crate) history: &'a mut History,
 }
 
-/// What history had under a number that is to be erased.
+/// The entry of history under a number that is to be erased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Erased {
     /// A message, in whose place there is a tombstone now.

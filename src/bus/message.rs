@@ -106,7 +106,7 @@ pub struct Numbered {
     pub body: Bytes,
 }
 
-/// What a history has in place of a message of this room that was deleted.
+/// The entry of history in place of a message of this room that was deleted.
 pub(crate) fn tombstone(room: &RoomName) -> Bytes {
     Bytes::from(protocol::tombstone_body(room.as_str()))
 }

@@ -162,7 +162,7 @@ impl Hub {
 }
 
 impl Purge {
-    /// What is left of this room cannot be read or deleted: it has a new epoch, for example.
+    /// The rest of this room cannot be read or deleted: it has a new epoch, for example.
     fn give_up_room(&mut self) {
         self.has_failed = true;
         self.room = None;

@@ -64,7 +64,7 @@ impl HistorySlice {
     }
 }
 
-/// What the hub is told, in this order. A deleted message has an empty body.
+/// The messages that the hub is told, in this order. A deleted message has an empty body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OrderingStep {
     Deliver(Numbered),

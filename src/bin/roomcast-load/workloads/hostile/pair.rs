@@ -107,8 +107,8 @@ impl Pair {
         })
     }
 
-    /// Publishes by schedule for some time, then waits for the deliveries that are under way, so long at most. What has not come
-    /// by then is lost.
+    /// Publishes by schedule for some time, then waits for the deliveries that are under way, so long at most. Deliveries that
+    /// have not come by then are lost.
     pub(super) fn chat_for(&mut self, duration: Duration, patience: Duration) -> Result<PairFindings, LoadError> {
         self.schedule = Schedule::new(duration);
         self.first_delivered = None;
