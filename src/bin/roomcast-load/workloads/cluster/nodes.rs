@@ -8,6 +8,7 @@ use crate::crowd::Crowd;
 use crate::error::LoadError;
 use crate::machine::Cores;
 use crate::marker::Marker;
+use crate::metrics;
 use crate::record::Record;
 use crate::redis_server::RedisServer;
 use crate::target::{RateLimits, Running};
@@ -18,6 +19,9 @@ pub(super) const ALONE: &str = "redis alone";
 /// The nodes ping nobody, since their clients may be busy with another step. A connection has thousands of rooms, and a room's
 /// log has space for all messages that are under way.
 pub(super) const FLAGS: &str = "--metrics --ping-interval 1h --rooms-per-connection 4096 --log-bytes 4MiB";
+
+/// How long a node may take until it knows Redis.
+const READY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// The prefix of the nodes' names in Redis.
 pub(super) const PREFIX: &str = "load";
@@ -41,7 +45,15 @@ impl Cluster<'_, '_> {
     /// A node with these flags, on other cores than Redis, which has the server's to itself.
     pub(super) fn node_with(&self, flags: &str) -> Result<Running, LoadError> {
         let Cores { load, rest, .. } = self.bench.cores.clone();
-        self.bench.target.start(flags, RateLimits::Off, &Cores { server: rest.clone(), load, rest })
+        let node = self.bench.target.start(flags, RateLimits::Off, &Cores { server: rest.clone(), load, rest })?;
+        let deadline = Instant::now() + READY_PATIENCE;
+        while !metrics::is_ready(node.address)? {
+            if Instant::now() > deadline {
+                return Err(LoadError::Timeout(format!("the node on {} to be ready", node.address)));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(node)
     }
 
     pub(super) fn crowd(&self, node: &Running) -> Result<Crowd, LoadError> {
