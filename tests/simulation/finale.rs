@@ -91,7 +91,7 @@ impl World {
                     panic!("seat {at} (u{}): {words}", seat.user);
                 }
             }
-            if let Some(id) = seat.unanswered(&self.truth) {
+            if let Some(id) = seat.unanswered() {
                 panic!("seat {at} (u{}): nothing came back for chat {id}", seat.user);
             }
             if let Some(id) = seat.looks_back.unanswered() {

@@ -24,8 +24,8 @@ pub(crate) struct Seat {
     /// Messages that it was told are deleted, over all its connections.
     deleted: BTreeSet<(usize, Position)>,
     is_welcome: bool,
-    /// Chats that nothing has come back for: by id the room, and the epoch that the client then knew.
-    unanswered: BTreeMap<String, (usize, Option<usize>)>,
+    /// Chats that nothing has come back for: room by id.
+    unanswered: BTreeMap<String, usize>,
     pub(crate) looks_back: LooksBack,
 }
 
@@ -64,14 +64,11 @@ impl Seat {
     }
 
     pub(crate) fn chat_sent(&mut self, id: &str, room: usize) {
-        self.unanswered.insert(id.to_owned(), (room, self.views[room].epoch()));
+        self.unanswered.insert(id.to_owned(), room);
     }
 
-    /// A chat that nothing has come back for. Where an epoch has begun since, its number may have been taken for one of the epoch
-    /// before, whose copy is on its way: a client that leaves meanwhile has to send it again.
-    pub(crate) fn unanswered(&self, truth: &Truth) -> Option<&String> {
-        let is_owed = |(room, epoch): &(usize, Option<usize>)| *epoch == truth.newest_epoch(*room);
-        self.unanswered.iter().find(|(_, sent)| is_owed(sent)).map(|(id, _)| id)
+    pub(crate) fn unanswered(&self) -> Option<&String> {
+        self.unanswered.keys().next()
     }
 
     /// How many rooms it is in, or on its way into.
@@ -135,7 +132,7 @@ impl Seat {
         if is_tombstone(frame) {
             coverage.tombstones += 1;
             // It may stand for a message of this user, which a client sends again to learn so.
-            self.unanswered.retain(|_, (of, _)| *of != room);
+            self.unanswered.retain(|_, of| *of != room);
         } else if text.starts_with(r#"{"type":"deleted""#) {
             coverage.deletions += 1;
             let message: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
@@ -222,7 +219,7 @@ impl Seat {
         self.known[room] = Some(at);
         // Its own messages may be among those that it does not see: it says again what was not acknowledged.
         if joined.recovered != Some(true) {
-            self.unanswered.retain(|_, (in_room, _)| *in_room != room);
+            self.unanswered.retain(|_, in_room| *in_room != room);
         }
         Ok(())
     }
@@ -248,7 +245,7 @@ impl Seat {
             let room = room_number(message["room"].as_str().ok_or("removed from no room")?);
             self.views[room].on_removed()?;
             // Copies that it was owed do not come any more.
-            self.unanswered.retain(|_, (in_room, _)| *in_room != room);
+            self.unanswered.retain(|_, in_room| *in_room != room);
         }
         if let Some(id) = message["id"].as_str() {
             self.unanswered.remove(id);

@@ -158,11 +158,6 @@ impl Truth {
         known.into_iter().flatten().any(|frame| text_payload(frame) == Ok(message))
     }
 
-    /// The newest epoch of a room, as a number.
-    pub(crate) fn newest_epoch(&self, room: usize) -> Option<usize> {
-        self.rooms[room].epochs.len().checked_sub(1)
-    }
-
     /// Where deliveries stand, if the room is open and known.
     pub(crate) fn live(&self, room: usize) -> Option<Position> {
         self.rooms[room].live
