@@ -8,7 +8,7 @@ use crate::fair_queue::FairQueue;
 use crate::id::{ConnectionId, RoomName};
 use crate::owner::Owner;
 
-/// Pages for members that catch up that the bus is asked for at the same time. What others publish waits for so many at most.
+/// Pages for members that catch up that the bus is asked for at the same time. Publications of others wait for so many at most.
 const CATCH_UPS_AT_ONCE: u32 = 16;
 
 /// The same of older messages.

@@ -25,7 +25,7 @@ pub(super) const USERS_A_UNIT: usize = 16;
 /// So many users of an answer count as one unit of work.
 pub(super) const TOLD_A_UNIT: usize = 8;
 
-/// What is asked about a room.
+/// A question about a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum RoomQuestion {
     Detail,

@@ -18,7 +18,7 @@ struct Node {
     serial: u32,
     /// Reads that the bus has not answered.
     reads: Vec<Ticket>,
-    /// What else it was asked.
+    /// The rest of what it was asked.
     asked: Vec<String>,
 }
 
