@@ -34,7 +34,7 @@ def run(fuzzing, address, cases):
         def clientConnectionLost(self, connector, _reason):
             if self.nextCase():
                 return connector.connect()
-            # The suite waits half a second for some echoes, which a busy machine may miss; a server is not at fault twice.
+            # The suite waits half a second for some echoes, which a busy machine may miss, but hardly twice.
             again = [name for name, result in results.items() if not has_passed(result)]
             if not again or self.spec["again"]:
                 return reactor.stop()

@@ -1,4 +1,4 @@
-"""Converts the Autobahn WebSocket test suite (Apache-2.0) and the library below it (MIT) to Python 3, and loads its client.
+"""Converts the Autobahn WebSocket test suite (Apache-2.0) and its library (MIT) to Python 3, and loads its client.
 
 Both were written for Python 2, whose strings are bytes. Strings of the suite stay strings of Python 3 here, with a
 character for each byte, and become bytes where the library takes them.
@@ -40,7 +40,10 @@ CONVERSIONS = {
 }
 
 # The library without its parts for other protocols, and the suite without its other modes.
-INITS = {"autobahn/__init__.py": '__version__ = version = "0.10.9"\n', "autobahntestsuite/__init__.py": 'version = "25.10.1"\n'}
+INITS = {
+    "autobahn/__init__.py": '__version__ = version = "0.10.9"\n',
+    "autobahntestsuite/__init__.py": 'version = "25.10.1"\n',
+}
 
 
 def convert(sources, folder):
@@ -89,7 +92,7 @@ class Masker:
 
 
 class Validator:
-    """As the library's, for the same reason. Positions of bad text are asked for by messages alone that nothing prints."""
+    """As the library's, for the same reason. It does not tell where text is bad, which only unread logs ask for."""
 
     def __init__(self):
         self.reset()
