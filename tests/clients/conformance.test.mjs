@@ -117,20 +117,10 @@ async function talk(client, count, pause = 5) {
   }
 }
 
-/** Plays a scenario with every library, with all of them at the same time: they wait for most of it. */
+const scenarios = [];
+
 function scenario(name, flags, run) {
-  describe(name, { concurrency: true }, () => {
-    for (const [library, driver] of Object.entries(DRIVERS)) {
-      test(library, { timeout: 60_000 }, async (t) => {
-        const scene = new Scene(driver, flags);
-        try {
-          await run(scene, t);
-        } finally {
-          await scene.close();
-        }
-      });
-    }
-  });
+  scenarios.push({ name, flags, run });
 }
 
 scenario('two clients talk, and leave', [], async (scene) => {
@@ -165,6 +155,19 @@ scenario('messages whose answers are lost are sent again, and accepted once', []
     await talk(scene.bob, 2);
   }
   await scene.check();
+});
+
+scenario('a server that falls silent is noticed, and left for a new connection', ['--ping-interval', '100ms'], async (scene) => {
+  await scene.open();
+  const { alice, bob } = scene;
+  await Promise.all(scene.clients.map((client) => talk(client, 2)));
+  await scene.check();
+  scene.networks[0].silence();
+  await Promise.all(scene.clients.map((client) => talk(client, 3)));
+  await alice.awaits(({ status, cause }) => status === 'offline' && cause === 'lost', 'alice notices');
+  await scene.check();
+  assert.deepEqual(scene.clients.map((client) => client.events.filter(({ status }) => status === 'online').length), [2, 1]);
+  assert.equal(alice.events.filter(({ event }) => event === 'joined').at(-1).replace, false);
 });
 
 scenario('a server that is killed and comes back with its history goes on where it was', [], async (scene) => {
@@ -284,19 +287,6 @@ scenario('a token that is refused or missing ends the client, which says why', [
   }
 });
 
-scenario('a server that falls silent is noticed, and left for a new connection', ['--ping-interval', '500ms'], async (scene) => {
-  await scene.open();
-  const { alice, bob } = scene;
-  await Promise.all(scene.clients.map((client) => talk(client, 2)));
-  await scene.check();
-  scene.networks[0].silence();
-  await Promise.all(scene.clients.map((client) => talk(client, 3)));
-  await alice.awaits(({ status, cause }) => status === 'offline' && cause === 'lost', 'alice notices');
-  await scene.check();
-  assert.deepEqual(scene.clients.map((client) => client.events.filter(({ status }) => status === 'online').length), [2, 1]);
-  assert.equal(alice.events.filter(({ event }) => event === 'joined').at(-1).replace, false);
-});
-
 scenario(`faults at random, seed ${SEED} (ROOMCAST_CLIENT_SEED)`, [], async (scene) => {
   const random = numbers(SEED);
   await scene.open({ isShared: true });
@@ -314,4 +304,20 @@ scenario(`faults at random, seed ${SEED} (ROOMCAST_CLIENT_SEED)`, [], async (sce
   }
   await Promise.all(talks);
   await scene.check();
+});
+
+// Scenarios wait for most of their time, so several are played at once.
+describe('client libraries', { concurrency: 4 }, () => {
+  for (const { name, flags, run } of scenarios) {
+    for (const [library, driver] of Object.entries(DRIVERS)) {
+      test(`${library}: ${name}`, { timeout: 60_000 }, async () => {
+        const scene = new Scene(driver, flags);
+        try {
+          await run(scene);
+        } finally {
+          await scene.close();
+        }
+      });
+    }
+  }
 });

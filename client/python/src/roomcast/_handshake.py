@@ -52,10 +52,10 @@ def loss_of_handshake(error: Exception, *, with_token: bool) -> Loss:
 def _refused(response: Response, with_token: bool) -> Loss:
     status = response.status_code
     # Another program's page, of a firewall for example, says nothing about what the server would say.
-    is_ours = response.headers.get("Content-Type", "").startswith("text/plain")
+    is_ours = _header(response, "Content-Type").startswith("text/plain")
     reason = bytes(response.body or b"").decode(errors="replace").strip() if is_ours else response.reason_phrase
     cause = _cause_of_status(status, reason, with_token)
-    retry_after = response.headers.get("Retry-After", "")
+    retry_after = _header(response, "Retry-After")
     return Loss(
         cause,
         code=status,
@@ -63,6 +63,11 @@ def _refused(response: Response, with_token: bool) -> Loss:
         wait=float(retry_after) if re.fullmatch("[0-9]{1,9}", retry_after) else 0.0,
         is_final=is_ours and cause in _FINAL,
     )
+
+
+def _header(response: Response, name: str) -> str:
+    """The first header of this name; something between may have added another one."""
+    return next(iter(response.headers.get_all(name)), "")
 
 
 def _cause_of_status(status: int, reason: str, with_token: bool) -> Cause:

@@ -67,12 +67,18 @@ class Link:
     def is_online(self) -> bool:
         return self.status == "online"
 
+    @property
+    def _is_connecting(self) -> bool:
+        return self.status == "connecting"
+
     def connect(self) -> None:
-        if self._socket or self.status == "connecting":
+        if self._socket or self._is_connecting:
             return
         # The wait before the next attempt is taken back.
         self.timers.clear("retry")
         self._set_status(StatusChange("connecting"))
+        if not self._is_connecting:
+            return  # a listener has closed the client
         self.timers.set("welcome", WELCOME, lambda: self.drop(Loss("unreachable", reason="no welcome")))
         self._tokens.ask(self._open, self._on_no_token)
 
