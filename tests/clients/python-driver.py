@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from roomcast import Client, HistoryPage, Message, RoomcastError, Said
+from roomcast import Client, HistoryPage, Joined, Message, RoomcastError, Said
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class Driver:
     def obey(self, command: dict[str, Any]) -> None:
         name = command.pop("do")
         if name == "connect":
-            self.connect(**command)
+            self.connect(command)
         elif name == "token":
             asked = self.asked.get(command["ref"])
             if asked and not asked.done():
@@ -39,23 +39,24 @@ class Driver:
             assert self.client, "connect comes first"
             self.act(self.client, name, command)
 
-    def connect(
-        self, url: str, userId: str | None = None, queueMax: int = 1000, token: str | None = None, asks: bool = False
-    ) -> None:
-        provider = self.ask if asks else token
-        self.client = client = Client(url, user_id=userId, queue_max=queueMax, token=provider)
+    def connect(self, command: dict[str, Any]) -> None:
+        self.client = client = Client(
+            command["url"],
+            user_id=command.get("userId"),
+            queue_max=command.get("queueMax", 1000),
+            token=self.ask if command.get("asks") else command.get("token"),
+        )
         client.on("status", lambda it: report({"event": "status", "status": it.status, "cause": it.cause}))
         client.on("refreshed", lambda _: report({"event": "refreshed"}))
-        client.on(
-            "joined",
-            lambda it: report(
-                {"event": "joined", "room": it.room, "replace": it.replace, "messages": [bare(one) for one in it.messages]}
-            ),
-        )
+        client.on("joined", self.on_joined)
         client.on("chat", lambda it: report({"event": "chat", "room": it.room, "message": bare(it)}))
         client.on("deleted", lambda it: report({"event": "deleted", "room": it.room, "seqs": it.seqs}))
         client.on("left", lambda it: report({"event": "left", "room": it.room, "code": it.code}))
         client.connect()
+
+    def on_joined(self, joined: Joined) -> None:
+        messages = [bare(message) for message in joined.messages]
+        report({"event": "joined", "room": joined.room, "replace": joined.replace, "messages": messages})
 
     def act(self, client: Client, name: str, command: dict[str, Any]) -> None:
         match name:

@@ -88,7 +88,17 @@ class Package(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             for name, text in [("right", RIGHT), ("wrong", WRONG)]:
                 Path(folder, f"{name}.py").write_text(text)
-            command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "right.py", "wrong.py"]
+            command = [
+                sys.executable,
+                "-m",
+                "mypy",
+                "--strict",
+                "--no-error-summary",
+                "--cache-dir",
+                str(PACKAGE / ".mypy_cache"),
+                "right.py",
+                "wrong.py",
+            ]
             found = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
         lines = re.findall(r"^(right|wrong)\.py:(\d+): error", found.stdout, re.MULTILINE)
         wrong = [number for number, line in enumerate(WRONG.splitlines(), 1) if number > 5 and line]
