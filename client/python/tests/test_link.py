@@ -67,6 +67,10 @@ class Connecting(ClientTest):
             ({"queue_max": "10"}, TypeError, "queue_max is str"),
             ({"user_id": "a b"}, RoomcastError, "bad_name: user name: ' '"),
             ({"user_id": "e\u0301"}, RoomcastError, "NFC"),
+            ({"token": "two words"}, ValueError, "what was given is no token"),
+            ({"token": ""}, ValueError, "what was given is no token"),
+            ({"headers": {"Cookie": "a\r\nX: b"}}, ValueError, "the header Cookie has characters"),
+            ({"headers": {"X Y": "a"}}, ValueError, "'X Y' is no name of a header"),
             ({"token": "t", "headers": {"authorization": "x"}}, ValueError, "Authorization"),
         ]
         for options, kind, words in wrong:

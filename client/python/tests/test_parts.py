@@ -58,6 +58,7 @@ class Addresses(unittest.TestCase):
             ("ws://chat.example:99999/ws", "is no URL (Port out of range"),
             ("ws://chat.example:0/ws", "names no port"),
             ("ws://[::1/ws", "is no URL (Invalid IPv6 URL)"),
+            ("ws://a..b/ws", "is no URL"),
             ("ws://alice:secret@chat.example/ws", "a user and a password"),
         ]:
             with self.assertRaises(ValueError) as caught:

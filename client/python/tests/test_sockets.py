@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
 import subprocess
 import tempfile
@@ -133,6 +134,30 @@ class Handshakes(RealTest):
         self.stack.callback(server.close)
         client.reconnect()
         self.assertEqual((await call).user_id, "alice")
+
+    async def test_a_redirect_is_not_followed(self) -> None:
+        port = await self.serve()
+
+        def redirect(connection: ServerConnection, _: Request) -> Response:
+            response = connection.respond(302, "over there")
+            response.headers["Location"] = f"ws://127.0.0.1:{port}/ws"
+            return response
+
+        client = self.client(await self.serve(redirect), token="secret")
+        client.connect()
+        found = await self.until("offline")
+        self.assertEqual((found.cause, found.code, len(self.requests)), ("unreachable", 302, 1))
+
+    async def test_no_token_is_logged(self) -> None:
+        port = await self.serve()
+        root = logging.getLogger()
+        with self.assertLogs(level=logging.DEBUG) as logs:
+            root.debug("the test has begun")
+            client = self.client(port, token="secret")
+            await client.connect()
+            await client.close()
+        ours = [line for record, line in zip(logs.records, logs.output, strict=True) if "server" not in record.name]
+        self.assertEqual([line for line in ours if "secret" in line], [])
 
     async def test_a_proxy_that_is_none_ends_the_client(self) -> None:
         client = self.client(await self.serve(), proxy="gopher://127.0.0.1:1")

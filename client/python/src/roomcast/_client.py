@@ -17,7 +17,8 @@ from ._names import check_name
 from ._outbox import Outbox, Sending, failed_sending
 from ._pages import Pages
 from ._room import Room
-from ._socket import RealWorld, Transport, World
+from ._socket import RealWorld, Transport, World, check_headers
+from ._tokens import check_token
 from ._types import (
     Data,
     HistoryPage,
@@ -57,7 +58,10 @@ class Client(ClientEvents):
             check_name("user", user_id)
         if not (token is None or isinstance(token, str) or callable(token)):
             raise TypeError(f"token is {type(token).__name__}; a string or a function is allowed")
+        if isinstance(token, str):
+            check_token(token)
         _check_integer("queue_max", queue_max, 1)
+        check_headers(headers or {})
         if token is not None and any(name.lower() == "authorization" for name in headers or ()):
             raise ValueError("headers have an Authorization, where the token goes; one of the two is allowed")
         if ssl is not None and not address.is_secure:

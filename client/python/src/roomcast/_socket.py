@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
+import re
 import ssl
 import time
 from collections import deque
@@ -25,6 +27,11 @@ UNSENT_MAX = 20_000  # messages that a connection which takes nothing may have w
 _SUBPROTOCOL = Subprotocol("roomcast.v1")
 _ABNORMAL = 1006
 
+# At the level DEBUG the library logs headers and messages. A token and what people write belong into no log,
+# so the level of the application as a whole does not count here.
+_LOGGER = logging.getLogger("roomcast.socket")
+_LOGGER.setLevel(logging.INFO)
+
 
 @dataclass(frozen=True)
 class Transport:
@@ -33,6 +40,15 @@ class Transport:
     headers: Mapping[str, str] = field(default_factory=dict)
     ssl: ssl.SSLContext | None = None
     proxy: str | bool = True
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """A line break in a header would be another header."""
+    for name, value in headers.items():
+        if not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", name, re.ASCII):
+            raise ValueError(f"{name!r} is no name of a header")
+        if not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
+            raise ValueError(f"the header {name} has characters that no header may have")
 
 
 class SocketHost(Protocol):
@@ -171,17 +187,25 @@ class WebSocket:
             pass  # which the reader tells
 
 
+class _ConnectOnce(connect):
+    """Follows no redirect, as browsers do not: the token is for the server that was named."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 async def _connect(url: str, token: str | None, transport: Transport) -> ClientConnection:
     headers = dict(transport.headers)
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    return await connect(
+    return await _ConnectOnce(
         url,
         subprotocols=[_SUBPROTOCOL],
         additional_headers=headers,
         # The link has a deadline of its own, for asking for a token as well, and notices silence by itself.
         open_timeout=None,
         ping_interval=None,
+        logger=_LOGGER,
         close_timeout=CLOSE_SECONDS,
         compression=None,
         max_size=MESSAGE_BYTES_MAX,

@@ -88,7 +88,7 @@ class Tokens:
             assert callable(self._source)
             given = self._source()
             token = await given if inspect.isawaitable(given) else given
-            _check_token(token)
+            check_token(token)
         except Exception as error:
             if self._takes_answer():
                 fail(error)
@@ -115,7 +115,7 @@ class Tokens:
         self._link.timers.set("refresh", wait, self._refresh)
 
 
-def _check_token(token: object) -> None:
+def check_token(token: object) -> None:
     # Anything else could not stand in a header: a page of an error, for example.
     if not isinstance(token, str) or not re.fullmatch(r"[\w!#$%&'*+.^`|~-]+", token, re.ASCII):
         raise ValueError("what was given is no token")

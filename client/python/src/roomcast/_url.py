@@ -39,6 +39,8 @@ def socket_url(text: str) -> SocketUrl:
         parts = urlsplit(text)
         port = parts.port
         host = parts.hostname
+        if host:
+            host.encode("idna")  # as the connection will; a UnicodeError is a ValueError
     except ValueError as error:
         raise ValueError(f"{text!r} is no URL ({error}); {example}") from None
     if parts.scheme == "":
