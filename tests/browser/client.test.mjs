@@ -231,12 +231,16 @@ test('a listener may close the client at any time', () => {
     startAfresh();
     const { chat } = client();
     chat.join('lobby');
-    chat.on(['welcome', 'joined'].includes(moment) ? moment : 'status', ({ status = moment }) => { if (status === moment) chat.close(); });
+    const stop = chat.on(['welcome', 'joined'].includes(moment) ? moment : 'status', ({ status = moment }) => { if (status === moment) chat.close(); });
     chat.connect();
     if (chat.status === 'connecting') sockets.at(-1).welcome();
     if (chat.status === 'online') sockets.at(-1).joined();
     mock.timers.tick(3_600_000);
     assert.deepEqual([chat.status, sockets.length], ['closed', moment === 'connecting' ? 0 : 1], moment);
+    stop();
+    chat.connect();
+    sockets.at(-1).welcome();
+    assert.equal(sockets.at(-1).last('join').room, 'lobby');
   }
 });
 

@@ -172,14 +172,20 @@ class Losing(ClientTest):
                 if getattr(event, "status", moment) == moment:
                     one.close()
 
-            client.on(moment if moment in ("welcome", "joined") else "status", close)
+            stop = client.on(moment if moment in ("welcome", "joined") else "status", close)
             client.connect()
             if client.status == "connecting":
                 self.world.socket.welcome()
             if client.status == "online":
                 self.world.socket.joined()
             self.world.tick(3600)
-            self.assertEqual((client.status, len(self.world.sockets)), ("closed", int(moment != "connecting")), moment)
+            count = int(moment != "connecting")
+            self.assertEqual((client.status, len(self.world.sockets)), ("closed", count), moment)
+            stop()
+            client.connect()
+            self.world.socket.welcome()
+            self.world.socket.joined()
+            self.assertTrue(client.room("lobby").is_joined, moment)
 
     async def test_what_is_no_message_costs_the_connection(self) -> None:
         for text in ["[]", "{", '{"type": 5}', '{"type": "chat", "room": "lobby", "seq": 1}']:

@@ -74,8 +74,6 @@ class Link:
     def connect(self) -> None:
         if self._socket or self._is_connecting:
             return
-        # The wait before the next attempt is taken back.
-        self.timers.clear("retry")
         self._set_status(StatusChange("connecting"))
         if not self._is_connecting:
             return  # a listener has closed the client

@@ -14,7 +14,6 @@ from ._types import ServerError, TokenSource
 
 EARLY = 60.0  # how long before a token expires a new one is asked for, or a fifth of its time if that is less
 PAUSE = 30.0  # between two refreshes; the server takes one in 10 s
-TIMER_MAX = 2.0**31 / 1000  # a longer wait is made of several, so that a clock which is set is noticed at all
 
 
 class TokenHost(Protocol):
@@ -58,10 +57,7 @@ class Tokens:
             return
         left = (expires_at - self._link.world.unix_ms()) / 1000
         wait = max(pause, left - min(EARLY, left / 5))
-        if wait > TIMER_MAX:
-            self._link.timers.set("refresh", TIMER_MAX, lambda: self.plan(expires_at))
-        else:
-            self._link.timers.set("refresh", wait, self._refresh)
+        self._link.timers.set("refresh", wait, self._refresh)
 
     def refreshed(self, expires_at: int | None) -> None:
         self._refresh_id = None
