@@ -60,6 +60,23 @@ class Connecting(ClientTest):
         await client.__aexit__(None, None, None)
         self.assertEqual((client.status, self.world.socket.closed), ("closed", True))
 
+    async def test_async_with_that_does_not_come_to_its_body_leaves_nothing_behind(self) -> None:
+        client = self.client()
+        with self.assertRaises(TimeoutError):
+            async with asyncio.timeout(0.001), client:
+                self.fail("there is no connection")
+        self.world.tick(3600)
+        self.assertEqual((client.status, len(self.world.sockets)), ("closed", 1))
+        self.assertEqual(len(self.of("status")), 2)
+
+        client = self.client()
+        entering = asyncio.create_task(client.__aenter__())
+        await settled()
+        self.world.socket.fails(Loss("banned", 403, "contempt", is_final=True))
+        with self.assertRaisesRegex(RoomcastError, "banned: contempt"):
+            await entering
+        self.assertEqual(self.last("status").cause, "banned", "closing what is closed tells nothing")
+
     async def test_options_are_checked_when_they_are_given(self) -> None:
         wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
             ({"token": 5}, TypeError, "token is int; a string or a function is allowed"),

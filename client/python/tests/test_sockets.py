@@ -244,12 +244,28 @@ class Closing(RealTest):
 
     async def test_a_server_that_takes_nothing_costs_the_connection(self) -> None:
         with mock.patch.object(_socket, "UNSENT_MAX", 100):
-            client = self.client(await self.serve(run=self.stop_reading, close_timeout=0.1))
+            client = self.client(await self.serve(run=self.stop_reading, close_timeout=0.1), queue_max=1)
             await client.connect()
-            for index in range(101):
+            for index in range(111):
                 client.join(f"room-{index}")
             found = await self.until("offline")
         self.assertEqual((found.cause, found.reason), ("lost", "the connection took nothing"))
+
+    async def test_a_full_queue_is_sent_at_once_where_the_server_has_no_limit(self) -> None:
+        async def live(connection: ServerConnection) -> None:
+            join = json.loads(await connection.recv())
+            joined = {"type": "joined", "room": "lobby", "id": join["id"], "epoch": "e1", "seq": 0, "count": 0}
+            await connection.send(json.dumps(joined))
+
+        with mock.patch.object(_socket, "UNSENT_MAX", 10):
+            client = self.client(await self.serve(run=live), queue_max=500)
+            await client.connect()
+            room = await client.join("lobby")
+            for _ in range(500):
+                room.say("hello")
+            await client.close()
+        await self.ended
+        self.assertEqual((len(self.received), [change.cause for change in self.statuses]), (500, [None] * 3))
 
 
 class Secure(RealTest):

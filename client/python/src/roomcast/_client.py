@@ -66,7 +66,7 @@ class Client(ClientEvents):
             raise ValueError("headers have an Authorization, where the token goes; one of the two is allowed")
         if ssl is not None and not address.is_secure:
             raise ValueError(f"{url!r} takes no ssl; wss and https do")
-        transport = Transport(dict(headers or {}), ssl, proxy)
+        transport = Transport(dict(headers or {}), ssl, proxy, queue_max)
         host = LinkHost(
             on_status=self._on_status,
             on_down=self._on_down,
@@ -86,7 +86,12 @@ class Client(ClientEvents):
         self._ending: RoomcastError | None = None  # why the server has closed the connection for good
 
     async def __aenter__(self) -> Self:
-        await self.connect()
+        try:
+            await self.connect()
+        except BaseException:
+            # Otherwise a client that nobody holds would go on trying.
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -124,7 +129,8 @@ class Client(ClientEvents):
 
     def close(self) -> Call[None]:
         """Disconnects; await it until that is done. Rooms and unsent messages are kept for another `connect`."""
-        self._link.close()
+        if self.status != "closed":
+            self._link.close()
         self._end_all_streams(None)
         return Call(asyncio.ensure_future(self._link.wait_closed()))
 

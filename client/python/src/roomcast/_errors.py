@@ -22,7 +22,7 @@ class RoomcastError(Exception):
         id: str | None = None,
         status: int | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(code, message)
         self.code = code
         self.message = message
         #: Whether the same call may succeed later; None where that is not known.

@@ -22,7 +22,7 @@ from ._timers import Cancellable
 
 CLOSE_SECONDS = 5.0  # for what is not sent yet, and for the answer to our close
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024  # the largest message that a server can be set to
-UNSENT_MAX = 20_000  # messages that a connection which takes nothing may have waiting
+UNSENT_MAX = 10_000  # messages that a connection which takes nothing may have waiting, besides what is said
 
 _SUBPROTOCOL = Subprotocol("roomcast.v1")
 _ABNORMAL = 1006
@@ -40,6 +40,8 @@ class Transport:
     headers: Mapping[str, str] = field(default_factory=dict)
     ssl: ssl.SSLContext | None = None
     proxy: str | bool = True
+    #: How many messages may be said before the first of them is sent. Each is sent again every 15 s.
+    queue_max: int = 0
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
@@ -113,6 +115,7 @@ class WebSocket:
 
     def __init__(self, url: str, token: str | None, transport: Transport, host: SocketHost) -> None:
         self._host = host
+        self._unsent_max = UNSENT_MAX + 10 * transport.queue_max
         self._unsent: deque[str] = deque()
         self._changed = asyncio.Event()
         self._is_open = False
@@ -121,7 +124,7 @@ class WebSocket:
         self._task.add_done_callback(self._ended)
 
     def send(self, text: str) -> None:
-        if len(self._unsent) >= UNSENT_MAX:
+        if len(self._unsent) >= self._unsent_max:
             self._task.cancel()
             return
         self._unsent.append(text)
