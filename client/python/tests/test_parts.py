@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import unittest
 
 from websockets.datastructures import Headers
@@ -170,10 +171,10 @@ class Wire(unittest.TestCase):
 
 class Errors(unittest.TestCase):
     def test_an_error_shows_its_code(self) -> None:
-        error = RoomcastError("muted", "muted: too loud", retry_after_ms=500)
-        self.assertEqual(
-            (str(error), error.code, error.message), ("muted: muted: too loud", "muted", "muted: too loud")
-        )
+        error = RoomcastError("muted", "too loud", retry_after_ms=500)
+        self.assertEqual((str(error), error.code, error.message), ("muted: too loud", "muted", "too loud"))
+        copy = pickle.loads(pickle.dumps(error))
+        self.assertEqual((str(copy), copy.retry_after_ms), (str(error), 500))
 
 
 if __name__ == "__main__":
