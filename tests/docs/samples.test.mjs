@@ -149,7 +149,7 @@ class PythonSession {
     createInterface({ input: this.#child.stdout }).on('line', (line) => this.#errors.push(JSON.parse(line).error));
   }
 
-  /** What has failed in a snippet, or null. */
+  /** The failures of a snippet, or null. */
   async run(text) {
     const count = this.#errors.length;
     this.#child.stdin.write(`${JSON.stringify({ text })}\n`);

@@ -20,12 +20,12 @@ async def run(text: str, names: dict[str, Any]) -> None:
     result = eval(code, names)
     if inspect.isawaitable(result):
         await result
-    # What the snippet has begun goes on for a moment, so that its failures are seen.
+    # Tasks of the snippet go on for a moment, so that their failures are seen.
     await asyncio.sleep(0.05)
 
 
 async def main() -> None:
-    # What snippets print must not come between the answers.
+    # Lines that snippets print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     failures: list[str] = []

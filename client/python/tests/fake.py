@@ -1,4 +1,4 @@
-"""The world as a test plays it: a clock that it turns, and connections that it answers."""
+"""A clock that the test turns, and connections that it answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from roomcast import Client, Event, RoomcastError
 from roomcast._events import EVENTS
-from roomcast._handshake import Loss, cause_of_close
+from roomcast._handshake import Disconnect, cause_of_close
 from roomcast._socket import SocketHost, Transport
 
 START_MS = 1_700_000_000_000
@@ -59,10 +59,10 @@ class FakeSocket:
         self.host.on_text(self, json.dumps(message))
 
     def ends(self, code: int = 1006, reason: str = "") -> None:
-        self.host.on_end(self, Loss(cause_of_close(code), code, reason))
+        self.host.on_end(self, Disconnect(cause_of_close(code), code, reason))
 
-    def fails(self, loss: Loss) -> None:
-        self.host.on_end(self, loss)
+    def fails(self, disconnect: Disconnect) -> None:
+        self.host.on_end(self, disconnect)
 
     def welcome(self, expires_at: int | None = None, **limits: int) -> None:
         message = {"type": "welcome", "userId": "guest-1", "pingInterval": 25_000, "limits": limits}
@@ -88,7 +88,7 @@ class FakeSocket:
         self.says(message if id is None else {**message, "id": id})
 
 
-class FakeWorld:
+class FakeRuntime:
     """Time that stands still until the test lets it pass."""
 
     def __init__(self, chance: float = 0.5) -> None:
@@ -109,7 +109,7 @@ class FakeWorld:
         heapq.heappush(self._timers, (self.time + seconds, next(self._order), timer))
         return timer
 
-    def chance(self) -> float:
+    def random(self) -> float:
         return self._chance
 
     def open(self, url: str, token: str | None, transport: Transport, host: SocketHost, /) -> FakeSocket:
@@ -151,10 +151,10 @@ async def code_of(call: Awaitable[Any]) -> str:
 
 
 class ClientTest(unittest.IsolatedAsyncioTestCase):
-    """Tests of a client in a world that the test plays."""
+    """Tests of a client with a clock and a network that the test plays."""
 
     def setUp(self) -> None:
-        self.world = FakeWorld()
+        self.runtime = FakeRuntime()
         self.log: list[tuple[str, Any]] = []
 
     async def asyncSetUp(self) -> None:
@@ -162,8 +162,8 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         asyncio.get_running_loop().slow_callback_duration = 60
 
     def client(self, chance: float = 0.5, **options: Any) -> Client:
-        self.world = FakeWorld(chance)
-        client = Client("https://chat.example/ws", _world=self.world, **options)
+        self.runtime = FakeRuntime(chance)
+        client = Client("https://chat.example/ws", _runtime=self.runtime, **options)
         self.log = []
         for type in EVENTS:
             self.listen(client, type)
@@ -177,8 +177,8 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         client = self.client(chance, **options)
         client.join("lobby", history=50)
         client.connect()
-        self.world.socket.welcome(None, **limits or {})
-        self.world.socket.joined(seq=seq)
+        self.runtime.socket.welcome(None, **limits or {})
+        self.runtime.socket.joined(seq=seq)
         return client
 
     def of(self, type: str) -> list[Any]:
@@ -188,11 +188,11 @@ class ClientTest(unittest.IsolatedAsyncioTestCase):
         return self.of(type)[-1]
 
     def come_back(self, code: int = 1006) -> FakeSocket:
-        socket = self.world.socket
+        socket = self.runtime.socket
         socket.ends(code)
-        self.world.tick(20)
-        self.assertIsNot(self.world.socket, socket, "a new attempt within 20 s")
-        return self.world.socket
+        self.runtime.tick(20)
+        self.assertIsNot(self.runtime.socket, socket, "a new attempt within 20 s")
+        return self.runtime.socket
 
 
-__all__ = ["START_MS", "ClientTest", "Event", "FakeSocket", "FakeWorld", "code_of", "settled"]
+__all__ = ["START_MS", "ClientTest", "Event", "FakeRuntime", "FakeSocket", "code_of", "settled"]

@@ -7,7 +7,7 @@ import gc
 import unittest
 from typing import Any
 
-from fake import ClientTest, FakeWorld, code_of, settled
+from fake import ClientTest, FakeRuntime, code_of, settled
 from roomcast import Client, EventStream, Message, RoomcastError
 from roomcast._emitter import BUFFER_MAX
 
@@ -43,13 +43,13 @@ class Listeners(ClientTest):
         client.room("lobby").on("chat", lambda message: heard.append(f"lobby {message.room}"))
         client.room("hall").on("chat", lambda message: heard.append(f"hall {message.room}"))
         client.room("hall").join()
-        self.world.socket.joined(room="hall", users=[{"userId": "bob"}], count=1)
-        self.world.socket.chat(1)
-        self.world.socket.chat(1, room="hall")
+        self.runtime.socket.joined(room="hall", users=[{"userId": "bob"}], count=1)
+        self.runtime.socket.chat(1)
+        self.runtime.socket.chat(1, room="hall")
         self.assertEqual(heard, ["lobby lobby", "hall hall"])
         hall = client.room("hall")
         self.assertEqual((hall.is_joined, hall.count, [user.user_id for user in hall.users or ()]), (True, 1, ["bob"]))
-        self.world.socket.ends()
+        self.runtime.socket.ends()
         self.assertFalse(hall.is_joined)
         hall.leave()
         self.assertIs(client.room("hall"), hall)
@@ -61,10 +61,10 @@ class Listeners(ClientTest):
         heard: list[int] = []
         client.on("chat", lambda message: heard.append(message.seq // 0))
         stops = [client.on("chat", lambda message: heard.append(message.seq)) for _ in range(2)]
-        self.world.socket.chat(1)
+        self.runtime.socket.chat(1)
         stops[0]()
         stops[0]()
-        self.world.socket.chat(2)
+        self.runtime.socket.chat(2)
         self.assertEqual(heard, [1, 1, 2])
         self.assertEqual([type(failure) for failure in failures], [ZeroDivisionError] * 2)
         self.assertEqual(client.status, "online")
@@ -78,7 +78,7 @@ class Listeners(ClientTest):
         client.join("a b")
         client.join("hall")
         client.history("lobby")
-        self.world.socket.ends(4503)
+        self.runtime.socket.ends(4503)
         await settled()
         gc.collect()
         self.assertEqual(reported, [])
@@ -92,24 +92,24 @@ class Streams(ClientTest):
     async def test_a_stream_has_what_comes_after_it_was_made(self) -> None:
         client = self.live()
         room = client.room("lobby")
-        self.world.socket.chat(1)
+        self.runtime.socket.chat(1)
         chats, mixed, everything = room.events("chat"), room.events("chat", "deleted"), room.events()
-        self.world.socket.chat(2)
-        self.world.socket.says({"type": "deleted", "room": "lobby", "deletes": [1], "seq": 3})
-        self.world.socket.says({"type": "members", "room": "lobby", "count": 300})
+        self.runtime.socket.chat(2)
+        self.runtime.socket.says({"type": "deleted", "room": "lobby", "deletes": [1], "seq": 3})
+        self.runtime.socket.says({"type": "members", "room": "lobby", "count": 300})
         self.assertEqual([event.seq for event in await self.taken(chats, 1)], [2])
         self.assertEqual([type(event).__name__ for event in await self.taken(mixed, 2)], ["Message", "Deleted"])
         names = [type(event).__name__ for event in await self.taken(everything, 3)]
         self.assertEqual(names, ["Message", "Deleted", "Members"])
         waiting = asyncio.create_task(self.taken(chats, 1))
         await settled()
-        self.world.socket.chat(4)
+        self.runtime.socket.chat(4)
         self.assertEqual([event.seq for event in await waiting], [4])
 
     async def test_a_stream_ends_with_its_room_or_client_and_says_why(self) -> None:
         client = self.live()
         streams = [client.room("lobby").events("chat"), client.events("chat")]
-        self.world.socket.chat(1)
+        self.runtime.socket.chat(1)
         client.leave("lobby")
         self.assertEqual([message.seq async for message in streams[0]], [1])
         await client.close()
@@ -117,14 +117,14 @@ class Streams(ClientTest):
 
         client = self.live()
         stream = client.room("lobby").events("chat", "left")
-        self.world.socket.error("removed", room="lobby")
-        self.world.socket.says({"type": "left", "room": "lobby"})
+        self.runtime.socket.error("removed", room="lobby")
+        self.runtime.socket.says({"type": "left", "room": "lobby"})
         self.assertEqual([type(event).__name__ for event in await self.taken(stream, 1)], ["Left"])
         self.assertEqual(await code_of(anext(stream)), "removed")
 
         client = self.live()
         streams = [client.room("lobby").events("chat"), client.events("chat")]
-        self.world.socket.ends(4503, "contempt")
+        self.runtime.socket.ends(4503, "contempt")
         self.assertEqual([await code_of(anext(stream)) for stream in streams], ["banned", "banned"])
         with self.assertRaises(StopAsyncIteration):
             await anext(streams[0])
@@ -142,7 +142,7 @@ class Streams(ClientTest):
         client = self.live()
         stream = client.room("lobby").events("chat")
         for seq in range(1, BUFFER_MAX + 5):
-            self.world.socket.chat(seq)
+            self.runtime.socket.chat(seq)
         seen = []
         with self.assertRaises(RoomcastError) as caught:
             async for message in stream:
@@ -153,7 +153,7 @@ class Streams(ClientTest):
         client = self.live()
         stream = client.room("lobby").events("chat")
         stream.close()
-        self.world.socket.chat(1)
+        self.runtime.socket.chat(1)
         self.assertEqual([message async for message in stream], [])
         del stream
         gc.collect()
@@ -161,7 +161,7 @@ class Streams(ClientTest):
         self.assertEqual(len(streams), 0)
 
     async def test_a_client_needs_no_loop_to_be_made(self) -> None:
-        client = await asyncio.to_thread(lambda: Client("ws://localhost/ws", _world=FakeWorld()))
+        client = await asyncio.to_thread(lambda: Client("ws://localhost/ws", _runtime=FakeRuntime()))
         self.assertEqual(client.status, "closed")
 
 

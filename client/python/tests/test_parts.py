@@ -12,7 +12,7 @@ from websockets.http11 import Response
 
 from roomcast import RoomcastError, name_problem
 from roomcast import _wire as wire
-from roomcast._handshake import Loss, cause_of_close, loss_of_handshake
+from roomcast._handshake import Disconnect, cause_of_close, explain_handshake
 from roomcast._pacer import Pacer, backoff
 from roomcast._url import socket_url
 from roomcast._wire import Fields, MessageError
@@ -94,11 +94,11 @@ class Waits(unittest.TestCase):
 
 
 class Handshakes(unittest.TestCase):
-    def refusal(self, status: int, text: str, *, with_token: bool = False, **headers: str) -> Loss:
+    def refusal(self, status: int, text: str, *, with_token: bool = False, **headers: str) -> Disconnect:
         found = {"Content_Type": "text/plain; charset=utf-8", **headers}
         lines = Headers([(name.replace("_", "-"), value) for name, value in found.items()])
         response = Response(status, "Reason", lines, f"{text}\n".encode())
-        return loss_of_handshake(InvalidStatus(response), with_token=with_token)
+        return explain_handshake(InvalidStatus(response), with_token=with_token)
 
     def test_a_refusal_is_told_by_its_cause(self) -> None:
         for status, text, with_token, cause, is_final in [
@@ -117,7 +117,7 @@ class Handshakes(unittest.TestCase):
             (200, "hello", False, "unreachable", False),
         ]:
             found = self.refusal(status, text, with_token=with_token)
-            self.assertEqual(found, Loss(cause, status, text.replace("banned: ", ""), 0.0, is_final))  # type: ignore[arg-type]
+            self.assertEqual(found, Disconnect(cause, status, text.replace("banned: ", ""), 0.0, is_final))  # type: ignore[arg-type]
 
     def test_an_answer_that_is_not_the_servers_own_ends_nothing(self) -> None:
         for status in [400, 403]:
@@ -128,7 +128,7 @@ class Handshakes(unittest.TestCase):
         self.assertEqual(self.refusal(503, "busy", Retry_After="7").wait, 7)
         self.assertEqual(self.refusal(503, "busy", Retry_After="Sun, 29 Nov 2026 17:00:00 GMT").wait, 0)
 
-    def test_what_is_no_refusal_is_told_apart(self) -> None:
+    def test_other_failures_are_told_apart(self) -> None:
         for error, cause in [
             (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), "unreachable"),
             (OSError(errno.ENETUNREACH, "unreachable"), "network"),
@@ -136,7 +136,7 @@ class Handshakes(unittest.TestCase):
             (InvalidUpgrade("Upgrade", None), "no_upgrade"),
             (TimeoutError(), "unreachable"),
         ]:
-            found = loss_of_handshake(error, with_token=False)
+            found = explain_handshake(error, with_token=False)
             self.assertEqual((found.cause, found.code, found.is_final), (cause, 0, False), error)
             self.assertNotEqual(found.reason, "")
 
@@ -159,7 +159,7 @@ class Wire(unittest.TestCase):
             with self.assertRaisesRegex(MessageError, words):
                 wire.message(Fields({**chat, name: value}), "bob")
 
-    def test_what_is_no_message_is_told(self) -> None:
+    def test_a_text_that_is_no_message_is_refused(self) -> None:
         texts: list[str | bytes] = ["", "[]", "null", "{", "[" * 100_000, b"\xff"]
         for text in texts:
             with self.assertRaises(MessageError, msg=repr(text[:10])):

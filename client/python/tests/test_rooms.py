@@ -18,20 +18,20 @@ class Joining(ClientTest):
         client = self.client()
         client.join("lobby", history=50)
         client.connect()
-        self.world.socket.welcome(None, historyMessages=20)
-        self.assertEqual(self.world.socket.last("join")["history"], 20)
-        self.world.socket.chat(4)
-        self.world.socket.chat(5)
+        self.runtime.socket.welcome(None, historyMessages=20)
+        self.assertEqual(self.runtime.socket.last("join")["history"], 20)
+        self.runtime.socket.chat(4)
+        self.runtime.socket.chat(5)
         self.assertEqual(self.of("chat"), [], "provisional until joined")
-        self.world.socket.joined(seq=5)
+        self.runtime.socket.joined(seq=5)
         joined = self.last("joined")
         self.assertEqual((joined.replace, joined.resumed, seqs(joined.messages)), (True, False, [4, 5]))
-        self.world.socket.chat(6)
+        self.runtime.socket.chat(6)
         self.assertEqual(seqs(self.of("chat")), [6])
 
     async def test_join_resolves_with_the_room_and_fails_when_it_is_refused_left_or_closed_for_good(self) -> None:
         client = self.live()
-        socket = self.world.socket
+        socket = self.runtime.socket
         hall = client.join("hall")
         self.assertIs(client.join("hall"), hall, "one join")
         self.assertEqual(await code_of(hall), "pending")
@@ -49,10 +49,10 @@ class Joining(ClientTest):
         socket.ends(4503, "banned")
         self.assertEqual(await code_of(hopeless), "banned")
         client.connect()
-        self.world.socket.welcome()
-        rooms = [message["room"] for message in self.world.socket.all("join")]
+        self.runtime.socket.welcome()
+        rooms = [message["room"] for message in self.runtime.socket.all("join")]
         self.assertEqual(rooms, ["lobby", "hall", "attic"], "the rooms are kept")
-        self.world.socket.joined(room="attic")
+        self.runtime.socket.joined(room="attic")
         self.assertIs(await client.join("attic"), client.room("attic"))
         with self.assertRaisesRegex(ValueError, "history is -1"):
             client.join("lobby", history=-1)
@@ -61,18 +61,18 @@ class Joining(ClientTest):
         client = self.client()
         client.on("welcome", lambda _: client.join("hall"))
         client.connect()
-        self.world.socket.welcome()
-        self.assertEqual(len(self.world.socket.all("join")), 1)
+        self.runtime.socket.welcome()
+        self.assertEqual(len(self.runtime.socket.all("join")), 1)
 
     async def test_a_join_that_is_refused_for_now_is_tried_again(self) -> None:
         client = self.client()
         client.join("lobby")
         client.connect()
-        socket = self.world.socket
+        socket = self.runtime.socket
         socket.welcome()
         sending = client.say("lobby", "hello")
         socket.error("unavailable", socket.last("join")["id"], temporary=True)
-        self.world.tick(1)
+        self.runtime.tick(1)
         self.assertEqual(len(socket.all("join")), 2)
         socket.error("forbidden", socket.last("join")["id"])
         self.assertEqual(self.last("failed").id, sending.id)
@@ -81,16 +81,16 @@ class Joining(ClientTest):
         socket.error("unavailable", socket.last("join")["id"], temporary=True)
         client.leave("hall")
         count = len(socket.all("join"))
-        self.world.tick(20)
+        self.runtime.tick(20)
         self.assertEqual(len(socket.all("join")), count, "a room that was left is not joined by the retry")
 
     async def test_joins_keep_to_the_rate(self) -> None:
         client = self.live(limits={"messageRate": 50, "messageBurst": 20})
         for index in range(30):
             client.join(f"room-{index}")
-        self.assertEqual(len(self.world.socket.all("join")), 10)
-        self.world.tick(1)
-        self.assertEqual(len({message["room"] for message in self.world.socket.all("join")}), 31)
+        self.assertEqual(len(self.runtime.socket.all("join")), 10)
+        self.runtime.tick(1)
+        self.assertEqual(len({message["room"] for message in self.runtime.socket.all("join")}), 31)
 
     async def test_only_the_answer_to_the_newest_join_counts(self) -> None:
         client = self.live()
@@ -98,15 +98,15 @@ class Joining(ClientTest):
         for _ in range(2):
             client.leave("lobby")
             client.join("lobby", history=1)
-            ids.append(self.world.socket.last("join")["id"])
-        self.world.socket.joined(id=ids[0], seq=7)
+            ids.append(self.runtime.socket.last("join")["id"])
+        self.runtime.socket.joined(id=ids[0], seq=7)
         self.assertEqual(len(self.of("joined")), 1)
-        self.world.socket.joined(id=ids[1], seq=8)
+        self.runtime.socket.joined(id=ids[1], seq=8)
         self.assertEqual(self.last("joined").seq, 8)
 
     async def test_leaving_and_joining_again_keeps_the_two_stays_apart(self) -> None:
         client = self.live(seq=3)
-        socket = self.world.socket
+        socket = self.runtime.socket
         client.leave("lobby")
         client.join("lobby", history=2)
         socket.chat(4)
@@ -119,9 +119,9 @@ class Joining(ClientTest):
         socket.says({"type": "left", "room": "lobby"})
         self.assertEqual(len(self.of("left")), 1, "the server took us out")
 
-    async def test_who_is_taken_out_is_told_why_and_joins_again_only_when_asked_to(self) -> None:
+    async def test_a_user_who_is_taken_out_is_told_why_and_joins_again_only_when_asked_to(self) -> None:
         client = self.live()
-        socket = self.world.socket
+        socket = self.runtime.socket
         client.join("hall")
         socket.says({"type": "typing", "room": "lobby", "userId": "bob", "status": "start"})
         accepted = client.say("lobby", "its copy is dropped")
@@ -131,7 +131,7 @@ class Joining(ClientTest):
         self.assertEqual((self.of("error"), self.last("typing").user_ids), ([], ()))
         self.assertEqual(await code_of(client.say("lobby", "hello")), "not_joined")
         self.assertEqual(self.of("failed"), [])
-        self.world.tick(10)
+        self.runtime.tick(10)
         self.assertEqual([(failed.id, failed.code) for failed in self.of("failed")], [(accepted.id, "removed")])
         again = self.come_back()
         again.welcome()
@@ -143,7 +143,7 @@ class Joining(ClientTest):
 class Resuming(ClientTest):
     async def test_it_comes_back_as_the_user_that_welcome_named_from_the_position_it_had(self) -> None:
         self.live(seq=7)
-        self.world.socket.chat(8)
+        self.runtime.socket.chat(8)
         again = self.come_back()
         self.assertEqual(again.url, "wss://chat.example/ws?userId=guest-1")
         again.welcome()
@@ -152,8 +152,8 @@ class Resuming(ClientTest):
 
     async def test_recovered_adds_what_was_missed_each_message_once(self) -> None:
         self.live(seq=2)
-        self.world.socket.chat(3)
-        self.world.socket.chat(3)
+        self.runtime.socket.chat(3)
+        self.runtime.socket.chat(3)
         self.assertEqual(len(self.of("chat")), 1)
         again = self.come_back()
         again.welcome()
@@ -179,7 +179,7 @@ class Resuming(ClientTest):
         client = self.client()
         client.join("lobby", history=50)
         client.connect()
-        socket = self.world.socket
+        socket = self.runtime.socket
         socket.welcome()
         for seq in [1, 2, 3]:
             socket.chat(seq)
@@ -191,9 +191,9 @@ class Resuming(ClientTest):
 
     async def test_an_unasked_joined_with_a_new_epoch_moves_the_position(self) -> None:
         self.live(seq=100)
-        self.world.socket.joined(id=None, epoch="e2", seq=0)
+        self.runtime.socket.joined(id=None, epoch="e2", seq=0)
         self.assertEqual((self.last("joined").epoch, self.last("joined").replace), ("e2", False))
-        self.world.socket.chat(1)
+        self.runtime.socket.chat(1)
         self.assertEqual(self.last("chat").seq, 1)
         again = self.come_back()
         again.welcome()
@@ -201,22 +201,22 @@ class Resuming(ClientTest):
 
     async def test_messages_after_a_hole_wait_for_the_joined_that_explains_it(self) -> None:
         self.live(seq=1)
-        self.world.socket.chat(5)
-        self.world.socket.chat(6)
+        self.runtime.socket.chat(5)
+        self.runtime.socket.chat(6)
         self.assertEqual(self.of("chat"), [])
-        self.world.socket.joined(id=None, seq=6, recovered=False)
+        self.runtime.socket.joined(id=None, seq=6, recovered=False)
         self.assertEqual((self.last("joined").replace, seqs(self.last("joined").messages)), (True, [5, 6]))
-        self.world.tick(15)
-        self.assertFalse(self.world.socket.closed)
+        self.runtime.tick(15)
+        self.assertFalse(self.runtime.socket.closed)
 
     async def test_a_hole_that_nobody_explains_is_closed_by_resuming_before_it(self) -> None:
         self.live(seq=1)
-        self.world.socket.chat(5)
-        self.world.tick(10)
-        self.assertTrue(self.world.socket.closed)
-        self.world.tick(1)
-        self.world.socket.welcome()
-        self.assertEqual(self.world.socket.last("join")["since"], {"epoch": "e1", "seq": 1})
+        self.runtime.socket.chat(5)
+        self.runtime.tick(10)
+        self.assertTrue(self.runtime.socket.closed)
+        self.runtime.tick(1)
+        self.runtime.socket.welcome()
+        self.assertEqual(self.runtime.socket.last("join")["since"], {"epoch": "e1", "seq": 1})
 
     async def test_more_missed_messages_than_fit_are_given_up_for_a_fresh_start(self) -> None:
         self.live(seq=1)
@@ -225,15 +225,15 @@ class Resuming(ClientTest):
         for seq in range(2, 10_003):
             again.chat(seq)
         self.assertTrue(again.closed)
-        self.world.tick(20)
-        self.world.socket.welcome()
-        self.assertNotIn("since", self.world.socket.last("join"))
+        self.runtime.tick(20)
+        self.runtime.socket.welcome()
+        self.assertNotIn("since", self.runtime.socket.last("join"))
 
 
 class Deletions(ClientTest):
     async def test_a_deletion_takes_its_place_in_the_order_and_names_what_is_gone(self) -> None:
         self.live(seq=5)
-        socket = self.world.socket
+        socket = self.runtime.socket
         socket.chat(6)
         socket.says({"type": "deleted", "room": "lobby", "deletes": [2, 6], "ts": 1, "seq": 7})
         socket.chat(8)
@@ -257,7 +257,7 @@ class Attendance(ClientTest):
         client = self.live()
 
         def presence(user_id: str, status: str) -> None:
-            self.world.socket.says({"type": "presence", "room": "lobby", "userId": user_id, "status": status})
+            self.runtime.socket.says({"type": "presence", "room": "lobby", "userId": user_id, "status": status})
 
         presence("guest-1", "online")
         presence("bob", "online")
@@ -265,7 +265,7 @@ class Attendance(ClientTest):
         self.assertEqual(self.last("members").users, (User("bob"),))
         room = client.room("lobby")
         self.assertEqual((room.count, room.users), (1, (User("bob"),)))
-        self.world.socket.says({"type": "members", "room": "lobby", "count": 201})
+        self.runtime.socket.says({"type": "members", "room": "lobby", "count": 201})
         self.assertEqual((self.last("members").count, room.count, room.users), (201, 201, None))
         presence("bob", "offline")
         self.assertEqual(room.count, 201)
@@ -274,30 +274,30 @@ class Attendance(ClientTest):
         client = self.live()
         for _ in range(40):
             client.typing("lobby")
-            self.world.tick(0.1)
-        self.assertEqual([message["status"] for message in self.world.socket.all("typing")], ["start", "start"])
+            self.runtime.tick(0.1)
+        self.assertEqual([message["status"] for message in self.runtime.socket.all("typing")], ["start", "start"])
         client.say("lobby", "done")
-        found = [message.get("status") or message["type"] for message in self.world.socket.sent[-2:]]
+        found = [message.get("status") or message["type"] for message in self.runtime.socket.sent[-2:]]
         self.assertEqual(found, ["stop", "chat"])
         client.say("lobby", "more")
-        self.assertEqual(len(self.world.socket.all("typing")), 3)
+        self.assertEqual(len(self.runtime.socket.all("typing")), 3)
 
     async def test_the_typing_of_others_expires_after_6_s_or_ends_with_what_they_say(self) -> None:
         client = self.live()
 
         def types(user_id: str) -> None:
-            self.world.socket.says({"type": "typing", "room": "lobby", "userId": user_id, "status": "start"})
+            self.runtime.socket.says({"type": "typing", "room": "lobby", "userId": user_id, "status": "start"})
 
         types("guest-1")
         self.assertEqual(self.of("typing"), [], "our own does not count")
         types("bob")
-        self.world.tick(5)
+        self.runtime.tick(5)
         types("bob")
         types("carol")
-        self.world.socket.chat(1, userId="carol")
-        self.world.tick(5.9)
+        self.runtime.socket.chat(1, userId="carol")
+        self.runtime.tick(5.9)
         self.assertEqual(self.last("typing").user_ids, ("bob",))
-        self.world.tick(0.1)
+        self.runtime.tick(0.1)
         self.assertEqual(self.last("typing").user_ids, ())
         types("bob")
         client.leave("lobby")

@@ -166,7 +166,7 @@ class Handshakes(RealTest):
         self.assertEqual(found.cause, "blocked")
         self.assertIn("gopher", found.reason)
 
-    async def test_what_is_no_http_is_unreachable(self) -> None:
+    async def test_a_server_without_http_is_unreachable(self) -> None:
         async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"220 mail.example ESMTP\r\n")
             writer.close()
@@ -200,7 +200,7 @@ class Closing(RealTest):
         found = await self.until("offline")
         self.assertEqual((found.cause, found.code), ("lost", 1006))
 
-    async def test_what_was_asked_for_before_close_is_sent_and_nothing_is_left_behind(self) -> None:
+    async def test_messages_before_close_are_sent_and_nothing_is_left_behind(self) -> None:
         port = await self.serve()
         before = asyncio.all_tasks()
         client = self.client(port)

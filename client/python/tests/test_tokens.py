@@ -9,7 +9,7 @@ from typing import Any
 
 from fake import ClientTest, FakeSocket, code_of, settled
 from roomcast import Client, Refreshed
-from roomcast._handshake import Loss
+from roomcast._handshake import Disconnect
 
 
 class Tokens(ClientTest):
@@ -25,33 +25,33 @@ class Tokens(ClientTest):
         client = self.client(token=token)
         client.connect()
         await settled()
-        self.world.socket.welcome(None if seconds is None else self.in_seconds(seconds))
+        self.runtime.socket.welcome(None if seconds is None else self.in_seconds(seconds))
         return client
 
     def in_seconds(self, seconds: float) -> int:
-        return self.world.unix_ms() + round(seconds * 1000)
+        return self.runtime.unix_ms() + round(seconds * 1000)
 
     async def wait(self, seconds: int) -> None:
         """Lets time pass while the server answers pings."""
         while seconds > 0:
             step = min(25, seconds)
             seconds -= step
-            self.world.tick(step)
-            self.world.socket.says({"type": "pong"})
+            self.runtime.tick(step)
+            self.runtime.socket.says({"type": "pong"})
             await settled()
 
     def refreshes(self, socket: FakeSocket | None = None) -> list[str]:
-        return [message["token"] for message in (socket or self.world.socket).all("refresh")]
+        return [message["token"] for message in (socket or self.runtime.socket).all("refresh")]
 
     async def test_a_function_is_asked_at_every_attempt_and_says_who_the_user_is(self) -> None:
         tokens = iter(["t1", "t2"])
         self.client(token=lambda: next(tokens), user_id="alice").connect()
         await settled()
-        self.assertEqual((self.world.socket.token, self.world.socket.url), ("t1", "wss://chat.example/ws"))
-        self.world.socket.ends()
-        self.world.tick(20)
+        self.assertEqual((self.runtime.socket.token, self.runtime.socket.url), ("t1", "wss://chat.example/ws"))
+        self.runtime.socket.ends()
+        self.runtime.tick(20)
         await settled()
-        self.assertEqual(self.world.socket.token, "t2")
+        self.assertEqual(self.runtime.socket.token, "t2")
 
     async def test_a_token_that_comes_after_close_opens_nothing(self) -> None:
         gate = asyncio.Event()
@@ -69,7 +69,7 @@ class Tokens(ClientTest):
         await client.close()
         gate.set()
         await settled()
-        self.assertEqual((self.world.sockets, client.status), ([], "closed"))
+        self.assertEqual((self.runtime.sockets, client.status), ([], "closed"))
 
     async def test_a_function_that_gives_nothing_in_time_is_asked_again(self) -> None:
         async def token() -> str:
@@ -78,7 +78,7 @@ class Tokens(ClientTest):
 
         self.client(token=token).connect()
         await settled()
-        self.world.tick(10)
+        self.runtime.tick(10)
         self.assertEqual((self.last("status").status, self.last("status").cause), ("offline", "unreachable"))
 
     async def test_a_function_that_fails_leaves_the_client_offline_and_is_asked_again(self) -> None:
@@ -93,11 +93,11 @@ class Tokens(ClientTest):
         self.client(token=token).connect()
         for reason in ["the back-end is away", "what was given is no token", "what was given is no token"]:
             await settled()
-            self.assertEqual((self.last("status").cause, self.world.sockets), ("token_unavailable", []))
+            self.assertEqual((self.last("status").cause, self.runtime.sockets), ("token_unavailable", []))
             self.assertIn(reason, self.last("status").reason)
-            self.world.tick(2)
+            self.runtime.tick(2)
         await settled()
-        self.assertEqual(self.world.socket.token, "good")
+        self.assertEqual(self.runtime.socket.token, "good")
 
     async def test_a_new_token_is_brought_a_minute_before_the_last_one_expires(self) -> None:
         await self.with_tokens(3600)
@@ -106,14 +106,14 @@ class Tokens(ClientTest):
         await self.wait(1)
         self.assertEqual(self.refreshes(), ["t2"])
         expires_at = self.in_seconds(600)
-        self.world.socket.says(
-            {"type": "refreshed", "expiresAt": expires_at, "id": self.world.socket.last("refresh")["id"]}
+        self.runtime.socket.says(
+            {"type": "refreshed", "expiresAt": expires_at, "id": self.runtime.socket.last("refresh")["id"]}
         )
         self.assertEqual(self.of("refreshed"), [Refreshed(expires_at)])
         await self.wait(539)
         self.assertEqual(self.refreshes(), ["t2"])
         await self.wait(1)
-        self.assertEqual((self.refreshes(), len(self.world.sockets)), (["t2", "t3"], 1))
+        self.assertEqual((self.refreshes(), len(self.runtime.sockets)), (["t2", "t3"], 1))
 
     async def test_a_token_that_is_good_for_a_short_time_is_replaced_when_a_fifth_of_that_is_left(self) -> None:
         await self.with_tokens(50)
@@ -127,8 +127,8 @@ class Tokens(ClientTest):
         await self.wait(1)
         for count in range(1, 4):
             self.assertEqual(len(self.refreshes()), count)
-            id = self.world.socket.last("refresh")["id"]
-            self.world.socket.says({"type": "refreshed", "expiresAt": self.in_seconds(-400), "id": id})
+            id = self.runtime.socket.last("refresh")["id"]
+            self.runtime.socket.says({"type": "refreshed", "expiresAt": self.in_seconds(-400), "id": id})
             await self.wait(29)
             self.assertEqual(len(self.refreshes()), count)
             await self.wait(1)
@@ -138,7 +138,7 @@ class Tokens(ClientTest):
         await self.wait(40)
         for code in ["invalid_token", "rate_limited"]:
             count = len(self.refreshes())
-            self.world.socket.error(code, self.world.socket.last("refresh")["id"], temporary=code == "rate_limited")
+            self.runtime.socket.error(code, self.runtime.socket.last("refresh")["id"], temporary=code == "rate_limited")
             self.assertEqual(self.last("error").code, code)
             await self.wait(29)
             self.assertEqual(len(self.refreshes()), count)
@@ -165,11 +165,11 @@ class Tokens(ClientTest):
 
     async def test_after_the_end_of_its_token_a_client_comes_back_with_a_new_one(self) -> None:
         await self.with_tokens(50)
-        self.world.socket.ends(4003, "the token has expired")
+        self.runtime.socket.ends(4003, "the token has expired")
         self.assertEqual((self.last("status").status, self.last("status").cause), ("offline", "token_expired"))
-        self.world.tick(20)
+        self.runtime.tick(20)
         await settled()
-        self.assertEqual(self.world.socket.token, "t2")
+        self.assertEqual(self.runtime.socket.token, "t2")
 
     async def test_a_refused_token_ends_the_client_unless_a_function_may_give_a_better_one(self) -> None:
         for token, status in [("always", "closed"), (lambda: "asked", "offline"), (None, "closed")]:
@@ -177,18 +177,18 @@ class Tokens(ClientTest):
             call = client.connect()
             await settled()
             cause: Any = "token_refused" if token else "token_needed"
-            self.world.socket.fails(Loss(cause, 401, "the token has expired"))
+            self.runtime.socket.fails(Disconnect(cause, 401, "the token has expired"))
             self.assertEqual((client.status, self.last("status").cause, self.last("status").code), (status, cause, 401))
             self.assertEqual(await code_of(call), cause if status == "closed" else "pending")
 
     async def test_the_same_string_is_tried_again_after_4003(self) -> None:
         self.client(token="always").connect()
-        self.world.socket.welcome(self.in_seconds(60))
+        self.runtime.socket.welcome(self.in_seconds(60))
         await self.wait(59)
         self.assertEqual(self.refreshes(), [])
-        self.world.socket.ends(4003)
-        self.world.tick(1)
-        self.assertEqual((self.world.socket.token, len(self.world.sockets)), ("always", 2))
+        self.runtime.socket.ends(4003)
+        self.runtime.tick(1)
+        self.assertEqual((self.runtime.socket.token, len(self.runtime.sockets)), ("always", 2))
 
     async def test_a_late_token_of_an_earlier_connection_is_not_sent_on_the_next_one(self) -> None:
         gate = asyncio.Event()
@@ -203,16 +203,16 @@ class Tokens(ClientTest):
 
         self.client(token=token).connect()
         await settled()
-        self.world.socket.welcome(self.in_seconds(10))
+        self.runtime.socket.welcome(self.in_seconds(10))
         await self.wait(8)
         self.assertEqual(count, 2)
-        self.world.socket.ends()
-        self.world.tick(20)
+        self.runtime.socket.ends()
+        self.runtime.tick(20)
         await settled()
-        self.world.socket.welcome()
+        self.runtime.socket.welcome()
         gate.set()
         await settled()
-        self.assertEqual((self.refreshes(), self.world.socket.token), ([], "t3"))
+        self.assertEqual((self.refreshes(), self.runtime.socket.token), ([], "t3"))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from ._names import check_name
 from ._outbox import Outbox, Sending, failed_sending
 from ._pages import Pages
 from ._room import Room
-from ._socket import RealWorld, Transport, World, check_headers
+from ._socket import AsyncioRuntime, Runtime, Transport, check_headers
 from ._tokens import check_token
 from ._types import (
     Data,
@@ -50,7 +50,7 @@ class Client(ClientEvents):
         headers: Mapping[str, str] | None = None,
         ssl: ssl_module.SSLContext | None = None,
         proxy: str | bool = True,
-        _world: World | None = None,
+        _runtime: Runtime | None = None,
     ) -> None:
         super().__init__(EVENTS)
         address = socket_url(url)
@@ -74,7 +74,7 @@ class Client(ClientEvents):
             on_message=self._on_message,
             is_level=self._is_level,
         )
-        self._link = Link(address, user_id or "", token, transport, _world or RealWorld(), host)
+        self._link = Link(address, user_id or "", token, transport, _runtime or AsyncioRuntime(), host)
         self._memberships = Memberships(self._link, self._tell)
         self._outbox = Outbox(self._link, self._memberships, self._tell, queue_max)
         self._pages = Pages(self._link)
@@ -280,7 +280,7 @@ class Client(ClientEvents):
             self._emit("error", error)
             return
         if error.code == "rate_limited":
-            # What the server had accepted, it knows by its id.
+            # The server knows by its id a message that it has accepted.
             self._link.slow_down(error.retry_after_ms)
             self._outbox.send_all_again()
             self._outbox.flush()

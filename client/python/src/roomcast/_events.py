@@ -1,4 +1,4 @@
-"""Which events there are, and what comes with them."""
+"""The types of events, and the classes that come with them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _CLOSE_CAUSES: dict[int, Cause] = {
 
 
 @dataclass(frozen=True)
-class Loss:
+class Disconnect:
     """Why there is no connection."""
 
     cause: Cause
@@ -37,26 +37,26 @@ class Loss:
     is_final: bool = False
 
 
-def loss_of_handshake(error: Exception, *, with_token: bool) -> Loss:
+def explain_handshake(error: Exception, *, with_token: bool) -> Disconnect:
     """Why a handshake has failed."""
     if isinstance(error, InvalidStatus):
         return _refused(error.response, with_token)
     if isinstance(error, InvalidHeader):
         # The answer was 101, but of something between that does not pass the upgrade on.
-        return Loss("no_upgrade", reason=str(error))
+        return Disconnect("no_upgrade", reason=str(error))
     if isinstance(error, OSError) and error.errno in _NO_NETWORK:
-        return Loss("network", reason="there is no network")
-    return Loss("unreachable", reason=f"the server cannot be reached: {str(error) or type(error).__name__}")
+        return Disconnect("network", reason="there is no network")
+    return Disconnect("unreachable", reason=f"the server cannot be reached: {str(error) or type(error).__name__}")
 
 
-def _refused(response: Response, with_token: bool) -> Loss:
+def _refused(response: Response, with_token: bool) -> Disconnect:
     status = response.status_code
     # Another program's page, of a firewall for example, says nothing about what the server would say.
     is_ours = _header(response, "Content-Type").startswith("text/plain")
     reason = bytes(response.body or b"").decode(errors="replace").strip() if is_ours else response.reason_phrase
     cause = _cause_of_status(status, reason, with_token)
     retry_after = _header(response, "Retry-After")
-    return Loss(
+    return Disconnect(
         cause,
         code=status,
         reason=re.sub("^banned: ", "", reason),
@@ -93,5 +93,5 @@ def _cause_of_status(status: int, reason: str, with_token: bool) -> Cause:
 
 
 def cause_of_close(code: int) -> Cause:
-    """What a close code says."""
+    """The cause that a close code tells."""
     return _CLOSE_CAUSES.get(code, "server" if 4500 <= code <= 4999 else "lost")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import _wire
-from ._handshake import Loss
+from ._handshake import Disconnect
 from ._pacer import BACKOFF_MIN, Pacer, backoff
-from ._socket import Socket, Transport, World
+from ._socket import Runtime, Socket, Transport
 from ._timers import Timers
 from ._tokens import Tokens
 from ._types import Limits, ServerError, Status, StatusChange, TokenSource, Welcome
@@ -23,7 +23,7 @@ RETRY_AFTER_MAX = 60.0  # a longer wait that the server asks for is cut to this
 
 @dataclass(frozen=True, slots=True)
 class LinkHost:
-    """What a link tells, and asks."""
+    """The owner of a link: it is told of changes, and asked whether all is well."""
 
     on_status: Callable[[StatusChange], None]
     on_down: Callable[[], None]
@@ -42,14 +42,14 @@ class Link:
         user_id: str,
         token: TokenSource | None,
         transport: Transport,
-        world: World,
+        runtime: Runtime,
         host: LinkHost,
     ) -> None:
         self.status: Status = "closed"
         self.user_id = user_id
         self.limits = Limits()
-        self.world = world
-        self.timers = Timers(world.later)
+        self.runtime = runtime
+        self.timers = Timers(runtime.later)
         self._url = url
         self._transport = transport
         self._host = host
@@ -77,7 +77,7 @@ class Link:
         self._set_status(StatusChange("connecting"))
         if not self._is_connecting:
             return  # a listener has closed the client
-        self.timers.set("welcome", WELCOME, lambda: self.drop(Loss("unreachable", reason="no welcome")))
+        self.timers.set("welcome", WELCOME, lambda: self.drop(Disconnect("unreachable", reason="no welcome")))
         self._tokens.ask(self._open, self._on_no_token)
 
     def reconnect(self) -> None:
@@ -99,10 +99,10 @@ class Link:
         for socket in list(self._closing):
             await socket.wait_closed()
 
-    def drop(self, loss: Loss) -> None:
+    def drop(self, disconnect: Disconnect) -> None:
         """Gives up a connection that is silent."""
         socket = self._socket
-        self._lost(loss)
+        self._lost(disconnect)
         if socket:
             socket.abort()
 
@@ -110,34 +110,34 @@ class Link:
         self.send_text(_wire.encode(message))
 
     def send_text(self, text: str) -> None:
-        self._pacer.charge(self.world.now())
+        self._pacer.charge(self.runtime.now())
         # A listener may have closed the connection while messages were being sent.
         if self._socket:
             self._socket.send(text)
 
     def wait(self) -> float:
         """How long the pace, or a refusal, has the next message wait."""
-        now = self.world.now()
+        now = self.runtime.now()
         return max(self._paused_until - now, self._pacer.wait(now))
 
     def pace_wait(self) -> float:
         """Joins and requests keep to the pace, too, but a refused message does not hold them back."""
-        return self._pacer.wait(self.world.now())
+        return self._pacer.wait(self.runtime.now())
 
     def next_id(self, kind: str) -> str:
         self._requests += 1
         return f"{kind}-{self._requests}"
 
     def pause(self, seconds: float) -> None:
-        self._paused_until = max(self._paused_until, self.world.now() + seconds)
+        self._paused_until = max(self._paused_until, self.runtime.now() + seconds)
 
     def slow_down(self, retry_after_ms: int | None) -> None:
         """The server tells of one refusal a second and drops the rest in silence."""
-        self._pacer.empty(self.world.now())
+        self._pacer.empty(self.runtime.now())
         self.pause(BACKOFF_MIN if retry_after_ms is None else retry_after_ms / 1000)
 
     def backoff(self, failures: int) -> float:
-        return backoff(failures, self.world.chance())
+        return backoff(failures, self.runtime.random())
 
     def take_error(self, error: ServerError) -> bool:
         return self._tokens.take_error(error)
@@ -159,28 +159,28 @@ class Link:
     def _open(self, token: str | None) -> None:
         # With a token it is the token that says who we are.
         url = self._url.for_user("" if token else self.user_id)
-        self._socket = self.world.open(url, token, self._transport, self)
+        self._socket = self.runtime.open(url, token, self._transport, self)
         self._closing.add(self._socket)
 
     def _on_no_token(self, error: Exception) -> None:
-        self._lost(Loss("token_unavailable", reason=f"no token: {str(error) or type(error).__name__}"))
+        self._lost(Disconnect("token_unavailable", reason=f"no token: {str(error) or type(error).__name__}"))
 
     def on_text(self, socket: Socket, text: str | bytes) -> None:
         if socket is not self._socket:
             return
-        self._heard_at = self.world.now()
+        self._heard_at = self.runtime.now()
         if self.timers.has("pong"):
             self.timers.clear("pong")
             self._watch()
         try:
             self._receive(_wire.decode(text))
         except MessageError as error:
-            self.drop(Loss("lost", reason=f"the server sent what is no message: {error}"))
+            self.drop(Disconnect("lost", reason=f"the server sent what is no message: {error}"))
 
-    def on_end(self, socket: Socket, loss: Loss) -> None:
+    def on_end(self, socket: Socket, disconnect: Disconnect) -> None:
         self._closing.discard(socket)
         if socket is self._socket:
-            self._lost(loss)
+            self._lost(disconnect)
 
     def _receive(self, fields: Fields) -> None:
         kind = fields.text("type")
@@ -206,18 +206,18 @@ class Link:
         self._host.on_welcome(welcome)
         self.check_level()
 
-    def _lost(self, loss: Loss) -> None:
+    def _lost(self, disconnect: Disconnect) -> None:
         self._disconnected()
         # A token that is always the same does not become good again, and without any there is nobody to ask for one.
-        is_hopeless = loss.cause in ("token_needed", "token_refused") and not self._tokens.can_change
-        if loss.is_final or is_hopeless or 4500 <= loss.code <= 4999:
-            self._set_status(StatusChange("closed", loss.cause, loss.code, loss.reason))
+        is_hopeless = disconnect.cause in ("token_needed", "token_refused") and not self._tokens.can_change
+        if disconnect.is_final or is_hopeless or 4500 <= disconnect.code <= 4999:
+            self._set_status(StatusChange("closed", disconnect.cause, disconnect.code, disconnect.reason))
             return
-        delay = min(loss.wait, RETRY_AFTER_MAX) + self.backoff(self._failures)
+        delay = min(disconnect.wait, RETRY_AFTER_MAX) + self.backoff(self._failures)
         self._failures += 1
         self.timers.set("retry", delay, self.connect)
-        retry_at = self.world.unix_ms() + round(delay * 1000)
-        self._set_status(StatusChange("offline", loss.cause, loss.code, loss.reason, retry_at))
+        retry_at = self.runtime.unix_ms() + round(delay * 1000)
+        self._set_status(StatusChange("offline", disconnect.cause, disconnect.code, disconnect.reason, retry_at))
 
     def _disconnected(self) -> None:
         self._socket = None
@@ -232,10 +232,10 @@ class Link:
     # ---- Silence ----
 
     def _watch(self) -> None:
-        self.timers.set("silence", self._heard_at + self._silence - self.world.now(), self._check_silence)
+        self.timers.set("silence", self._heard_at + self._silence - self.runtime.now(), self._check_silence)
 
     def _check_silence(self) -> None:
-        if self.world.now() - self._heard_at < self._silence:
+        if self.runtime.now() - self._heard_at < self._silence:
             self._watch()
         else:
             self._probe()
@@ -244,4 +244,4 @@ class Link:
         if not self.is_online or self.timers.has("pong"):
             return
         self.send({"type": "ping"})
-        self.timers.set("pong", PONG, lambda: self.drop(Loss("lost", reason="no answer")))
+        self.timers.set("pong", PONG, lambda: self.drop(Disconnect("lost", reason="no answer")))

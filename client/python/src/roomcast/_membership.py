@@ -59,7 +59,7 @@ class Membership:
         self.room._is_joined = True
 
     def restart(self) -> None:
-        """What came so far belongs to an earlier stay in the room."""
+        """Forgets messages of an earlier stay in the room."""
         if self.join_id is not None:
             self.provisional = []
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import _wire
 from ._errors import Call, Deferred, RoomcastError
-from ._handshake import Loss
+from ._handshake import Disconnect
 from ._link import Link
 from ._membership import Deletion, Entry, Membership, in_order
 from ._types import Deleted, Joined, Left, Members, Message, ServerError, Typing, User
@@ -75,7 +75,7 @@ class Memberships:
         one = self._all.get(name)
         if one is None or not one.is_live:
             return
-        now = self._link.world.now()
+        now = self._link.runtime.now()
         age = now - one.typing_sent_at
         if age < TYPING_RENEW if is_active else age > TYPING_EXPIRES:
             return
@@ -121,7 +121,7 @@ class Memberships:
         del self._all[name]
         one.room._is_joined = False
         self.pages.fail_all(error, room=name)
-        # What is on its way already is answered by an `ack` although we have left; `online` ends the wait if it is not.
+        # A message on its way is answered by an `ack` although we have left; `online` ends the wait if it is not.
         self.outbox.fail_orphans(error, also_sent=False)
         one.answer.reject(error)
 
@@ -175,7 +175,7 @@ class Memberships:
         code, message = one.removal or ("left", "the server took us out of the room")
         error = RoomcastError(code, message)
         self._forget(one, error)
-        # What was accepted before has its copy dropped: nothing may come for it.
+        # A message that was accepted before has its copy dropped: nothing may come for it.
         self._link.timers.set("orphans", ORPHAN, lambda: self.outbox.fail_orphans(error, also_sent=True))
         self._emit("left", one.name, Left(one.name, code, message))
         one.room._end_streams(error)
@@ -207,8 +207,8 @@ class Memberships:
             # A hole. The server owes us a `joined` that says what became of the rest.
             # If none comes, we resume from where we stand.
             one.provisional = [entry]
-            loss = Loss("lost", reason=f"messages missing in {one.name}")
-            self._link.timers.set(f"hole {one.name}", HOLE, lambda: self._link.drop(loss))
+            disconnect = Disconnect("lost", reason=f"messages missing in {one.name}")
+            self._link.timers.set(f"hole {one.name}", HOLE, lambda: self._link.drop(disconnect))
 
     def on_presence(self, fields: Fields) -> None:
         presence = _wire.presence(fields)
@@ -269,7 +269,7 @@ class Memberships:
 
     def _start_over(self, one: Membership) -> None:
         one.epoch = None
-        self._link.drop(Loss("lost", reason=f"more than {PROVISIONAL_MAX} messages missed in {one.name}"))
+        self._link.drop(Disconnect("lost", reason=f"more than {PROVISIONAL_MAX} messages missed in {one.name}"))
 
     def _set_members(self, one: Membership, count: int, users: tuple[User, ...] | None) -> None:
         one.room._count = count

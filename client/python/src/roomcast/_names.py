@@ -13,7 +13,7 @@ _CIRCLED = ((0x24B6, 0x24E9), (0x1F130, 0x1F149), (0x1F150, 0x1F169), (0x1F170, 
 
 
 def name_problem(name: object) -> str:
-    """What is wrong with a room name or user id, as a sentence; empty if nothing is.
+    """Says what is wrong with a room name or user id, in a sentence; empty if nothing is.
 
     The server has the last word: it knows the letters of its own version of Unicode.
     """

@@ -107,7 +107,7 @@ class Outbox:
                 self._fail(entry, RoomcastError("too_large", problem))
             else:
                 entry.is_sent = True
-                entry.sent_at = self._link.world.now()
+                entry.sent_at = self._link.runtime.now()
                 self._link.send_text(entry.text)
                 self._await_answers()
 
@@ -174,7 +174,7 @@ class Outbox:
             self._link.timers.set("answers", ANSWER, self._repeat_unanswered)
 
     def _repeat_unanswered(self) -> None:
-        now = self._link.world.now()
+        now = self._link.runtime.now()
         wanted = self._memberships.is_wanted
         sent = [entry for entry in self._entries.values() if entry.is_sent and wanted(entry.message.room)]
         for entry in sent:
@@ -186,7 +186,7 @@ class Outbox:
         self.flush()
 
     def _size_problem(self, entry: Unacknowledged) -> str:
-        """What is too large, if anything is: the server would close the connection (1009), at every attempt."""
+        """Says if a message is too large, for which the server would close the connection (1009) at every attempt."""
         limits = self._link.limits
         if limits.message_bytes is not None and entry.size > limits.message_bytes:
             return f"the message has {entry.size} bytes, {limits.message_bytes} are allowed"

@@ -1,4 +1,4 @@
-"""One WebSocket connection, and the world that it is opened in."""
+"""One WebSocket connection, and the clock, chance and network that a client uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidProxy
 from websockets.typing import Subprotocol
 
-from ._handshake import Loss, cause_of_close, loss_of_handshake
+from ._handshake import Disconnect, cause_of_close, explain_handshake
 from ._timers import Cancellable
 
 CLOSE_SECONDS = 5.0  # for what is not sent yet, and for the answer to our close
@@ -27,7 +27,7 @@ UNSENT_MAX = 10_000  # messages that a connection which takes nothing may have w
 _SUBPROTOCOL = Subprotocol("roomcast.v1")
 _ABNORMAL = 1006
 
-# At the level DEBUG the library logs headers and messages. A token and what people write belong into no log,
+# At the level DEBUG the library logs headers and messages. Tokens and messages belong in no log,
 # so the level of the application as a whole does not count here.
 _LOGGER = logging.getLogger("roomcast.socket")
 _LOGGER.setLevel(logging.INFO)
@@ -54,15 +54,15 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 
 class SocketHost(Protocol):
-    """What a socket tells."""
+    """The owner of a socket: it is told of texts and of the end."""
 
     def on_text(self, socket: Socket, text: str | bytes, /) -> None: ...
 
-    def on_end(self, socket: Socket, loss: Loss, /) -> None: ...
+    def on_end(self, socket: Socket, disconnect: Disconnect, /) -> None: ...
 
 
 class Socket(Protocol):
-    """What a link needs of a connection."""
+    """A connection, as a link uses it."""
 
     def send(self, text: str, /) -> None: ...
 
@@ -75,7 +75,7 @@ class Socket(Protocol):
     async def wait_closed(self) -> None: ...
 
 
-class World(Protocol):
+class Runtime(Protocol):
     """Time, chance and connections."""
 
     def now(self) -> float:
@@ -85,14 +85,14 @@ class World(Protocol):
 
     def later(self, seconds: float, run: Callable[[], None], /) -> Cancellable: ...
 
-    def chance(self) -> float:
+    def random(self) -> float:
         """A number from 0 up to 1."""
 
     def open(self, url: str, token: str | None, transport: Transport, host: SocketHost, /) -> Socket: ...
 
 
-class RealWorld:
-    """The world of the event loop that runs."""
+class AsyncioRuntime:
+    """The runtime of the event loop that runs."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -103,7 +103,7 @@ class RealWorld:
     def later(self, seconds: float, run: Callable[[], None], /) -> Cancellable:
         return asyncio.get_running_loop().call_later(seconds, run)
 
-    def chance(self) -> float:
+    def random(self) -> float:
         return random.random()
 
     def open(self, url: str, token: str | None, transport: Transport, host: SocketHost, /) -> Socket:
@@ -144,24 +144,24 @@ class WebSocket:
     async def wait_closed(self) -> None:
         await asyncio.wait([self._task])
 
-    def _ended(self, task: asyncio.Task[Loss]) -> None:
+    def _ended(self, task: asyncio.Task[Disconnect]) -> None:
         if task.cancelled():
-            loss = Loss("lost", _ABNORMAL, "the connection took nothing")
+            disconnect = Disconnect("lost", _ABNORMAL, "the connection took nothing")
         elif error := task.exception():
             context = {"message": "a message of the server could not be handled", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
-            loss = Loss("lost", _ABNORMAL, repr(error))
+            disconnect = Disconnect("lost", _ABNORMAL, repr(error))
         else:
-            loss = task.result()
-        self._host.on_end(self, loss)
+            disconnect = task.result()
+        self._host.on_end(self, disconnect)
 
-    async def _live(self, url: str, token: str | None, transport: Transport) -> Loss:
+    async def _live(self, url: str, token: str | None, transport: Transport) -> Disconnect:
         try:
             connection = await _connect(url, token, transport)
         except InvalidProxy as error:
-            return Loss("blocked", reason=str(error), is_final=True)
+            return Disconnect("blocked", reason=str(error), is_final=True)
         except Exception as error:
-            return loss_of_handshake(error, with_token=token is not None)
+            return explain_handshake(error, with_token=token is not None)
         self._is_open = True
         writer = asyncio.create_task(self._write(connection))
         try:
@@ -170,7 +170,7 @@ class WebSocket:
         except ConnectionClosed as closed:
             close = closed.rcvd
             code, reason = (close.code, close.reason) if close else (_ABNORMAL, "")
-            return Loss(cause_of_close(code), code, reason)
+            return Disconnect(cause_of_close(code), code, reason)
         finally:
             writer.cancel()
             connection.transport.abort()

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Protocol
 
-from ._socket import World
+from ._socket import Runtime
 from ._timers import Timers
 from ._types import ServerError, TokenSource
 
@@ -17,10 +17,10 @@ PAUSE = 30.0  # between two refreshes; the server takes one in 10 s
 
 
 class TokenHost(Protocol):
-    """What the tokens need of their link."""
+    """The link of tokens, as they use it."""
 
     @property
-    def world(self) -> World: ...
+    def runtime(self) -> Runtime: ...
 
     @property
     def timers(self) -> Timers: ...
@@ -55,7 +55,7 @@ class Tokens:
         """Brings a new token before the last one expires, so that the connection stays."""
         if expires_at is None or not self.can_change:
             return
-        left = (expires_at - self._link.world.unix_ms()) / 1000
+        left = (expires_at - self._link.runtime.unix_ms()) / 1000
         wait = max(pause, left - min(EARLY, left / 5))
         self._link.timers.set("refresh", wait, self._refresh)
 

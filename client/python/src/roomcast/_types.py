@@ -1,4 +1,4 @@
-"""What events, calls and settings are made of. Times and durations are milliseconds, as in the protocol."""
+"""Events, results and settings. Times and durations are milliseconds, as in the protocol."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class StatusChange:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the server allows; None where it has not said."""
+    """The limits of the server; None where it has not said."""
 
     message_bytes: int | None = None
     data_bytes: int | None = None
@@ -127,7 +127,7 @@ class Joined:
     room: str
     #: The history, or what was missed, oldest first.
     messages: tuple[Message, ...]
-    #: What was shown before no longer counts.
+    #: Whether messages that were shown before no longer count.
     replace: bool
     #: Whether the room had been joined on an earlier connection.
     resumed: bool

@@ -13,7 +13,7 @@ PING_INTERVAL_MS = 25_000
 
 
 class MessageError(ValueError):
-    """What the server has sent is no message."""
+    """The server has sent something else than a message."""
 
 
 class Fields:
