@@ -186,7 +186,7 @@ class Outbox:
         self.flush()
 
     def _size_problem(self, entry: Unacknowledged) -> str:
-        """Says if a message is too large, for which the server would close the connection (1009) at every attempt."""
+        """How a message exceeds a limit, if it does: the server would close the connection (1009) at every attempt."""
         limits = self._link.limits
         if limits.message_bytes is not None and entry.size > limits.message_bytes:
             return f"the message has {entry.size} bytes, {limits.message_bytes} are allowed"

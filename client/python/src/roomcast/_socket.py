@@ -92,7 +92,7 @@ class Runtime(Protocol):
 
 
 class AsyncioRuntime:
-    """The runtime of the event loop that runs."""
+    """Time and connections of the event loop that runs."""
 
     def now(self) -> float:
         return time.monotonic()
