@@ -77,7 +77,7 @@ class Package(unittest.TestCase):
             sorted(name.removeprefix("roomcast/") for name in names if name.startswith("roomcast/")), modules
         )
         self.assertEqual([name for name in sources if "__pycache__" in name], [])
-        self.assertTrue({"src/roomcast/py.typed", "tests/fake.py", "README.md", "pyproject.toml"} <= set(sources))
+        self.assertTrue({"src/roomcast/py.typed", "README.md", "pyproject.toml"} <= set(sources))
 
     def test_its_version_is_that_of_the_server(self) -> None:
         ours = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]["version"]
