@@ -262,7 +262,7 @@ impl FakeBus {
         let is_answered = matches!(stream.get(1), Some((_, BusEvent::Published { .. })));
         if is_delivery(stream.front()) && is_delivery(stream.get(if is_answered { 2 } else { 1 })) {
             stream.pop_front();
-            let answer = if is_answered { stream.pop_front().and_then(|(_, event)| unseen(event)) } else { None };
+            let answer = if is_answered { stream.pop_front().and_then(|(_, event)| unseen(&event)) } else { None };
             self.answers.extend(answer.map(|answer| (step, answer)));
         }
     }
@@ -362,7 +362,7 @@ impl FakeBus {
     fn clear_stream(&mut self, name: &RoomName) {
         let step = self.step;
         let lost = std::mem::take(&mut self.room(name).stream);
-        self.answers.extend(lost.into_iter().filter_map(|(_, event)| unseen(event)).map(|answer| (step, answer)));
+        self.answers.extend(lost.into_iter().filter_map(|(_, event)| unseen(&event)).map(|answer| (step, answer)));
     }
 
     fn take_deletion(&mut self, ticket: Ticket, Deletion { announcement, targets }: Deletion) {
@@ -513,10 +513,10 @@ impl FakeBus {
 }
 
 /// The answer to what was accepted, if its delivery is lost.
-fn unseen(event: BusEvent) -> Option<Answer> {
+fn unseen(event: &BusEvent) -> Option<Answer> {
     match event {
         BusEvent::Published { ticket, outcome: Outcome::Accepted(seq) } => {
-            Some(Answer::Published(ticket, Outcome::AcceptedUnseen(seq)))
+            Some(Answer::Published(*ticket, Outcome::AcceptedUnseen(*seq)))
         }
         _ => None,
     }

@@ -6,9 +6,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use roomcast::{Config, Now, OpenPolicy};
+use roomcast::{Config, HostLoop, Now, OpenPolicy, Server, TokenAuthenticator, TokenConfig, WebhookAuthenticator};
 
+use crate::support::back_end::{BackEnd, Reply};
 use crate::support::host::Host;
+use crate::support::tokens::{Files, SECRET, good};
 use crate::support::{TEXT, frame, request, upgrade_request};
 
 const CROWD: u32 = 200;
@@ -284,16 +286,69 @@ fn requests_and_garbage_without_end() {
         crowd.settle();
         let units = crowd.units();
         assert!(units["accepts"] == 64 && units["reads"] >= 64, "{units:?}");
-        // Somebody else is still served.
         let address = crowd.address;
         crowd.sockets.clear();
-        let page = crowd.host.serve(move || {
-            let mut socket = TcpStream::connect(address).unwrap();
-            socket.write_all(request("GET", "/healthz", &[("Connection", "close")]).as_bytes()).unwrap();
-            let mut answer = String::new();
-            socket.read_to_string(&mut answer).unwrap();
-            answer
-        });
-        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        check_health(&mut crowd.host, address);
     }
+}
+
+/// Somebody else is still served.
+fn check_health(host: &mut Host, address: SocketAddr) {
+    let page = host.serve(move || {
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.write_all(request("GET", "/healthz", &[("Connection", "close")]).as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+}
+
+#[test]
+fn tokens_that_are_forged_and_tokens_that_are_good() {
+    let files = Files::new();
+    let secret_files = vec![files.write("secret", SECRET).into()];
+    let tokens = TokenConfig { secret_files, ..TokenConfig::default() };
+    let start = |config: Config, host: HostLoop| {
+        let authenticator = TokenAuthenticator::new(tokens.clone(), host.waker.clone())?;
+        Server::builder(config, host).authenticator(authenticator).build()
+    };
+    let (good, forged) = (good(), format!("{}{}", good(), "A".repeat(3000)));
+    let mut crowd = Crowd::connect_to(Host::start(limits(), start));
+    // Each asks many times at once.
+    let ask = |token: &str| upgrade_request("/ws", &[("Authorization", &format!("Bearer {token}"))]).into_bytes();
+    crowd.say_and_read(3, |_, _| ask(&forged).repeat(10));
+    assert_eq!(crowd.host.server.stats().net.open, 0);
+    assert!(crowd.units()["reads"] > PHASE / 2);
+    check_health(&mut crowd.host, crowd.address);
+    let mut crowd = Crowd::connect_to(Host::start(limits(), start));
+    crowd.say_and_read(1, |_, _| ask(&good));
+    assert!(crowd.host.server.stats().net.open > 0);
+    assert!(crowd.units()["reads"] > PHASE / 2);
+}
+
+#[test]
+fn logins_that_a_back_end_refuses() {
+    let back_end = BackEnd::new(|_| Reply::json(403, &serde_json::json!({})));
+    let url = back_end.url();
+    let start = |config: Config, host: HostLoop| {
+        let authenticator = WebhookAuthenticator::new(&url, &config, &host)?;
+        Server::builder(config, host).authenticator(authenticator).build()
+    };
+    let mut crowd = Crowd::connect_to(Host::start(limits(), start));
+    crowd.say(|nth| upgrade_request(&format!("/ws?userId=user-{nth}"), &[]).into_bytes());
+    // The back-end is asked about a few of one address at a time; the others are told to come again.
+    let mut answered = 0;
+    let sockets = &crowd.sockets;
+    crowd.host.turn_until("all are answered", |_| {
+        let mut buffer = [0; 4096];
+        for mut socket in sockets {
+            answered +=
+                u32::from(socket.read(&mut buffer).is_ok_and(|bytes| buffer[..bytes].starts_with(b"HTTP/1.1 ")));
+        }
+        answered >= CROWD
+    });
+    assert!(back_end.asked().len() > 1 && crowd.host.server.stats().net.open == 0);
+    crowd.units();
+    check_health(&mut crowd.host, crowd.address);
 }
