@@ -71,6 +71,7 @@ mod room_log;
 mod server;
 pub mod settings;
 mod sharded_map;
+mod steps;
 mod text_check;
 mod time;
 mod timer_wheel;

@@ -86,7 +86,6 @@ mod slow_mode;
 mod speakers;
 mod stalls;
 mod stats;
-mod steps;
 mod timers;
 mod user_limit;
 mod users;
