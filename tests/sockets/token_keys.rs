@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::tokens::{EdIssuer, Files, SECRET, claims, good, hmac_token, refused, with_token};
-use crate::support::{Client, Raw, Server, roomcast, upgrade_request, wait_until};
+use crate::support::{Client, Raw, Server, TEXT, frame, roomcast, upgrade_request, wait_until};
 
 /// Serves a set of keys by HTTP, a request at a time, as the test says.
 struct Issuer {
@@ -75,6 +75,45 @@ fn knock(server: &Server, token: &str) -> Raw {
     let mut raw = Raw::connect(server.address());
     raw.send(upgrade_request("/ws", &[("Authorization", &format!("Bearer {token}"))]).as_bytes());
     raw
+#[test]
+fn a_key_that_is_taken_away_ends_the_connections_of_its_tokens() {
+    const CROWD: usize = 300;
+    let files = Files::new();
+    let [first, second, third] = [1, 2, 3].map(EdIssuer::new);
+    let key = files.write("key.pem", [first.public_pem(), second.public_pem()].concat());
+    let jwks = files.write("jwks", json!({"keys": [third.jwk("three")]}).to_string());
+    let server = Server::spawn(&["--token-key-file", &key, "--jwks-file", &jwks]);
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| with_token(&server, &token_of(&first, "one")).connect()).collect();
+    let mut refreshed = with_token(&server, &token_of(&first, "one")).connect();
+    refreshed.send_json(&json!({"type": "refresh", "token": token_of(&second, "two")}));
+    refreshed.recv_type("refreshed");
+    let mut stays = [&second, &third].map(|issuer| with_token(&server, &token_of(issuer, "three")).connect());
+    let mut check_stays = || {
+        for client in stays.iter_mut().chain([&mut refreshed]) {
+            client.send_json(&json!({"type": "ping"}));
+            client.recv_type("pong");
+        }
+    };
+
+    // The same keys in another order, in another file and under another name close nobody.
+    files.write("key.pem", [second.public_pem(), third.public_pem()].concat());
+    files.write("jwks", json!({"keys": [first.jwk("one")]}).to_string());
+    server.signal(Signal::HUP);
+    server.wait_for_log("0 secrets and 3 public keys");
+    check_stays();
+    crowd[0].send_json(&json!({"type": "ping"}));
+    crowd[0].recv_type("pong");
+
+    files.write("jwks", json!({"keys": [third.jwk("three")]}).to_string());
+    server.signal(Signal::HUP);
+    for client in &mut crowd {
+        assert_eq!(client.expect_close(), 4003);
+    }
+    server.wait_for_log(&format!("closed {CROWD} connections whose key has been taken away"));
+    check_stays();
+    assert!(!is_accepted(&server, &token_of(&first, "one")));
+}
+
 }
 
 fn is_accepted(server: &Server, token: &str) -> bool {
@@ -105,8 +144,7 @@ fn files_are_read_again_on_sighup() {
     for token in [good(), token_of(&old, "old")] {
         assert!(!is_accepted(&server, &token), "the old keys are gone");
     }
-    alice.say("lobby", "I stay");
-    assert_eq!(alice.recv_type("chat")["text"], "I stay");
+    assert_eq!(alice.expect_close(), 4003);
 
     // What cannot be read changes nothing: not even what could be read beside it.
     files.write("key.pem", old.public_pem());
@@ -162,6 +200,12 @@ fn keys_are_fetched_and_handshakes_wait_for_them() {
 #[test]
 fn an_issuer_that_is_away_at_the_start_is_asked_again() {
     let (mut issuer, ours) = (Issuer::new(), EdIssuer::new(1));
+    early[0].send(&frame(TEXT, true, br#"{"type":"ping"}"#));
+    early[0].json_of("pong");
+    // A key that its issuer has taken out of the set.
+    server.signal(Signal::HUP);
+    issuer.give(&[other.jwk("two")]);
+    assert_eq!(early[0].expect_close(), 4003);
     let server = server_with_url(&issuer);
     let mut early = knock(&server, &token_of(&ours, "one"));
     issuer.answer("200 OK", "no keys");
