@@ -414,6 +414,12 @@ impl Hub {
         self.out.outbox.drain(each);
     }
 
+    /// Takes the newest output out that [`Hub::poll_output`] would hand out, if it is for this connection: whole frames. What was
+    /// said to it in a row, without anything to another connection in between, is one output.
+    pub fn take_last_output(&mut self, id: ConnectionId) -> &[u8] {
+        self.out.outbox.take_last(id)
+    }
+
     /// Does what is due, and what the last turn left for this one, up to the turn's budget. `clock` tells the time while that
     /// takes it, after every few units. Says how many units of work it was.
     pub fn handle_deadlines(&mut self, now: Now, clock: &mut dyn FnMut() -> Now) -> u32 {

@@ -163,6 +163,10 @@ impl Handler for Dispatch<'_> {
         Verdict::Close(CloseReason::BINARY)
     }
 
+    fn take_answers(&mut self, id: ConnectionId) -> &[u8] {
+        self.hub.take_last_output(id)
+    }
+
     fn on_drained(&mut self, id: ConnectionId) {
         self.hub.handle_drained(id);
     }
