@@ -25,6 +25,8 @@ mod grants;
 mod heartbeat;
 mod history;
 mod http;
+#[cfg(feature = "tokens")]
+mod jwks_tls;
 mod limits;
 mod log_lines;
 mod memory;

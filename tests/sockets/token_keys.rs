@@ -56,25 +56,25 @@ impl Issuer {
     }
 }
 
-/// The program, which asks no proxy.
 fn server_with_url(issuer: &Issuer) -> Server {
+    server_with_keys_of(&issuer.url(), &[])
+}
+
+/// The program with these variables in its environment, which asks no proxy for the keys.
+pub(crate) fn server_with_keys_of(url: &str, environment: &[(&str, &str)]) -> Server {
     let mut command = roomcast();
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
         command.env_remove(name);
     }
-    command.args(["--listen", "127.0.0.1:0", "--jwks-url", &issuer.url()]);
+    command.envs(environment.iter().copied());
+    command.args(["--listen", "127.0.0.1:0", "--jwks-url", url]);
     Server::spawn_command(command, 1)
 }
 
-fn token_of(issuer: &EdIssuer, kid: &str) -> String {
+pub(crate) fn token_of(issuer: &EdIssuer, kid: &str) -> String {
     issuer.token(&json!({"kid": kid}), &claims(&json!({})))
 }
 
-/// Sends a handshake with a token, and does not wait for the answer.
-fn knock(server: &Server, token: &str) -> Raw {
-    let mut raw = Raw::connect(server.address());
-    raw.send(upgrade_request("/ws", &[("Authorization", &format!("Bearer {token}"))]).as_bytes());
-    raw
 #[test]
 fn a_key_that_is_taken_away_ends_the_connections_of_its_tokens() {
     const CROWD: usize = 300;
@@ -114,6 +114,11 @@ fn a_key_that_is_taken_away_ends_the_connections_of_its_tokens() {
     assert!(!is_accepted(&server, &token_of(&first, "one")));
 }
 
+/// Sends a handshake with a token, and does not wait for the answer.
+fn knock(server: &Server, token: &str) -> Raw {
+    let mut raw = Raw::connect(server.address());
+    raw.send(upgrade_request("/ws", &[("Authorization", &format!("Bearer {token}"))]).as_bytes());
+    raw
 }
 
 fn is_accepted(server: &Server, token: &str) -> bool {
@@ -195,17 +200,17 @@ fn keys_are_fetched_and_handshakes_wait_for_them() {
     let line = server.wait_for_log("the keys of --jwks-url stay as they were");
     assert!(line.contains("WARN") && line.contains("500"), "{line}");
     assert!(is_accepted(&server, &token_of(&ours, "one")));
-}
-
-#[test]
-fn an_issuer_that_is_away_at_the_start_is_asked_again() {
-    let (mut issuer, ours) = (Issuer::new(), EdIssuer::new(1));
     early[0].send(&frame(TEXT, true, br#"{"type":"ping"}"#));
     early[0].json_of("pong");
     // A key that its issuer has taken out of the set.
     server.signal(Signal::HUP);
     issuer.give(&[other.jwk("two")]);
     assert_eq!(early[0].expect_close(), 4003);
+}
+
+#[test]
+fn an_issuer_that_is_away_at_the_start_is_asked_again() {
+    let (mut issuer, ours) = (Issuer::new(), EdIssuer::new(1));
     let server = server_with_url(&issuer);
     let mut early = knock(&server, &token_of(&ours, "one"));
     issuer.answer("200 OK", "no keys");
