@@ -154,7 +154,7 @@ pub struct NewConnection<'a> {
 }
 
 impl<'a> NewConnection<'a> {
-    /// A connection without a name to show, whose identity does not expire and has no grants.
+    /// A connection without a name to show, whose identity is good for ever and has no grants.
     pub fn new(user: &'a UserId, owner: Owner) -> Self {
         Self { user, name: None, owner, address: None, validity: Validity::default() }
     }

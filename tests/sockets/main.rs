@@ -53,6 +53,8 @@ mod slow_turns;
 mod tls;
 #[cfg(feature = "tls")]
 mod tls_identity;
+#[cfg(feature = "tls")]
+mod tls_names;
 #[cfg(feature = "tokens")]
 mod token_keys;
 #[cfg(feature = "tokens")]
