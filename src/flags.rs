@@ -306,7 +306,7 @@ impl Flags {
     /// default depends on the limit of open files.
     ///
     /// # Errors
-    /// The file with keys of the API cannot be read.
+    /// The file with keys of the API cannot be read, or a certificate has no key.
     pub(crate) fn config(&self, connections_max: u32) -> Result<Config, String> {
         let mut config = Config::default();
         config.allow_origins.clone_from(&self.text.allow_origin);
@@ -316,7 +316,7 @@ impl Flags {
         config.metrics = self.text.metrics;
         #[cfg(feature = "tls")]
         {
-            config.tls = self.text.tls.files();
+            config.tls = self.text.tls.files()?;
         }
         config.default_grants.clone_from(&self.text.default_rooms);
         config.room_rules.clone_from(&self.text.room);

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::LazyLock;
 
 use data_encoding::{Encoding, Specification};
@@ -67,6 +68,21 @@ impl ConnectionId {
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.slot.0, self.serial.0)
+    }
+}
+
+/// The number of a key with which an authenticator verifies identities. It chooses one for each key, and uses none twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyNumber(pub NonZeroU32);
+
+impl KeyNumber {
+    /// The number of the first key.
+    pub const FIRST: Self = Self(NonZeroU32::MIN);
+
+    /// The number of the next key. Numbers begin again after 2^32 keys.
+    #[must_use]
+    pub fn next(self) -> Self {
+        self.0.checked_add(1).map_or(Self::FIRST, Self)
     }
 }
 

@@ -71,6 +71,7 @@ mod room_log;
 mod server;
 pub mod settings;
 mod sharded_map;
+mod steps;
 mod text_check;
 mod time;
 mod timer_wheel;
@@ -83,7 +84,7 @@ pub use error::Error;
 /// The types of requests and statuses that an [`Authenticator`] and a [`net::Handler`] see.
 pub use http;
 pub use hub::{Caller, ChatFields, HostPublication, HubStats, MessageRef, Notice, OpenPolicy, Policy};
-pub use id::{ConnectionId, NameError, RoomName, UserId};
+pub use id::{ConnectionId, KeyNumber, NameError, RoomName, UserId};
 pub use inbox::PushError;
 #[doc(inline)]
 #[cfg(feature = "tls")]
@@ -114,7 +115,7 @@ pub use unicode::Escaped;
 pub mod internals {
     #[cfg(feature = "redis")]
     pub use crate::bus::redis::PublishScript;
-    pub use crate::hub::{Hub, Moderation, NewConnection, Output, Purged, RefreshedIdentity, TokenRefresh};
+    pub use crate::hub::{Hub, Moderation, NewConnection, Output, Purged, RefreshedIdentity, TokenRefresh, Validity};
     #[cfg(feature = "in-memory")]
     pub use crate::net::memory::taken_bytes;
     pub use crate::owner::Owners;

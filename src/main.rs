@@ -259,7 +259,7 @@ fn warn_if_open(addresses: &[ListenAddress], flags: &Flags) {
 fn check_listeners(config: &Config, flags: &Flags) -> Result<(), roomcast::Error> {
     let mut addresses = flags.listen().iter().chain(flags.admin_listen());
     let speaks_tls = addresses.any(|listen| listen.opening.security == Security::Tls);
-    if config.tls.is_none() || speaks_tls {
+    if config.tls.is_empty() || speaks_tls {
         return Ok(());
     }
     let reason =

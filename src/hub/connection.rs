@@ -7,11 +7,11 @@ use crate::memory::long_list;
 use crate::owner::Owner;
 use crate::rights::Rights;
 use crate::settings::HubLimits;
+use crate::steps;
 use crate::time::Now;
 
 use super::index::{CatchUpIndex, LiveIndex, Place, RoomIndex};
 use super::rate_limit::{Bucket, Refusals, Verdict};
-use super::steps;
 use super::users::UserKey;
 
 /// A connection as the hub sees it.

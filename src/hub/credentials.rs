@@ -1,8 +1,10 @@
-//! Until when the identities of connections are good, and for which rooms. Connections without a token are not in this table.
+//! Until when the identities of connections are good, by which keys, and for which rooms. Connections without a token are not in
+//! this table.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::id::{ConnectionId, ConnectionSerial, RoomName, Slot, UserId};
+use crate::id::{ConnectionId, ConnectionSerial, KeyNumber, RoomName, Slot, UserId};
 use crate::rights::{Grants, Rights};
 use crate::sharded_map::ShardedMap;
 use crate::time::Now;
@@ -33,8 +35,17 @@ pub struct RefreshedIdentity {
     pub user: Option<UserId>,
     /// A name to show.
     pub name: Option<String>,
+    /// Until when it is good, and for which rooms.
+    pub validity: Validity,
+}
+
+/// How far an identity is good. By default it is good for ever, and grants what every connection may do.
+#[derive(Clone, Debug, Default)]
+pub struct Validity {
     /// When it expires, in Unix milliseconds.
     pub expires_at: Option<u64>,
+    /// The key that has verified it. It is good as long as the key is there.
+    pub key: Option<KeyNumber>,
     /// What the user may do in which rooms, if it says.
     pub grants: Option<Grants>,
 }
@@ -45,8 +56,9 @@ struct Credential {
     serial: ConnectionSerial,
     /// When its timer comes up. Others of the connection are out of date.
     timer: Option<Tick>,
-    /// Unix milliseconds.
-    expires_at: Option<u64>,
+    key: Option<KeyNumber>,
+    /// Unix milliseconds. The first moment of 1970 stands for the second.
+    expires_at: Option<NonZeroU64>,
     grants: Option<Grants>,
     /// Of a connection that has brought a new token.
     refresh: Option<Box<Refresh>>,
@@ -75,30 +87,36 @@ pub(super) enum RefreshProblem {
     TooSoon { wait_millis: u64 },
 }
 
+/// A comparison of all connections with the keys that are left.
+#[derive(Debug)]
+pub(super) struct KeyCheck {
+    /// In their order.
+    pub(super) left: Vec<KeyNumber>,
+    /// Connections in lower slots have been looked at. Later ones in these slots are of a key that is left.
+    pub(super) next_slot: u32,
+    pub(super) closed: usize,
+}
+
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Credentials {
     by_slot: ShardedMap<Slot, Credential>,
+    pub(super) key_check: Option<KeyCheck>,
     default_grants: Grants,
 }
 
 impl Credentials {
     /// Of no connections. Those whose identity does not say what they may do have the default grants.
     pub(super) fn new(default_grants: Grants) -> Self {
-        Self { by_slot: ShardedMap::default(), default_grants }
+        Self { by_slot: ShardedMap::default(), key_check: None, default_grants }
     }
 
-    /// A connection has come with an identity that says this.
-    pub(super) fn insert(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        (expires_at, grants): (Option<u64>, Option<Grants>),
-        timers: &mut Timers,
-    ) {
-        if expires_at.is_some() || grants.is_some() {
-            let timer = expires_at.map(|expires_at| start_timer(now, id, expires_at, timers));
-            self.by_slot.insert(id.slot, Credential { serial: id.serial, timer, expires_at, grants, refresh: None });
+    /// A connection has come with an identity that is good so far.
+    pub(super) fn insert(&mut self, now: Now, id: ConnectionId, validity: Validity, timers: &mut Timers) {
+        if validity.expires_at.is_some() || validity.key.is_some() || validity.grants.is_some() {
+            let mut credential = Credential::new(id.serial);
+            credential.set(now, id, validity, timers);
+            self.by_slot.insert(id.slot, credential);
         }
     }
 
@@ -106,6 +124,12 @@ impl Credentials {
     pub(super) fn rights(&self, id: ConnectionId, room: &RoomName) -> Rights {
         let own = self.get(id).and_then(|credential| credential.grants.as_ref());
         own.unwrap_or(&self.default_grants).in_room(room)
+    }
+
+    /// The connection in a slot and the key that has verified its identity, if one has.
+    pub(super) fn key_at(&self, slot: Slot) -> Option<(ConnectionId, KeyNumber)> {
+        let credential = self.by_slot.get(&slot)?;
+        Some((ConnectionId { slot, serial: credential.serial }, credential.key?))
     }
 
     /// Whether a connection's identity says what it may do.
@@ -132,8 +156,8 @@ impl Credentials {
     pub(super) fn have_expired(&mut self, now: Now, (id, at): (ConnectionId, Tick), timers: &mut Timers) -> bool {
         let Some(credential) = self.get_mut(id).filter(|credential| credential.timer == Some(at)) else { return false };
         let Some(expires_at) = credential.expires_at else { return false };
-        let has_expired = now.unix_ms >= expires_at;
-        credential.timer = (!has_expired).then(|| start_timer(now, id, expires_at, timers));
+        let has_expired = now.unix_ms >= expires_at.get();
+        credential.timer = (!has_expired).then(|| start_timer(now, id, expires_at.get(), timers));
         has_expired
     }
 
@@ -166,17 +190,24 @@ impl Credentials {
         }
     }
 
-    /// The new token of a connection says this.
-    pub(super) fn replace(
-        &mut self,
-        now: Now,
-        id: ConnectionId,
-        (expires_at, grants): (Option<u64>, Option<Grants>),
-        timers: &mut Timers,
-    ) {
-        let Some(credential) = self.get_mut(id) else { return };
-        let timer = expires_at.map(|expires_at| start_timer(now, id, expires_at, timers));
-        (credential.timer, credential.expires_at, credential.grants) = (timer, expires_at, grants);
+    /// The new identity of a connection is good so far.
+    pub(super) fn replace(&mut self, now: Now, id: ConnectionId, validity: Validity, timers: &mut Timers) {
+        if let Some(credential) = self.get_mut(id) {
+            credential.set(now, id, validity, timers);
+        }
+    }
+}
+
+impl Credential {
+    fn new(serial: ConnectionSerial) -> Self {
+        Self { serial, timer: None, key: None, expires_at: None, grants: None, refresh: None }
+    }
+
+    fn set(&mut self, now: Now, id: ConnectionId, validity: Validity, timers: &mut Timers) {
+        let Validity { expires_at, key, grants } = validity;
+        self.timer = expires_at.map(|expires_at| start_timer(now, id, expires_at, timers));
+        self.expires_at = expires_at.map(|at| NonZeroU64::new(at).unwrap_or(NonZeroU64::MIN));
+        (self.key, self.grants) = (key, grants);
     }
 }
 
@@ -206,23 +237,33 @@ mod tests {
         ends
     }
 
+    fn until(unix_ms: u64) -> Validity {
+        Validity { expires_at: Some(unix_ms), ..Validity::default() }
+    }
+
+    #[test]
+    fn a_credential_is_small() {
+        let bytes = std::mem::size_of::<(Slot, Credential)>();
+        assert!(bytes <= 56, "{bytes} bytes");
+    }
+
     #[test]
     fn an_identity_ends_by_the_clock_of_the_wall() {
         let id = ConnectionId::new(3, 7);
         let (mut credentials, mut timers) = (Credentials::new(Grants::default()), Timers::new(Duration::ZERO));
-        credentials.insert(at(0, 1000), id, (Some(1_100_000), None), &mut timers);
+        credentials.insert(at(0, 1000), id, until(1_100_000), &mut timers);
         for second in 0..100 {
             assert!(!ends(&mut credentials, &mut timers, at(second, 1000 + second)), "{second}");
         }
         assert!(ends(&mut credentials, &mut timers, at(101, 1101)));
         // A clock that is set forward counts within the reach of the wheel, and one that is set back gives more time.
-        credentials.insert(at(101, 1000), id, (Some(1_100_000), None), &mut timers);
+        credentials.insert(at(101, 1000), id, until(1_100_000), &mut timers);
         assert!(ends(&mut credentials, &mut timers, at(118, 5000)));
-        credentials.insert(at(118, 1000), id, (Some(1_010_000), None), &mut timers);
+        credentials.insert(at(118, 1000), id, until(1_010_000), &mut timers);
         assert!(!ends(&mut credentials, &mut timers, at(130, 900)));
         // A new token counts in place of the old one, whether it is good for longer or not, and leaves one timer.
-        credentials.replace(at(130, 1000), id, (Some(2_000_000), None), &mut timers);
-        credentials.replace(at(130, 1000), id, (Some(1_020_000), None), &mut timers);
+        credentials.replace(at(130, 1000), id, until(2_000_000), &mut timers);
+        credentials.replace(at(130, 1000), id, until(1_020_000), &mut timers);
         assert!(!ends(&mut credentials, &mut timers, at(149, 1019)));
         assert_eq!(timers.len(), 1);
         assert!(ends(&mut credentials, &mut timers, at(151, 1021)));
@@ -239,7 +280,7 @@ mod tests {
         let id = ConnectionId::new(3, 7);
         let (mut credentials, mut timers) = (Credentials::new(Grants::default()), Timers::new(Duration::ZERO));
         assert_eq!(credentials.begin_refresh(at(5, 0), id, None), Err(RefreshProblem::NoToken));
-        credentials.insert(at(5, 0), id, (Some(9_000_000), None), &mut timers);
+        credentials.insert(at(5, 0), id, until(9_000_000), &mut timers);
         let too_soon = |wait_millis| Err(RefreshProblem::TooSoon { wait_millis });
         assert_eq!(credentials.end_refresh(id), None);
         assert_eq!(credentials.begin_refresh(at(5, 0), id, Some("r")), Ok(()));

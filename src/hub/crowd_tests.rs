@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::steps;
 use super::{Hub, NewConnection, OpenPolicy};
 use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Numbered, Outcome, Page, RefusalKind, Ticket};
 use crate::id::{ConnectionId, Epoch, RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol::CloseReason;
 use crate::settings::Config;
+use crate::steps;
 use crate::time::Now;
 
 const MEMBERS: u32 = 50_000;

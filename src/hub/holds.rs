@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use crate::room_log::Offset;
+use crate::steps;
 
 use super::index::{CatchUpIndex, LiveIndex};
-use super::steps;
 
 /// Somebody holds the log from an offset on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::id::{Epoch, Slot};
-
-use super::steps;
+use crate::steps;
 
 /// A member that asked to leave while the log held something for it.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ use crate::id::{ConnectionId, Epoch, RoomName, Slot};
 use crate::owner::Owner;
 use crate::protocol::{ErrorCode, JoinRequest, LeaveRequest, ServerMessage};
 use crate::rights::{Right, Rights};
+use crate::steps;
 use crate::time::Now;
 
 use super::error_reply::{ErrorReply, Refused, require};
@@ -18,7 +19,7 @@ use super::notice::Notice;
 use super::presence::Mover;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use super::room::Room;
-use super::{Caller, Hub, steps};
+use super::{Caller, Hub};
 
 /// How many members leave a room at once when the last message on its way to the bus is answered.
 const LEVEL_LEAVERS_AT_ONCE: usize = 64;

@@ -8,7 +8,7 @@
 //! A hub is composed of a few parts, each of which keeps its own rules:
 //!
 //! - `Connections` (`connection.rs`): by slot, with their memberships and rate limits (`rate_limit.rs`).
-//! - `Credentials` (`credentials.rs`): until when the identities of connections are good, and for which rooms.
+//! - `Credentials` (`credentials.rs`): until when the identities of connections are good, by which keys, and for which rooms.
 //! - `Users` (`users.rs`): by number and by name, counted by what holds them.
 //! - `UserLimit` (`user_limit.rs`): how many connections a user may have, and which one gives way.
 //! - `Rooms` (`rooms.rs`): by index and by name, and what their logs hold together. A room has a `Fanout`
@@ -53,6 +53,7 @@ mod graces;
 mod history;
 mod holds;
 mod index;
+mod key_check;
 mod leaving;
 mod log_space;
 mod members;
@@ -86,7 +87,6 @@ mod slow_mode;
 mod speakers;
 mod stalls;
 mod stats;
-mod steps;
 mod timers;
 mod user_limit;
 mod users;
@@ -94,7 +94,7 @@ mod users;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-pub use self::credentials::{RefreshedIdentity, TokenRefresh};
+pub use self::credentials::{RefreshedIdentity, TokenRefresh, Validity};
 pub use self::deletion::MessageRef;
 pub(crate) use self::error_reply::Refused;
 pub use self::moderation::Moderation;
@@ -113,7 +113,7 @@ use self::credentials::Credentials;
 use self::error_reply::ErrorReply;
 use self::index::RoomRef;
 use self::members::Parting;
-use self::moderation::{Moderator, RestrictionState};
+use self::moderation::{CommandBudget, Moderator, RestrictionState};
 use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::owner_rates::OwnerRates;
@@ -133,7 +133,6 @@ use crate::id::{ConnectionId, UserId};
 use crate::owner::Owner;
 use crate::protocol::{ClientMessage, CloseReason, ServerMessage, WelcomeLimits};
 use crate::restrictions::PeerAddress;
-use crate::rights::Grants;
 use crate::settings::{Config, HistoryLimits, HubLimits, NetLimits, Timing};
 use crate::time::Now;
 use crate::timer_wheel::LOOKS_PER_TURN;
@@ -150,16 +149,14 @@ pub struct NewConnection<'a> {
     pub owner: Owner,
     /// The address that it comes from, if that is known.
     pub address: Option<PeerAddress>,
-    /// When its identity expires, in Unix milliseconds.
-    pub expires_at: Option<u64>,
-    /// What it may do in which rooms, if its identity says.
-    pub grants: Option<Grants>,
+    /// Until when its identity is good, and for which rooms.
+    pub validity: Validity,
 }
 
 impl<'a> NewConnection<'a> {
-    /// A connection without a name to show, whose identity does not expire and has no grants.
+    /// A connection without a name to show, whose identity is good for ever and has no grants.
     pub fn new(user: &'a UserId, owner: Owner) -> Self {
-        Self { user, name: None, owner, address: None, expires_at: None, grants: None }
+        Self { user, name: None, owner, address: None, validity: Validity::default() }
     }
 }
 
@@ -255,14 +252,14 @@ impl Hub {
 
     /// A connection was upgraded; it gets its `welcome`.
     pub fn connect(&mut self, now: Now, id: ConnectionId, new: NewConnection<'_>) {
-        let NewConnection { user, name, owner, address, expires_at, grants } = new;
+        let NewConnection { user, name, owner, address, validity } = new;
         let name = name.and_then(shown_name);
         let key = self.users.hold_named(user, name.as_deref());
         let mut connection = Connection::new(id.serial, key, owner);
         let welcome = ServerMessage::Welcome {
             user: self.users.view(key),
             ping_interval: self.settings.timing.ping_interval.as_millis() as u64,
-            expires_at,
+            expires_at: validity.expires_at,
             limits: WelcomeLimits {
                 message_bytes: self.settings.net.message_bytes_max,
                 data_bytes: self.settings.hub.data_bytes_max,
@@ -276,7 +273,7 @@ impl Hub {
         };
         self.out.outbox.message(id, &mut connection, &welcome);
         self.connections.insert(id, connection);
-        self.credentials.insert(now, id, (expires_at, grants), &mut self.timers);
+        self.credentials.insert(now, id, validity, &mut self.timers);
         self.restrictions.addresses.set(id.slot, address);
         self.users.note_mutes(key, self.restrictions.table.has_mutes(user));
         self.moderator.arrivals.note(id.serial);
@@ -388,7 +385,8 @@ impl Hub {
     pub fn has_work(&self) -> bool {
         let has_output = !self.out.outbox.is_empty() || self.pending.has_requests();
         let has_more = !self.level_rooms.is_empty() || self.restrictions.has_work() || self.questions.has_work();
-        has_output || has_more || self.scheduler.has_work() || self.moderator.has_work()
+        let has_to_close = self.moderator.has_work() || self.credentials.key_check.is_some();
+        has_output || has_more || has_to_close || self.scheduler.has_work()
     }
 
     /// Whether so much waits to be given to the bus that no more should be read from clients for now.
@@ -416,6 +414,12 @@ impl Hub {
         self.out.outbox.drain(each);
     }
 
+    /// Takes the newest output out that [`Hub::poll_output`] would hand out, if it is for this connection: whole frames. What was
+    /// said to it in a row, without anything to another connection in between, is one output.
+    pub fn take_last_output(&mut self, id: ConnectionId) -> &[u8] {
+        self.out.outbox.take_last(id)
+    }
+
     /// Does what is due, and what the last turn left for this one, up to the turn's budget. `clock` tells the time while that
     /// takes it, after every few units. Says how many units of work it was.
     pub fn handle_deadlines(&mut self, now: Now, clock: &mut dyn FnMut() -> Now) -> u32 {
@@ -429,7 +433,9 @@ impl Hub {
         resumed += budget.spent();
         self.scheduler.end_due_delays(now, &mut self.rooms);
         self.tidy_restrictions(now);
-        self.carry_out_commands(now);
+        let closes = &mut CommandBudget::of_turn(&self.settings.hub);
+        self.carry_out_commands(now, closes);
+        self.check_keys(now, closes);
         self.delivery_rates.forget_full(now);
         self.message_rates.forget_full(now);
         self.slow_mode.forget_over(now);

@@ -17,17 +17,14 @@ use crate::time::Now;
 use crate::unicode::Escaped;
 
 pub use self::command::Moderation;
-pub(super) use self::moderator::Moderator;
-use self::moderator::{CommandBudget, Task, TaskKind};
+pub(super) use self::moderator::{CHECK_SLOTS, CommandBudget, Moderator};
+use self::moderator::{Task, TaskKind};
 pub(super) use self::restriction_state::RestrictionState;
 use super::Hub;
 use super::error_reply::{ErrorReply, Refused};
 use super::leaving::AfterLeave;
 use super::members::Parting;
 use super::pending::Requester;
-
-/// Slots that a turn searches for a user's connections.
-const SLOTS_PER_TURN: usize = 64 * 1024;
 
 /// Commands that wait for their turn. Beyond these the oldest is carried out at once, however long that takes: deliveries of
 /// the bus cannot be refused.
@@ -106,10 +103,8 @@ impl Hub {
     }
 
     /// Carries out what was delivered, as far as a turn's budget goes.
-    pub(super) fn carry_out_commands(&mut self, now: Now) {
+    pub(super) fn carry_out_commands(&mut self, now: Now, budget: &mut CommandBudget) {
         self.moderator.arrivals.keep_time(now);
-        let budget =
-            &mut CommandBudget { slots: SLOTS_PER_TURN, connections: self.settings.hub.closes_per_turn as usize };
         while let Some(mut task) = self.moderator.tasks.pop_front() {
             if !self.carry_on(now, &mut task, budget) {
                 return self.moderator.tasks.push_front(task);

@@ -86,6 +86,14 @@ impl Outbox {
         self.entries.push(Entry::Close(id, reason));
     }
 
+    /// Takes the last entry out if it is frames for a connection.
+    pub(super) fn take_last(&mut self, id: ConnectionId) -> &[u8] {
+        match self.entries.pop_if(|entry| matches!(entry, Entry::Frames(last, _) if *last == id)) {
+            Some(Entry::Frames(_, range)) => &self.bytes[range],
+            _ => &[],
+        }
+    }
+
     /// Hands everything to `each` and is empty again.
     pub(super) fn drain(&mut self, mut each: impl FnMut(Output<'_>)) {
         for entry in self.entries.drain(..) {

@@ -15,7 +15,7 @@ use super::Hub;
 use super::deletion::announced;
 use super::error_reply::Refused;
 use super::index::{PurgeKey, RoomIndex};
-use super::purges::{Purge, Purged, RoomPurge};
+use super::purges::{Purge, Purged, RoomPurge, WaitingRequest};
 
 /// Purges under way at once, and requests that wait for one of them. Others are refused.
 const PURGES_MAX: usize = 16;
@@ -46,7 +46,7 @@ impl Hub {
                 return busy("as many requests as are allowed wait for this purge");
             }
             let ticket = self.pending.new_ticket();
-            purge.waiting.push(ticket);
+            purge.waiting.push(WaitingRequest { ticket, until: now.uptime + ANSWER_AFTER });
             return Ok(ticket);
         }
         if self.purges.running.len() >= PURGES_MAX {
@@ -63,8 +63,7 @@ impl Hub {
             room: room.cloned().map(RoomPurge::new),
             deleted: 0,
             has_failed: false,
-            begun_at: now.uptime,
-            waiting: vec![ticket],
+            waiting: vec![WaitingRequest { ticket, until: now.uptime + ANSWER_AFTER }],
         };
         self.carry_on_purge(now, purge);
         Ok(ticket)
@@ -111,9 +110,6 @@ impl Hub {
 
     /// Asks the bus for the next thing, or ends the purge.
     fn carry_on_purge(&mut self, now: Now, mut purge: Purge) {
-        if now.uptime >= purge.begun_at + ANSWER_AFTER {
-            self.purges.answer(&mut purge, false);
-        }
         if self.pending.check_running().is_err() {
             return self.fail_purge(purge);
         }
@@ -134,12 +130,12 @@ impl Hub {
                     return self.fail_purge(purge);
                 }
                 self.pending.delete_for_purge(key, deletion);
-                return self.purges.running.push(purge);
+                return self.purges.go_on(now, purge);
             }
             if !room.is_read() {
                 let (name, from) = (room.name.clone(), ReadFrom::After(room.reached));
                 self.pending.read_for_purge((key, owner), name, from, PAGE_BYTES);
-                return self.purges.running.push(purge);
+                return self.purges.go_on(now, purge);
             }
             purge.room = None;
             if purge.scope.is_some() {
@@ -154,10 +150,9 @@ impl Hub {
         self.end_purge(purge);
     }
 
-    fn end_purge(&mut self, mut purge: Purge) {
-        let is_complete = !purge.has_failed;
+    fn end_purge(&mut self, purge: Purge) {
         log::debug!("moderation: {} messages of {} are purged", purge.deleted, purge.user);
-        self.purges.answer(&mut purge, is_complete);
+        self.purges.end(purge);
     }
 }
 
@@ -168,3 +163,6 @@ impl Purge {
         self.room = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

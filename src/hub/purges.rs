@@ -7,6 +7,7 @@ use crate::bus::message::{Page, Ticket};
 use crate::id::{Epoch, RoomName, UserId};
 use crate::owner::Owner;
 use crate::protocol;
+use crate::time::Now;
 
 use super::index::PurgeKey;
 
@@ -40,8 +41,14 @@ pub(super) struct Purge {
     pub(super) deleted: u64,
     /// Whether something could not be read or deleted.
     pub(super) has_failed: bool,
-    pub(super) begun_at: Duration,
-    pub(super) waiting: Vec<Ticket>,
+    pub(super) waiting: Vec<WaitingRequest>,
+}
+
+/// A request that is answered at the end of a purge, or at its first step after a time.
+#[derive(Debug)]
+pub(super) struct WaitingRequest {
+    pub(super) ticket: Ticket,
+    pub(super) until: Duration,
 }
 
 /// How far a purge has come in a room.
@@ -98,8 +105,17 @@ impl Purges {
         Some(self.running.swap_remove(at))
     }
 
-    pub(super) fn answer(&mut self, purge: &mut Purge, is_complete: bool) {
-        let purged = Purged { deleted: purge.deleted, is_complete };
-        self.answers.extend(purge.waiting.drain(..).map(|ticket| (ticket, purged)));
+    /// A purge has asked the bus for something more. Requests that have waited for long enough are told how far it is.
+    pub(super) fn go_on(&mut self, now: Now, mut purge: Purge) {
+        let purged = Purged { deleted: purge.deleted, is_complete: false };
+        let overdue = purge.waiting.extract_if(.., |request| now.uptime >= request.until);
+        self.answers.extend(overdue.map(|request| (request.ticket, purged)));
+        self.running.push(purge);
+    }
+
+    /// A purge has come to its end.
+    pub(super) fn end(&mut self, purge: Purge) {
+        let purged = Purged { deleted: purge.deleted, is_complete: !purge.has_failed };
+        self.answers.extend(purge.waiting.into_iter().map(|request| (request.ticket, purged)));
     }
 }

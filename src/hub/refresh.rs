@@ -51,7 +51,7 @@ impl Hub {
             Some(named) if named == self.users.id(user) => Ok(identity),
             _ => Err((ErrorCode::InvalidToken, "the token is of another user".to_owned())),
         });
-        let RefreshedIdentity { name, expires_at, grants, .. } = match outcome {
+        let RefreshedIdentity { name, validity, .. } = match outcome {
             Ok(identity) => identity,
             Err((code, message)) => {
                 let reply = ErrorReply::new(code, &message).about(None, message_id.as_deref());
@@ -59,8 +59,8 @@ impl Hub {
             }
         };
         self.users.rename(user, name.as_deref().and_then(super::shown_name).as_deref());
-        self.credentials.replace(now, id, (expires_at, grants), &mut self.timers);
-        let refreshed = ServerMessage::Refreshed { expires_at, id: message_id.as_deref() };
+        let refreshed = ServerMessage::Refreshed { expires_at: validity.expires_at, id: message_id.as_deref() };
+        self.credentials.replace(now, id, validity, &mut self.timers);
         self.out.say(&mut self.connections, id, &refreshed);
         self.evaluate_memberships(now, id);
     }

@@ -12,6 +12,7 @@ use crate::protocol::ErrorCode;
 use crate::rights::{Rights, RoomPattern};
 use crate::room_log::{LogBuffer, Offset};
 use crate::settings::{Config, RoomLimits, RoomLimitsTable};
+use crate::steps;
 use crate::time::Now;
 
 use super::account::{Account, Held};
@@ -23,7 +24,6 @@ use super::index::{LiveIndex, Place, RoomIndex, RoomRef};
 use super::leaving::AfterLeave;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use super::room::{HolderPlace, Position, Room};
-use super::steps;
 
 /// How many empty buffers are kept for logs to come, and how large one may be to be kept.
 const BUFFERS_KEPT_MAX: usize = 4;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use crate::fair_queue::FairQueue;
 use crate::id::ConnectionId;
 use crate::owner::Owner;
+use crate::steps;
 use crate::time::Now;
 
 use super::budget::Budget;
@@ -24,7 +25,6 @@ use super::index::{RoomIndex, RoomRef};
 use super::room::Room;
 use super::rooms::Rooms;
 use super::schedule::{Deadline, Queue, Schedule};
-use super::steps;
 
 /// See the [module](self).
 #[derive(Debug)]

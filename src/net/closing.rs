@@ -52,6 +52,11 @@ impl<R> Net<R> {
         let mut buffer = self.connections[slot.index()].write_buffer.take().unwrap_or_default();
         buffer.append_close(code, &reason);
         self.connections[slot.index()].write_buffer = Some(buffer);
+        let phase = match phase {
+            // The peer's Close has come with what it is closed for.
+            Phase::AwaitingClose(tracker) if tracker.closed() => Phase::Flushing,
+            phase => phase,
+        };
         self.begin_closing(slot, phase, handler);
     }
 

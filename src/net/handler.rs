@@ -59,6 +59,13 @@ pub trait Handler {
     /// A binary message has come; an answer may be put into the connection's write buffer.
     fn on_binary(&mut self, id: ConnectionId, bytes: &[u8], answers: &mut WriteBuffer) -> Verdict;
 
+    /// The answers to the last messages of a connection, as whole frames that are given up here. It is asked when the connection
+    /// is about to be closed because of what it has sent: these answers go first.
+    fn take_answers(&mut self, id: ConnectionId) -> &[u8] {
+        let _ = id;
+        &[]
+    }
+
     /// The connection has taken all that waited, and would take more.
     fn on_drained(&mut self, id: ConnectionId);
 

@@ -38,7 +38,8 @@ impl CloseReason {
     /// The server was short of memory, and of all users and addresses this one's connections held the most.
     pub const SHORT_OF_MEMORY: Self =
         Self::fixed(4002, "the server is short of memory, of which this user or address holds the most; come back");
-    /// The client's token, or what a back-end has said of it, has expired. It may come back with a new one.
+    /// The client's token, or what a back-end has said of it, has expired, or the key of the token is there no more. It may come
+    /// back with a new one.
     pub const TOKEN_EXPIRED: Self = Self::fixed(4003, "the token or session has expired; come back with a new one");
     /// The host closed the connection for good.
     pub const EXPELLED: Self = Self::fixed(4500, "closed by the server; do not come back");

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use http::{Request, StatusCode};
 
 use super::bearer::{SeveralTokens, bearer_token};
-use crate::id::UserId;
+use crate::id::{KeyNumber, UserId};
 use crate::metric::Metric;
 use crate::net::{AdmissionTicket, Response};
 use crate::owner::{Owner, Owners};
@@ -27,6 +27,9 @@ pub struct Identity {
     /// When the identity expires, in Unix milliseconds. The connection is then closed with
     /// [`CloseReason::TOKEN_EXPIRED`](crate::CloseReason::TOKEN_EXPIRED).
     pub expires_at: Option<u64>,
+    /// The key that has verified the user, of an authenticator that tells when
+    /// [keys have gone](Authenticator::poll_keys_left).
+    pub key: Option<KeyNumber>,
     /// What the user may do in which rooms, or `None` for [`Config::default_grants`](crate::Config::default_grants).
     pub grants: Option<Grants>,
 }
@@ -178,6 +181,13 @@ pub trait Authenticator {
     /// polled in every turn, so what waits for a thread has that thread wake the loop.
     fn poll_decision(&mut self, now: Now) -> Option<(AdmissionTicket, Result<Identity, Refusal>)> {
         let _ = now;
+        None
+    }
+
+    /// The keys that are left, once after some have been taken away. Connections whose [`Identity::key`] is another one are closed
+    /// with [`CloseReason::TOKEN_EXPIRED`](crate::CloseReason::TOKEN_EXPIRED), some each turn; those without a key stay. It is
+    /// polled in every turn, after decisions that were put off.
+    fn poll_keys_left(&mut self) -> Option<Vec<KeyNumber>> {
         None
     }
 

@@ -75,7 +75,7 @@ impl ServerBuilder {
         check_keys(&config.api_keys)?;
         let bus = bus.unwrap_or_else(|| Box::new(LocalBus::new(&config, host.seed)));
         #[cfg(feature = "tls")]
-        let tls = config.tls.as_ref().map(|files| TlsReloader::new(files.clone(), Arc::clone(&host.waker)));
+        let tls = (!config.tls.is_empty()).then(|| TlsReloader::new(config.tls.clone(), Arc::clone(&host.waker)));
         let (sender, inbox) = inbox(config.hub.inbox_messages_max, host.waker);
         let mut hub = Hub::new(&config, policy);
         if bus.status().shares_presence {
@@ -84,8 +84,8 @@ impl ServerBuilder {
         #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "there is no certificate"))]
         let mut net = Net::new(&config, host.registry, host.tokens, host.seed)?;
         #[cfg(feature = "tls")]
-        if let Some(files) = &config.tls {
-            net.set_tls_identity(&read_identity(files)?);
+        if tls.is_some() {
+            net.set_tls_identity(&read_identity(&config.tls)?);
         }
         let mut server = Server {
             hub,

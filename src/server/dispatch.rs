@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use crate::bus::Bus;
-use crate::hub::{Hub, NewConnection, RefreshedIdentity, TokenRefresh};
+use crate::hub::{Hub, NewConnection, RefreshedIdentity, TokenRefresh, Validity};
 use crate::id::{ConnectionId, Unique, UserId};
 use crate::net::{AdmissionTicket, BodyDecision, Capacity, Handler, Response, Verdict, WriteBuffer};
 use crate::owner::Owner;
@@ -88,8 +88,8 @@ impl Dispatch<'_> {
 
     pub(super) fn finish_refresh(&mut self, connection: ConnectionId, decision: Result<Identity, Refusal>) {
         let outcome = decision.map_err(refused).map(|identity| {
-            let Identity { user, name, expires_at, grants, .. } = identity;
-            RefreshedIdentity { user, name, expires_at, grants }
+            let Identity { user, name, expires_at, key, grants, .. } = identity;
+            RefreshedIdentity { user, name, validity: Validity { expires_at, key, grants } }
         });
         self.hub.finish_refresh(self.now, connection, outcome);
     }
@@ -147,9 +147,10 @@ impl Handler for Dispatch<'_> {
     }
 
     fn on_open(&mut self, id: ConnectionId, Admission { identity, owner, address }: Admission) {
-        let user = identity.user.unwrap_or_else(|| self.guest());
-        let (name, expires_at, grants) = (identity.name.as_deref(), identity.expires_at, identity.grants);
-        self.hub.connect(self.now, id, NewConnection { user: &user, name, owner, address, expires_at, grants });
+        let Identity { user, name, expires_at, key, grants, .. } = identity;
+        let (user, validity) = (user.unwrap_or_else(|| self.guest()), Validity { expires_at, key, grants });
+        let name = name.as_deref();
+        self.hub.connect(self.now, id, NewConnection { user: &user, name, owner, address, validity });
     }
 
     fn on_text(&mut self, id: ConnectionId, text: &str, _answers: &mut WriteBuffer) -> Verdict {
@@ -160,6 +161,10 @@ impl Handler for Dispatch<'_> {
 
     fn on_binary(&mut self, _id: ConnectionId, _bytes: &[u8], _answers: &mut WriteBuffer) -> Verdict {
         Verdict::Close(CloseReason::BINARY)
+    }
+
+    fn take_answers(&mut self, id: ConnectionId) -> &[u8] {
+        self.hub.take_last_output(id)
     }
 
     fn on_drained(&mut self, id: ConnectionId) {

@@ -1,4 +1,4 @@
-//! Reads the certificate: at the start, and again on threads that end when they have done so.
+//! Reads the certificates: at the start, and again on threads that end when they have done so.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ use mio::Waker;
 use crate::error::Error;
 use crate::inbox::{Inbox, InboxSender, inbox};
 use crate::net::TlsIdentity;
-use crate::net::tls::{read_chain, read_key};
+use crate::net::tls::{certified, read_chain, read_key};
 use crate::settings::TlsFiles;
 
 /// A longer file is refused.
@@ -19,7 +19,7 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 
 /// Has a thread read the files, and takes what it has read. There is one at a time.
 pub(super) struct TlsReloader {
-    files: TlsFiles,
+    files: Vec<TlsFiles>,
     sender: InboxSender<Result<TlsIdentity, String>>,
     inbox: Inbox<Result<TlsIdentity, String>>,
     state: ReloadState,
@@ -34,7 +34,7 @@ enum ReloadState {
 }
 
 impl TlsReloader {
-    pub(super) fn new(files: TlsFiles, waker: Arc<Waker>) -> Self {
+    pub(super) fn new(files: Vec<TlsFiles>, waker: Arc<Waker>) -> Self {
         let (sender, inbox) = inbox(1, waker);
         Self { files, sender, inbox, state: ReloadState::Idle }
     }
@@ -47,7 +47,7 @@ impl TlsReloader {
         }
         match self.start() {
             Ok(()) => self.state = ReloadState::UnderWay,
-            Err(error) => log::error!("cannot read the certificate again, the old one stays: {error}"),
+            Err(error) => log::error!("cannot read the certificates again, the old ones stay: {error}"),
         }
     }
 
@@ -74,31 +74,35 @@ impl TlsReloader {
         }
         match read {
             Ok(identity) => {
-                log::info!("new TLS sessions show the certificate of {}", self.files.certificate.display());
+                for TlsFiles { certificate, .. } in &self.files {
+                    log::info!("new TLS sessions show the certificate of {}", certificate.display());
+                }
                 Some(identity)
             }
             Err(problem) => {
-                log::error!("the old certificate stays: {problem}");
+                log::error!("all old certificates stay: {problem}");
                 None
             }
         }
     }
 }
 
-/// Reads an identity from its files.
+/// Reads an identity from its files, all of them or none.
 ///
 /// # Errors
 /// [`Error::Config`] with the file, and with what was found in it.
-pub(super) fn read_identity(files: &TlsFiles) -> Result<TlsIdentity, Error> {
+pub(super) fn read_identity(files: &[TlsFiles]) -> Result<TlsIdentity, Error> {
     read(files).map_err(Error::Config)
 }
 
-fn read(files: &TlsFiles) -> Result<TlsIdentity, String> {
-    let TlsFiles { certificate, key } = files;
-    let chain = read_file("--tls-cert", certificate, read_chain)?;
-    let read_key = read_file("--tls-key", key, read_key)?;
-    TlsIdentity::new(chain, read_key)
-        .map_err(|problem| format!("--tls-cert {} and --tls-key {}: {problem}", certificate.display(), key.display()))
+fn read(files: &[TlsFiles]) -> Result<TlsIdentity, String> {
+    let read = |TlsFiles { certificate, key }: &TlsFiles| {
+        let chain = read_file("--tls-cert", certificate, read_chain)?;
+        let read_key = read_file("--tls-key", key, read_key)?;
+        let (certificate, key) = (certificate.display(), key.display());
+        certified(chain, read_key).map_err(|problem| format!("--tls-cert {certificate} and --tls-key {key}: {problem}"))
+    };
+    TlsIdentity::new(files.iter().map(read).collect::<Result<_, _>>()?)
 }
 
 fn read_file<T>(flag: &str, path: &Path, read: impl FnOnce(&[u8]) -> Result<T, String>) -> Result<T, String> {

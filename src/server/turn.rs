@@ -39,6 +39,9 @@ impl Server {
         self.turns += 1;
         self.net.begin_turn(now);
         let commands = self.take_commands(now) + self.take_decisions(now);
+        if let Some(left) = self.authenticator.poll_keys_left() {
+            self.hub.keep_keys(left);
+        }
         #[cfg(feature = "tls")]
         if let Some(identity) = self.tls.as_mut().and_then(TlsReloader::poll) {
             self.net.set_tls_identity(&identity);

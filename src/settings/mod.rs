@@ -41,10 +41,10 @@ pub struct Config {
     pub api_keys: Vec<ApiKey>,
     /// Proxies whose word on where a request comes from is believed: `Forwarded`, `X-Forwarded-For`, PROXY headers.
     pub trusted_proxies: Vec<TrustedProxy>,
-    /// The certificate for [`Security::Tls`](crate::Security::Tls), which [`Server::set_tls_identity`](crate::Server::set_tls_identity)
-    /// may bring as well.
+    /// The certificates for [`Security::Tls`](crate::Security::Tls), which [`Server::set_tls_identity`](crate::Server::set_tls_identity)
+    /// may bring as well. Which of several is shown is told at [`TlsIdentity`](crate::TlsIdentity).
     #[cfg(feature = "tls")]
-    pub tls: Option<TlsFiles>,
+    pub tls: Vec<TlsFiles>,
     /// Which connection gives way when a user has more than [`NetLimits::connections_per_user_max`].
     pub connections_per_user_policy: UserLimitPolicy,
     /// What users may do in which rooms if their identity does not say.

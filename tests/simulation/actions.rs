@@ -2,7 +2,7 @@
 
 use roomcast::bus::Ticket;
 use roomcast::internals::protocol::{self, Chat};
-use roomcast::internals::{Moderation, NewConnection, RefreshedIdentity, TokenRefresh};
+use roomcast::internals::{Moderation, NewConnection, RefreshedIdentity, TokenRefresh, Validity};
 use roomcast::{CloseReason, HubStats};
 use roomcast::{ConnectionId, ErrorCode, Grants, Restriction, RestrictionTarget, UserId};
 use roomcast::{HostPublication, MessageRef, Owner};
@@ -264,8 +264,8 @@ impl World {
         self.say(seat, r#"{"type":"refresh","token":"t","id":"f"}"#);
         let Some(TokenRefresh { connection, user, .. }) = self.hub.poll_refresh() else { return };
         let expires_at = Some(self.now.unix_ms + self.chance.pick(&[5_000, 100_000, 1_000_000]));
-        let identity =
-            RefreshedIdentity { user: Some(user), name: None, expires_at, grants: Some(Grants::everything()) };
+        let validity = Validity { expires_at, key: None, grants: Some(Grants::everything()) };
+        let identity = RefreshedIdentity { user: Some(user), name: None, validity };
         let bad = (ErrorCode::InvalidToken, "the token is not accepted".to_owned());
         let outcome = if self.chance.one_in(4) { Err(bad) } else { Ok(identity) };
         self.hub.finish_refresh(self.now, connection, outcome);
@@ -287,7 +287,8 @@ impl World {
         self.seats[seat].connect(Link::new(id));
         let life = self.chance.pick(&[None, None, Some(60_000), Some(1_000_000)]);
         let expires_at = life.map(|millis| self.now.unix_ms + millis);
-        self.hub.connect(self.now, id, NewConnection { name, expires_at, ..NewConnection::new(&user, owner) });
+        let validity = Validity { expires_at, ..Validity::default() };
+        self.hub.connect(self.now, id, NewConnection { name, validity, ..NewConnection::new(&user, owner) });
     }
 
     pub(crate) fn disconnect(&mut self, seat: usize) {

@@ -163,3 +163,116 @@ fn sockets_of_systemd_are_no_address_for_operators() {
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("systemd is for --listen alone"), "{error}");
 }
+
+/// A request for the counts.
+fn scrape(headers: &[(&str, &str)]) -> Vec<u8> {
+    request("GET", "/metrics", &[&[("Connection", "close")], headers].concat()).into_bytes()
+}
+
+#[test]
+fn a_trusted_proxy_in_front_caps_no_operator_whom_it_names() {
+    let caps = ["--requests-per-address", "1", "--connections-per-address", "1", "--connects-per-address", "1"];
+    let proxy = ["--trusted-proxy", "127.0.0.1", "--admin-listen", "proxy:127.0.0.1:0"];
+    let mut command = roomcast();
+    command.env("RUST_LOG", "debug");
+    command.args(["--api-key", KEY, "--metrics", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    let server = Server::spawn_command(with(command, &[caps.as_slice(), &proxy].concat()), 3);
+    let [admin, behind_header] = [ADMIN, "for operators, with PROXY headers, listening on http://"].map(|prefix| {
+        let line = server.wait_for_log(prefix);
+        line.rsplit_once(prefix).unwrap().1.parse::<SocketAddr>().expect("an address")
+    });
+    let named = [("X-Forwarded-For", "192.0.2.3")];
+    for _ in 0..40 {
+        let mut raw = Raw::connect(admin);
+        raw.send(&scrape(&named));
+        assert_eq!(raw.response().status, 200);
+        let mut raw = Raw::connect(behind_header);
+        raw.send(&[b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n", &*scrape(&[])].concat());
+        assert_eq!(raw.response().status, 200);
+    }
+    // The log has the addresses that the proxy tells.
+    for address in ["a request from 192.0.2.3", "a request from 192.0.2.7"] {
+        server.wait_for_log(address);
+    }
+    let is_capped = || {
+        let mut raw = Raw::connect(server.address());
+        raw.send(request("GET", "/healthz", &named).as_bytes());
+        raw.response().status == 429
+    };
+    wait_until("the public is capped", is_capped);
+    // Whoever is no trusted proxy, or brings no header, is no operator.
+    let mut raw = Raw::connect(behind_header);
+    let _ = raw.try_send(&scrape(&[]));
+    assert!(raw.at_end());
+    let mut raw = Raw::connect_from("127.0.0.2", behind_header);
+    let _ = raw.try_send(&[b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n", &*scrape(&[])].concat());
+    assert!(raw.at_end());
+}
+
+fn with(mut command: Command, flags: &[&str]) -> Command {
+    command.args(flags);
+    command
+}
+
+#[cfg(feature = "tls")]
+mod tls {
+    use rustix::process::Signal;
+
+    use super::*;
+    use crate::support::tls::{Certificate, Files};
+
+    /// A server whose public address speaks no TLS, and the first address of its operators with a certain prefix in the log.
+    fn server_with_tls(files: &Files, admin: &str, prefix: &str, flags: &[&str]) -> (Server, String) {
+        let (chain, key) = (files.name("cert.pem"), files.name("key.pem"));
+        let tls = ["--api-key", KEY, "--metrics", "--tls-cert", &chain, "--tls-key", &key, "--admin-listen", admin];
+        let mut command = roomcast();
+        command.args(["--listen", "127.0.0.1:0"]).args(tls);
+        let server = Server::spawn_command(with(command, flags), 2);
+        let line = server.wait_for_log(prefix);
+        let address = line.rsplit_once(prefix).unwrap().1.to_owned();
+        (server, address)
+    }
+
+    #[test]
+    fn operators_may_speak_tls_where_the_public_does_not() {
+        let mut files = Files::default();
+        let (server, address) = server_with_tls(&files, "tls:127.0.0.1:0", "for operators, listening on https://", &[]);
+        let admin: SocketAddr = address.parse().expect("an address");
+        let client = files.certificate.client();
+        assert_eq!(client.get(admin, "/metrics").status, 200);
+        assert_eq!(client.get(admin, "/ws").status, 404);
+        let mut raw = client.connect(admin);
+        raw.send(whole_request("/api/publish", &json!({"room": "lobby", "text": "hello"})).as_bytes());
+        check_published(&raw.response(), "lobby", 1, false);
+        // Neither the API in the clear, nor a stranger's certificate.
+        let response = get(admin, "/metrics");
+        assert!(response.status == 400 && response.text().contains("https"), "{response:?}");
+        assert!(!Certificate::default().client().is_shown_by(admin));
+        for path in ["/metrics", "/api/openapi.json"] {
+            assert_eq!(get(server.address(), path).status, 404, "{path}");
+        }
+        files.renew();
+        let client = files.certificate.client();
+        server.signal(Signal::HUP);
+        wait_until("operators are shown the new certificate", || client.is_shown_by(admin));
+    }
+
+    #[test]
+    fn behind_a_proxy_header_operators_may_speak_tls() {
+        let files = Files::default();
+        let prefix = "for operators, with PROXY headers, listening on https://";
+        let proxy = ["--trusted-proxy", "127.0.0.1", "--connections-per-address", "1", "--connects-per-address", "1"];
+        let (_server, address) = server_with_tls(&files, "proxy:tls:127.0.0.1:0", prefix, &proxy);
+        let admin: SocketAddr = address.parse().expect("an address");
+        for _ in 0..40 {
+            let mut socket = Raw::connect(admin);
+            socket.send(b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n");
+            let mut raw = files.certificate.client().over(socket.stream);
+            raw.send(&scrape(&[]));
+            assert_eq!(raw.response().status, 200);
+        }
+        let mut raw = Raw::connect(admin);
+        raw.send(&scrape(&[]));
+        assert!(raw.at_end(), "no header");
+    }
+}

@@ -103,6 +103,38 @@ fn a_key_may_do_what_its_limits_allow_and_nothing_else() {
 }
 
 #[test]
+fn a_key_of_rooms_reads_and_deletes_in_its_rooms_alone() {
+    let (_folder, path) = key_file(KEYS);
+    let server = server(&path, "info");
+    let post = |path: &str, body: &serde_json::Value| post_with(NEWS, server.address(), path, body);
+    for room in ["lobby", "cellar"] {
+        let body = json!({"room": room, "text": "hello"});
+        check_published(&post_with(ALL, server.address(), "/api/publish", &body), room, 1, false);
+    }
+    for (path, mut body) in [
+        ("/api/history", json!({})),
+        ("/api/room", json!({})),
+        ("/api/members", json!({})),
+        ("/api/delete", json!({"seq": 1})),
+        ("/api/purge", json!({"userId": "mallory"})),
+    ] {
+        let response = post(path, &body);
+        assert!([400, 403].contains(&response.status), "{path} without a room: {}", response.text());
+        body["room"] = json!("cellar");
+        check_refused(&post(path, &body), 403, "forbidden", &["the key does not allow room cellar"]);
+        body["room"] = json!("lobby");
+        assert_eq!(post(path, &body).status, 200, "{path}");
+    }
+    check_refused(&post("/api/purge", &json!({"userId": "mallory"})), 403, "forbidden", &["purge acts on more"]);
+    for path in ["/api/rooms", "/api/stats"] {
+        check_refused(&post(path, &json!({"room": "lobby"})), 403, "forbidden", &["the key is limited to rooms"]);
+    }
+    // Nothing of the other room is gone.
+    let page = post_with(ALL, server.address(), "/api/history", &json!({"room": "cellar"}));
+    assert!(page.text().contains("hello"), "{}", page.text());
+}
+
+#[test]
 fn a_request_that_its_key_forbids_need_not_send_a_body() {
     let (_folder, path) = key_file(KEYS);
     let server = server(&path, "info");

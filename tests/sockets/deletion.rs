@@ -93,6 +93,7 @@ fn a_message_is_deleted_once_and_what_was_never_said_is_not_found() {
         (json!({"room": "lobby", "seq": 0}), 400, "bad_message", "the first message has 1"),
         (json!({"room": "lobby", "seq": -1}), 400, "bad_message", "-1"),
         (json!({"room": "lobby", "seq": 5, "epoch": ""}), 400, "bad_message", "epoch of 0 bytes"),
+        (json!({"room": "lobby", "seq": 5, "epoch": "e".repeat(65)}), 400, "bad_message", "epoch of 65 bytes"),
         (json!({"room": "lobby", "seq": 5, "epoch": "other"}), 404, "not_found", "no such message"),
         (json!({"room": "lobby", "seq": 6}), 404, "not_found", "no such message"),
         (json!({"room": "nowhere", "seq": 1}), 404, "not_found", "no such message"),

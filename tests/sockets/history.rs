@@ -240,6 +240,7 @@ fn a_back_end_reads_a_room_in_which_nobody_is() {
         (json!({"room": "no blanks"}), "room: name contains ' '"),
         (json!({"room": "lobby", "limit": 0}), "limit is 0; 1 to 100 are allowed"),
         (json!({"room": "lobby", "limit": 101}), "limit is 101; 1 to 100 are allowed"),
+        (json!({"room": "lobby", "limit": (1_u64 << 32) + 5}), "1 to 100 are allowed"),
         (json!({"room": "lobby", "before": -1}), "-1"),
     ] {
         check_refused(&post(server.address(), "/api/history", &body), 400, "bad_message", &[words]);

@@ -25,6 +25,8 @@ mod grants;
 mod heartbeat;
 mod history;
 mod http;
+#[cfg(feature = "tokens")]
+mod jwks_tls;
 mod limits;
 mod log_lines;
 mod memory;
@@ -51,6 +53,8 @@ mod slow_turns;
 mod tls;
 #[cfg(feature = "tls")]
 mod tls_identity;
+#[cfg(feature = "tls")]
+mod tls_names;
 #[cfg(feature = "tokens")]
 mod token_keys;
 #[cfg(feature = "tokens")]

@@ -349,7 +349,7 @@ fn listen_with(host: &mut Host, preamble: Preamble) -> SocketAddr {
 fn the_header_of_a_proxy_comes_before_tls() {
     let files = Files::default();
     let mut config = config();
-    config.tls = Some(files.settings());
+    config.tls = vec![files.settings()];
     config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let mut host = Host::build(config, |builder| builder.authenticator(TellAddress));
     let address = listen_with(&mut host, Preamble::ProxyHeader);

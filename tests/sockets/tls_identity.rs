@@ -49,6 +49,10 @@ fn a_server_without_a_proper_certificate_does_not_start() {
             &["--listen=127.0.0.1:0", "--tls-cert", &cert, "--tls-key", &key],
             &["no address speaks TLS", "--listen tls:"],
         ),
+        (
+            &[tls, "--tls-cert", &cert, "--tls-cert", &cert, "--tls-key", &key],
+            &["--tls-cert names 2 files and --tls-key names 1; each certificate needs its key"],
+        ),
         (&[tls, "--tls-cert", &missing, "--tls-key", &key], &["--tls-cert", "missing.pem: No such file"]),
         (&[tls, "--tls-cert", &cert, "--tls-key", &missing], &["--tls-key", "missing.pem: No such file"]),
         (&[tls, "--tls-cert", &key, "--tls-key", &key], &["key.pem: no certificate", "but a private key"]),
@@ -103,9 +107,9 @@ fn sighup_brings_a_new_certificate_and_old_connections_go_on() {
     // A certificate that is half written, or of another key, changes nothing.
     let whole = std::fs::read_to_string(files.path("cert.pem")).unwrap();
     for (name, text, needle) in [
-        ("cert.pem", &whole[..whole.len() / 2], "the old certificate stays: --tls-cert"),
+        ("cert.pem", &whole[..whole.len() / 2], "all old certificates stay: --tls-cert"),
         ("cert.pem", &*Certificate::default().chain, "not that of the first certificate"),
-        ("key.pem", "", "the old certificate stays: --tls-key"),
+        ("key.pem", "", "all old certificates stay: --tls-key"),
     ] {
         let before = std::fs::read(files.path(name)).unwrap();
         std::fs::write(files.path(name), text).unwrap();

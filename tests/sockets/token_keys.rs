@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::tokens::{EdIssuer, Files, SECRET, claims, good, hmac_token, refused, with_token};
-use crate::support::{Client, Raw, Server, roomcast, upgrade_request, wait_until};
+use crate::support::{Client, Raw, Server, TEXT, frame, roomcast, upgrade_request, wait_until};
 
 /// Serves a set of keys by HTTP, a request at a time, as the test says.
 struct Issuer {
@@ -56,18 +56,62 @@ impl Issuer {
     }
 }
 
-/// The program, which asks no proxy.
 fn server_with_url(issuer: &Issuer) -> Server {
+    server_with_keys_of(&issuer.url(), &[])
+}
+
+/// The program with these variables in its environment, which asks no proxy for the keys.
+pub(crate) fn server_with_keys_of(url: &str, environment: &[(&str, &str)]) -> Server {
     let mut command = roomcast();
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
         command.env_remove(name);
     }
-    command.args(["--listen", "127.0.0.1:0", "--jwks-url", &issuer.url()]);
+    command.envs(environment.iter().copied());
+    command.args(["--listen", "127.0.0.1:0", "--jwks-url", url]);
     Server::spawn_command(command, 1)
 }
 
-fn token_of(issuer: &EdIssuer, kid: &str) -> String {
+pub(crate) fn token_of(issuer: &EdIssuer, kid: &str) -> String {
     issuer.token(&json!({"kid": kid}), &claims(&json!({})))
+}
+
+#[test]
+fn a_key_that_is_taken_away_ends_the_connections_of_its_tokens() {
+    const CROWD: usize = 300;
+    let files = Files::new();
+    let [first, second, third] = [1, 2, 3].map(EdIssuer::new);
+    let key = files.write("key.pem", [first.public_pem(), second.public_pem()].concat());
+    let jwks = files.write("jwks", json!({"keys": [third.jwk("three")]}).to_string());
+    let server = Server::spawn(&["--token-key-file", &key, "--jwks-file", &jwks]);
+    let mut crowd: Vec<_> = (0..CROWD).map(|_| with_token(&server, &token_of(&first, "one")).connect()).collect();
+    let mut refreshed = with_token(&server, &token_of(&first, "one")).connect();
+    refreshed.send_json(&json!({"type": "refresh", "token": token_of(&second, "two")}));
+    refreshed.recv_type("refreshed");
+    let mut stays = [&second, &third].map(|issuer| with_token(&server, &token_of(issuer, "three")).connect());
+    let mut check_stays = || {
+        for client in stays.iter_mut().chain([&mut refreshed]) {
+            client.send_json(&json!({"type": "ping"}));
+            client.recv_type("pong");
+        }
+    };
+
+    // The same keys in another order, in another file and under another name close nobody.
+    files.write("key.pem", [second.public_pem(), third.public_pem()].concat());
+    files.write("jwks", json!({"keys": [first.jwk("one")]}).to_string());
+    server.signal(Signal::HUP);
+    server.wait_for_log("0 secrets and 3 public keys");
+    check_stays();
+    crowd[0].send_json(&json!({"type": "ping"}));
+    crowd[0].recv_type("pong");
+
+    files.write("jwks", json!({"keys": [third.jwk("three")]}).to_string());
+    server.signal(Signal::HUP);
+    for client in &mut crowd {
+        assert_eq!(client.expect_close(), 4003);
+    }
+    server.wait_for_log(&format!("closed {CROWD} connections whose key has been taken away"));
+    check_stays();
+    assert!(!is_accepted(&server, &token_of(&first, "one")));
 }
 
 /// Sends a handshake with a token, and does not wait for the answer.
@@ -105,8 +149,7 @@ fn files_are_read_again_on_sighup() {
     for token in [good(), token_of(&old, "old")] {
         assert!(!is_accepted(&server, &token), "the old keys are gone");
     }
-    alice.say("lobby", "I stay");
-    assert_eq!(alice.recv_type("chat")["text"], "I stay");
+    assert_eq!(alice.expect_close(), 4003);
 
     // What cannot be read changes nothing: not even what could be read beside it.
     files.write("key.pem", old.public_pem());
@@ -157,6 +200,12 @@ fn keys_are_fetched_and_handshakes_wait_for_them() {
     let line = server.wait_for_log("the keys of --jwks-url stay as they were");
     assert!(line.contains("WARN") && line.contains("500"), "{line}");
     assert!(is_accepted(&server, &token_of(&ours, "one")));
+    early[0].send(&frame(TEXT, true, br#"{"type":"ping"}"#));
+    early[0].json_of("pong");
+    // A key that its issuer has taken out of the set.
+    server.signal(Signal::HUP);
+    issuer.give(&[other.jwk("two")]);
+    assert_eq!(early[0].expect_close(), 4003);
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub mod back_end;
 pub mod chat;
 mod client;
 pub mod host;
+#[cfg(any(feature = "tokens", feature = "webhook"))]
+pub mod https;
 pub mod local_room;
 mod raw;
 mod server;

@@ -27,19 +27,25 @@ pub struct Certificate {
 
 impl Default for Certificate {
     fn default() -> Self {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = rcgen::CertificateParams::new(names).expect("names").self_signed(&key);
-        Self { chain: certificate.expect("a certificate").pem(), key: key.serialize_pem() }
+        Self::of(&["localhost", "127.0.0.1"])
     }
 }
 
 impl Certificate {
+    /// For these names.
+    pub fn of(names: &[&str]) -> Self {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let certificate = rcgen::CertificateParams::new(names).expect("names").self_signed(&key);
+        Self { chain: certificate.expect("a certificate").pem(), key: key.serialize_pem() }
+    }
+
     /// A client that trusts this certificate and no other.
     pub fn client(&self) -> TlsClient {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.chain.as_bytes()).expect("a certificate")).expect("a root");
-        TlsClient { roots, config: None, receive_buffer_bytes: None }
+        let name = ServerName::try_from("localhost").expect("a name");
+        TlsClient { roots, name, config: None, receive_buffer_bytes: None }
     }
 }
 
@@ -94,11 +100,17 @@ impl Files {
 #[derive(Clone)]
 pub struct TlsClient {
     roots: RootCertStore,
+    name: ServerName<'static>,
     config: Option<Arc<ClientConfig>>,
     receive_buffer_bytes: Option<usize>,
 }
 
 impl TlsClient {
+    /// Asks for this name; for an IP address no name is sent.
+    pub fn asking_for(self, name: &str) -> Self {
+        Self { name: ServerName::try_from(name.to_owned()).expect("a name"), ..self }
+    }
+
     /// With one version of TLS. What connects with the result remembers sessions.
     pub fn version(self, version: &'static SupportedProtocolVersion) -> Self {
         self.configure(&[version], &[])
@@ -139,8 +151,7 @@ impl TlsClient {
         socket.set_read_timeout(Some(PATIENCE)).expect("set the read timeout");
         socket.set_write_timeout(Some(PATIENCE)).expect("set the write timeout");
         let config = self.config.clone().or_else(|| self.clone().offering(&["http/1.1"]).config);
-        let name = ServerName::try_from("localhost").expect("a name");
-        let connection = ClientConnection::new(config.expect("set above"), name).expect("a client");
+        let connection = ClientConnection::new(config.expect("set above"), self.name.clone()).expect("a client");
         Raw::over(TlsStream { stream: StreamOwned::new(connection, socket), has_been_told: false })
     }
 

@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 5] = [
         "rights",
         "settings",
         "sharded_map",
+        "steps",
         "time",
         "unicode",
     ],

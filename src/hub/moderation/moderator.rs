@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::hub::arrivals::{Arrivals, MEMORY_MILLIS};
 use crate::id::ConnectionSerial;
 use crate::restrictions::RestrictionTarget;
+use crate::settings::HubLimits;
 use crate::time::Now;
 
 use super::command::Moderation;
@@ -43,6 +44,12 @@ enum Link {
 /// Bans that are carried out one by one. Beyond them all connections are checked against all bans, at once.
 const BANS_MAX: usize = 64;
 
+/// Slots that a turn searches for a user's connections.
+const SLOTS_PER_TURN: usize = 64 * 1024;
+
+/// To look a connection up in a table takes a while; so many slots of a search for one user count the same.
+pub(in crate::hub) const CHECK_SLOTS: usize = 16;
+
 /// Something that is being carried out, connection by connection.
 #[derive(Debug)]
 pub(super) struct Task {
@@ -53,10 +60,16 @@ pub(super) struct Task {
     pub(super) done: usize,
 }
 
-/// What a turn may still do.
-pub(super) struct CommandBudget {
-    pub(super) slots: usize,
-    pub(super) connections: usize,
+/// What a turn may still do to connections that are to be closed or taken out of rooms.
+pub(in crate::hub) struct CommandBudget {
+    pub(in crate::hub) slots: usize,
+    pub(in crate::hub) connections: usize,
+}
+
+impl CommandBudget {
+    pub(in crate::hub) fn of_turn(limits: &HubLimits) -> Self {
+        Self { slots: SLOTS_PER_TURN, connections: limits.closes_per_turn as usize }
+    }
 }
 
 /// What is being carried out.

@@ -11,10 +11,7 @@ use crate::restrictions::{Network, Restriction, RestrictionKind, RestrictionTarg
 use crate::time::Now;
 
 use super::command::Moderation;
-use super::moderator::{CommandBudget, Task, TaskKind};
-
-/// To check a connection against all bans takes a few look-ups; so many slots of a search for one user count the same.
-const CHECK_SLOTS: usize = 16;
+use super::moderator::{CHECK_SLOTS, CommandBudget, Task, TaskKind};
 
 /// Restrictions that expire in a turn.
 const EXPIRIES_PER_TURN: usize = 256;

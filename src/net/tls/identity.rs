@@ -1,12 +1,14 @@
-//! The certificate that a server shows, and how it speaks TLS.
+//! The certificates that a server shows, and how it speaks TLS.
 
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::client::verify_server_name;
 use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::pki_types::pem::{PemObject, SectionKind};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, ServerConfig};
 
 use crate::error::Error;
@@ -14,9 +16,15 @@ use crate::error::Error;
 /// A longer chain is refused: every handshake sends it whole, and real ones have some 4 KiB.
 const CHAIN_BYTES_MAX: usize = 64 * 1024;
 
-/// A certificate with the chain behind it, and its key.
+/// More certificates are refused: a handshake looks at all of them.
+const CERTIFICATES_MAX: usize = 64;
+
+/// Certificates, each with the chain behind it and its key.
 ///
-/// With it come the rest of what a session begins with: TLS 1.2 and 1.3, ALPN `http/1.1`, and keys for tickets, with which a
+/// A session is shown the first certificate that is good for the name that the client asks for (SNI, RFC 6066 section 3), and the
+/// first of all if none is, or if the client asks for none.
+///
+/// With them come the rest of what a session begins with: TLS 1.2 and 1.3, ALPN `http/1.1`, and keys for tickets, with which a
 /// client resumes a session for twelve hours at most and only while this identity is the server's.
 #[derive(Clone)]
 pub struct TlsIdentity {
@@ -36,24 +44,35 @@ impl TlsIdentity {
     /// # Errors
     /// [`Error::Config`] with what was found in the place of a chain or a key, or if the two do not belong together.
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, Error> {
-        let chain = read_chain(chain).map_err(|problem| Error::Config(format!("certificate: {problem}")))?;
-        let key = read_key(key).map_err(|problem| Error::Config(format!("key of the certificate: {problem}")))?;
-        Self::new(chain, key).map_err(Error::Config)
+        Self::from_pems(&[(chain, key)])
+    }
+
+    /// As [`TlsIdentity::from_pem`], for up to 64 chains, each with its key.
+    ///
+    /// # Errors
+    /// As there, with the first that cannot be used, or if there are none or too many.
+    pub fn from_pems(pairs: &[(&[u8], &[u8])]) -> Result<Self, Error> {
+        let read = |(index, (chain, key)): (usize, &(&[u8], &[u8]))| {
+            let number = if pairs.len() == 1 { String::new() } else { format!(" {}", index + 1) };
+            let chain = read_chain(chain).map_err(|problem| format!("certificate{number}: {problem}"))?;
+            let key = read_key(key).map_err(|problem| format!("key of the certificate{number}: {problem}"))?;
+            certified(chain, key).map_err(|problem| format!("certificate{number}: {problem}"))
+        };
+        let certificates = pairs.iter().enumerate().map(read).collect::<Result<_, _>>().map_err(Error::Config)?;
+        Self::new(certificates).map_err(Error::Config)
     }
 
     /// # Errors
-    /// Why they cannot be used together.
-    pub(crate) fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, String> {
+    /// There are none or too many.
+    pub(crate) fn new(certificates: Vec<CertifiedKey>) -> Result<Self, String> {
+        if !(1..=CERTIFICATES_MAX).contains(&certificates.len()) {
+            return Err(format!("{} certificates; 1 to {CERTIFICATES_MAX} are allowed", certificates.len()));
+        }
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let mut config = builder.with_no_client_auth().with_single_cert(chain, key).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                "the key is not that of the first certificate, which has to be the server's own".to_owned()
-            }
-            rustls::Error::General(problem) => format!("the key cannot be used: {problem}"),
-            error => error.to_string(),
-        })?;
+        let by_name = CertificatesByName(certificates.into_iter().map(Arc::new).collect());
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(by_name));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Tickets lie with the clients. Nothing is stored for those that take none.
         config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
@@ -64,6 +83,41 @@ impl TlsIdentity {
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
+}
+
+/// See [`TlsIdentity`].
+#[derive(Debug)]
+struct CertificatesByName(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for CertificatesByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let Self(certificates) = self;
+        let asked = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        let named = asked.and_then(|name| certificates.iter().find(|certificate| is_good_for(certificate, &name)));
+        named.or(certificates.first()).cloned()
+    }
+}
+
+fn is_good_for(certificate: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let parsed = certificate.end_entity_cert().and_then(ParsedCertificate::try_from);
+    parsed.is_ok_and(|parsed| verify_server_name(&parsed, name).is_ok())
+}
+
+/// A chain with its key.
+///
+/// # Errors
+/// Why they cannot be used together.
+pub(crate) fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<CertifiedKey, String> {
+    CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "the key is not that of the first certificate, which has to be the server's own".to_owned()
+        }
+        rustls::Error::General(problem) => format!("the key cannot be used: {problem}"),
+        error => error.to_string(),
+    })
 }
 
 /// Reads a chain of certificates.
@@ -167,6 +221,16 @@ mod tests {
             (&*chain.repeat(400), &*key, "exceed 65536"),
         ] {
             let error = TlsIdentity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(needle), "{error:?} for {needle:?}");
+        }
+        let (one, other) = ((chain.as_bytes(), key.as_bytes()), (other.as_bytes(), key.as_bytes()));
+        TlsIdentity::from_pems(&[one; CERTIFICATES_MAX]).unwrap();
+        for (pairs, needle) in [
+            (&[][..], "0 certificates; 1 to 64 are allowed"),
+            (&[one; CERTIFICATES_MAX + 1], "65 certificates"),
+            (&[one, other], "certificate 2: the key is not that of the first certificate"),
+        ] {
+            let error = TlsIdentity::from_pems(pairs).unwrap_err().to_string();
             assert!(error.contains(needle), "{error:?} for {needle:?}");
         }
     }

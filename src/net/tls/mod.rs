@@ -28,7 +28,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 pub use self::identity::TlsIdentity;
-pub(crate) use self::identity::{read_chain, read_key};
+pub(crate) use self::identity::{certified, read_chain, read_key};
 use self::record::SEALED_BYTES_MAX;
 pub(super) use self::record::{READ_BYTES_MAX, RECORD_BYTES};
 use self::session::Session;

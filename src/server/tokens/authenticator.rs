@@ -9,11 +9,12 @@ use mio::Waker;
 
 use super::config::TokenConfig;
 use super::fetch::{self, FetchSchedule};
+use super::key_ring::KeyRing;
 use super::keys::{KeySet, NamedKey};
 use super::sources::{self, Reading, Sources};
 use super::verifier::{TokenError, verify};
 use crate::error::Error;
-use crate::id::UserId;
+use crate::id::{KeyNumber, UserId};
 use crate::net::AdmissionTicket;
 use crate::server::authenticator::{Authentication, Authenticator, Identity, Refusal, TokenPolicy};
 use crate::server::bearer::bearer_token;
@@ -27,11 +28,14 @@ use crate::unicode::Escaped;
 /// `iss` if [`TokenConfig`] has them; `name` is a name to show, and `rooms` are [`Grants`](crate::Grants). Clocks are compared without
 /// leeway. Everything else is refused with 401.
 ///
-/// A token whose key may be new waits while the keys of [`TokenConfig::jwks_url`] are fetched.
+/// A connection ends when the key is taken away that has verified its token. A token whose key may be new waits while the keys of
+/// [`TokenConfig::jwks_url`] are fetched.
 pub struct TokenAuthenticator {
     config: Arc<TokenConfig>,
     /// All keys.
-    keys: KeySet,
+    keys: KeyRing,
+    /// Those that are left, if some have gone.
+    keys_left: Option<Vec<KeyNumber>>,
     /// Those of them that came from files, and those that were fetched.
     of_files: KeySet,
     of_url: Vec<NamedKey>,
@@ -80,7 +84,8 @@ impl TokenAuthenticator {
         };
         Ok(Self {
             config,
-            keys: of_files.clone(),
+            keys: KeyRing::new(of_files.clone()),
+            keys_left: None,
             of_files,
             of_url: Vec::new(),
             sources,
@@ -171,9 +176,13 @@ impl TokenAuthenticator {
                     }
                 }
             }
-            self.keys = self.of_files.clone();
-            self.keys.public.extend(self.of_url.iter().cloned());
-            log::info!("tokens: {} secrets and {} public keys", self.keys.secrets.len(), self.keys.public.len());
+            let mut keys = self.of_files.clone();
+            keys.public.extend(self.of_url.iter().cloned());
+            if let Some(left) = self.keys.replace(keys) {
+                self.keys_left = Some(left);
+            }
+            let (secrets, public) = self.keys.count();
+            log::info!("tokens: {secrets} secrets and {public} public keys");
         }
     }
 }
@@ -210,6 +219,10 @@ impl Authenticator for TokenAuthenticator {
         let (ticket, token) = self.waiting.pop_first()?;
         let decision = verify(now, &token, &self.keys, &self.config).map_err(|error| self.refusal(&error));
         Some((AdmissionTicket(ticket), decision))
+    }
+
+    fn poll_keys_left(&mut self) -> Option<Vec<KeyNumber>> {
+        self.keys_left.take()
     }
 
     fn reload(&mut self, now: Now) {

@@ -52,7 +52,7 @@ impl Algorithm {
 }
 
 /// A secret that the issuer of tokens shares with the server.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret(Box<[u8]>);
 
 /// The least length of a secret: that of the hash of HS256 (RFC 7518 section 3.2).
@@ -73,7 +73,7 @@ impl Secret {
     }
 
     /// The key for an algorithm, unless the secret is shorter than its hash.
-    fn key(&self, algorithm: Algorithm) -> Option<hmac::Key> {
+    pub(super) fn key(&self, algorithm: Algorithm) -> Option<hmac::Key> {
         let hash = match algorithm {
             Algorithm::Hs256 => hmac::HMAC_SHA256,
             Algorithm::Hs384 => hmac::HMAC_SHA384,
@@ -90,7 +90,7 @@ impl Secret {
 }
 
 /// A public key of an issuer of tokens.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum PublicKey {
     Rsa { modulus: Box<[u8]>, exponent: Box<[u8]> },
     P256(Box<[u8]>),
@@ -138,7 +138,7 @@ impl PublicKey {
         }
     }
 
-    fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
+    pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let unparsed: (&dyn signature::VerificationAlgorithm, &[u8]) = match self {
             Self::Rsa { modulus, exponent } => {
                 let key = signature::RsaPublicKeyComponents { n: modulus, e: exponent };
@@ -172,54 +172,9 @@ pub(super) struct NamedKey {
     pub(super) key: PublicKey,
 }
 
-/// Why no key has signed a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyError {
-    /// No key has the algorithm of the token.
-    Algorithm,
-    /// Keys of this kind have names, and none has the name in the token.
-    UnknownKid,
-    /// The signature is none of a key that it may be of.
-    Signature,
-}
-
-/// All keys of a server.
+/// The keys that were read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct KeySet {
     pub(super) secrets: Vec<Secret>,
     pub(super) public: Vec<NamedKey>,
-}
-
-impl KeySet {
-    /// Whether any of the keys has signed a message.
-    ///
-    /// A key without a name may be of any `kid`. A message without a `kid` may be of any key.
-    pub(super) fn verify(
-        &self,
-        algorithm: Algorithm,
-        kid: Option<&str>,
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<(), KeyError> {
-        let mut failure = KeyError::Algorithm;
-        for key in self.secrets.iter().filter_map(|secret| secret.key(algorithm)) {
-            failure = KeyError::Signature;
-            if hmac::verify(&key, message, signature).is_ok() {
-                return Ok(());
-            }
-        }
-        for NamedKey { kid: name, key } in self.public.iter().filter(|named| named.key.algorithm() == algorithm) {
-            if name.as_deref().zip(kid).is_some_and(|(name, kid)| name != kid) {
-                if failure == KeyError::Algorithm {
-                    failure = KeyError::UnknownKid;
-                }
-                continue;
-            }
-            failure = KeyError::Signature;
-            if key.has_signed(message, signature) {
-                return Ok(());
-            }
-        }
-        Err(failure)
-    }
 }

@@ -6,6 +6,7 @@ mod config;
 mod fetch;
 mod issue;
 mod jwks;
+mod key_ring;
 mod keys;
 mod pem;
 mod sources;

@@ -6,7 +6,8 @@ use serde::de::IgnoredAny;
 
 use super::claims;
 use super::config::TokenConfig;
-use super::keys::{Algorithm, KeyError, KeySet};
+use super::key_ring::{KeyError, KeyRing};
+use super::keys::Algorithm;
 use crate::server::authenticator::Identity;
 use crate::server::json_field::present;
 use crate::time::Now;
@@ -65,7 +66,7 @@ fn invalid(reason: impl Into<String>) -> TokenError {
 ///
 /// # Errors
 /// The first reason for which it is not accepted.
-pub(super) fn verify(now: Now, token: &str, keys: &KeySet, config: &TokenConfig) -> Result<Identity, TokenError> {
+pub(super) fn verify(now: Now, token: &str, keys: &KeyRing, config: &TokenConfig) -> Result<Identity, TokenError> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(invalid(format!("it has {} bytes; {TOKEN_BYTES_MAX} are allowed", token.len())));
     }
@@ -75,12 +76,13 @@ pub(super) fn verify(now: Now, token: &str, keys: &KeySet, config: &TokenConfig)
     let decode = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).map_err(|_| malformed());
     let (header, payload, signature) = (decode(header)?, decode(payload)?, decode(signature)?);
     let (algorithm, kid) = read_header(&header)?;
-    keys.verify(algorithm, kid.as_deref(), message.as_bytes(), &signature).map_err(|error| match error {
+    let key = keys.verify(algorithm, kid.as_deref(), message.as_bytes(), &signature).map_err(|error| match error {
         KeyError::Algorithm => TokenError::NoKey(algorithm),
         KeyError::UnknownKid => TokenError::UnknownKid,
         KeyError::Signature => invalid("its signature is wrong"),
     })?;
-    claims::identity(now, &payload, config).map_err(invalid)
+    let identity = claims::identity(now, &payload, config).map_err(invalid)?;
+    Ok(Identity { key: Some(key), ..identity })
 }
 
 fn read_header(header: &[u8]) -> Result<(Algorithm, Option<String>), TokenError> {

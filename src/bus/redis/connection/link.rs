@@ -19,9 +19,10 @@ use redis::Cmd;
 use super::endpoint::{Endpoint, HostPort, ResolvedAddress};
 use super::error::{Backoff, Failures, LinkError};
 use super::hello::{Login, RedisHello, is_pong};
+use super::reply_buffer::TakeReply;
 use super::resp::Value;
 use super::run_id::RunId;
-use super::wire::{TakeReply, Wire};
+use super::wire::Wire;
 use crate::bus::worker::Lookup;
 use crate::unicode::Escaped;
 

@@ -6,6 +6,7 @@ mod endpoint;
 mod error;
 mod hello;
 mod link;
+mod reply_buffer;
 pub(crate) mod resp;
 mod run_id;
 mod sentinel;

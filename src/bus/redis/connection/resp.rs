@@ -1,5 +1,7 @@
 //! A parser of RESP2 replies that neither copies nor allocates.
 
+use crate::steps;
+
 /// The longest bulk string: Redis' own limit. A peer that announces more does not speak RESP.
 const BULK_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
@@ -78,7 +80,7 @@ impl<'a> Iterator for Items<'a> {
         // The array is complete, so its elements are. Only a nested array has to be measured.
         let total = match head.kind {
             Kind::Bulk(length) => head.bytes + length + 2,
-            Kind::Array(_) => length(self.bytes, head).ok()??,
+            Kind::Array(_) => Measure::default().advance_from(Some(head), self.bytes).ok()??,
             Kind::Status | Kind::Error | Kind::Integer(_) | Kind::Nil => head.bytes,
         };
         let (whole, rest) = self.bytes.split_at_checked(total)?;
@@ -93,36 +95,66 @@ impl<'a> Iterator for Items<'a> {
 /// The bytes are not RESP2.
 pub fn parse(bytes: &[u8]) -> Result<Option<(Value<'_>, usize)>, Malformed> {
     let Some(head) = Head::parse(bytes)? else { return Ok(None) };
-    let Some(total) = length(bytes, head)? else { return Ok(None) };
+    let Some(total) = Measure::default().advance_from(Some(head), bytes)? else { return Ok(None) };
     Ok(Some((head.value(&bytes[..total]), total)))
 }
 
-/// The length of the whole value that begins with `head`. The loop follows nested arrays without
-/// recursion, so that no reply can exhaust the stack.
-fn length(bytes: &[u8], mut head: Head) -> Result<Option<usize>, Malformed> {
-    let (mut at, mut owed) = (0, 1u64);
-    loop {
-        at += head.bytes;
-        owed -= 1;
-        match head.kind {
-            Kind::Bulk(length) => {
-                let Some(end) = bytes.get(at + length..at + length + 2) else { return Ok(None) };
-                if end != b"\r\n" {
-                    return Err(Malformed);
+/// The value that fills `bytes`, of the length that was [measured](Measure).
+pub(super) fn measured(bytes: &[u8]) -> Result<Option<Value<'_>>, Malformed> {
+    Ok(Head::parse(bytes)?.map(|head| head.value(bytes)))
+}
+
+/// How far a value has been measured that may be incomplete. Nested arrays are followed without recursion, so that no reply can
+/// exhaust the stack.
+#[derive(Debug)]
+pub(super) struct Measure {
+    /// Where the next element begins.
+    at: usize,
+    /// Elements that are to come, also the one at `at`.
+    owed: u64,
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        Self { at: 0, owed: 1 }
+    }
+}
+
+impl Measure {
+    /// Goes on in `bytes`, which begin with what was measured before. Says how long the whole value is once it is complete.
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+        self.advance_from(None, bytes)
+    }
+
+    /// As [`Measure::advance`], with the first line of the next element if it has been parsed.
+    #[inline]
+    fn advance_from(&mut self, mut parsed: Option<Head>, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+        while self.owed > 0 {
+            steps::note(1);
+            let head = match parsed.take() {
+                Some(head) => Some(head),
+                None => Head::parse(&bytes[self.at..])?,
+            };
+            let Some(head) = head else { return Ok(None) };
+            let mut end = self.at + head.bytes;
+            let mut owed = self.owed - 1;
+            match head.kind {
+                Kind::Bulk(length) => {
+                    let Some(line_end) = bytes.get(end + length..end + length + 2) else { return Ok(None) };
+                    if line_end != b"\r\n" {
+                        return Err(Malformed);
+                    }
+                    end += length + 2;
                 }
-                at += length + 2;
+                Kind::Array(elements) => owed += elements as u64,
+                Kind::Status | Kind::Error | Kind::Integer(_) | Kind::Nil => {}
             }
-            Kind::Array(elements) => owed += elements as u64,
-            Kind::Status | Kind::Error | Kind::Integer(_) | Kind::Nil => {}
+            if owed > ELEMENTS_MAX {
+                return Err(Malformed);
+            }
+            (self.at, self.owed) = (end, owed);
         }
-        if owed > ELEMENTS_MAX {
-            return Err(Malformed);
-        }
-        if owed == 0 {
-            return Ok(Some(at));
-        }
-        let Some(next) = Head::parse(&bytes[at..])? else { return Ok(None) };
-        head = next;
+        Ok(Some(self.at))
     }
 }
 

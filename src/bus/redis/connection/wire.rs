@@ -3,21 +3,17 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mio::event::Event;
 use mio::{Registry, Token};
 use rustls::ClientConfig;
 
 use super::endpoint::ResolvedAddress;
 use super::error::LinkError;
-use super::resp::{self, Value};
+use super::reply_buffer::{ReplyBuffer, TakeReply};
 use super::stream::Stream;
 
 const READ_BYTES: usize = 64 * 1024;
 const READS_PER_DRIVE: usize = 4;
-
-/// Takes a reply, with the buffer in which it lies.
-pub(crate) type TakeReply<'a> = dyn FnMut(&Bytes, Value<'_>) -> Result<(), LinkError> + 'a;
 
 /// Whether the socket has bytes to read. Asking the socket costs a system call, which a thread
 /// that was woken for something else need not make.
@@ -39,8 +35,7 @@ pub(crate) struct Wire {
     /// Whole commands. [`Wire::flush`] removes the bytes that it has written.
     pub(crate) out: Vec<u8>,
     written: usize,
-    /// The beginning of an incomplete reply.
-    input: Vec<u8>,
+    input: ReplyBuffer,
     /// The target of reads. It is zeroed once; only the bytes that a read has brought are copied
     /// out of it.
     buffer: Box<[u8]>,
@@ -56,7 +51,7 @@ impl Wire {
             readiness: Readiness::Empty,
             out: Vec::new(),
             written: 0,
-            input: Vec::new(),
+            input: ReplyBuffer::default(),
             buffer: vec![0; READ_BYTES].into(),
         }
     }
@@ -108,11 +103,8 @@ impl Wire {
                     if is_short && self.readiness == Readiness::Readable {
                         self.readiness = Readiness::Empty;
                     }
-                    // Message bodies keep the whole buffer alive, so it is made no larger than
-                    // its content.
-                    self.input.reserve_exact(bytes);
-                    self.input.extend_from_slice(&self.buffer[..bytes]);
                     has_come = true;
+                    self.input.receive(&self.buffer[..bytes], take)?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readiness = Readiness::Empty;
@@ -121,21 +113,8 @@ impl Wire {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             }
-            self.take_replies(take)?;
         }
         Ok(has_come)
-    }
-
-    /// Hands out the complete replies. The rest becomes the beginning of the next input.
-    fn take_replies(&mut self, take: &mut TakeReply<'_>) -> Result<(), LinkError> {
-        let chunk = Bytes::from(std::mem::take(&mut self.input));
-        let mut at = 0;
-        while let Some((value, used)) = resp::parse(&chunk[at..]).map_err(|error| LinkError::lost(error.to_string()))? {
-            at += used;
-            take(&chunk, value)?;
-        }
-        self.input.extend_from_slice(&chunk[at..]);
-        Ok(())
     }
 
     /// Writes as much as the socket takes.
@@ -165,7 +144,7 @@ impl Wire {
             stream.deregister(&self.registry);
         }
         self.out.clear();
-        self.input = Vec::new();
+        self.input.clear();
         (self.written, self.readiness) = (0, Readiness::Empty);
     }
 }

@@ -111,3 +111,34 @@ fn view(RoomAnswer { room, content, .. }: &RoomAnswer, nodes: ListScope) -> Vec<
         nodes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::id::{Epoch, RoomName};
+    use crate::settings::Config;
+
+    #[test]
+    fn each_count_has_its_own_field() {
+        let (room, table) = (RoomName::new("lobby").unwrap(), Config::default().room_limits());
+        let limits = RoomLimits {
+            history_messages: 5,
+            history_age: Duration::from_secs(6),
+            users_listed_max: 7,
+            slow: Duration::from_millis(8),
+            ..table.get(table.find(&room)).clone()
+        };
+        let position = Some((Epoch::new("e"), 9));
+        let detail = RoomDetail { users: 1, connections: 2, catching_up: 3, blocked: 4, position, limits };
+        let answer = RoomAnswer { room, is_current: true, content: RoomContent::Detail(detail) };
+        let found: serde_json::Value = serde_json::from_slice(&view(&answer, ListScope::AllNodes)).unwrap();
+        let expected = json!({
+            "room": "lobby", "users": 1, "connections": 2, "catchingUp": 3, "blocked": 4, "epoch": "e", "seq": 9,
+            "rules": {"historyMessages": 5, "historyAgeMs": 6000, "bigRoom": 7, "slowMs": 8, "say": "all"},
+            "nodes": "all",
+        });
+        assert_eq!(found, expected);
+    }
+}

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::server::tokens::keys::{PublicKey, Secret};
+use crate::id::KeyNumber;
+use crate::server::tokens::keys::{KeySet, NamedKey, PublicKey, Secret};
 use crate::server::tokens::{jwks, pem};
 
 const SECRET: &[u8] = b"a secret that is long enough for sha-256, 384 and 512: 64 bytes.";
@@ -12,8 +13,16 @@ fn now() -> Now {
     Now { uptime: Duration::ZERO, unix_ms: 1_000_000_000 }
 }
 
-fn keys() -> KeySet {
-    KeySet { secrets: vec![Secret::read(SECRET).unwrap()], public: Vec::new() }
+fn secrets(secrets: Vec<Secret>) -> KeyRing {
+    KeyRing::new(KeySet { secrets, public: Vec::new() })
+}
+
+fn public_keys(public: Vec<NamedKey>) -> KeyRing {
+    KeyRing::new(KeySet { secrets: Vec::new(), public })
+}
+
+fn keys() -> KeyRing {
+    secrets(vec![Secret::read(SECRET).unwrap()])
 }
 
 fn encode(part: &str) -> String {
@@ -34,7 +43,7 @@ const HEADER: &str = r#"{"alg":"HS256"}"#;
 const CLAIMS: &str = r#"{"sub":"ann","exp":2000000}"#;
 
 #[track_caller]
-fn check(token: &str, keys: &KeySet, expected: Result<&str, &str>) {
+fn check(token: &str, keys: &KeyRing, expected: Result<&str, &str>) {
     let found = verify(now(), token, keys, &TokenConfig::default());
     let found = found.map(|identity| identity.user.unwrap().to_string());
     let found = found.map_err(|error| error.sentence());
@@ -50,9 +59,9 @@ fn signature_of(token: &str) -> (&str, Vec<u8>) {
 
 /// The token is signed with the key, and no longer if any bit of the signature or any character of the message is another one.
 #[track_caller]
-fn check_vector(algorithm: Algorithm, keys: &KeySet, token: &str) {
+fn check_vector(algorithm: Algorithm, keys: &KeyRing, token: &str) {
     let (message, signature) = signature_of(token);
-    assert_eq!(keys.verify(algorithm, None, message.as_bytes(), &signature), Ok(()));
+    assert_eq!(keys.verify(algorithm, None, message.as_bytes(), &signature), Ok(KeyNumber::FIRST));
     for at in 0..signature.len() {
         let mut forged = signature.clone();
         forged[at] ^= 1;
@@ -63,8 +72,8 @@ fn check_vector(algorithm: Algorithm, keys: &KeySet, token: &str) {
     assert_eq!(keys.verify(algorithm, None, message.as_bytes(), b""), Err(KeyError::Signature));
 }
 
-fn key_set(key: &str) -> KeySet {
-    KeySet { secrets: Vec::new(), public: jwks::read_keys(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap() }
+fn key_set(key: &str) -> KeyRing {
+    public_keys(jwks::read_keys(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap())
 }
 
 #[test]
@@ -74,7 +83,7 @@ fn hs256_as_in_rfc_7515_appendix_a_1() {
     let token = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
                  eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
                  dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-    check_vector(Algorithm::Hs256, &KeySet { secrets: vec![secret], public: Vec::new() }, token);
+    check_vector(Algorithm::Hs256, &secrets(vec![secret]), token);
 }
 
 #[test]
@@ -100,7 +109,7 @@ fn eddsa_as_in_rfc_8037_appendix_a_4() {
 fn rs256_by_a_key_in_pem() {
     let key = pem::read_keys(include_bytes!("rsa.pem")).unwrap().remove(0);
     assert!(matches!(key, PublicKey::Rsa { .. }));
-    let keys = KeySet { secrets: Vec::new(), public: vec![crate::server::tokens::keys::NamedKey { kid: None, key }] };
+    let keys = public_keys(vec![NamedKey { kid: None, key }]);
     let token = include_str!("rs256.jwt").trim();
     check_vector(Algorithm::Rs256, &keys, token);
     check(token, &keys, Ok("alice"));
@@ -114,7 +123,7 @@ fn each_hash_needs_a_secret_of_its_length() {
         (ring::hmac::HMAC_SHA512, "HS512", 64),
     ] {
         let token = |secret| signed(&format!(r#"{{"alg":"{name}"}}"#), CLAIMS, hash, secret);
-        let keys = |secret| KeySet { secrets: vec![Secret::read(secret).unwrap()], public: Vec::new() };
+        let keys = |secret| secrets(vec![Secret::read(secret).unwrap()]);
         check(&token(&SECRET[..bytes]), &keys(&SECRET[..bytes]), Ok("ann"));
         if bytes > 32 {
             let short = &SECRET[..bytes - 1];
@@ -128,7 +137,7 @@ fn each_hash_needs_a_secret_of_its_length() {
 #[test]
 fn a_line_break_at_the_end_of_a_secret_does_not_count() {
     for file in [[SECRET, b"\n"].concat(), [SECRET, b"\r\n"].concat()] {
-        let keys = KeySet { secrets: vec![Secret::read(&file).unwrap()], public: Vec::new() };
+        let keys = secrets(vec![Secret::read(&file).unwrap()]);
         check(&hs256(HEADER, CLAIMS), &keys, Ok("ann"));
     }
 }
@@ -136,7 +145,7 @@ fn a_line_break_at_the_end_of_a_secret_does_not_count() {
 #[test]
 fn any_of_several_keys_will_do() {
     let other = Secret::read(&[b'x'; 40]).unwrap();
-    let keys = KeySet { secrets: vec![other, Secret::read(SECRET).unwrap()], public: Vec::new() };
+    let keys = secrets(vec![other, Secret::read(SECRET).unwrap()]);
     check(&hs256(HEADER, CLAIMS), &keys, Ok("ann"));
     check(&hs256(r#"{"alg":"HS256","kid":"any","typ":"JWT"}"#, CLAIMS), &keys, Ok("ann"));
 }
@@ -156,7 +165,7 @@ fn no_signature_is_no_token() {
 fn a_public_key_is_never_taken_for_a_secret() {
     let pem = include_bytes!("rsa.pem");
     let key = pem::read_keys(pem).unwrap().remove(0);
-    let keys = KeySet { secrets: Vec::new(), public: vec![crate::server::tokens::keys::NamedKey { kid: None, key }] };
+    let keys = public_keys(vec![NamedKey { kid: None, key }]);
     // What anybody who has the public key can make: its file taken for the secret of HS256.
     for secret in [&pem[..], &pem[..pem.len() - 1]] {
         check(&signed(HEADER, CLAIMS, ring::hmac::HMAC_SHA256, secret), &keys, Err("no key is for HS256"));

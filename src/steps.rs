@@ -7,7 +7,7 @@ thread_local! {
 
 /// So many steps were made.
 #[inline(always)]
-pub(super) fn note(steps: u64) {
+pub(crate) fn note(steps: u64) {
     #[cfg(test)]
     STEPS.set(STEPS.get() + steps);
     #[cfg(not(test))]
@@ -16,6 +16,6 @@ pub(super) fn note(steps: u64) {
 
 /// Steps since the last time.
 #[cfg(test)]
-pub(super) fn take() -> u64 {
+pub(crate) fn take() -> u64 {
     STEPS.take()
 }
