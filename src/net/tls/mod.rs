@@ -19,7 +19,12 @@
 //! the timeout of a request's head runs. There is one renegotiation, refused; early data is not accepted; sessions are
 //! resumed by tickets, for which the server stores nothing.
 
+mod channel;
+mod cipher;
+mod fault;
+mod handshake;
 mod identity;
+mod received;
 mod record;
 mod session;
 
@@ -29,10 +34,10 @@ use rustls::ServerConfig;
 
 pub use self::identity::TlsIdentity;
 pub(crate) use self::identity::{read_chain, read_key};
+pub(super) use self::received::SessionEnd;
 use self::record::SEALED_BYTES_MAX;
 pub(super) use self::record::{READ_BYTES_MAX, RECORD_BYTES};
 use self::session::Session;
-pub(super) use self::session::SessionEnd;
 use crate::id::Slot;
 
 /// What is charged for a session that has not agreed on keys: its parts, and what the handshake has them remember.
@@ -110,3 +115,6 @@ impl Tls {
         self.sessions.iter().all(Option::is_none)
     }
 }
+
+#[cfg(test)]
+mod peers;
