@@ -1,6 +1,7 @@
-//! TLS inside the loop: rustls without buffers of its own, beside connections that do not know of it.
+//! TLS inside the loop, beside connections that do not know of it.
 //!
-//! A connection that speaks TLS has a flag, and its [`Session`] lies in a table by slot: a connection without TLS is as small
+//! rustls does the handshake without buffers of its own, and hands over the keys that it has agreed on; the records behind it
+//! are ours. A connection that speaks TLS has a flag, and its [`Session`] lies in a table by slot: a connection without TLS is as small
 //! as before, and is asked one question more before a system call. A session reads no socket and writes none:
 //!
 //! - **In:** what one `recv` has brought is decrypted where it lies, whole records at a time, and their plaintext goes on as
@@ -16,8 +17,8 @@
 //! **Bounds.** A session comes into being with the first byte from its peer. It keeps one record at most that is not complete, and
 //! one that is not taken; both are charged to the owner of the connection, and so is a flat sum while it has not agreed on keys.
 //! A step of a handshake counts as many units of the turn's reads, since it costs as much time. Until a handshake is complete,
-//! the timeout of a request's head runs. There is one renegotiation, refused; early data is not accepted; sessions are
-//! resumed by tickets, for which the server stores nothing.
+//! the timeout of a request's head runs. Each record counts as a unit, and a new key of the peer as several. There is one
+//! renegotiation, refused; early data is not accepted; sessions are resumed by tickets, for which the server stores nothing.
 
 mod channel;
 mod cipher;

@@ -122,7 +122,7 @@ fn new_keys_without_a_word_in_between_end_the_session() {
     let (mut session, mut forger) = Trust::new().forged(SUITE_13);
     for round in 0..3 {
         for _ in 0..32 {
-            let update = forger.speaks.record(HANDSHAKE, &REQUEST);
+            let update = forger.speaks.record(HANDSHAKE, &NOTICE);
             forger.speaks.update();
             receive_silence(&mut session, &update);
         }
@@ -133,7 +133,7 @@ fn new_keys_without_a_word_in_between_end_the_session() {
     // An empty record is no word.
     let nothing = forger.speaks.record(APPLICATION_DATA, b"");
     receive_silence(&mut session, &nothing);
-    let update = forger.speaks.record(HANDSHAKE, &REQUEST);
+    let update = forger.speaks.record(HANDSHAKE, &NOTICE);
     check_failure(&mut session, &mut forger, &update, UNEXPECTED);
 }
 
