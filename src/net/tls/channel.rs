@@ -13,9 +13,7 @@ use rustls::{
 use super::cipher::{Cipher, Content};
 use super::fault::Fault;
 use super::received::{Received, SessionEnd, Unusable};
-use super::record::{
-    ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, RECORD_BYTES, first_record,
-};
+use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, RECORD_BYTES, first_record};
 
 /// What a new key of the peer counts: it takes some microseconds to derive.
 const KEY_UNITS: u32 = 16;

@@ -15,9 +15,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    ClientConfig, ClientConnection, ConnectionTrafficSecrets, KeyLog, RootCertStore, SupportedCipherSuite,
-};
+use rustls::{ClientConfig, ClientConnection, ConnectionTrafficSecrets, KeyLog, RootCertStore, SupportedCipherSuite};
 
 use super::TlsIdentity;
 use super::received::Received;
