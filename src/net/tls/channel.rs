@@ -18,8 +18,8 @@ use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, RECO
 /// What a new key of the peer counts: it takes some microseconds to derive.
 const KEY_UNITS: u32 = 16;
 
-/// Room for a record with an alert or a new key, and for one with a new key before it.
-const SHORT_RECORDS_BYTES_MAX: usize = 128;
+/// Room for a record with an alert.
+const ALERT_RECORD_BYTES_MAX: usize = 64;
 
 /// The beginning of a message that says that its sender has a new key (RFC 8446 section 4.6.3). A byte follows that says
 /// whether it asks for the same.
@@ -114,7 +114,7 @@ impl Channel {
             return self.sealing.seal(kind, content, out);
         }
         let start = match kind {
-            // It is the last one.
+            // It is sent even then, since nearly always it is the last record.
             ALERT => 0,
             _ => self.change_key(out)?,
         };
@@ -173,7 +173,7 @@ impl Channel {
 
     /// Sends an alert.
     fn answer(&mut self, alert: &[u8], received: &mut Received) {
-        let mut out = [0; SHORT_RECORDS_BYTES_MAX];
+        let mut out = [0; ALERT_RECORD_BYTES_MAX];
         if let Ok(bytes) = self.seal(ALERT, alert, &mut out) {
             received.answer.extend_from_slice(&out[..bytes]);
         }
