@@ -11,13 +11,13 @@ use super::received::{Received, SessionEnd};
 use super::record::end_of_record;
 
 /// A handshake that is not complete.
-pub(super) struct Handshake {
+pub(super) struct TlsHandshake {
     connection: UnbufferedServerConnection,
     /// How many bytes rustls has been shown whose records are whole. It remembers places in them until their messages are, too.
     shown: usize,
 }
 
-impl Handshake {
+impl TlsHandshake {
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self { connection: UnbufferedServerConnection::new(config)?, shown: 0 })
     }

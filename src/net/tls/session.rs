@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::{Error, ServerConfig};
 
 use super::channel::Channel;
-use super::handshake::Handshake;
+use super::handshake::TlsHandshake;
 use super::received::{Received, SessionEnd, Unusable};
 use super::record::{APPLICATION_DATA, WIRE_RECORD_BYTES_MAX};
 
@@ -19,7 +19,7 @@ pub(in crate::net) struct Session {
 
 #[expect(clippy::large_enum_variant, reason = "the largest is the one that lasts")]
 enum Stage {
-    Handshake(Box<Handshake>),
+    Handshake(Box<TlsHandshake>),
     Open(Channel),
     Failed,
 }
@@ -32,7 +32,7 @@ impl fmt::Debug for Session {
 
 impl Session {
     pub(in crate::net) fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        Ok(Self { stage: Stage::Handshake(Box::new(Handshake::new(config)?)), unread: Vec::new() })
+        Ok(Self { stage: Stage::Handshake(Box::new(TlsHandshake::new(config)?)), unread: Vec::new() })
     }
 
     pub(in crate::net) fn is_handshaking(&self) -> bool {
