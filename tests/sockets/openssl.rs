@@ -68,7 +68,8 @@ impl OpenSsl {
     /// A request on a connection that is kept, and its answer.
     fn ask(&mut self) {
         let key = format!("Bearer {API_KEY}");
-        self.say(request("GET", "/api/bans", &[("Authorization", &key)]).as_bytes());
+        let fields = [("Authorization", &*key), ("Content-Type", "application/json"), ("Content-Length", "2")];
+        self.say((request("POST", "/api/bans", &fields) + "{}").as_bytes());
         self.expect("HTTP/1.1 200 OK");
         self.expect("\"bans\":[]");
     }
