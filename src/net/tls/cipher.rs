@@ -10,7 +10,7 @@ use rustls::{AlertDescription, ConnectionTrafficSecrets, Error, PeerMisbehaved, 
 
 use super::fault::Fault;
 use super::received::Unusable;
-use super::record::{APPLICATION_DATA, CHANGE_CIPHER_SPEC, HEADER_BYTES, RECORD_BYTES, header};
+use super::record::{APPLICATION_DATA, HEADER_BYTES, RECORD_BYTES, header};
 
 /// All ciphers of both versions have a tag of this size.
 const TAG_BYTES: usize = MAX_TAG_LEN;
@@ -188,10 +188,6 @@ fn without_padding(text: &[u8]) -> Result<Content<'_>, Fault> {
     }
     match text.iter().rposition(|byte| *byte != 0) {
         None => Err(Fault::unexpected(PeerMisbehaved::IllegalTlsInnerPlaintext)),
-        // Section 5: it is never encrypted.
-        Some(end) if text[end] == CHANGE_CIPHER_SPEC => {
-            Err(Fault::unexpected(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec))
-        }
         Some(end) => Ok(Content { kind: text[end], bytes: &text[..end] }),
     }
 }
