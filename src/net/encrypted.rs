@@ -1,6 +1,7 @@
 //! Bytes of connections that speak TLS, between their sockets and everything else.
 
 use http::StatusCode;
+use rustls::HandshakeKind;
 
 use crate::budget::units;
 use crate::frame::boundary_after;
@@ -64,8 +65,7 @@ impl<R> Net<R> {
         let Some(session) = self.tls.session(slot) else { return };
         let was_handshaking = session.is_handshaking();
         let received = session.receive(bytes, &mut plaintext);
-        let (is_handshaking, is_resumed) = (session.is_handshaking(), session.is_resumed());
-        self.work += units(received.records, bytes.len());
+        self.work += units(received.units, bytes.len());
         let connection = &mut self.connections[slot.index()];
         if connection.is_closing() {
             // What records carry is counted where it is looked at; they may carry next to nothing.
@@ -75,9 +75,9 @@ impl<R> Net<R> {
             self.work += if was_handshaking { HANDSHAKE_UNITS } else { 0 };
             self.write_buffer(slot).append_sealed(&received.answer);
         }
-        if was_handshaking && !is_handshaking {
+        if let Some(kind) = received.handshake {
             self.stats.tls_handshakes += 1;
-            self.stats.tls_resumptions += u64::from(is_resumed);
+            self.stats.tls_resumptions += u64::from(kind == HandshakeKind::Resumed);
             self.connections[slot.index()].phase = Phase::Head(None);
         }
         if !plaintext.is_empty() {
@@ -140,11 +140,12 @@ impl<R> Net<R> {
     fn send_records(&mut self, slot: Slot, frames: &[u8], record: &mut [u8]) -> (usize, bool) {
         let mut taken = 0;
         for piece in frames.chunks(RECORD_BYTES) {
-            let sealed = self.tls.session(slot).and_then(|session| session.encrypt(piece, record).ok());
-            let Some(sealed) = sealed.map(|bytes| &record[..bytes]) else {
+            let Some(Ok(bytes)) = self.tls.session(slot).map(|session| session.encrypt(piece, record)) else {
+                self.say_goodbye_at_once(slot, record);
                 self.note_broken(slot);
                 return (taken, true);
             };
+            let sealed = &record[..bytes];
             taken += piece.len();
             let written = match self.connections[slot.index()].transport.write(sealed) {
                 Ok(bytes) => bytes,
@@ -162,6 +163,16 @@ impl<R> Net<R> {
             }
         }
         (taken, false)
+    }
+
+    /// The keys of a session may encrypt nothing more, as after 2^24 records of TLS 1.2: its peer learns that nothing was cut off, if
+    /// its socket takes that now.
+    #[cold]
+    fn say_goodbye_at_once(&mut self, slot: Slot, record: &mut [u8]) {
+        if let Some(Ok(bytes)) = self.tls.session(slot).map(|session| session.say_goodbye(record)) {
+            log::debug!("connection {}: its keys are used up", self.connections[slot.index()].id(slot));
+            let _ = self.connections[slot.index()].transport.write(&record[..bytes]);
+        }
     }
 
     /// A connection whose last bytes are written says so to its peer.
@@ -224,8 +235,9 @@ impl<R> Net<R> {
         } else {
             Ok(0)
         };
-        if let Ok(bytes) = sealed {
-            buffer.append_sealed(&record[..bytes]);
+        match sealed {
+            Ok(bytes) => buffer.append_sealed(&record[..bytes]),
+            Err(()) => self.say_goodbye_at_once(slot, &mut record),
         }
         self.tls.record = record;
         sealed.map(drop)

@@ -34,6 +34,8 @@ mod metrics;
 mod moderation;
 mod names;
 mod openapi;
+#[cfg(feature = "tls")]
+mod openssl;
 mod pauses;
 mod presence;
 mod program;

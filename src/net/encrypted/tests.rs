@@ -8,7 +8,8 @@ use mio::Poll;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::version::TLS12;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 
 use super::*;
 use crate::id::ConnectionId;
@@ -67,12 +68,16 @@ struct Peers {
 
 impl Peers {
     fn new(count: u32) -> Self {
+        Self::with_versions(count, rustls::DEFAULT_VERSIONS)
+    }
+
+    fn with_versions(count: u32, versions: &[&'static SupportedProtocolVersion]) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(certificate.pem().as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_protocol_versions(versions).unwrap();
         let client_config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
 
         let (poll, mut config) = (Poll::new().unwrap(), Config::default());
@@ -295,4 +300,25 @@ fn records_that_are_not_taken_are_charged_and_nothing_more_is_taken() {
     assert_eq!(heard.len() - start, sent);
     assert!(heard[start..].chunks(1002).all(|frame| frame == &frames[..1002]));
     assert_eq!((peers.charged(), peers.net.connections[0].unsent_bytes()), (0, 0));
+}
+
+#[test]
+fn a_client_of_tls_1_2_whose_keys_are_used_up_is_told_that_nothing_was_cut_off() {
+    for waits in [false, true] {
+        let mut peers = Peers::with_versions(1, &[&TLS12]);
+        peers.open(0);
+        let frame = [0x81, 3, b'o', b'n', b'e'];
+        // The handshake and the upgrade took two records.
+        peers.net.tls.session(Slot(0)).unwrap().set_records_max(3);
+        assert_eq!(peers.net.send(Slot(0), &frame), frame.len());
+        if waits {
+            peers.net.append_frames(Slot(0), &frame);
+        } else {
+            peers.net.send(Slot(0), &frame);
+        }
+        peers.turn();
+        while peers.hear(0) {}
+        assert!(peers.heard.ends_with(&frame) && peers.clients[0].1.process_new_packets().unwrap().peer_has_closed());
+        assert!(matches!(peers.net.connections[0].phase, Phase::Closed));
+    }
 }

@@ -77,6 +77,8 @@ impl TlsIdentity {
         // Tickets lie with the clients. Nothing is stored for those that take none.
         config.ticketer = Ticketer::new().map_err(|error| error.to_string())?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
+        // Our own records are made with the keys that a handshake agrees on.
+        config.enable_secret_extraction = true;
         Ok(Self { config: Arc::new(config) })
     }
 

@@ -1,6 +1,7 @@
-//! TLS inside the loop: rustls without buffers of its own, beside connections that do not know of it.
+//! TLS inside the loop, beside connections that do not know of it.
 //!
-//! A connection that speaks TLS has a flag, and its [`Session`] lies in a table by slot: a connection without TLS is as small
+//! rustls does the handshake without buffers of its own, and hands over the keys that it has agreed on; the records behind it
+//! are ours. A connection that speaks TLS has a flag, and its [`Session`] lies in a table by slot: a connection without TLS is as small
 //! as before, and is asked one question more before a system call. A session reads no socket and writes none:
 //!
 //! - **In:** what one `recv` has brought is decrypted where it lies, whole records at a time, and their plaintext goes on as
@@ -16,10 +17,15 @@
 //! **Bounds.** A session comes into being with the first byte from its peer. It keeps one record at most that is not complete, and
 //! one that is not taken; both are charged to the owner of the connection, and so is a flat sum while it has not agreed on keys.
 //! A step of a handshake counts as many units of the turn's reads, since it costs as much time. Until a handshake is complete,
-//! the timeout of a request's head runs. There is one renegotiation, refused; early data is not accepted; sessions are
-//! resumed by tickets, for which the server stores nothing.
+//! the timeout of a request's head runs. Each record counts as a unit, and a new key of the peer as several. There is one
+//! renegotiation, refused; early data is not accepted; sessions are resumed by tickets, for which the server stores nothing.
 
+mod channel;
+mod cipher;
+mod fault;
+mod handshake;
 mod identity;
+mod received;
 mod record;
 mod session;
 
@@ -29,10 +35,10 @@ use rustls::ServerConfig;
 
 pub use self::identity::TlsIdentity;
 pub(crate) use self::identity::{certified, read_chain, read_key};
+pub(super) use self::received::SessionEnd;
 use self::record::SEALED_BYTES_MAX;
 pub(super) use self::record::{READ_BYTES_MAX, RECORD_BYTES};
 use self::session::Session;
-pub(super) use self::session::SessionEnd;
 use crate::id::Slot;
 
 /// What is charged for a session that has not agreed on keys: its parts, and what the handshake has them remember.
@@ -110,3 +116,6 @@ impl Tls {
         self.sessions.iter().all(Option::is_none)
     }
 }
+
+#[cfg(test)]
+mod peers;
