@@ -76,17 +76,17 @@ impl StaticFile {
         let response = if is_known(request, &variant.tag) {
             Response::new(StatusCode::NOT_MODIFIED, self.media_type, Bytes::new())
         } else {
-            Response::new(StatusCode::OK, self.media_type, variant.body.clone())
+            let response = Response::new(StatusCode::OK, self.media_type, variant.body.clone());
+            match coding {
+                ContentCoding::Identity => response,
+                coding => response.with("Content-Encoding", coding.name()),
+            }
         };
         // A new version of the server has the file under the same address, so a cache asks each time; the answer is short.
         let response = response
             .with("Cache-Control", "no-cache")
             .with("ETag", format!("\"{}\"", variant.tag))
             .with("Vary", "Accept-Encoding");
-        let response = match coding {
-            ContentCoding::Identity => response,
-            coding => response.with("Content-Encoding", coding.name()),
-        };
         self.headers.iter().fold(response, |response, (name, value)| response.with(name, value.clone()))
     }
 }
