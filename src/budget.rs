@@ -65,9 +65,13 @@ impl<'c> WorkBudget<'c> {
         self.spent = self.spent.saturating_add(units);
         self.left.units = self.left.units.saturating_sub(units);
         self.unwatched = self.unwatched.saturating_add(units);
-        if self.unwatched < self.stride {
-            return;
+        if self.unwatched >= self.stride {
+            self.look();
         }
+    }
+
+    /// Something is done that may have taken long, and that no units count.
+    pub(crate) fn look(&mut self) {
         self.unwatched = 0;
         let now = (self.clock)();
         if let Some(before) = self.looked_at.replace(now) {

@@ -1,11 +1,7 @@
 //! A bound that many owners share, fairly.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-use rustc_hash::FxBuildHasher;
-
 use crate::owner::Owner;
+use crate::sharded_map::ShardedMap;
 
 /// What each owner holds of something, and what all may hold together.
 ///
@@ -15,15 +11,12 @@ use crate::owner::Owner;
 pub(crate) struct Quota {
     held: usize,
     max: usize,
-    owners: HashMap<Owner, usize, FxBuildHasher>,
+    owners: ShardedMap<Owner, usize>,
 }
-
-/// The table of owners may have room for so many while there are few.
-const OWNERS_KEPT: usize = 64;
 
 impl Quota {
     pub(crate) fn new(max: usize) -> Self {
-        Self { held: 0, max, owners: HashMap::default() }
+        Self { held: 0, max, owners: ShardedMap::default() }
     }
 
     /// What all hold together.
@@ -44,20 +37,17 @@ impl Quota {
     /// An owner holds so much more, whether there is space or not.
     pub(crate) fn charge(&mut self, owner: Owner, more: usize) {
         self.held += more;
-        *self.owners.entry(owner).or_default() += more;
+        *self.owners.get_or_default(owner) += more;
     }
 
     /// An owner holds so much less, of what it was charged.
     pub(crate) fn release(&mut self, owner: Owner, less: usize) {
         self.held -= less;
-        if let Entry::Occupied(mut held) = self.owners.entry(owner) {
-            *held.get_mut() -= less;
-            if *held.get() == 0 {
-                held.remove();
+        if let Some(held) = self.owners.get_mut(&owner) {
+            *held -= less;
+            if *held == 0 {
+                self.owners.remove(&owner);
             }
-        }
-        if self.owners.capacity() > 8 * self.owners.len() + OWNERS_KEPT {
-            self.owners.shrink_to(2 * self.owners.len());
         }
     }
 }

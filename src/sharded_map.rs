@@ -7,6 +7,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use rustc_hash::FxBuildHasher;
 
 /// How many shards there are, if there is more than one.
@@ -49,15 +50,39 @@ impl<T> ShardedTable<T> {
 
     /// Takes in an entry that is not there yet. `hash_of` is asked for the hashes of those that move.
     pub(crate) fn insert(&mut self, hash: u64, entry: T, hash_of: impl Fn(&T) -> u64) {
+        self.prepare(&hash_of);
+        let shard = self.shard(hash);
+        self.shards[shard].insert_unique(hash, entry, hash_of);
+        self.len += 1;
+    }
+
+    /// The entry that is meant, or a new one.
+    fn find_or_insert(
+        &mut self,
+        hash: u64,
+        is_it: impl FnMut(&T) -> bool,
+        make: impl FnOnce() -> T,
+        hash_of: impl Fn(&T) -> u64,
+    ) -> &mut T {
+        self.prepare(&hash_of);
+        let shard = self.shard(hash);
+        match self.shards[shard].entry(hash, is_it, hash_of) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(place) => {
+                self.len += 1;
+                place.insert(make()).into_mut()
+            }
+        }
+    }
+
+    /// Has a shard, or all of them, where one more entry is to come.
+    fn prepare(&mut self, hash_of: &impl Fn(&T) -> u64) {
         if self.shards.is_empty() {
             self.shards.push(HashTable::new());
         }
         if self.len == WHOLE_MAX && self.shards.len() == 1 {
-            self.split(&hash_of);
+            self.split(hash_of);
         }
-        let shard = self.shard(hash);
-        self.shards[shard].insert_unique(hash, entry, hash_of);
-        self.len += 1;
     }
 
     fn split(&mut self, hash_of: &impl Fn(&T) -> u64) {
@@ -143,6 +168,17 @@ impl<K: Hash + Eq, V, S: BuildHasher> ShardedMap<K, V, S> {
         None
     }
 
+    /// What is under a key, at first the default value.
+    pub(crate) fn get_or_default(&mut self, key: K) -> &mut V
+    where
+        K: Copy,
+        V: Default,
+    {
+        let Self { table, hasher } = self;
+        let (is_it, make) = (|entry: &(K, V)| entry.0 == key, || (key, V::default()));
+        &mut table.find_or_insert(hasher.hash_one(key), is_it, make, |entry| hasher.hash_one(entry.0)).1
+    }
+
     /// Takes out what is under a key, and gives back memory if much less is left than there was.
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         let Self { table, hasher } = self;
@@ -184,7 +220,10 @@ mod tests {
             for round in 0..40_000 {
                 // It grows for a while, then it shrinks.
                 let (key, grows) = (chance.u32(..keys), chance.u32(..40_000) > round);
-                if grows {
+                if grows && key % 2 == 0 {
+                    *map.get_or_default(key) += round;
+                    *model.entry(key).or_default() += round;
+                } else if grows {
                     assert_eq!(map.insert(key, round), model.insert(key, round));
                 } else {
                     assert_eq!(map.remove(&key), model.remove(&key));

@@ -1,14 +1,14 @@
 //! History in memory: what a room keeps, and what all rooms may keep together.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
-use rustc_hash::FxBuildHasher;
 
 use super::message::{Numbered, ReadFrom};
 use crate::owner::Owner;
 use crate::protocol;
 use crate::settings::{Config, RoomLimits};
+use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 use crate::weights::Weights;
 
@@ -30,7 +30,7 @@ pub(crate) struct HistoryPool {
     bytes: usize,
     owners: Weights<Owner>,
     /// What each owner has in each room.
-    rooms: HashMap<Owner, Weights<RoomKey>, FxBuildHasher>,
+    rooms: ShardedMap<Owner, Weights<RoomKey>>,
 }
 
 /// The number by which a bus calls a room, for as long as the room has any history.
@@ -99,7 +99,7 @@ impl HistoryPool {
             bytes_max: config.memory_shares().history,
             bytes: 0,
             owners: Weights::default(),
-            rooms: HashMap::default(),
+            rooms: ShardedMap::default(),
         }
     }
 
@@ -187,7 +187,7 @@ impl HistoryPool {
     }
 
     fn charge(&mut self, owner: Owner, room: RoomKey, bytes: usize) {
-        let rooms = self.rooms.entry(owner).or_default();
+        let rooms = self.rooms.get_or_default(owner);
         let bytes = if rooms.get(room) == 0 { bytes + SHARE_OVERHEAD_BYTES } else { bytes };
         rooms.add(room, bytes);
         self.owners.add(owner, bytes);
@@ -200,9 +200,6 @@ impl HistoryPool {
         rooms.take(room, bytes);
         if rooms.is_empty() {
             self.rooms.remove(&owner);
-            if self.rooms.capacity() > 8 * self.rooms.len() + 64 {
-                self.rooms.shrink_to(2 * self.rooms.len());
-            }
         }
         self.owners.take(owner, bytes);
         self.bytes -= bytes;

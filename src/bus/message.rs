@@ -231,7 +231,8 @@ pub enum BusRequest {
 /// What became of a publication.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was given this number, and has been delivered as such where its room is open.
+    /// It was given this number. If its room is open here, its delivery was told before, in the epoch that still holds: no
+    /// [`BusEvent::EpochChanged`] of the room stands between the two.
     Accepted(u64),
     /// It was given this number. Its copy has not been delivered here, or nobody can tell whether it was; it may come later.
     AcceptedUnseen(u64),

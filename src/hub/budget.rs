@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::time::Now;
 
+use super::fanout::Sent;
+
 /// The most sends of one room in a row.
 pub(super) const SLICE_SENDS_MAX: u32 = 64;
 
-/// Sends between two looks at the clock. A look costs about a hundredth of one send.
+/// Small sends between two looks at the clock. A look costs about a hundredth of one.
 const STRIDE_SENDS: u32 = 8;
 
 /// What is left to send.
@@ -52,9 +54,10 @@ impl<'c, C: FnMut() -> Now> Stopwatch<'c, C> {
         Self { clock, looked_at: None, unwatched: 0 }
     }
 
-    /// Counts sends, and looks at the clock if they make a stride. Says what time has gone by since it last looked.
-    pub(super) fn count(&mut self, sends: u32) -> Duration {
-        self.unwatched += sends;
+    /// Counts [small sends](Sent::small_sends), and looks at the clock if they make a stride. Says what time has gone by since it
+    /// last looked.
+    pub(super) fn count(&mut self, small_sends: u32) -> Duration {
+        self.unwatched += small_sends;
         if self.unwatched < STRIDE_SENDS { Duration::ZERO } else { self.look() }
     }
 
@@ -88,10 +91,45 @@ impl<'b, 'c, C: FnMut() -> Now> SliceBudget<'b, 'c, C> {
     }
 
     #[inline]
-    pub(super) fn spend(&mut self, sends: u32) {
+    pub(super) fn spend(&mut self, sent: Sent) {
         // A stride that found nobody to serve takes time, too.
-        let sends = sends.max(1);
+        let sends = sent.sends.max(1);
         self.sends -= sends.min(self.sends);
-        self.left.spend(sends, self.watch.count(sends));
+        self.left.spend(sends, self.watch.count(sent.small_sends().max(1)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// How many sends of so many bytes, which take so long each, fit into 300 µs.
+    fn sends_that_fit(bytes: usize, micros: u64) -> u32 {
+        let uptime = Cell::new(Duration::ZERO);
+        let clock = &mut || Now { uptime: uptime.get(), unix_ms: 0 };
+        let mut left = Budget { sends: 64, time: Duration::from_micros(300) };
+        let mut watch = Stopwatch::new(clock);
+        let mut slice = SliceBudget::new(&mut left, Budget::default(), &mut watch);
+        let mut total = 0;
+        while let Some(stride) = slice.stride() {
+            let mut sent = Sent::default();
+            while sent.small_sends() < stride {
+                uptime.set(uptime.get() + Duration::from_micros(micros));
+                (sent.sends, sent.bytes) = (sent.sends + 1, sent.bytes + bytes);
+            }
+            slice.spend(sent);
+            total += sent.sends;
+        }
+        total
+    }
+
+    #[test]
+    fn the_clock_is_looked_at_after_each_large_send() {
+        assert_eq!(sends_that_fit(100, 2), 64);
+        assert_eq!(sends_that_fit(100, 20), 24, "of the first eight the time is not known");
+        assert_eq!(sends_that_fit(64 * 1024, 200), 3, "of the first the time is not known");
+        assert_eq!(sends_that_fit(256 * 1024, 1000), 2);
     }
 }

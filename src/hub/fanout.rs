@@ -30,7 +30,16 @@ pub(super) struct Sent {
     pub(super) has_blocked: bool,
 }
 
+/// So many bytes that are written take about as long as a send takes besides.
+const SEND_BYTES: usize = 8 * 1024;
+
 impl Sent {
+    /// How many sends of few bytes would have taken as long.
+    #[inline]
+    pub(super) fn small_sends(self) -> u32 {
+        self.sends + (self.bytes / SEND_BYTES) as u32
+    }
+
     /// Some more of the same room.
     pub(super) fn add(&mut self, more: Self) {
         self.sends += more.sends;
@@ -145,12 +154,13 @@ impl Fanout {
         begins
     }
 
-    /// Serves the next few members of the round. `send` says how many bytes of whole frames a socket took.
+    /// Serves the next few members of the round, until that takes as long as so many [small sends](Sent::small_sends). `send` says
+    /// how many bytes of whole frames a socket took.
     #[inline]
     pub(super) fn serve(
         &mut self,
         members: &mut Members,
-        sends_max: u32,
+        small_sends_max: u32,
         send: &mut impl FnMut(Slot, &[u8]) -> usize,
     ) -> Sent {
         let mut sent = Sent { is_over: true, ..Sent::default() };
@@ -158,7 +168,7 @@ impl Fanout {
         let Some(round) = &mut self.round else { return sent };
         // Members may have gone since the last slice; none that is still to be served stands at or above `next`.
         round.next = round.next.min(members.live_count());
-        while round.next > 0 && sent.sends < sends_max {
+        while round.next > 0 && sent.small_sends() < small_sends_max {
             round.next -= 1;
             let at = LiveIndex(round.next);
             let Some(member) = members.live_mut(at) else { continue };

@@ -6,6 +6,7 @@ use crate::time::Now;
 
 use super::Hub;
 use super::budget::{Budget, SliceBudget, Stopwatch};
+use super::fanout::Sent;
 use super::index::Place;
 use super::reader::CatchUpStep;
 use super::room::Room;
@@ -52,11 +53,11 @@ impl Hub {
                 break;
             }
             let Some(id) = self.scheduler.next_drained() else { break };
-            let sends = self.serve_drained(now, id, send);
+            let sent = self.serve_drained(now, id, send);
             let work = self.take_work();
-            total += sends + work;
+            total += sent.sends + work;
             // One that is owed nothing takes time, too.
-            left.spend(sends + work, watch.count((sends + work).max(1)));
+            left.spend(sent.sends + work, watch.count((sent.small_sends() + work).max(1)));
         }
         left = left.at_least(kept_for_rooms);
         let kept_for_rounds = left.half();
@@ -80,16 +81,16 @@ impl Hub {
     }
 
     /// A connection that had refused bytes takes them again: its rooms go on where they stopped.
-    fn serve_drained(&mut self, now: Now, id: ConnectionId, send: &mut impl FnMut(Slot, &[u8]) -> usize) -> u32 {
-        let mut sends = 0;
+    fn serve_drained(&mut self, now: Now, id: ConnectionId, send: &mut impl FnMut(Slot, &[u8]) -> usize) -> Sent {
+        let mut total = Sent::default();
         for index in self.connections.rooms_of(id) {
             // Serving one room may have taken the connection out of it, never out of another.
             let Some(place) = self.connections.place(id.slot, index) else { continue };
             if let Some(at) = self.rooms[index].members.blocked_at(place) {
-                sends += 1;
-                let took_all = self.rooms.serve_blocked(index, at, send);
+                let sent = self.rooms.serve_blocked(index, at, send);
+                total.add(sent);
                 self.finish_leaving(now, index, id.slot);
-                if !took_all {
+                if !sent.is_over {
                     // The socket is full again: its other rooms wait, too.
                     break;
                 }
@@ -99,7 +100,7 @@ impl Hub {
                 self.scheduler.note_resumed(id);
             }
         }
-        sends
+        total
     }
 
     /// Members that catch up go on, as far as their own output has drained, and as far as the turn's budget goes. What they

@@ -22,8 +22,9 @@ enum Entry {
     Close(ConnectionId, CloseReason),
 }
 
-/// So many bytes should be collected before more are added: memory that is new costs a page fault for every 4 KiB.
-const COLLECT_BYTES: usize = 256 * 1024;
+/// So many bytes should be collected before more are added: a page of history, mostly. They go to a socket, or into a buffer whose
+/// memory may be new and then costs a page fault for every 4 KiB, so more of them would take longer than a phase may.
+const COLLECT_BYTES: usize = 64 * 1024;
 
 /// Frames lie in one piece of memory that is used again, so that an answer allocates nothing once warm.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ pub(super) struct Outbox {
 }
 
 /// What a burst made the outbox grow to beyond this is given back.
-const KEPT_BYTES_MAX: usize = 2 * COLLECT_BYTES;
+const KEPT_BYTES_MAX: usize = 4 * COLLECT_BYTES;
 const KEPT_ENTRIES_MAX: usize = 4096;
 
 impl Outbox {

@@ -3,11 +3,10 @@
 //! A message costs one message, and as many deliveries as its room has members, which the sender does not choose. So a bucket that is not
 //! empty admits a message of any cost, and the debt is waited for afterwards.
 
-use std::collections::{HashMap, VecDeque};
-
-use rustc_hash::FxBuildHasher;
+use std::collections::VecDeque;
 
 use crate::owner::Owner;
+use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 
 /// Owners with a bucket of their own; those beyond them share one.
@@ -43,7 +42,7 @@ pub(super) struct OwnerRates {
     /// How much a second; 0 is no limit.
     rate: u32,
     /// Buckets that are not known to be full.
-    buckets: HashMap<Owner, OwnerBucket, FxBuildHasher>,
+    buckets: ShardedMap<Owner, OwnerBucket>,
     /// Their owners, in the order in which they are looked at.
     looks: VecDeque<Owner>,
     /// The bucket of the owners beyond [`OWNERS_MAX`].
@@ -54,7 +53,7 @@ pub(super) struct OwnerRates {
 
 impl OwnerRates {
     pub(super) fn new(rate: u32) -> Self {
-        let (buckets, looks) = (HashMap::default(), VecDeque::new());
+        let (buckets, looks) = (ShardedMap::default(), VecDeque::new());
         Self { rate, buckets, looks, shared: OwnerBucket::default(), refused: 0 }
     }
 
@@ -92,13 +91,13 @@ impl OwnerRates {
     }
 
     fn bucket_mut(&mut self, owner: Owner) -> &mut OwnerBucket {
-        if !self.buckets.contains_key(&owner) {
+        if self.buckets.get(&owner).is_none() {
             if self.buckets.len() >= OWNERS_MAX {
                 return &mut self.shared;
             }
             self.looks.push_back(owner);
         }
-        self.buckets.entry(owner).or_default()
+        self.buckets.get_or_default(owner)
     }
 
     /// Forgets some of the buckets that are full.
@@ -112,8 +111,7 @@ impl OwnerRates {
             }
         }
         // A crowd that has gone leaves no memory.
-        if self.buckets.capacity() > 64 && self.buckets.capacity() > 8 * self.buckets.len() {
-            self.buckets.shrink_to(2 * self.buckets.len());
+        if self.looks.capacity() > 64 && self.looks.capacity() > 8 * self.looks.len() {
             self.looks.shrink_to(2 * self.looks.len());
         }
     }

@@ -193,8 +193,9 @@ impl Hub {
     fn tell_outcome(&mut self, connection: ConnectionId, name: &RoomName, id: Option<&str>, outcome: &Outcome) {
         let (seq, duplicate) = match *outcome {
             Outcome::Accepted(seq) => {
-                // If the sender's copy is in the log that it reads already, it is sure to see that. Otherwise it may leave, or
-                // its join may fail, before the copy comes; then the acknowledgement is all that it gets.
+                // The bus has delivered the copy in the epoch that holds. A sender that reads the log with the copy is sure to
+                // see that. One that is catching up may leave, or its join may fail, before the copy comes; then the
+                // acknowledgement is all that it gets.
                 let room = self.rooms.read_by(&self.connections, connection, name.as_str());
                 if room.is_some_and(|room| room.holds(seq)) {
                     return;

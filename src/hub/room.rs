@@ -136,8 +136,7 @@ impl Room {
         }
     }
 
-    /// Whether the log holds the message `seq`. A number that it does not hold may be one of an epoch that the bus has yet to
-    /// tell of.
+    /// Whether the log holds the message `seq` of the epoch that holds.
     pub(super) fn holds(&self, seq: u64) -> bool {
         self.position.delivered().is_some_and(|delivered| self.fanout.holds(seq, delivered))
     }

@@ -262,23 +262,23 @@ impl Rooms {
         {
             let sent = fanout.serve(members, sends_max, send);
             total.add(sent);
-            budget.spend(sent.sends);
+            budget.spend(sent);
         }
         self.note_sent(index, total);
     }
 
-    /// Sends a blocked member what the log holds for it. Says whether it took all.
+    /// Sends a blocked member what the log holds for it.
     pub(super) fn serve_blocked(
         &mut self,
         index: RoomIndex,
         at: LiveIndex,
         send: &mut impl FnMut(Slot, &[u8]) -> usize,
-    ) -> bool {
+    ) -> Sent {
         let Room { fanout, members, .. } = &mut self[index];
         let sent = fanout.serve_blocked(members, at, send);
         self.note_sent(index, sent);
         self.trim_log(index);
-        sent.is_over
+        sent
     }
 
     fn note_sent(&mut self, index: RoomIndex, sent: Sent) {

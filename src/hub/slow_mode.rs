@@ -1,12 +1,11 @@
 //! Slow mode: the least time between two messages of a user in a room, over all its connections on this node.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use rustc_hash::FxBuildHasher;
-
 use crate::id::{RoomName, UserId};
+use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 
 /// Users that are slow, each as often as it has spoken in another room. Beyond them the one that was looked at longest ago may
@@ -21,7 +20,7 @@ const LOOKS_PER_TURN: usize = 16;
 /// A user in a room is a hash of both names: peers choose names, therefore it is keyed by chance, and no two of them are alike.
 #[derive(Debug, Default)]
 pub(super) struct SlowMode {
-    until: HashMap<u64, Duration, FxBuildHasher>,
+    until: ShardedMap<u64, Duration>,
     /// In the order in which they are looked at.
     looks: VecDeque<u64>,
     hasher: RandomState,
@@ -76,8 +75,7 @@ impl SlowMode {
             }
         }
         // A crowd that has gone leaves no memory.
-        if self.until.capacity() > 64 && self.until.capacity() > 8 * self.until.len() {
-            self.until.shrink_to(2 * self.until.len());
+        if self.looks.capacity() > 64 && self.looks.capacity() > 8 * self.looks.len() {
             self.looks.shrink_to(2 * self.looks.len());
         }
     }

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
-
 use crate::id::{ConnectionId, ConnectionSerial, Slot};
 use crate::settings::{Config, UserLimitPolicy};
+use crate::sharded_map::ShardedMap;
 
 use super::users::UserKey;
 
@@ -16,7 +15,7 @@ pub(super) struct UserLimit {
     /// 0 is no limit.
     max: u32,
     policy: UserLimitPolicy,
-    counts: FxHashMap<UserKey, u32>,
+    counts: ShardedMap<UserKey, u32>,
     /// Those of a user one after another, by their serials.
     order: BTreeMap<(UserKey, u32), Slot>,
     /// Connections that gave way, and those that were refused.
@@ -27,7 +26,7 @@ pub(super) struct UserLimit {
 impl UserLimit {
     pub(super) fn new(config: &Config) -> Self {
         let (max, policy) = (config.net.connections_per_user_max, config.connections_per_user_policy);
-        Self { max, policy, counts: FxHashMap::default(), order: BTreeMap::new(), replaced: 0, refused: 0 }
+        Self { max, policy, counts: ShardedMap::default(), order: BTreeMap::new(), replaced: 0, refused: 0 }
     }
 
     /// Whether another connection of somebody is to be refused, who is known by this number if at all.
@@ -45,7 +44,7 @@ impl UserLimit {
         if self.max == 0 {
             return None;
         }
-        let count = self.counts.entry(user).or_default();
+        let count = self.counts.get_or_default(user);
         *count += 1;
         if self.policy != UserLimitPolicy::CloseOldest {
             return None;
@@ -77,10 +76,6 @@ impl UserLimit {
             if *count == 0 {
                 self.counts.remove(&user);
             }
-        }
-        // A crowd that has gone leaves no memory.
-        if self.counts.capacity() > 8 * self.counts.len() + 1024 {
-            self.counts.shrink_to(2 * self.counts.len());
         }
     }
 }

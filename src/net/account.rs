@@ -1,9 +1,5 @@
 //! An account of the memory that connections hold, by owner.
 
-use std::collections::HashMap;
-
-use rustc_hash::FxBuildHasher;
-
 use crate::id::Slot;
 use crate::owner::Owner;
 use crate::sharded_map::ShardedMap;
@@ -30,7 +26,7 @@ pub(super) struct Account {
     bytes: usize,
     totals: Weights<Owner>,
     /// What the connections of each owner hold.
-    held: HashMap<Owner, Weights<Slot>, FxBuildHasher>,
+    held: ShardedMap<Owner, Weights<Slot>>,
     owners: ShardedMap<Slot, Owner>,
     /// Slots whose connections may hold another amount than they are charged.
     changed: Vec<Slot>,
@@ -42,7 +38,7 @@ impl Account {
             bytes_max,
             bytes: 0,
             totals: Weights::default(),
-            held: HashMap::default(),
+            held: ShardedMap::default(),
             owners: ShardedMap::default(),
             changed: Vec::new(),
         }
@@ -83,7 +79,7 @@ impl Account {
 
     /// Charges an owner so many bytes for a connection in all; 0 for one that holds nothing any more.
     pub(super) fn charge(&mut self, slot: Slot, owner: Owner, bytes: usize) {
-        let held = self.held.entry(owner).or_default();
+        let held = self.held.get_or_default(owner);
         let before = held.get(slot);
         if before != bytes {
             held.set(slot, bytes);
@@ -95,7 +91,6 @@ impl Account {
         }
         if bytes == 0 {
             self.owners.remove(&slot);
-            self.give_back();
         } else if before == 0 {
             self.owners.insert(slot, owner);
         }
@@ -120,13 +115,6 @@ impl Account {
         }
         let owner = self.totals.heaviest_of(LOOKS)?;
         Some((owner, self.held.get(&owner)?.heaviest_of(LOOKS)?))
-    }
-
-    /// Gives back memory that a crowd has needed.
-    fn give_back(&mut self) {
-        if self.held.capacity() > 8 * self.held.len() + 64 {
-            self.held.shrink_to(2 * self.held.len());
-        }
     }
 }
 
@@ -180,7 +168,7 @@ mod tests {
                 while let Some((heaviest, slot)) = account.next_surplus() {
                     let from = (0..8).find(|from| owner(*from) == heaviest).unwrap() as usize;
                     assert!(held[from] >= 100_000 / 8, "seed {seed}: {} bytes", held[from]);
-                    held[from] -= account.held[&heaviest].get(slot);
+                    held[from] -= account.held.get(&heaviest).unwrap().get(slot);
                     account.release(slot);
                 }
             }

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::owner::Owner;
 use crate::settings::NetLimits;
+use crate::sharded_map::ShardedTable;
 
 /// How many addresses without a connection are remembered, because they have asked a moment ago. Beyond them further ones share
 /// an entry.
@@ -87,7 +87,7 @@ pub(super) struct Addresses {
     requests_per_second: u32,
     entries: Slab<Entry>,
     entries_max: usize,
-    by_owner: HashTable<AddressIndex>,
+    by_owner: ShardedTable<AddressIndex>,
     /// Those that may be without a connection, each once.
     idle: VecDeque<AddressIndex>,
     now: u64,
@@ -104,7 +104,7 @@ impl Addresses {
             requests_per_second: limits.requests_per_address,
             entries,
             entries_max: (limits.connections_max + limits.connections_reserved) as usize + IDLE_MAX,
-            by_owner: HashTable::new(),
+            by_owner: ShardedTable::default(),
             idle: VecDeque::new(),
             now: 0,
         }
@@ -167,7 +167,7 @@ impl Addresses {
             return AddressIndex::new(0);
         }
         let index = AddressIndex::new(entries.insert(Entry::new(owner)));
-        self.by_owner.insert_unique(owner.hash(), index, |index| entries[index.key()].owner.hash());
+        self.by_owner.insert(owner.hash(), index, |index| entries[index.key()].owner.hash());
         self.list_idle(index);
         index
     }
@@ -200,14 +200,9 @@ impl Addresses {
 
     fn remove(&mut self, index: AddressIndex) {
         let Entry { owner, .. } = self.entries.remove(index.key());
-        if let Ok(found) = self.by_owner.find_entry(owner.hash(), |other| *other == index) {
-            found.remove();
-        }
-        // A crowd has left.
-        if self.by_owner.capacity() > 4 * self.by_owner.len() + LOOKS_PER_TURN {
-            let entries = &self.entries;
-            self.by_owner.shrink_to(2 * self.by_owner.len(), |index| entries[index.key()].owner.hash());
-        }
+        self.by_owner.remove(owner.hash(), |other| *other == index);
+        let entries = &self.entries;
+        self.by_owner.shrink(owner.hash(), |index| entries[index.key()].owner.hash());
     }
 }
 

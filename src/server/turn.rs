@@ -175,6 +175,7 @@ impl Server {
             }
             if self.hub.has_much_output() {
                 queue_output(now, &mut self.hub, &mut self.net, &mut closes);
+                budget.look();
             }
             self.is_bus_unfinished = !is_idle;
         }

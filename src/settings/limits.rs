@@ -61,7 +61,7 @@ settings! {
         work_per_phase: u32 = Count(1024), 1 => 1 << 30, library;
         /// How long each of these phases may take in a turn, the bus twice as long; the rest waits for the next turn. The
         /// clock is read after every 16 units.
-        work_time_per_phase: Duration = Time(250 * MICROSECOND), 50 * MICROSECOND => SECOND, library;
+        work_time_per_phase: Duration = Time(150 * MICROSECOND), 50 * MICROSECOND => SECOND, library;
     }
 }
 

@@ -230,6 +230,24 @@ test('close() ends it, connect() begins again in the same rooms', () => {
   assert.equal(sockets[1].last('join').room, 'lobby');
 });
 
+test('a listener may close the client at any time', () => {
+  for (const moment of ['connecting', 'online', 'welcome', 'joined']) {
+    startAfresh();
+    const { chat } = client();
+    chat.join('lobby');
+    const stop = chat.on(['welcome', 'joined'].includes(moment) ? moment : 'status', ({ status = moment }) => { if (status === moment) chat.close(); });
+    chat.connect();
+    if (chat.status === 'connecting') sockets.at(-1).welcome();
+    if (chat.status === 'online') sockets.at(-1).joined();
+    mock.timers.tick(3_600_000);
+    assert.deepEqual([chat.status, sockets.length], ['closed', moment === 'connecting' ? 0 : 1], moment);
+    stop();
+    chat.connect();
+    sockets.at(-1).welcome();
+    assert.equal(sockets.at(-1).last('join').room, 'lobby');
+  }
+});
+
 test('the back-off starts afresh only after 30 s level', () => {
   const { events, socket } = live({ random: () => 1 });
   const waitAfter = (one) => { one.drops(); return events.of('status').at(-1).retryAt - Date.now(); };

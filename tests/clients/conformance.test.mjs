@@ -1,21 +1,33 @@
 // One script for every client library: a server that is killed, restarted, slowed and cut loses nothing, doubles nothing, and keeps
 // the order. README.md has the protocol of the drivers.
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { eventually, startRedis, startServer } from '../browser/harness.mjs';
+import { eventually, makeToken, startRedis, startServer } from '../browser/harness.mjs';
+import { PYTHON } from './python.mjs';
 import { Client, Network, numbers } from './stage.mjs';
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url));
 
 /** The command of each library's driver. Node 22 needs no flag for its WebSocket. */
-const DRIVERS = { JavaScript: [process.execPath, '--no-warnings', '--experimental-websocket', path('javascript-driver.mjs')] };
+const DRIVERS = {
+  JavaScript: [process.execPath, '--no-warnings', '--experimental-websocket', path('javascript-driver.mjs')],
+  Python: [PYTHON, path('python-driver.py')],
+};
 
 const SEED = Number(process.env.ROOMCAST_CLIENT_SEED ?? 1 + (Date.now() % 1_000_000));
 const KEY = 'a-key-of-the-test-0123456789';
 // The tests cut connections more often than a public server allows.
 const FLAGS = ['--api-key', KEY, '--connects-per-address', '0'];
+
+const secrets = mkdtempSync(join(tmpdir(), 'roomcast-secrets-'));
+const [SECRET, OTHER_SECRET] = ['the-secret', 'another-one'].map((name) => join(secrets, name));
+for (const file of [SECRET, OTHER_SECRET]) writeFileSync(file, `${file} is a secret that is long enough`);
+after(() => rmSync(secrets, { recursive: true }));
 
 /** Two users in a lobby, each over a network of its own. */
 class Scene {
@@ -29,6 +41,12 @@ class Scene {
   }
 
   async open({ isShared = false, ...options } = {}) {
+    await this.start({ isShared, alice: options, bob: options });
+    await this.join();
+  }
+
+  /** Has both connect, with options of their own. */
+  async start({ isShared = false, alice = {}, bob = {} } = {}) {
     if (isShared) {
       this.#redis = startRedis();
       this.#flags.push('--redis', this.#redis.url);
@@ -37,7 +55,11 @@ class Scene {
     this.networks = [await new Network(this.server.port).start(), await new Network(this.server.port).start()];
     this.clients = [new Client(this.#driver), new Client(this.#driver)];
     [this.alice, this.bob] = this.clients;
-    await Promise.all(this.clients.map((client, index) => client.connect(this.networks[index].url, ['alice', 'bob'][index], options)));
+    await this.alice.connect(this.networks[0].url, 'alice', alice);
+    await this.bob.connect(this.networks[1].url, 'bob', bob);
+  }
+
+  async join() {
     await Promise.all(this.clients.map((client) => client.join('lobby', 100)));
   }
 
@@ -95,17 +117,10 @@ async function talk(client, count, pause = 5) {
   }
 }
 
+const scenarios = [];
+
 function scenario(name, flags, run) {
-  for (const [library, driver] of Object.entries(DRIVERS)) {
-    test(`${library}: ${name}`, { timeout: 60_000 }, async (t) => {
-      const scene = new Scene(driver, flags);
-      try {
-        await run(scene, t);
-      } finally {
-        await scene.close();
-      }
-    });
-  }
+  scenarios.push({ name, flags, run });
 }
 
 scenario('two clients talk, and leave', [], async (scene) => {
@@ -140,6 +155,19 @@ scenario('messages whose answers are lost are sent again, and accepted once', []
     await talk(scene.bob, 2);
   }
   await scene.check();
+});
+
+scenario('a server that falls silent is noticed, and left for a new connection', ['--ping-interval', '100ms'], async (scene) => {
+  await scene.open();
+  const { alice, bob } = scene;
+  await Promise.all(scene.clients.map((client) => talk(client, 2)));
+  await scene.check();
+  scene.networks[0].silence();
+  await Promise.all(scene.clients.map((client) => talk(client, 3)));
+  await alice.awaits(({ status, cause }) => status === 'offline' && cause === 'lost', 'alice notices');
+  await scene.check();
+  assert.deepEqual(scene.clients.map((client) => client.events.filter(({ status }) => status === 'online').length), [2, 1]);
+  assert.equal(alice.events.filter(({ event }) => event === 'joined').at(-1).replace, false);
 });
 
 scenario('a server that is killed and comes back with its history goes on where it was', [], async (scene) => {
@@ -229,6 +257,36 @@ scenario('a banned user is told so, now and at the next attempt', [], async (sce
   assert.equal((await alice.outcome(waiting)).code, 'banned');
 });
 
+scenario('a token that ends is replaced in time, or at the next connection', ['--token-secret-file', SECRET], async (scene) => {
+  await scene.start({ alice: { asks: true }, bob: { asks: true } });
+  const { alice, bob } = scene;
+  const token = ({ userId }, ttl) => makeToken(SECRET, userId, '--ttl', ttl);
+  await Promise.all(scene.clients.map((client) => client.give(1, token(client, '5s'))));
+  await scene.join();
+  await talk(bob, 2);
+  await alice.give(2, token(alice, '1h'));
+  await alice.awaits(({ event }) => event === 'refreshed', 'alice has a new token');
+  // Bob's function gives nothing in time, so his connection ends with his token.
+  await bob.awaits(({ event, ref }) => event === 'token' && ref === 2, 'bob is asked for a new token, too');
+  await bob.awaits(({ status, cause }) => status === 'offline' && cause === 'token_expired', 'the token of bob has ended');
+  await Promise.all(scene.clients.map((client) => talk(client, 3)));
+  await bob.give(3, token(bob, '1h'));
+  await scene.check();
+  assert.deepEqual(scene.clients.map((client) => client.events.filter(({ status }) => status === 'online').length), [1, 2]);
+  assert.equal(bob.events.filter(({ event }) => event === 'joined').at(-1).replace, false);
+});
+
+scenario('a token that is refused or missing ends the client, which says why', ['--token-secret-file', SECRET], async (scene) => {
+  await scene.start({ alice: { token: makeToken(OTHER_SECRET, 'alice') } });
+  for (const [client, code] of [[scene.alice, 'token_refused'], [scene.bob, 'token_needed']]) {
+    client.do('join', { room: 'lobby', history: 0 });
+    const early = client.say('lobby', 'never accepted');
+    await client.awaits(({ status, cause }) => status === 'closed' && cause === code, `${client.userId} is told`);
+    for (const ref of [early, client.say('lobby', 'too late')]) assert.equal((await client.outcome(ref)).code, code);
+    assert.equal(client.events.filter(({ status }) => status === 'connecting').length, 1, 'one attempt');
+  }
+});
+
 scenario(`faults at random, seed ${SEED} (ROOMCAST_CLIENT_SEED)`, [], async (scene) => {
   const random = numbers(SEED);
   await scene.open({ isShared: true });
@@ -246,4 +304,20 @@ scenario(`faults at random, seed ${SEED} (ROOMCAST_CLIENT_SEED)`, [], async (sce
   }
   await Promise.all(talks);
   await scene.check();
+});
+
+// Scenarios wait for most of their time, so several are played at once.
+describe('client libraries', { concurrency: 4 }, () => {
+  for (const { name, flags, run } of scenarios) {
+    for (const [library, driver] of Object.entries(DRIVERS)) {
+      test(`${library}: ${name}`, { timeout: 60_000 }, async () => {
+        const scene = new Scene(driver, flags);
+        try {
+          await run(scene);
+        } finally {
+          await scene.close();
+        }
+      });
+    }
+  }
 });

@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline';
 import { Roomcast } from '../../client/js/src/index.js';
 
 let chat;
+const asked = []; // what gives the token, for each time that the client has asked
 
 function report(event) {
   process.stdout.write(`${JSON.stringify(event)}\n`);
@@ -17,10 +18,19 @@ function answer(ref, promise, describe) {
   promise.then((value) => report({ ref, ...describe(value) }), ({ code }) => report({ event: 'failed', ref, code }));
 }
 
+/** Asks the script for a token. */
+function ask() {
+  return new Promise((give) => {
+    asked.push(give);
+    report({ event: 'token', ref: asked.length });
+  });
+}
+
 const COMMANDS = {
-  connect({ url, ...options }) {
-    chat = new Roomcast(url, options);
+  connect({ url, asks, ...options }) {
+    chat = new Roomcast(url, asks ? { ...options, token: ask } : options);
     chat.on('status', ({ status, cause }) => report({ event: 'status', status, cause }));
+    chat.on('refreshed', () => report({ event: 'refreshed' }));
     chat.on('joined', ({ room, replace, messages }) => report({ event: 'joined', room, replace, messages: messages.map(bare) }));
     chat.on('chat', (message) => report({ event: 'chat', room: message.room, message: bare(message) }));
     chat.on('deleted', ({ room, seqs }) => report({ event: 'deleted', room, seqs }));
@@ -33,6 +43,7 @@ const COMMANDS = {
   history({ room, before, limit, ref }) {
     answer(ref, chat.history(room, { before, limit }), ({ messages, more }) => ({ event: 'history', messages: messages.map(bare), more }));
   },
+  token({ ref, token }) { asked[ref - 1](token); },
   close() { chat.close(); },
 };
 

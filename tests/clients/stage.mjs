@@ -30,7 +30,13 @@ export class Client {
   async connect(url, userId, more = {}) {
     this.userId = userId;
     await this.awaits((event) => event.event === 'ready', 'the driver starts');
-    this.do('connect', { url, userId, ...more });
+    this.do('connect', { url, ...(more.token || more.asks ? {} : { userId }), ...more });
+  }
+
+  /** Gives the client the token that it asks for the n-th time. */
+  async give(ref, token) {
+    await this.awaits((event) => event.event === 'token' && event.ref === ref, `${this.userId} asks for token ${ref}`);
+    this.do('token', { ref, token });
   }
 
   async join(room, history = 0) {
@@ -131,6 +137,11 @@ export class Network {
     this.#isDeaf = false;
   }
 
+  /** Loses from now on what both ends of the connections that are there send, also that they close. New connections work. */
+  silence() {
+    for (const pair of this.#pairs) pair.isSilent = true;
+  }
+
   refuse(isRefusing) {
     this.#isRefusing = isRefusing;
     if (isRefusing) this.cut();
@@ -149,16 +160,17 @@ export class Network {
   #accept(client) {
     if (this.#isRefusing) return client.destroy();
     const server = connect(this.#port, '127.0.0.1');
-    const pair = { client, server };
+    const pair = { client, server, isSilent: false };
     this.#pairs.add(pair);
     const end = () => {
+      if (pair.isSilent) return;
       this.#pairs.delete(pair);
       client.destroy();
       server.destroy();
     };
     for (const socket of [client, server]) socket.setNoDelay().on('error', end).on('close', end);
-    this.#pass(client, server, () => false);
-    this.#pass(server, client, () => this.#isDeaf);
+    this.#pass(client, server, () => pair.isSilent);
+    this.#pass(server, client, () => this.#isDeaf || pair.isSilent);
   }
 
   async #pass(from, to, isLost) {
@@ -168,7 +180,7 @@ export class Network {
         if (wait > 0) await delay(wait);
         if (!isLost()) to.write(bytes);
       }
-      to.end();
+      if (!isLost()) to.end();
     } catch { /* the connection was cut */ }
   }
 }

@@ -9,7 +9,7 @@ import { ROOT, anchors, commands, links, markdownPaths, pages, read, spans } fro
 import { LOAD_TEST, PROGRAM } from './program.mjs';
 
 /** Kinds of blocks: those that samples.test.mjs runs, and those that are no more than shown. */
-const RUN = ['sh', 'sh serve', 'sh redis', 'sh back-end', 'redis acl', 'json', 'json client', 'json server', 'html page', 'js', 'js module', 'rust', 'rust,no_run', 'toml'];
+const RUN = ['sh', 'sh serve', 'sh redis', 'sh back-end', 'redis acl', 'json', 'json client', 'json server', 'html page', 'js', 'js module', 'python', 'python program', 'rust', 'rust,no_run', 'toml'];
 const SHOWN = ['mermaid', 'text'];
 const NOT_RUN = ['sh', 'js', 'text', 'ini', 'nginx', 'promql'];
 

@@ -4,13 +4,15 @@
 // server that the page has started, `redis://localhost:6379` by the Redis that it has started, `localhost:9000` by the address of
 // its back-end, and the origin `http://localhost:3000` by the one of the pages that this test serves.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
 import { DEADLINE_MS, eventually, startBackEnd, startBrowser, startRedis, startServer } from '../browser/harness.mjs';
+import { PYTHON } from '../clients/python.mjs';
 import { ROOT, pages } from './markdown.mjs';
 import { LOAD_TEST, PROGRAM } from './program.mjs';
 
@@ -65,6 +67,7 @@ class Stage {
   #redis = null;
   #backEnd = null;
   #context = null;
+  #python = null;
   #complaints = [];
   output = ''; // of the last command
   tab = null; // of the last page
@@ -116,6 +119,12 @@ class Stage {
     return tab;
   }
 
+  /** Runs a snippet of Python behind those before it. */
+  async runPython(text) {
+    this.#python ??= new PythonSession();
+    assert.equal(await this.#python.run(text), null);
+  }
+
   /** Nothing on a page has failed so far. */
   check() {
     assert.deepEqual(this.#complaints, []);
@@ -123,9 +132,34 @@ class Stage {
 
   async end() {
     await this.#context?.close();
+    await this.#python?.end();
     await this.#server?.stop();
     await this.#redis?.stop();
     await this.#backEnd?.stop();
+  }
+}
+
+/** A Python that runs snippets one after the other; session.py has more. */
+class PythonSession {
+  #child = spawn(PYTHON, [join(ROOT, 'tests/docs/session.py')], { stdio: ['pipe', 'pipe', 'ignore'] });
+  #exited = new Promise((done) => { this.#child.once('exit', done).once('error', done); });
+  #errors = [];
+
+  constructor() {
+    createInterface({ input: this.#child.stdout }).on('line', (line) => this.#errors.push(JSON.parse(line).error));
+  }
+
+  /** The failures of a snippet, or null. */
+  async run(text) {
+    const count = this.#errors.length;
+    this.#child.stdin.write(`${JSON.stringify({ text })}\n`);
+    await eventually(() => this.#errors.length, (found) => found > count, 'the snippet ends');
+    return this.#errors.at(-1);
+  }
+
+  async end() {
+    this.#child.kill('SIGKILL');
+    await this.#exited;
   }
 }
 
@@ -245,6 +279,14 @@ const WAYS = {
     assert.ok(stage.tab, 'the page has no html page before it');
     await stage.tab.addScriptTag({ content: await stage.substitute(text) });
     stage.check();
+  },
+
+  async python(stage, { text }) {
+    await stage.runPython(await stage.substitute(text));
+  },
+
+  async 'python program'(stage, { text }) {
+    execFileSync(PYTHON, ['-W', 'error', '-c', await stage.substitute(text)], { timeout: DEADLINE_MS, stdio: ['ignore', 'pipe', 'pipe'] });
   },
 
   async 'js module'(stage, { text }) {

@@ -229,7 +229,7 @@ impl FakeBus {
     /// The order of commands is lost, and those that are still on their way.
     pub(crate) fn lose_commands(&mut self) {
         let name = self.control.name().clone();
-        self.room(&name).stream.clear();
+        self.clear_stream(&name);
         self.change_epoch(&name, Vec::new());
     }
 
@@ -256,10 +256,14 @@ impl FakeBus {
 
     /// Breaks the promise: a message is not delivered, though later ones are.
     pub(crate) fn lose_delivery(&mut self, name: &RoomName) {
+        let step = self.step;
         let stream = &mut self.room(name).stream;
         let is_delivery = |entry: Option<&(u64, BusEvent)>| matches!(entry, Some((_, BusEvent::Delivered { .. })));
-        if is_delivery(stream.front()) && is_delivery(stream.get(1)) {
+        let is_answered = matches!(stream.get(1), Some((_, BusEvent::Published { .. })));
+        if is_delivery(stream.front()) && is_delivery(stream.get(if is_answered { 2 } else { 1 })) {
             stream.pop_front();
+            let answer = if is_answered { stream.pop_front().and_then(|(_, event)| unseen(event)) } else { None };
+            self.answers.extend(answer.map(|answer| (step, answer)));
         }
     }
 
@@ -339,8 +343,26 @@ impl FakeBus {
                 Outcome::Accepted(seq)
             }
         };
+        self.answer(&name, ticket, outcome);
+    }
+
+    /// In an open room, the answer to what was accepted follows its delivery, perhaps some steps later.
+    fn answer(&mut self, name: &RoomName, ticket: Ticket, outcome: Outcome) {
         let due = self.due();
-        self.answers.push((due, Answer::Published(ticket, outcome)));
+        let room = self.room(name);
+        match outcome {
+            Outcome::Accepted(_) if room.is_open => {
+                room.stream.push_back((due, BusEvent::Published { ticket, outcome }));
+            }
+            _ => self.answers.push((due, Answer::Published(ticket, outcome))),
+        }
+    }
+
+    /// The deliveries that are on their way to a room are lost. What was accepted is still answered.
+    fn clear_stream(&mut self, name: &RoomName) {
+        let step = self.step;
+        let lost = std::mem::take(&mut self.room(name).stream);
+        self.answers.extend(lost.into_iter().filter_map(|(_, event)| unseen(event)).map(|answer| (step, answer)));
     }
 
     fn take_deletion(&mut self, ticket: Ticket, Deletion { announcement, targets }: Deletion) {
@@ -365,8 +387,7 @@ impl FakeBus {
         } else {
             Outcome::Refused(BusRefusal::NO_MESSAGE)
         };
-        let due = self.due();
-        self.answers.push((due, Answer::Published(ticket, outcome)));
+        self.answer(&name, ticket, outcome);
     }
 
     /// A load begins anew.
@@ -491,6 +512,16 @@ impl FakeBus {
     }
 }
 
+/// The answer to what was accepted, if its delivery is lost.
+fn unseen(event: BusEvent) -> Option<Answer> {
+    match event {
+        BusEvent::Published { ticket, outcome: Outcome::Accepted(seq) } => {
+            Some(Answer::Published(ticket, Outcome::AcceptedUnseen(seq)))
+        }
+        _ => None,
+    }
+}
+
 impl Bus for FakeBus {
     fn begin_turn(&mut self, now: Now) {
         self.now = now;
@@ -505,9 +536,8 @@ impl Bus for FakeBus {
                 room.recent.clear();
             }
             BusRequest::Close(name) => {
-                let room = self.room(&name);
-                room.is_open = false;
-                room.stream.clear();
+                self.clear_stream(&name);
+                self.room(&name).is_open = false;
             }
             BusRequest::Publish { ticket, publication } => self.inbox.push_back(Request::Publish(ticket, publication)),
             BusRequest::Delete { ticket, deletion } => self.inbox.push_back(Request::Delete(ticket, deletion)),

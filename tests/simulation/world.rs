@@ -82,7 +82,9 @@ pub(crate) struct World {
     pub(crate) kicked: BTreeSet<(usize, usize)>,
     /// Commands of this node that the bus has taken.
     pub(crate) commands: BTreeSet<Ticket>,
-    /// From when to when the bus was not ready, the pauses between too short to end a grace.
+    /// When the hub was last asked for what is due. The end of a grace is not noticed before the next time.
+    asked_at: u64,
+    /// From when to when no grace was ended because the bus was not ready, the pauses between too short to end one.
     pub(crate) deaf: Option<(u64, u64)>,
     /// Purges that are not answered.
     pub(crate) purges: BTreeSet<Ticket>,
@@ -129,6 +131,7 @@ impl World {
             shared: BTreeSet::new(),
             kicked: BTreeSet::new(),
             commands: BTreeSet::new(),
+            asked_at: 0,
             deaf: None,
             purges: BTreeSet::new(),
             texts: 0,
@@ -219,7 +222,7 @@ impl World {
 
     fn note_deaf(&mut self) {
         let now = self.now.millis();
-        let since = self.deaf.filter(|(_, until)| until + DEAF_MILLIS >= now).map_or(now, |(since, _)| since);
+        let since = self.deaf.filter(|(_, until)| until + DEAF_MILLIS >= now).map_or(self.asked_at, |(since, _)| since);
         self.deaf = Some((since, now));
     }
 
@@ -302,6 +305,7 @@ impl World {
     }
 
     pub(crate) fn handle_deadlines(&mut self) {
+        self.asked_at = self.now.millis();
         self.hub.handle_deadlines(self.now, &mut Now::default);
         self.bus.bus().begin_turn(self.now);
     }

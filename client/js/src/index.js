@@ -156,7 +156,7 @@ export class Roomcast extends Emitter {
     this.emit('welcome', message);
     this.#opening?.resolve(message);
     this.#opening = null;
-    this.#memberships.online();
+    if (this.#link.isOnline) this.#memberships.online();
   }
 
   #onMessage(message) {

@@ -53,6 +53,7 @@ export class Link {
     globalThis.addEventListener?.('offline', this.#wake);
     globalThis.document?.addEventListener('visibilitychange', this.#wake);
     this.#setStatus('connecting');
+    if (this.status !== 'connecting') return; // a listener has closed the client
     const attempt = ++this.attempt;
     this.timers.set('welcome', WELCOME_MS, () => this.drop('no welcome', 'unreachable'));
     if (!this.#tokens.canChange) return this.#open(this.#tokens.fixed);
@@ -187,6 +188,7 @@ export class Link {
     this.#pacer = new Pacer(limits.messageRate ?? 0, limits.messageBurst ?? 0);
     this.pausedUntil = 0;
     this.#setStatus('online');
+    if (!this.isOnline) return; // a listener has closed the client
     this.#watch();
     this.#tokens.plan(expiresAt);
     this.#host.onWelcome(message);
