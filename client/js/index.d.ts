@@ -176,6 +176,8 @@ export class Room extends EventTarget {
 export interface Options {
   /** The user id to ask for. */
   userId?: string;
+  /** The display name to ask for, which may have spaces. Where a token says who the user is, its name counts. */
+  name?: string;
   /** A token, or a function that gives one: before every connection, and before the last one expires. */
   token?: string | (() => string | Promise<string>);
   /** How many messages may wait to be acknowledged; 1000. */

@@ -183,8 +183,12 @@ impl Response {
         for (name, value) in &self.headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
-        let body_bytes = self.body.len() + self.omitted_bytes;
-        bytes.extend_from_slice(format!("Content-Length: {body_bytes}\r\n{end}").as_bytes());
+        // A 304 has no body, and its length would be that of the 200 that it stands for (RFC 9110 section 8.6).
+        if self.status != StatusCode::NOT_MODIFIED {
+            let body_bytes = self.body.len() + self.omitted_bytes;
+            bytes.extend_from_slice(format!("Content-Length: {body_bytes}\r\n").as_bytes());
+        }
+        bytes.extend_from_slice(end.as_bytes());
         out.append_indivisible(&bytes);
         out.append_shared(&self.body);
     }

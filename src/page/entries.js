@@ -5,12 +5,13 @@ const ENTRIES_READ_MAX = 3_000; // kept while somebody reads older ones
 const GROUP_MS = 5 * 60_000; // messages of one person within this time share one heading
 const NAMES_MAX = 3; // on one line; more people are counted
 const GATHERED_MAX = 1_000; // people in one notice
-const SLOW_MS = 5_000; // after this a person wants to know why a message is still being sent
+const SLOW_MS = 3_000; // after this a person wants to know why a message is still being sent
 
 class Entries {
   element = make('div', 'entries');
   #bySeq = new Map(); // seq -> element, of the epoch that holds
   #own = new Map(); // message id -> element, for our own messages
+  #newAfter = null; // the seq behind which a line says that all is new; null without such a line
   #mine; // gives the names that this person goes by, in lower case
   #sayAgain; // says the text of a failed message anew
 
@@ -21,6 +22,11 @@ class Entries {
 
   get hasMessages() {
     return this.element.querySelector('.message') !== null;
+  }
+
+  /** The message under the line that says what is new. */
+  get firstNew() {
+    return this.element.querySelector('.message:has(> .new)');
   }
 
   get oldestSeq() {
@@ -48,6 +54,30 @@ class Entries {
       this.#setState(element, 'sent');
       this.#insert(element, oldest);
     }
+    if (this.#newAfter !== null) this.markNew(this.#newAfter);
+  }
+
+  /** Draws the line above the first message of somebody else behind this seq. */
+  markNew(seq) {
+    this.unmarkNew();
+    this.#newAfter = seq;
+    const first = [...this.element.children].find((element) => {
+      const { classList, dataset } = element;
+      return dataset.seq && !classList.contains('own') && Number(dataset.seq) > seq;
+    });
+    if (!first) return;
+    const line = make('div', 'new', 'New messages');
+    const day = first.querySelector('.day');
+    if (day) day.after(line);
+    else first.prepend(line);
+    this.#group(first);
+  }
+
+  unmarkNew() {
+    const { firstNew } = this;
+    this.#newAfter = null;
+    firstNew?.querySelector('.new').remove();
+    this.#group(firstNew);
   }
 
   sent({ id, seq }) {
@@ -112,12 +142,12 @@ class Entries {
     this.#bySeq.clear();
   }
 
-  /** A message that the server still knows under a new number is not shown twice. */
+  /** A message that the server still knows under a new number is not shown twice. Whether there was one. */
   forgetBefore({ id, userId }) {
-    if (id === undefined) return;
-    for (const element of this.element.querySelectorAll('.before')) {
-      if (element.dataset.id === id && element.dataset.user === userId) this.#remove(element);
-    }
+    if (id === undefined) return false;
+    const known = [...this.element.querySelectorAll('.before')].find(({ dataset }) => dataset.id === id && dataset.user === userId);
+    if (known) this.#remove(known);
+    return Boolean(known);
   }
 
   /** Whether older ones were dropped. */
@@ -185,7 +215,7 @@ class Entries {
     element.querySelector('.day')?.remove();
     if (isNewDay) element.prepend(make('div', 'day', day === DAY.format(Date.now()) ? 'Today' : day));
     const isClose = neighbour?.dataset.user === element.dataset.user && element.dataset.ts - neighbour.dataset.ts < GROUP_MS;
-    element.classList.toggle('follows', isClose && !isNewDay);
+    element.classList.toggle('follows', isClose && !isNewDay && !element.querySelector('.new'));
   }
 
   #setState(element, state, problem) {

@@ -22,16 +22,20 @@ let hasEntered = false; // this person is known well enough to join rooms
 let isWelcome = false; // the server has let us in since the token was changed
 let ending = ''; // why the server has closed the connection for good
 let myName = '';
+let isReturning = false; // under a name that was given in an earlier tab
 let retryAt = 0;
 
 // ---- The connection ----
 
-function start(userId) {
+/** Connects as the person of this name, or as a guest without one. */
+function start(name) {
   endConnection();
   hasEntered = false;
   ending = '';
   const token = recall('sessionStorage', 'roomcast.token');
-  const mine = chat = new Roomcast('/ws', TOKEN_NEEDED ? { token } : { userId });
+  const userId = nameFrom(name);
+  // A name without spaces is the user id, and need not be told twice.
+  const mine = chat = new Roomcast('/ws', TOKEN_NEEDED ? { token } : { userId, name: name === userId ? '' : name });
   const on = (type, handle) => mine.on(type, (detail) => { if (mine === chat) handle(detail); });
   const inRoom = (type, handle) => on(type, (detail) => {
     const view = rooms.get(detail.room);
@@ -42,7 +46,10 @@ function start(userId) {
   on('error', serverError);
   on('typing', showTyping);
   on('members', ({ room, count, users }) => { if (room === current.name) showMembers(count, users); });
-  inRoom('joined', (view, detail) => view.joined(detail));
+  inRoom('joined', (view, detail) => {
+    view.joined(detail);
+    if (view === current) greet();
+  });
   inRoom('chat', (view, detail) => view.received(detail));
   inRoom('sent', (view, detail) => view.entries.sent(detail));
   inRoom('failed', (view, detail) => view.entries.failed(detail));
@@ -71,7 +78,6 @@ function endConnection() {
 
 function enterRooms() {
   hasEntered = true;
-  if (chat.userId) store('sessionStorage', 'roomcast.user', chat.userId);
   for (const view of rooms.values()) view.join();
 }
 
@@ -80,10 +86,24 @@ function welcome({ userId, name }) {
   setText($('me'), myName);
   $('me-avatar').replaceChildren(avatar(userId, name));
   isWelcome = true;
-  // For this tab only, so that a reload is the same person, and a second tab may be somebody else.
-  if (hasEntered) return store('sessionStorage', 'roomcast.user', userId);
-  if (!userId.startsWith('guest-')) return queueMicrotask(enterRooms); // a back-end knows who this is; joins come after the welcome
-  openSettings();
+  if (hasEntered) return rememberUser();
+  if (userId.startsWith('guest-')) return openSettings();
+  rememberUser(); // a back-end knows who this is
+  queueMicrotask(enterRooms); // joins come after the welcome
+}
+
+/** For this tab only, so that a reload is the same person, and a second tab may be somebody else. */
+function rememberUser() {
+  const { userId } = chat;
+  store('sessionStorage', 'roomcast.user', nameFrom(myName) === userId ? myName : userId);
+}
+
+/** A second tab, or a later visit, begins under the name of the last one. */
+function greet() {
+  if (!isReturning) return;
+  isReturning = false;
+  const other = action('Use another name in this tab', () => openSettings(true));
+  current.notice('hello', make('span', '', `You are ${myName}, as before. `, other));
 }
 
 function myNames() {
@@ -108,7 +128,9 @@ function showStatus({ status, retryAt: at, code, cause, reason }) {
   ending = status === 'closed' ? endingOf(cause, code, reason) : '';
   if (status === 'closed' || status === 'offline') {
     setText($('outage-text'), ending || OUTAGES[cause] || `There is no connection. ${WAITING}`);
-    setText($('retry'), ending ? 'Try again' : 'Try now');
+    setText($('retry'), ending ? 'Connect again' : 'Try now');
+    $('retry').hidden = TOKEN_NEEDED && cause === 'token_needed'; // it would be refused again
+    setText($('change-token'), $('retry').hidden ? 'Enter a token' : 'Change token');
   }
   // The line stays during further attempts, so that the page does not jump with each of them.
   if (status !== 'connecting') $('outage').hidden = status === 'online';
@@ -124,7 +146,7 @@ function endingOf(cause, code, reason) {
   if (cause === 'token_needed') return TOKEN_NEEDED ? 'This server asks for a token.' : `The server does not know you: ${reason || 'log in first'}.`;
   if (cause === 'banned') return `You are banned from this server${reason && reason !== 'banned' ? `: ${reason}` : ''}.`;
   if (cause === 'replaced') return `This tab was disconnected: ${reason} (${code}).`;
-  return OUTAGES[cause] ?? `The server has put you out${reason ? `: ${reason}` : ''} (${code}).`;
+  return OUTAGES[cause] ?? `The server has put you out${reason ? `: ${reason}` : ` (${code})`}.`;
 }
 
 function showWait() {
@@ -166,18 +188,19 @@ function storeDraft() {
 
 // ---- Dialogs ----
 
-function openSettings() {
+/** Who this person is, asked for the whole browser or for this tab alone. */
+function openSettings(isThisTab = false) {
   const user = recall('sessionStorage', 'roomcast.user');
   const isFirst = !TOKEN_NEEDED && !hasEntered;
   setText($('settings-title'), isFirst ? 'Welcome!' : TOKEN_NEEDED ? 'Your token' : 'Your name');
   setText($('settings-intro'), TOKEN_NEEDED
-    ? 'This server lets in people who have a token.'
+    ? 'This server lets in people who have a token. Whoever runs it gives you one, on a web site or made by “roomcast token”.'
     : 'Nobody checks names here: everybody is who they say they are.');
   setText($('settings-cancel'), isFirst ? 'Stay a guest' : 'Cancel');
-  setText($('settings-save'), isFirst ? 'Start chatting' : 'Save');
+  setText($('settings-save'), isFirst ? 'Start chatting' : TOKEN_NEEDED ? 'Log in' : 'Save');
   $('name').value = user.startsWith('guest-') ? '' : user;
   $('token').value = recall('sessionStorage', 'roomcast.token');
-  $('this-tab').checked = Boolean(user) && user !== recall('localStorage', 'roomcast.name') && !user.startsWith('guest-');
+  $('this-tab').checked = isThisTab || (user !== '' && user !== recall('localStorage', 'roomcast.name') && !user.startsWith('guest-'));
   setText($('settings-error'), '');
   hintName($('name'), $('name-hint'));
   if (!$('settings').open) $('settings').showModal();
@@ -187,21 +210,24 @@ function openSettings() {
 /** What is allowed, or what becomes of the text. */
 function hintName(field, hint) {
   const name = nameFrom(field.value);
-  const changed = name !== field.value && name !== '' && !Roomcast.nameProblem(name);
-  setText(hint, changed ? `This becomes ${name}` : field.id === 'name' && TOKEN_NEEDED ? '' : 'Letters, digits and - _ . : @ ~ + # = / are allowed.');
+  const isChanged = name !== field.value && name !== '' && !Roomcast.nameProblem(name);
+  const isUser = field.id === 'name';
+  const change = isUser ? `Others see “${shownFrom(field.value)}”, and write @${name} to mention you.` : `This becomes ${name}.`;
+  setText(hint, isChanged ? change : `Letters, digits, ${isUser ? 'spaces ' : ''}and - _ . : @ ~ + # = / are allowed.`);
 }
 
 function saveSettings(event) {
   event.preventDefault();
   if (TOKEN_NEEDED) return saveToken($('token').value.trim());
-  const name = nameFrom($('name').value);
-  const problem = name && Roomcast.nameProblem(name);
+  const name = shownFrom($('name').value);
+  const problem = name && Roomcast.nameProblem(nameFrom(name));
   setText($('settings-error'), problem);
   if (problem) return;
   if (!$('this-tab').checked) store('localStorage', 'roomcast.name', name);
   const user = recall('sessionStorage', 'roomcast.user');
   const isSame = name === user || (name === '' && (user.startsWith('guest-') || !hasEntered));
   if (!isSame) {
+    isReturning = false;
     store('sessionStorage', 'roomcast.user', name);
     start(name);
   }
@@ -289,7 +315,7 @@ async function copyLink() {
 // ---- Start ----
 
 // A token says who somebody is, in place of a name.
-for (const element of document.querySelectorAll('#name, [for=name], [for=this-tab]')) element.hidden = TOKEN_NEEDED;
+for (const element of document.querySelectorAll('#name, [for=name], #name-hint, [for=this-tab]')) element.hidden = TOKEN_NEEDED;
 for (const element of document.querySelectorAll('#token, [for=token], #change-token')) element.hidden = !TOKEN_NEEDED;
 
 $('composer').addEventListener('submit', submit);
@@ -301,7 +327,10 @@ $('text').addEventListener('input', () => {
 $('settings-form').addEventListener('submit', saveSettings);
 $('settings-cancel').addEventListener('click', () => $('settings').close());
 $('settings').addEventListener('close', () => {
-  if (!hasEntered) enterRooms(); // as a guest
+  if (!hasEntered) {
+    enterRooms(); // as a guest
+    if (isWelcome) rememberUser();
+  }
   showComposer();
   focusText();
 });
@@ -309,7 +338,7 @@ $('room-form').addEventListener('submit', saveRoom);
 $('room-cancel').addEventListener('click', () => $('room-dialog').close());
 for (const id of ['name', 'room']) $(id).addEventListener('input', () => hintName($(id), $(`${id}-hint`)));
 $('room-button').addEventListener('click', openRoomDialog);
-$('me-button').addEventListener('click', openSettings);
+$('me-button').addEventListener('click', () => openSettings());
 $('leave').addEventListener('click', leaveRoom);
 for (const side of ['rooms', 'members']) {
   const [panel, button] = [$(`${side}-panel`), $(`${side}-button`)];
@@ -327,7 +356,7 @@ $('to-newest').addEventListener('click', toBottom);
 log.addEventListener('scroll', scrolled);
 // A keyboard that slides in, or the line about an outage, must not hide the newest message.
 new ResizeObserver(() => { if (following) toBottom(); }).observe(log);
-$('change-token').addEventListener('click', openSettings);
+$('change-token').addEventListener('click', () => openSettings());
 $('retry').addEventListener('click', () => (chat.status === 'closed' ? chat.connect() : chat.reconnect()));
 window.addEventListener('hashchange', () => openRoom(roomFromAddress() || current.name));
 document.addEventListener('visibilitychange', seen);
@@ -338,9 +367,11 @@ setInterval(() => {
 
 const stored = storedRooms();
 const wanted = roomFromAddress() || stored[0] || 'lobby';
-const known = recall('sessionStorage', 'roomcast.user') || recall('localStorage', 'roomcast.name');
+const user = recall('sessionStorage', 'roomcast.user');
+const known = user || recall('localStorage', 'roomcast.name');
+isReturning = !TOKEN_NEEDED && !user && Boolean(known);
 for (const name of new Set([...stored, wanted])) rooms.set(name, new RoomView(name));
 storeRooms();
-start(Roomcast.nameProblem(known) ? '' : known);
+start(Roomcast.nameProblem(nameFrom(known)) ? '' : known);
 showRoom(rooms.get(wanted));
 focusText();

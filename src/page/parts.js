@@ -43,9 +43,19 @@ function recall(where, key) {
   try { return window[where].getItem(key) ?? ''; } catch { return ''; }
 }
 
-/** A name as the server takes it, from what a person has typed. */
+/** What was stored as JSON; null if there is nothing, or something that another program or version has stored. */
+function recallJson(key) {
+  try { return JSON.parse(recall('localStorage', key)); } catch { return null; }
+}
+
+/** A display name, from what a person has typed. */
+function shownFrom(text) {
+  return text.trim().replace(/\s+/gu, ' ').normalize('NFC');
+}
+
+/** A user id or the name of a room: they have no spaces. */
 function nameFrom(text) {
-  return text.trim().replace(/\s+/gu, '-').normalize('NFC');
+  return shownFrom(text).replaceAll(' ', '-');
 }
 
 // ---- People ----

@@ -2,6 +2,7 @@
 
 const HISTORY = 50;
 const BOTTOM_PX = 60; // nearer than this counts as being at the bottom
+const NEWS_MARGIN_PX = 48; // of what was read before stays in view above the news
 const TOP_PX = 300; // nearer than this to the top, older messages are asked for
 const ROOMS_MAX = 64;
 
@@ -13,7 +14,10 @@ let membersTimer = 0;
 class RoomView {
   entries;
   epoch = null;
+  seq = 0; // of the newest message
+  seen = null; // the epoch and seq up to which this person has looked
   unread = 0;
+  hasMoreUnread = false; // older than those that were counted
   mentions = 0;
   problem = ''; // why this person is not in the room
   hasOlder = false;
@@ -38,14 +42,22 @@ class RoomView {
 
   joined({ messages, replace, resumed, epoch, seq }) {
     this.problem = '';
+    this.seen ??= allSeen().get(this.name) ?? { epoch, seq }; // nothing is new on a first visit
+    let hasNews = false;
     this.#change('quietly', () => {
       if (replace) this.#replace(messages, resumed, epoch, seq);
+      Object.assign(this, { epoch, seq });
       for (const message of messages) {
-        if (replace) this.entries.forgetBefore(message);
-        this.#count(message, this.entries.add(message), !replace || resumed);
+        const isKnown = replace && this.entries.forgetBefore(message);
+        const isMention = this.entries.add(message);
+        if (isKnown || !this.#isNew(message)) continue;
+        hasNews = true;
+        this.#count(isMention);
       }
-      this.epoch = epoch;
+      if (hasNews) this.#markNew();
     });
+    if (hasNews && this === current && following) toNews();
+    if (isLooking(this)) this.look();
     showComposer();
   }
 
@@ -55,23 +67,50 @@ class RoomView {
       this.entries.notice('gap', 'The server was restarted and does not have the messages above any more. The conversation goes on from here.');
     } else {
       this.entries.clear();
+      this.unread = this.mentions = 0; // those that are new are counted again
       if (resumed) this.entries.notice('gap', 'You were away too long: some messages may be missing here.');
     }
     this.before = messages[0]?.seq;
     this.hasOlder = seq > 0 && this.before !== 1;
+    this.hasMoreUnread = this.hasOlder && messages.length > 0 && this.seen.epoch === epoch && this.before > this.seen.seq + 1;
   }
 
   received(message) {
-    this.#change(message.own ? 'to the bottom' : '', () => this.#count(message, this.entries.add(message), true));
+    this.#change(message.own ? 'to the bottom' : '', () => {
+      const isMention = this.entries.add(message);
+      this.seq = message.seq;
+      if (!this.#isNew(message)) return;
+      this.#count(isMention);
+      if (this.unread === 1) this.#markNew();
+    });
+    if (isLooking(this)) this.look();
     if (this.entries.trim(this !== current || atBottom())) {
       this.hasOlder = true;
       this.before = this.entries.oldestSeq;
     }
   }
 
+  /** All that is there has been in view. */
+  look() {
+    this.unread = this.mentions = 0;
+    this.hasMoreUnread = false;
+    if (this.epoch === null) return;
+    this.seen = { epoch: this.epoch, seq: this.seq };
+    storeSeen(this.name, this.seen);
+  }
+
+  #isNew({ own, seq }) {
+    return !own && (seq > this.seen.seq || this.seen.epoch !== this.epoch);
+  }
+
+  /** Where numbers have begun anew, all of them are new. */
+  #markNew() {
+    this.entries.markNew(this.seen.epoch === this.epoch ? this.seen.seq : 0);
+  }
+
   /** Not joined again by itself: there was a reason. */
   left({ message }) {
-    this.#out(`You are not in this room any more: ${message}. `);
+    this.#out(`You are not in this room any more: ${message}.`);
   }
 
   #out(problem) {
@@ -94,8 +133,8 @@ class RoomView {
     this.#change('', () => this.entries.delete(seqs));
   }
 
-  #count({ own }, isMention, isNew) {
-    if (own || !isNew || (this === current && !document.hidden)) return;
+  #count(isMention) {
+    if (isLooking(this)) return;
     this.unread++;
     if (isMention) this.mentions++;
     showRooms();
@@ -141,7 +180,8 @@ class RoomView {
   }
 
   addPending(message) {
-    this.#change('to the bottom', () => this.entries.add({ ...message, userId: chat.userId || 'you', own: true, state: 'pending' }));
+    this.entries.unmarkNew();
+    this.#change('to the bottom', () => this.entries.add({ ...message, userId: chat.userId || 'you', name: myName || undefined, own: true, state: 'pending' }));
   }
 }
 
@@ -162,6 +202,7 @@ function leaveRoom() {
   chat.leave(name);
   rooms.delete(name);
   store('sessionStorage', `roomcast.draft.${name}`, '');
+  forgetSeen(name);
   storeRooms();
   showRoom([...rooms.values()][0]);
 }
@@ -171,12 +212,8 @@ function storeRooms() {
 }
 
 function storedRooms() {
-  try {
-    const names = JSON.parse(recall('localStorage', 'roomcast.rooms') || '[]');
-    return names.filter((name) => !Roomcast.nameProblem(name)).slice(0, ROOMS_MAX);
-  } catch {
-    return []; // somebody else's, or of another version
-  }
+  const names = recallJson('roomcast.rooms');
+  return Array.isArray(names) ? names.filter((name) => !Roomcast.nameProblem(name)).slice(0, ROOMS_MAX) : [];
 }
 
 function roomFromAddress() {
@@ -193,6 +230,7 @@ function showRoom(view) {
   if (view === current) return;
   if (current) {
     current.scrollTop = atBottom() ? null : log.scrollTop;
+    current.entries.unmarkNew();
     current.entries.element.remove();
   }
   current = view;
@@ -206,8 +244,7 @@ function showRoom(view) {
   showEdges();
   if (view.scrollTop === null) toBottom();
   else log.scrollTop = view.scrollTop;
-  following = view.scrollTop === null;
-  $('to-newest').hidden = following;
+  scrolledTo();
   const { count, users } = chat.room(view.name);
   showMembers(view.problem ? 0 : count, view.problem ? [] : users);
   showComposer();
@@ -254,13 +291,21 @@ function roomButton(view) {
   if (view === current) button.setAttribute('aria-current', 'page');
   if (view.unread === 0) return button;
   button.dataset.unread = view.unread;
-  button.append(make('span', 'badge', `${view.mentions > 0 ? '@ ' : ''}${view.unread}`, make('span', 'sr', ' unread')));
+  const count = `${view.mentions > 0 ? '@ ' : ''}${view.unread}${view.hasMoreUnread ? '+' : ''}`;
+  button.append(make('span', 'badge', count, make('span', 'sr', ' unread')));
   return button;
 }
 
-/** The room in view has been read. */
+function isLooking(view) {
+  return view === current && !document.hidden;
+}
+
+/** Somebody has come to the room in view, or back to the tab. */
 function seen() {
-  if (!document.hidden) current.unread = current.mentions = 0;
+  if (!document.hidden) {
+    if (following && current.unread > 0) toNews();
+    current.look();
+  }
   showRooms();
 }
 
@@ -296,13 +341,27 @@ function toBottom() {
   $('to-newest').hidden = true;
 }
 
+/** The newest message comes into view, or the first new one if there are more than fit. */
+function toNews() {
+  toBottom();
+  const first = current.entries.firstNew;
+  const above = first ? log.getBoundingClientRect().top - first.getBoundingClientRect().top : 0;
+  if (above <= 0) return;
+  log.scrollTop -= above + NEWS_MARGIN_PX;
+  scrolledTo();
+}
+
 function atBottom() {
   return log.scrollHeight - log.scrollTop - log.clientHeight < BOTTOM_PX;
 }
 
-function scrolled() {
+function scrolledTo() {
   following = atBottom();
   $('to-newest').hidden = following;
+}
+
+function scrolled() {
+  scrolledTo();
   if (log.scrollTop < TOP_PX && !following && !current.olderProblem) current.loadOlder();
 }
 

@@ -1,6 +1,7 @@
 //! The seam at which an embedder decides about handshakes: it admits a connection as a user, or
 //! refuses it.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use http::{Request, StatusCode};
@@ -224,23 +225,30 @@ impl Authenticator for OpenAuthenticator {
     }
 }
 
-/// The identity that a request names with `?userId=`, or that of a guest without.
+/// The identity that a request names with `?userId=` and `?name=`, or that of a guest without a `userId`.
 ///
-/// The id is percent-encoded. A `+` stands for itself: it is a character of names, and a space is not.
+/// Both are percent-encoded. In an id a `+` stands for itself: it is a character of ids, and a space is not. In a name it is a space,
+/// as in forms.
 ///
 /// # Errors
-/// 400 if the id is not a valid name.
+/// 400 if the id is not a valid name, or one of them is not UTF-8.
 pub fn open_identity(request: &Request<()>) -> Result<Identity, Refusal> {
     let query = request.uri().query().unwrap_or_default();
-    let asked = query.split('&').find_map(|pair| pair.strip_prefix("userId="));
-    let Some(asked) = asked.filter(|asked| !asked.is_empty()) else {
-        return Ok(Identity::default());
+    let asked = |field: &str| {
+        let value = query.split('&').find_map(|pair| pair.strip_prefix(field)?.strip_prefix('='));
+        value.filter(|value| !value.is_empty())
     };
     let bad = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
-    let decoded =
-        percent_encoding::percent_decode_str(asked).decode_utf8().map_err(|_| bad("userId is not UTF-8".to_owned()))?;
-    let user = UserId::new(&decoded).map_err(|error| bad(format!("userId: {error}")))?;
-    Ok(Identity { user: Some(user), ..Identity::default() })
+    let decoded = |field: &str, value: &str| {
+        let decoded = percent_encoding::percent_decode_str(value).decode_utf8();
+        decoded.map(Cow::into_owned).map_err(|_| bad(format!("{field} is not UTF-8")))
+    };
+    let user = asked("userId").map(|value| {
+        let decoded = decoded("userId", value)?;
+        UserId::new(&decoded).map_err(|error| bad(format!("userId: {error}")))
+    });
+    let name = asked("name").map(|value| decoded("name", &value.replace('+', " ")));
+    Ok(Identity { user: user.transpose()?, name: name.transpose()?, ..Identity::default() })
 }
 
 #[cfg(test)]
@@ -248,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_asked_for_is_decoded_and_checked() {
+    fn the_id_and_the_name_asked_for_are_decoded_and_checked() {
         let identity = |uri: &str| open_identity(&Request::get(uri).body(()).unwrap());
         assert_eq!(identity("/ws").unwrap().user, None);
         assert_eq!(identity("/ws?userId=").unwrap().user, None);
@@ -256,7 +264,14 @@ mod tests {
         assert_eq!(identity("/ws?userId=Zo%C3%AB").unwrap().user.unwrap().as_str(), "Zoë");
         assert_eq!(identity("/ws?userId=a+b%2Bc").unwrap().user.unwrap().as_str(), "a+b+c");
         assert!(identity("/ws?userId=a%20b").unwrap_err().message.contains("' '"));
-        assert!(identity("/ws?userId=%ff").unwrap_err().message.contains("UTF-8"));
+        assert!(identity("/ws?userId=%ff").unwrap_err().message.contains("userId is not UTF-8"));
+        assert_eq!(identity("/ws?userId=a").unwrap().name, None);
+        assert_eq!(identity("/ws?userId=a&name=").unwrap().name, None);
+        assert_eq!(identity("/ws?userId=a&names=b").unwrap().name, None);
+        let named = identity("/ws?name=Bob+M%C3%BCller%20%2B%26&userId=bob").unwrap();
+        assert_eq!((named.user.unwrap().as_str(), named.name.as_deref()), ("bob", Some("Bob Müller +&")));
+        assert_eq!(identity("/ws?name=Bob").unwrap().user, None);
+        assert!(identity("/ws?userId=a&name=%ff").unwrap_err().message.contains("name is not UTF-8"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { DEADLINE_MS, NETWORK_COMPLAINT, eventually, joinRoom, kick, makeToken, message, openTab, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
+import { API_FLAGS, DEADLINE_MS, NETWORK_COMPLAINT, command, eventually, joinRoom, kick, makeToken, message, openTab, say, screenshot, startBrowser, startRedis, startServer, state, texts } from './harness.mjs';
 
 let browser;
 let server;
@@ -173,22 +173,16 @@ test('who is taken out of a room is told, cannot write, and may join again', asy
 });
 
 test('a muted user is told, and so is a banned one, whose page does not try again', async () => {
-  const key = 'a-key-of-the-test-0123456789';
-  const node = await startServer({ flags: ['--api-key', key] });
-  const command = async (path, body) => {
-    const headers = { Authorization: `Bearer ${key}`, 'Content-Type': 'application/json' };
-    const response = await fetch(`${node.url}api/${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
-    assert.equal(response.status, 200, await response.text());
-  };
+  const node = await startServer({ flags: API_FLAGS });
   try {
     const alice = await openTab(context, node.url, { name: 'alice', room: 'court' });
-    await command('mute', { userId: 'alice', room: 'court', reason: 'too loud', ttlSeconds: 3600 });
+    await command(node, 'mute', { userId: 'alice', room: 'court', reason: 'too loud', ttlSeconds: 3600 });
     await say(alice, 'objection!');
     await alice.locator('.notice[data-kind="error"]', { hasText: 'You are muted: too loud. Nobody here sees what you write until' }).waitFor();
-    await command('unmute', { userId: 'alice', room: 'court' });
+    await command(node, 'unmute', { userId: 'alice', room: 'court' });
     await say(alice, 'thank you');
     await message(alice, 'thank you').waitFor();
-    await command('ban', { userId: 'alice', reason: 'contempt' });
+    await command(node, 'ban', { userId: 'alice', reason: 'contempt' });
     await alice.getByText('You are banned from this server: contempt.').waitFor();
     await state(alice, 'closed');
     assertNoComplaints(alice);

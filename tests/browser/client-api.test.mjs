@@ -233,6 +233,7 @@ test('names of events, addresses and options are checked when they are given', (
   ]) assert.throws(() => make(url), { name: 'TypeError', message: words }, url);
   assert.throws(() => make('ws://chat.example/ws', { WebSocket: undefined }), { name: 'TypeError', message: /there is no WebSocket here/ });
   assert.throws(() => make('ws://chat.example/ws', { token: 5 }), { name: 'TypeError', message: /token is a number/ });
+  assert.throws(() => make('ws://chat.example/ws', { name: 5 }), { name: 'TypeError', message: /name is a number/ });
   assert.throws(() => make('ws://chat.example/ws', { queueMax: 0 }), TypeError);
   assert.throws(() => make('ws://chat.example/ws', { userId: 'e\u0301' }), { code: 'bad_name' });
 });

@@ -10,6 +10,10 @@ test('the address, the protocols and the user are those asked for', () => {
   client({ userId: 'alice' }).chat.connect();
   assert.equal(sockets[0].url.href, 'wss://chat.example/ws?userId=alice');
   assert.deepEqual(sockets[0].protocols, ['roomcast.v1']);
+  client({ userId: 'bob', name: 'Bob Müller & sons' }).chat.connect();
+  assert.equal(sockets[1].url.searchParams.get('name'), 'Bob Müller & sons');
+  client({ userId: 'bob', name: 'Bob', token: 'abc' }).chat.connect();
+  assert.equal(sockets[2].url.search, '', 'a token has both');
 });
 
 test('a token goes beside the protocol, asked for anew at every attempt', async () => {

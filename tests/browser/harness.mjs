@@ -54,6 +54,17 @@ export async function startServer({ port = 0, flags = [] } = {}) {
   };
 }
 
+/** The key of servers that are started with `API_FLAGS`. */
+const KEY = 'a-key-of-the-test-0123456789';
+export const API_FLAGS = ['--api-key', KEY];
+
+/** Asks the HTTP API of a server for a command, which must succeed. */
+export async function command({ url }, path, body) {
+  const headers = { Authorization: `Bearer ${KEY}`, 'Content-Type': 'application/json' };
+  const response = await fetch(`${url}api/${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+  assert.equal(response.status, 200, `${path}: ${await response.text()}`);
+}
+
 /** Starts a Redis that keeps nothing, with a socket in a folder of its own. */
 export function startRedis({ flags = [] } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'roomcast-redis-'));
@@ -66,6 +77,10 @@ export function startRedis({ flags = [] } = {}) {
   });
   return {
     url: `unix://${path}`,
+    /** Takes all that it keeps. */
+    empty() {
+      execFileSync('redis-cli', ['-s', path, 'FLUSHALL']);
+    },
     async stop() {
       child.kill('SIGKILL');
       await exited;
@@ -113,15 +128,15 @@ export function startBrowser() {
   return chromium.launch({ executablePath: CHROMIUM, args: CHROMIUM_FLAGS, timeout: 60_000 });
 }
 
-/**
- * Opens the page in a new tab. `tab.complaints` collects what must stay empty: console errors, exceptions, CSP violations.
- * The page's sockets are kept in `window.sockets`, so that a test can cut them off. A question for a name is answered, unless `introduced` is false.
- */
 /** Makes a token with the program itself. */
 export function makeToken(secretFile, sub, ...flags) {
   return execFileSync(BINARY, ['token', '--secret-file', secretFile, '--sub', sub, ...flags]).toString().trim();
 }
 
+/**
+ * Opens the page in a new tab. `tab.complaints` collects what must stay empty: console errors, exceptions, CSP violations.
+ * The page's sockets are kept in `window.sockets`, so that a test can cut them off. A question for a name is answered, unless `introduced` is false.
+ */
 export async function openTab(context, url, { name, room = 'lobby', wanted = 'online', introduced = true } = {}) {
   const tab = await context.newPage();
   tab.setDefaultTimeout(DEADLINE_MS);
@@ -165,7 +180,7 @@ export async function rename(tab, name) {
 async function enterName(tab, name) {
   await tab.fill('#name', name);
   await tab.click('#settings-save');
-  await tab.locator(`#members [data-user="${name}"]`).waitFor({ state: 'attached' });
+  await tab.locator(`#members [data-user="${name.replaceAll(' ', '-')}"]`).waitFor({ state: 'attached' });
 }
 
 /** Joins another room in the dialog, as a person does. */

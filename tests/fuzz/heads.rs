@@ -6,14 +6,16 @@ use crate::run::run;
 use crate::support::{request, upgrade_request};
 
 /// The statuses that a head may be answered with.
-const STATUSES: [u16; 19] =
-    [101, 200, 204, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 426, 429, 431, 501, 505];
+const STATUSES: [u16; 21] =
+    [101, 200, 204, 304, 400, 401, 403, 404, 405, 406, 408, 411, 413, 414, 415, 417, 426, 429, 431, 501, 505];
 
 fn corpus() -> Corpus {
     let browser = [("Origin", "http://roomcast.test"), ("Sec-WebSocket-Protocol", "roomcast.v1")];
     let body = [("Content-Type", "application/json"), ("Content-Length", "2")];
     let inputs = [
         request("GET", "/", &[]),
+        request("GET", "/", &[("Accept-Encoding", "gzip;q=0, br;q=0.5, *;q=0")]),
+        request("GET", "/roomcast.js", &[("If-None-Match", "W/\"x, y\", *"), ("If-None-Match", "*")]),
         request("HEAD", "/roomcast.js", &[("If-None-Match", "\"x\"")]),
         request("GET", "/healthz", &[]) + &request("GET", "/readyz", &[("Connection", "close")]),
         request("GET", "/metrics", &[("Accept-Encoding", "gzip")]),

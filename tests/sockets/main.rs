@@ -51,6 +51,8 @@ mod rounds;
 mod shutdown;
 mod slow;
 mod slow_turns;
+#[cfg(feature = "tokens")]
+mod static_files;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]

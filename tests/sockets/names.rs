@@ -104,3 +104,26 @@ fn display_names_of_tokens_lose_what_cannot_be_seen() {
     alice.send_json(&json!({"type": "chat", "room": "lobby", "text": "hello"}));
     assert_eq!(alice.recv_type("chat")["name"], shown);
 }
+
+#[test]
+fn a_display_name_is_asked_for_beside_the_id() {
+    let server = Server::spawn(&[]);
+    let connect = |query: &str| Connect::to(server.address()).path(&format!("/ws?{query}")).connect();
+    let mut alice = connect("userId=alice");
+    assert_eq!(alice.welcome["name"], Value::Null);
+    alice.join("lobby");
+    let mut bob = connect("name=Bob+M%C3%BCller%E2%80%AE&userId=bob");
+    assert_eq!((bob.user_id(), &bob.welcome["name"]), ("bob", &json!("Bob Müller")), "without what cannot be seen");
+    bob.join("lobby");
+    let presence = alice.recv_until(|message| message["userId"] == "bob").pop().expect("a presence");
+    assert_eq!((&presence["type"], &presence["name"]), (&json!("presence"), &json!("Bob Müller")));
+    bob.say("lobby", "hello");
+    assert_eq!(alice.recv_type("chat")["name"], "Bob Müller");
+    let guest = connect("name=Bob");
+    assert!(guest.user_id().starts_with("guest-"), "a name is no id");
+    assert_eq!(guest.welcome["name"], "Bob");
+    let mut raw = Raw::connect(server.address());
+    raw.send(upgrade_request("/ws?userId=ann&name=%ff", &[]).as_bytes());
+    let response = raw.response();
+    assert_eq!((response.status, response.text().trim()), (400, "name is not UTF-8"));
+}

@@ -208,8 +208,9 @@ export class Roomcast extends Emitter {
   }
 }
 
-function checkOptions({ userId, token, queueMax, WebSocket }) {
+function checkOptions({ userId, name, token, queueMax, WebSocket }) {
   if (userId !== undefined && userId !== '') checkName('user', userId);
+  if (!['undefined', 'string'].includes(typeof name)) throw new TypeError(`name is a ${typeof name}; a string is allowed`);
   if (!['undefined', 'string', 'function'].includes(typeof token)) throw new TypeError(`token is a ${typeof token}; a string or a function is allowed`);
   if (!(queueMax >= 1)) throw new TypeError(`queueMax is ${queueMax}; numbers from 1 are allowed`);
   if (typeof WebSocket !== 'function') throw new TypeError('there is no WebSocket here; give a class as the option WebSocket');

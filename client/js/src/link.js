@@ -131,7 +131,9 @@ export class Link {
   #open(token) {
     const url = new URL(this.#url);
     // With a token it is the token that says who we are.
-    if (this.userId && !token) url.searchParams.set('userId', this.userId);
+    for (const [field, value] of Object.entries({ userId: this.userId, name: this.#options.name })) {
+      if (value && !token) url.searchParams.set(field, value);
+    }
     const protocols = token ? ['roomcast.v1', `roomcast.token.${token}`] : ['roomcast.v1'];
     let socket;
     try {

@@ -4,9 +4,9 @@ use http::{Method, Request, StatusCode};
 
 use super::api::{self, Api, ApiResource, ApiRoute};
 use super::origin::Origins;
-use super::page::{self, Page};
 use super::request_context::RequestContext;
-use super::{health, websocket};
+use super::static_file::StaticFile;
+use super::{health, page, websocket};
 use crate::error::Error;
 use crate::net::{HeadDecision, ListenerRole, Response, method_not_allowed};
 use crate::owner::Owners;
@@ -57,7 +57,8 @@ impl<'a> Route<'a> {
 
 /// All resources, with their state.
 pub(in crate::server) struct Routes {
-    page: Page,
+    page: StaticFile,
+    client: StaticFile,
     origins: Origins,
     pub(in crate::server) api: Api,
     pub(in crate::server) owners: Owners,
@@ -68,7 +69,8 @@ pub(in crate::server) struct Routes {
 impl Routes {
     pub(in crate::server) fn new(config: &Config, owners: Owners, tokens: TokenPolicy) -> Result<Self, Error> {
         Ok(Self {
-            page: Page::new(tokens),
+            page: page::page(tokens),
+            client: page::client(),
             origins: Origins::new(&config.allow_origins)?,
             api: Api::new(config),
             owners,
@@ -113,8 +115,8 @@ impl Routes {
             Route::Api(ApiResource::Description) => return HeadDecision::Respond(self.api.describe(request)),
             Route::Api(ApiResource::Unknown) => return HeadDecision::Respond(self.api.not_found(path)),
             Route::Unknown => return HeadDecision::Respond(self.not_found(path, offer, context)),
-            Route::Page => self.page.response(),
-            Route::Client => page::client(),
+            Route::Page => self.page.response(request.headers()),
+            Route::Client => self.client.response(request.headers()),
             Route::Liveness => health::liveness(),
             Route::Readiness => health::readiness(context),
             Route::Metrics(metrics) => metrics.response(),
