@@ -60,10 +60,10 @@ impl Certificates {
 }
 
 const NAMES: [&[&str]; 4] =
-    [&["localhost", "127.0.0.1"], &["chat.example", "shop.test"], &["*.example"], &["news.example"]];
+    [&["localhost", "127.0.0.1"], &["chat.example", "shop.test"], &["*.apps.example"], &["news.apps.example"]];
 
 /// A name of each.
-const ASKED: [&str; 4] = ["localhost", "chat.example", "any.example", "news.example"];
+const ASKED: [&str; 4] = ["localhost", "chat.example", "any.apps.example", "news.apps.example"];
 
 #[test]
 fn a_client_is_shown_the_certificate_for_the_name_that_it_asks_for() {
@@ -75,9 +75,9 @@ fn a_client_is_shown_the_certificate_for_the_name_that_it_asks_for() {
         (1, "chat.example"),
         (1, "CHAT.Example"),
         (1, "shop.test"),
-        (2, "other.example"),
+        (2, "other.apps.example"),
         // Of several that are good for it the first one, also if a later one says more of it.
-        (2, "news.example"),
+        (2, "news.apps.example"),
         // No name is sent with an address.
         (0, "127.0.0.1"),
     ] {
@@ -86,7 +86,7 @@ fn a_client_is_shown_the_certificate_for_the_name_that_it_asks_for() {
         assert_eq!(certificates.client(index, name).get(address, "/healthz").status, 200, "{name}");
     }
     // For other names there is the first one. A star stands for one label.
-    for name in ["a.b.example", "example", "chat.example.test", "localhost.test"] {
+    for name in ["a.b.apps.example", "apps.example", "chat.example.test", "localhost.test"] {
         let mut raw = certificates.client(0, name).connect(address);
         let error = raw.stream.shake_hands().expect_err(name).to_string();
         assert!(error.contains("not valid for name"), "{name}: {error}");
