@@ -134,6 +134,23 @@ scenario('two clients talk, and leave', [], async (scene) => {
   assert.equal((await bob.awaits(({ event }) => event === 'left', 'bob is out')).code, 'removed');
 });
 
+scenario('a display name is shown to others with its user, also after a reconnection', [], async (scene) => {
+  const name = 'Alice Müller & "Söhne" +1%';
+  await scene.start({ alice: { name } });
+  await scene.join();
+  const { alice, bob } = scene;
+  await bob.awaits(({ users }) => users?.some((user) => user.userId === 'alice' && user.name === name), 'bob sees the name among the users');
+  for (const client of [alice, bob]) {
+    await talk(client, 1);
+    await scene.check();
+  }
+  scene.networks[0].cut();
+  await talk(alice, 1);
+  await scene.check();
+  assert.equal(alice.events.filter(({ status }) => status === 'online').length, 2);
+  assert.deepEqual(bob.views.get('lobby').map((message) => [message.userId, message.name]), [['alice', name], ['bob', undefined], ['alice', name]]);
+});
+
 scenario('connections that are cut lose nothing and double nothing', [], async (scene) => {
   await scene.open();
   const talks = scene.clients.map((client) => talk(client, 60, 20));

@@ -11,9 +11,9 @@ from typing import Self
 from . import _wire
 from ._errors import Call, Deferred, RoomcastError, rejected
 from ._events import EVENTS, ClientEvents
-from ._link import Link, LinkHost
+from ._link import AskedIdentity, Link, LinkHost
 from ._memberships import Memberships, stale
-from ._names import check_name
+from ._names import check_display_name, check_name
 from ._outbox import Outbox, Sending, failed_sending
 from ._pages import Pages
 from ._room import Room
@@ -45,6 +45,7 @@ class Client(ClientEvents):
         url: str,
         *,
         user_id: str | None = None,
+        name: str | None = None,
         token: TokenSource | None = None,
         queue_max: int = 1000,
         headers: Mapping[str, str] | None = None,
@@ -56,6 +57,8 @@ class Client(ClientEvents):
         address = socket_url(url)
         if user_id:
             check_name("user", user_id)
+        if name is not None:
+            check_display_name(name)
         if not (token is None or isinstance(token, str) or callable(token)):
             raise TypeError(f"token is {type(token).__name__}; a string or a function is allowed")
         if isinstance(token, str):
@@ -74,7 +77,8 @@ class Client(ClientEvents):
             on_message=self._on_message,
             is_level=self._is_level,
         )
-        self._link = Link(address, user_id or "", token, transport, _runtime or AsyncioRuntime(), host)
+        asked = AskedIdentity(user_id or "", name or "", token)
+        self._link = Link(address, asked, transport, _runtime or AsyncioRuntime(), host)
         self._memberships = Memberships(self._link, self._tell)
         self._outbox = Outbox(self._link, self._memberships, self._tell, queue_max)
         self._pages = Pages(self._link)
