@@ -36,14 +36,6 @@ def check_name(kind: str, name: str) -> None:
         raise RoomcastError("bad_name", f"{kind} name: {problem}")
 
 
-def check_display_name(name: object) -> None:
-    """Refuses only what cannot be sent; the server takes away characters that are not shown."""
-    if not isinstance(name, str):
-        raise TypeError(f"name is {type(name).__name__}; a string is allowed")
-    if any(unicodedata.category(character) == "Cs" for character in name):
-        raise ValueError(f"name is {name!r}, which has half a surrogate pair; whole characters are allowed")
-
-
 def _is_allowed(character: str) -> bool:
     # Marks are letters in many scripts. Python does not tell which ones, so all of them pass here.
     if character in _SIGNS or unicodedata.category(character)[0] in "LNM":
