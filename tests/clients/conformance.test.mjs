@@ -134,6 +134,26 @@ scenario('two clients talk, and leave', [], async (scene) => {
   assert.equal((await bob.awaits(({ event }) => event === 'left', 'bob is out')).code, 'removed');
 });
 
+scenario('a display name is shown to others with its user, also after a reconnection', [], async (scene) => {
+  const names = { alice: 'Alice Müller & "Söhne" +1%', bob: 'Bob' };
+  await scene.start({ alice: { name: names.alice }, bob: { name: names.bob } });
+  const { alice, bob } = scene;
+  const sees = (client, userId) => client.awaits(({ users }) => users?.some((user) => user.userId === userId && user.name === names[userId]), `${client.userId} sees the name of ${userId}`);
+  await alice.join('lobby');
+  await bob.join('lobby');
+  await sees(bob, 'alice'); // who was there
+  await sees(alice, 'bob'); // who came
+  await talk(bob, 1);
+  await scene.check();
+  scene.networks[0].cut();
+  await talk(alice, 1);
+  await scene.check();
+  assert.equal(alice.events.filter(({ status }) => status === 'online').length, 2);
+  for (const client of scene.clients) {
+    assert.deepEqual(client.views.get('lobby').map(({ userId, name }) => [userId, name]), [['bob', names.bob], ['alice', names.alice]]);
+  }
+});
+
 scenario('connections that are cut lose nothing and double nothing', [], async (scene) => {
   await scene.open();
   const talks = scene.clients.map((client) => talk(client, 60, 20));

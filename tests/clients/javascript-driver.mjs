@@ -9,8 +9,8 @@ function report(event) {
   process.stdout.write(`${JSON.stringify(event)}\n`);
 }
 
-function bare({ seq, userId, text }) {
-  return { seq, userId, text };
+function bare({ seq, userId, name, text }) {
+  return { seq, userId, name, text };
 }
 
 /** Tells what becomes of a call. */
@@ -34,6 +34,7 @@ const COMMANDS = {
     chat.on('joined', ({ room, replace, messages }) => report({ event: 'joined', room, replace, messages: messages.map(bare) }));
     chat.on('chat', (message) => report({ event: 'chat', room: message.room, message: bare(message) }));
     chat.on('deleted', ({ room, seqs }) => report({ event: 'deleted', room, seqs }));
+    chat.on('members', ({ room, users }) => report({ event: 'members', room, users }));
     chat.on('left', ({ room, code }) => report({ event: 'left', room, code }));
     chat.connect();
   },

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from roomcast import Client, HistoryPage, Joined, Message, RoomcastError, Said
+from roomcast import Client, HistoryPage, Joined, Members, Message, RoomcastError, Said, User
 
 T = TypeVar("T")
 
@@ -18,7 +18,11 @@ def report(event: dict[str, Any]) -> None:
 
 
 def bare(message: Message) -> dict[str, Any]:
-    return {"seq": message.seq, "userId": message.user_id, "text": message.text}
+    return {"seq": message.seq, **identity(message), "text": message.text}
+
+
+def identity(of: Message | User) -> dict[str, str]:
+    return {"userId": of.user_id} if of.name is None else {"userId": of.user_id, "name": of.name}
 
 
 class Driver:
@@ -43,6 +47,7 @@ class Driver:
         self.client = client = Client(
             command["url"],
             user_id=command.get("userId"),
+            name=command.get("name"),
             queue_max=command.get("queueMax", 1000),
             token=self.ask if command.get("asks") else command.get("token"),
         )
@@ -51,12 +56,17 @@ class Driver:
         client.on("joined", self.on_joined)
         client.on("chat", lambda it: report({"event": "chat", "room": it.room, "message": bare(it)}))
         client.on("deleted", lambda it: report({"event": "deleted", "room": it.room, "seqs": it.seqs}))
+        client.on("members", self.on_members)
         client.on("left", lambda it: report({"event": "left", "room": it.room, "code": it.code}))
         client.connect()
 
     def on_joined(self, joined: Joined) -> None:
         messages = [bare(message) for message in joined.messages]
         report({"event": "joined", "room": joined.room, "replace": joined.replace, "messages": messages})
+
+    def on_members(self, members: Members) -> None:
+        users = None if members.users is None else [identity(user) for user in members.users]
+        report({"event": "members", "room": members.room, "users": users})
 
     def act(self, client: Client, name: str, command: dict[str, Any]) -> None:
         match name:

@@ -15,11 +15,22 @@ CAUSES = {4501: "flooded", 4502: "stalled", 4503: "banned", 4504: "replaced"}
 
 
 class Connecting(ClientTest):
-    async def test_the_address_and_the_user_are_those_asked_for(self) -> None:
-        self.client(user_id="alice").connect()
-        self.assertEqual(
-            (self.runtime.socket.url, self.runtime.socket.token), ("wss://chat.example/ws?userId=alice", None)
-        )
+    async def test_the_address_the_user_and_the_display_name_are_those_asked_for(self) -> None:
+        asked: list[tuple[dict[str, Any], str]] = [
+            ({"user_id": "alice"}, "?userId=alice"),
+            ({"user_id": "alice", "name": ""}, "?userId=alice"),
+            ({"user_id": "bob", "name": "Bob Müller & sons"}, "?userId=bob&name=Bob%20M%C3%BCller%20%26%20sons"),
+            ({"name": "Bob"}, "?name=Bob"),
+            ({"name": "B\ud800b"}, "?name=B%EF%BF%BDb"),
+        ]
+        for options, query in asked:
+            self.client(**options).connect()
+            socket = self.runtime.socket
+            self.assertEqual((socket.url, socket.token), (f"wss://chat.example/ws{query}", None))
+
+    async def test_the_display_name_is_asked_for_at_every_attempt(self) -> None:
+        self.live(name="Bob")
+        self.assertEqual(self.come_back().url, "wss://chat.example/ws?userId=guest-1&name=Bob")
 
     async def test_connect_resolves_once_online_over_failed_attempts_and_at_once_when_online(self) -> None:
         client = self.client()
@@ -82,6 +93,7 @@ class Connecting(ClientTest):
     async def test_options_are_checked_when_they_are_given(self) -> None:
         wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
             ({"token": 5}, TypeError, "token is int; a string or a function is allowed"),
+            ({"name": 5}, TypeError, "name is int; a string is allowed"),
             ({"queue_max": 0}, ValueError, "queue_max is 0; numbers from 1 are allowed"),
             ({"queue_max": "10"}, TypeError, "queue_max is str"),
             ({"user_id": "a b"}, RoomcastError, "bad_name: user name: ' '"),

@@ -20,7 +20,8 @@ RIGHT = """
 from roomcast import Client, Joined, Message, RoomcastError
 
 async def main() -> None:
-    async with Client("wss://chat.example/ws", user_id="alice", token=lambda: "token", queue_max=10) as client:
+    client = Client("wss://chat.example/ws", user_id="alice", name="Alice", token=lambda: "token", queue_max=10)
+    async with client:
         shown: list[Message] = []
         stop = client.on("joined", lambda joined: shown.extend(joined.messages))
         client.on("status", lambda change: print(change.cause, change.retry_at))
@@ -56,6 +57,7 @@ async def main(client: Client) -> None:
     client.status = "online"
     Client("ws://localhost/ws", user="alice")
     Client("ws://localhost/ws", token=5)
+    Client("ws://localhost/ws", name=5)
 """
 
 

@@ -39,14 +39,19 @@ class Names(unittest.TestCase):
 
 
 class Addresses(unittest.TestCase):
-    def test_http_becomes_ws_and_the_user_stands_in_the_query(self) -> None:
-        for given, user, wanted in [
-            ("https://chat.example/ws", "alice", "wss://chat.example/ws?userId=alice"),
-            ("http://localhost:8080/ws", "", "ws://localhost:8080/ws"),
-            ("ws://[::1]:8080/ws?a=1&userId=bob#top", "Zoë+/", "ws://[::1]:8080/ws?a=1&userId=Zo%C3%AB%2B%2F"),
-            ("WSS://chat.example", "", "wss://chat.example/"),
+    def test_http_becomes_ws_and_what_is_asked_for_stands_in_the_query(self) -> None:
+        for given, fields, wanted in [
+            ("https://chat.example/ws", {"userId": "alice"}, "wss://chat.example/ws?userId=alice"),
+            ("http://localhost:8080/ws", {"userId": "", "name": ""}, "ws://localhost:8080/ws"),
+            ("http://localhost:8080/ws?name=Bob", {"name": ""}, "ws://localhost:8080/ws?name=Bob"),
+            (
+                "ws://[::1]:8080/ws?a=1&userId=bob&name=Bob&names=2#top",
+                {"userId": "Zoë+/", "name": "Zoë & +"},
+                "ws://[::1]:8080/ws?a=1&names=2&userId=Zo%C3%AB%2B%2F&name=Zo%C3%AB%20%26%20%2B",
+            ),
+            ("WSS://chat.example", {}, "wss://chat.example/"),
         ]:
-            self.assertEqual(socket_url(given).for_user(user), wanted)
+            self.assertEqual(socket_url(given).asking(fields), wanted)
 
     def test_a_mistake_is_told_when_the_address_is_given(self) -> None:
         for url, words in [

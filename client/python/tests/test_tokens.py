@@ -45,7 +45,7 @@ class Tokens(ClientTest):
 
     async def test_a_function_is_asked_at_every_attempt_and_says_who_the_user_is(self) -> None:
         tokens = iter(["t1", "t2"])
-        self.client(token=lambda: next(tokens), user_id="alice").connect()
+        self.client(token=lambda: next(tokens), user_id="alice", name="Alice").connect()
         await settled()
         self.assertEqual((self.runtime.socket.token, self.runtime.socket.url), ("t1", "wss://chat.example/ws"))
         self.runtime.socket.ends()

@@ -11,7 +11,7 @@ from typing import Self
 from . import _wire
 from ._errors import Call, Deferred, RoomcastError, rejected
 from ._events import EVENTS, ClientEvents
-from ._link import Link, LinkHost
+from ._link import AskedIdentity, Link, LinkHost
 from ._memberships import Memberships, stale
 from ._names import check_name
 from ._outbox import Outbox, Sending, failed_sending
@@ -45,6 +45,7 @@ class Client(ClientEvents):
         url: str,
         *,
         user_id: str | None = None,
+        name: str | None = None,
         token: TokenSource | None = None,
         queue_max: int = 1000,
         headers: Mapping[str, str] | None = None,
@@ -56,13 +57,15 @@ class Client(ClientEvents):
         address = socket_url(url)
         if user_id:
             check_name("user", user_id)
+        if not (name is None or isinstance(name, str)):
+            raise TypeError(f"name is {type(name).__name__}; a string is allowed")
         if not (token is None or isinstance(token, str) or callable(token)):
             raise TypeError(f"token is {type(token).__name__}; a string or a function is allowed")
         if isinstance(token, str):
             check_token(token)
         _check_integer("queue_max", queue_max, 1)
         check_headers(headers or {})
-        if token is not None and any(name.lower() == "authorization" for name in headers or ()):
+        if token is not None and any(header.lower() == "authorization" for header in headers or ()):
             raise ValueError("headers have an Authorization, where the token goes; one of the two is allowed")
         if ssl is not None and not address.is_secure:
             raise ValueError(f"{url!r} takes no ssl; wss and https do")
@@ -74,7 +77,8 @@ class Client(ClientEvents):
             on_message=self._on_message,
             is_level=self._is_level,
         )
-        self._link = Link(address, user_id or "", token, transport, _runtime or AsyncioRuntime(), host)
+        asked = AskedIdentity(user_id or "", _wire.well_formed(name or ""), token)
+        self._link = Link(address, asked, transport, _runtime or AsyncioRuntime(), host)
         self._memberships = Memberships(self._link, self._tell)
         self._outbox = Outbox(self._link, self._memberships, self._tell, queue_max)
         self._pages = Pages(self._link)

@@ -33,27 +33,36 @@ class LinkHost:
     is_level: Callable[[], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class AskedIdentity:
+    """The user that the application wants to be. A server that knows better chooses another one."""
+
+    user_id: str
+    name: str
+    token: TokenSource | None
+
+
 class Link:
     """Keeps a connection, and tells its host what comes and goes."""
 
     def __init__(
         self,
         url: SocketUrl,
-        user_id: str,
-        token: TokenSource | None,
+        asked: AskedIdentity,
         transport: Transport,
         runtime: Runtime,
         host: LinkHost,
     ) -> None:
         self.status: Status = "closed"
-        self.user_id = user_id
+        self.user_id = asked.user_id
         self.limits = Limits()
         self.runtime = runtime
         self.timers = Timers(runtime.later)
         self._url = url
+        self._name = asked.name
         self._transport = transport
         self._host = host
-        self._tokens = Tokens(token, self)
+        self._tokens = Tokens(asked.token, self)
         self._socket: Socket | None = None
         self._closing: set[Socket] = set()
         self._failures = 0  # connections lost since the last level time
@@ -158,7 +167,7 @@ class Link:
 
     def _open(self, token: str | None) -> None:
         # With a token it is the token that says who we are.
-        url = self._url.for_user("" if token else self.user_id)
+        url = self._url.asking({} if token else {"userId": self.user_id, "name": self._name})
         self._socket = self.runtime.open(url, token, self._transport, self)
         self._closing.add(self._socket)
 

@@ -71,8 +71,7 @@ class Outbox:
             raise RoomcastError("bad_message", "text must be a string and not empty")
         if len(self._entries) >= self._queue_max:
             raise RoomcastError("queue_full", f"{self._queue_max} messages are waiting to be sent already")
-        # A half of a surrogate pair is no Unicode, and no server can read it as JSON.
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = _wire.well_formed(text)
         message = UnsentMessage(room, str(uuid.uuid4()), text, data)
         try:
             wire = _wire.encode({"type": "chat", "room": room, "text": text, "data": data, "id": message.id})

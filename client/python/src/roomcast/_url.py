@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -19,12 +20,13 @@ class SocketUrl:
     def is_secure(self) -> bool:
         return self._base.startswith("wss:")
 
-    def for_user(self, user_id: str) -> str:
-        """The address that asks for a user id, if there is one."""
+    def asking(self, fields: Mapping[str, str]) -> str:
+        """The address whose query asks for these fields; empty ones are left out."""
         pairs = [pair for pair in self._query.split("&") if pair]
-        if user_id:
-            pairs = [pair for pair in pairs if not pair.startswith("userId=")]
-            pairs.append(f"userId={quote(user_id, safe='')}")
+        for field, value in fields.items():
+            if value:
+                pairs = [pair for pair in pairs if not pair.startswith(f"{field}=")]
+                pairs.append(f"{field}={quote(value, safe='')}")
         return f"{self._base}?{'&'.join(pairs)}" if pairs else self._base
 
 

@@ -67,6 +67,11 @@ def encode_value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
+def well_formed(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair, which is no Unicode: no server can read it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def decode(text: str | bytes) -> Fields:
     try:
         return Fields(json.loads(text))
