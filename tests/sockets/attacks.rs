@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast::{Config, HostLoop, Now, OpenPolicy, Server, TokenAuthenticator, TokenConfig, WebhookAuthenticator};
@@ -310,7 +311,7 @@ fn tokens_that_are_forged_and_tokens_that_are_good() {
     let secret_files = vec![files.write("secret", SECRET).into()];
     let tokens = TokenConfig { secret_files, ..TokenConfig::default() };
     let start = |config: Config, host: HostLoop| {
-        let authenticator = TokenAuthenticator::new(tokens.clone(), host.waker.clone())?;
+        let authenticator = TokenAuthenticator::new(tokens.clone(), Arc::clone(&host.waker))?;
         Server::builder(config, host).authenticator(authenticator).build()
     };
     let (good, forged) = (good(), format!("{}{}", good(), "A".repeat(3000)));

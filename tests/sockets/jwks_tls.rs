@@ -24,7 +24,7 @@ fn server_trusting(authority: &Authority, port: u16) -> (Server, Files) {
 fn keys_are_fetched_from_an_issuer_with_a_certificate_that_is_trusted() {
     let (authority, issuer) = (Authority::default(), EdIssuer::new(1));
     let token = token_of(&issuer, "one");
-    let address = authority.serve(named("localhost"), move |_, _| keys(&issuer));
+    let address = authority.serve(&named("localhost"), move |_, _| keys(&issuer));
     let (server, _files) = server_trusting(&authority, address.port());
     let mut alice = with_token(&server, &token).connect();
     alice.join("lobby");
@@ -48,7 +48,7 @@ fn keys_of_an_issuer_with_another_certificate_do_not_count() {
     for (authority, params, reason) in cases {
         let issuer = EdIssuer::new(1);
         let token = token_of(&issuer, "one");
-        let address = authority.serve(params, move |_, _| keys(&issuer));
+        let address = authority.serve(&params, move |_, _| keys(&issuer));
         let (server, _files) = server_trusting(&ours, address.port());
         let line = server.wait_for_log("the keys of --jwks-url stay as they were");
         assert!(line.contains("WARN") && line.contains("certificate") && line.contains(reason), "{reason}: {line}");
@@ -64,7 +64,7 @@ fn keys_do_not_count_to_which_an_issuer_leads_without_tls() {
     let token = token_of(&issuer, "one");
     let plain = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     let location = format!("Location: http://{}/keys\r\n", plain.local_addr().expect("its address"));
-    let address = authority.serve(named("localhost"), move |_, _| response("302 Found", &location, ""));
+    let address = authority.serve(&named("localhost"), move |_, _| response("302 Found", &location, ""));
     let (server, _files) = server_trusting(&authority, address.port());
     let line = server.wait_for_log("the keys of --jwks-url stay as they were");
     assert!(line.contains("https"), "{line}");

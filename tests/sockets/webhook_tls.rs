@@ -8,7 +8,7 @@ use crate::support::{Client, Server, roomcast};
 #[test]
 fn the_certificate_of_the_back_end_is_checked() {
     let authority = Authority::default();
-    let address = authority.serve(named("localhost"), |_, _| response("200 OK", "", r#"{"user":"alice"}"#));
+    let address = authority.serve(&named("localhost"), |_, _| response("200 OK", "", r#"{"user":"alice"}"#));
     let url = format!("https://localhost:{}/", address.port());
     let files = Files::new();
     let mut command = roomcast();

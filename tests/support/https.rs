@@ -30,7 +30,7 @@ impl Authority {
     /// answer, and closes the connection.
     pub fn serve(
         &self,
-        params: CertificateParams,
+        params: &CertificateParams,
         answer: impl Fn(&str, &[u8]) -> String + Send + 'static,
     ) -> SocketAddr {
         let key = KeyPair::generate().expect("a key");
