@@ -104,7 +104,7 @@ impl Hub {
             Some(Asked::Position) => return self.handle_position(ticket, page),
             Some(Asked::History(reader)) => return self.answer_history(now, (ticket, reader), page),
             Some(Asked::PurgePage(purge)) => return self.handle_purge_page(now, purge, page),
-            Some(Asked::Publication(_) | Asked::Restriction(_) | Asked::PurgeDeletion(_)) | None => return,
+            Some(Asked::Publication(_) | Asked::Restriction(_) | Asked::PurgeStep(_)) | None => return,
         };
         if bytes_max > 0
             && let Some(connection) = self.connections.get_mut(id)

@@ -1,4 +1,4 @@
-//! Commands of the host about a user, for all nodes: connections are closed, or taken out of a room.
+//! Commands of the host about a user, for all nodes: connections are closed or taken out of a room, or messages are purged.
 //!
 //! A command is a control message: the bus gives them one order, tells each node of each once, and brings those that were
 //! missed while its link was cut. Each node carries out the commands that it is told of, the node that asked included.
@@ -87,6 +87,7 @@ impl Hub {
         match moderation {
             Moderation::Restrict(restriction) => return self.put_restriction(restriction),
             Moderation::Lift(target) => return self.lift_restriction(&target),
+            Moderation::Purge { user } => return self.purge_for_node(now, &user),
             Moderation::Disconnect { .. } | Moderation::Kick { .. } => {}
         }
         let Some(newest) = self.moderator.newest_meant(now, ts) else {
@@ -138,7 +139,7 @@ impl Hub {
                 Moderation::Kick { room, .. } => {
                     self.take_out(now, id, room, "taken out of the room by the application")
                 }
-                Moderation::Restrict(_) | Moderation::Lift(_) => false,
+                Moderation::Purge { .. } | Moderation::Restrict(_) | Moderation::Lift(_) => false,
             };
             if is_done {
                 budget.connections -= 1;
@@ -154,7 +155,7 @@ impl Hub {
                 self.end_grace(now, room, user);
                 log::debug!("moderation: {} connections of {user} are out of room {room}", task.done);
             }
-            Moderation::Restrict(_) | Moderation::Lift(_) => {}
+            Moderation::Purge { .. } | Moderation::Restrict(_) | Moderation::Lift(_) => {}
         }
         true
     }

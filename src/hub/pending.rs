@@ -52,14 +52,14 @@ pub(super) enum Asked {
     History(HistoryReader),
     /// A page for a purge.
     PurgePage(PurgeKey),
-    /// That messages are deleted for a purge.
-    PurgeDeletion(PurgeKey),
+    /// That messages are deleted for a purge, or that it is announced to all nodes.
+    PurgeStep(PurgeKey),
 }
 
 impl Asked {
     /// Whether it counts among the publications.
     fn is_publication(&self) -> bool {
-        matches!(self, Self::Publication(_) | Self::Restriction(_) | Self::PurgeDeletion(_))
+        matches!(self, Self::Publication(_) | Self::Restriction(_) | Self::PurgeStep(_))
     }
 }
 
@@ -253,7 +253,16 @@ impl Pending {
 
     /// Passes a command of an owner on to all nodes.
     pub(super) fn control(&mut self, (requester, owner): (Requester, Owner), body: Bytes) -> Ticket {
-        let ticket = self.ask(Asked::Publication(requester), Charge::new(owner, body.len()));
+        self.ask_to_control(Asked::Publication(requester), owner, body)
+    }
+
+    /// The same for a purge.
+    pub(super) fn control_for_purge(&mut self, (purge, owner): (PurgeKey, Owner), body: Bytes) {
+        self.ask_to_control(Asked::PurgeStep(purge), owner, body);
+    }
+
+    fn ask_to_control(&mut self, asked: Asked, owner: Owner, body: Bytes) -> Ticket {
+        let ticket = self.ask(asked, Charge::new(owner, body.len()));
         self.request(BusRequest::Control { ticket, body });
         ticket
     }
@@ -282,7 +291,7 @@ impl Pending {
 
     /// The same for a purge.
     pub(super) fn delete_for_purge(&mut self, purge: PurgeKey, deletion: Deletion) {
-        self.ask_to_delete(Asked::PurgeDeletion(purge), deletion);
+        self.ask_to_delete(Asked::PurgeStep(purge), deletion);
     }
 
     fn ask_to_delete(&mut self, asked: Asked, deletion: Deletion) -> Ticket {
@@ -363,7 +372,7 @@ impl Pending {
             Asked::Restriction(_) => self.restrictions -= 1,
             Asked::Page(AskedPage { bytes_max: 1.., .. }) => self.reads.end(ReadKind::CatchUp),
             Asked::History(_) | Asked::PurgePage(_) => self.reads.end(ReadKind::LookBack),
-            Asked::Page(_) | Asked::Publication(_) | Asked::PurgeDeletion(_) | Asked::Position => {}
+            Asked::Page(_) | Asked::Publication(_) | Asked::PurgeStep(_) | Asked::Position => {}
         }
         Some(asked)
     }

@@ -166,7 +166,7 @@ impl Hub {
     pub(super) fn handle_published(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {
         let requester = match self.pending.take(ticket) {
             Some(Asked::Publication(requester) | Asked::Restriction(requester)) => requester,
-            Some(Asked::PurgeDeletion(purge)) => return self.handle_purge_deletion(now, purge, &outcome),
+            Some(Asked::PurgeStep(purge)) => return self.handle_purge_step(now, purge, &outcome),
             Some(Asked::Page(_) | Asked::History(_) | Asked::PurgePage(_) | Asked::Position) | None => return,
         };
         match requester {

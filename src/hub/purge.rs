@@ -1,4 +1,7 @@
-//! Purges: all messages of a user are deleted, page by page of history, in one room or in all that have members here.
+//! Purges: all messages of a user are deleted, page by page of history, in one room or in all that have members.
+//!
+//! A purge of all rooms is announced to all nodes first, since each node knows the rooms of its own members. A room with members on
+//! several nodes is purged by each: what is deleted once is found no more.
 //!
 //! A purge has one request to the bus at a time, so what others ask waits for little. It deletes what history holds when it comes to a
 //! room; what the user says meanwhile stays.
@@ -15,6 +18,7 @@ use super::Hub;
 use super::deletion::announced;
 use super::error_reply::Refused;
 use super::index::{PurgeKey, RoomIndex};
+use super::moderation::Moderation;
 use super::purges::{Purge, Purged, RoomPurge, WaitingRequest};
 
 /// Purges under way at once, and requests that wait for one of them. Others are refused.
@@ -28,8 +32,8 @@ const PAGE_BYTES: usize = 64 * 1024;
 const ANSWER_AFTER: Duration = Duration::from_secs(10);
 
 impl Hub {
-    /// Deletes what a user has said, in a room or in all rooms that have members here, for a request of the HTTP API; how far that has
-    /// come is told by [`Hub::poll_purged`]. A request for what is under way already waits for that.
+    /// Deletes what a user has said, in a room or in all rooms that have members, for a request of the HTTP API; how far that has
+    /// come here is told by [`Hub::poll_purged`]. A request for what is under way already waits for that.
     ///
     /// # Errors
     /// The code of the protocol, and what was found and what is allowed.
@@ -52,21 +56,33 @@ impl Hub {
         if self.purges.running.len() >= PURGES_MAX {
             return busy("as many purges as are allowed are under way");
         }
+        let command = Moderation::Purge { user: user.clone() }.body(now);
+        if room.is_none() {
+            self.pending.check_control(owner, &command)?;
+        }
         let ticket = self.pending.new_ticket();
-        self.purges.newest += 1;
-        let purge = Purge {
-            key: PurgeKey(self.purges.newest),
-            owner,
-            user: user.clone(),
-            scope: room.cloned(),
-            next_index: 0,
-            room: room.cloned().map(RoomPurge::new),
-            deleted: 0,
-            has_failed: false,
-            waiting: vec![WaitingRequest { ticket, until: now.uptime + ANSWER_AFTER }],
-        };
-        self.carry_on_purge(now, purge);
+        let mut purge = self.purges.new_purge(owner, user, room);
+        purge.waiting.push(WaitingRequest { ticket, until: now.uptime + ANSWER_AFTER });
+        match room {
+            Some(_) => self.carry_on_purge(now, purge),
+            None => {
+                self.pending.control_for_purge((purge.key, owner), command);
+                self.purges.go_on(now, purge);
+            }
+        }
         Ok(ticket)
+    }
+
+    /// A node has announced a purge of all rooms, perhaps this one.
+    pub(super) fn purge_for_node(&mut self, now: Now, user: &UserId) {
+        if self.purges.of(user, None).is_some() {
+            return;
+        }
+        if self.purges.running.len() >= PURGES_MAX {
+            return log::warn!("moderation: {user} is not purged here: as many purges as are allowed are under way");
+        }
+        let purge = self.purges.new_purge(Owner::HOST, user, None);
+        self.carry_on_purge(now, purge);
     }
 
     /// How far the next purge has come that a request of the HTTP API waits for.
@@ -90,8 +106,8 @@ impl Hub {
         }
     }
 
-    /// The bus has deleted messages for a purge.
-    pub(super) fn handle_purge_deletion(&mut self, now: Now, key: PurgeKey, outcome: &Outcome) {
+    /// The bus has deleted messages for a purge, or has announced it to all nodes.
+    pub(super) fn handle_purge_step(&mut self, now: Now, key: PurgeKey, outcome: &Outcome) {
         let Some(mut purge) = self.purges.take(key) else { return };
         match outcome {
             Outcome::Accepted(_) | Outcome::AcceptedUnseen(_) | Outcome::Duplicate(_) => {

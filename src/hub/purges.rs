@@ -24,7 +24,7 @@ pub struct Purged {
 #[derive(Debug, Default)]
 pub(super) struct Purges {
     pub(super) running: Vec<Purge>,
-    pub(super) newest: u64,
+    newest: u64,
     pub(super) answers: VecDeque<(Ticket, Purged)>,
 }
 
@@ -98,6 +98,22 @@ impl RoomPurge {
 impl Purges {
     pub(super) fn of(&mut self, user: &UserId, scope: Option<&RoomName>) -> Option<&mut Purge> {
         self.running.iter_mut().find(|purge| purge.user == *user && purge.scope.as_ref() == scope)
+    }
+
+    /// A purge that has yet to begin, and that no request waits for.
+    pub(super) fn new_purge(&mut self, owner: Owner, user: &UserId, scope: Option<&RoomName>) -> Purge {
+        self.newest += 1;
+        Purge {
+            key: PurgeKey(self.newest),
+            owner,
+            user: user.clone(),
+            scope: scope.cloned(),
+            next_index: 0,
+            room: scope.cloned().map(RoomPurge::new),
+            deleted: 0,
+            has_failed: false,
+            waiting: Vec::new(),
+        }
     }
 
     pub(super) fn take(&mut self, key: PurgeKey) -> Option<Purge> {

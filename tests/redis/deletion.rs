@@ -231,3 +231,17 @@ fn a_purge_is_carried_out_in_portions_on_every_room_of_a_cluster() {
         assert!(!contents(master).contains("secret"));
     }
 }
+
+#[test]
+fn a_purge_of_all_rooms_reaches_rooms_whose_members_are_on_other_nodes() {
+    let redis = Redis::start();
+    let [asked, other] = [0, 1].map(|_| node_with_history(&redis, "100"));
+    let (mut ann, mut mallory) = (Client::connect_as(&other, "ann"), Client::connect_as(&other, "mallory"));
+    [&mut ann, &mut mallory].into_iter().for_each(|client| drop(client.join("lobby")));
+    say_and_see(&mut mallory, "lobby", "secret");
+    // Nobody is in a room of the node that is asked.
+    let answer = command(asked.address(), "/api/purge", &json!({"userId": "mallory"}));
+    assert_eq!((&answer["deleted"], &answer["complete"]), (&json!(0), &json!(true)), "{answer}");
+    assert_eq!(ann.recv_type("deleted")["deletes"], json!([1]));
+    assert!(!contents(&redis).contains("secret"));
+}

@@ -35,6 +35,11 @@ pub enum Moderation {
         /// Whose.
         user: UserId,
     },
+    /// Delete what a user has said, in all rooms that have members on any node.
+    Purge {
+        /// Who.
+        user: UserId,
+    },
     /// Ban or mute; from now on, until it expires or is lifted.
     Restrict(Restriction),
     /// Lift a ban or a mute, if there is one.
@@ -53,6 +58,10 @@ enum Command<'a> {
     },
     Kick {
         room: Cow<'a, str>,
+        user_id: Cow<'a, str>,
+        ts: u64,
+    },
+    Purge {
         user_id: Cow<'a, str>,
         ts: u64,
     },
@@ -197,6 +206,7 @@ impl Moderation {
             Self::Kick { room, user } => {
                 Command::Kick { room: room.as_str().into(), user_id: user.as_str().into(), ts }
             }
+            Self::Purge { user } => Command::Purge { user_id: user.as_str().into(), ts },
             Self::Restrict(Restriction { target, reason, expires_at }) => {
                 let term = WrittenTerm { reason: reason.as_deref().map(Into::into), expires_at: *expires_at };
                 match WrittenTarget::of(target) {
@@ -214,7 +224,7 @@ impl Moderation {
     /// The change of the restrictions that it is, if it is one.
     pub fn change(&self) -> Option<RestrictionChange> {
         let (target, action) = match self {
-            Self::Disconnect { .. } | Self::Kick { .. } => return None,
+            Self::Disconnect { .. } | Self::Kick { .. } | Self::Purge { .. } => return None,
             Self::Restrict(Restriction { target, expires_at, .. }) => {
                 (target, RestrictionAction::Keep { expires_at: *expires_at })
             }
@@ -227,7 +237,7 @@ impl Moderation {
         match self {
             Self::Disconnect { reason, .. } => check_code(reason.code()),
             Self::Restrict(restriction) => restriction.check(),
-            Self::Kick { .. } | Self::Lift(_) => Ok(()),
+            Self::Kick { .. } | Self::Purge { .. } | Self::Lift(_) => Ok(()),
         }
     }
 
@@ -254,6 +264,7 @@ impl Moderation {
             Command::Kick { room, user_id, ts } => {
                 (Self::Kick { room: read_room(&room)?, user: read_user(&user_id)? }, ts)
             }
+            Command::Purge { user_id, ts } => (Self::Purge { user: read_user(&user_id)? }, ts),
             Command::Ban { who, term, ts } => (WrittenTarget::Banned(who).restrict(term)?, ts),
             Command::Unban { who, ts } => (WrittenTarget::Banned(who).lift()?, ts),
             Command::Mute { who, term, ts } => (WrittenTarget::Muted(who).restrict(term)?, ts),
@@ -270,6 +281,7 @@ impl fmt::Display for Moderation {
         match self {
             Self::Disconnect { user, reason } => write!(f, "disconnect {user} with {}", reason.code()),
             Self::Kick { room, user } => write!(f, "kick {user} out of room {room}"),
+            Self::Purge { user } => write!(f, "purge {user} from all rooms"),
             Self::Restrict(Restriction { target, expires_at: None, .. }) => f.write_str(&target.key()),
             Self::Restrict(Restriction { target, expires_at: Some(at), .. }) => {
                 write!(f, "{} until {at} (Unix milliseconds)", target.key())
@@ -301,6 +313,9 @@ mod tests {
         let kick = Moderation::Kick { room: RoomName::new("a").unwrap(), user: UserId::new("ann").unwrap() };
         let expected = r#"{"type":"kick","room":"a","userId":"ann","ts":7"#;
         assert_eq!((kick.body(now), Moderation::read(expected.as_bytes())), (expected.into(), Ok((kick, 7))));
+        let purge = Moderation::Purge { user: UserId::new("ann").unwrap() };
+        let expected = r#"{"type":"purge","userId":"ann","ts":7"#;
+        assert_eq!((purge.body(now), Moderation::read(expected.as_bytes())), (expected.into(), Ok((purge, 7))));
         let disconnect = disconnect("ann", 4600, "said \"no\"");
         let expected = r#"{"type":"disconnect","userId":"ann","code":4600,"reason":"said \"no\"","ts":7"#;
         assert_eq!(

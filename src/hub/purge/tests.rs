@@ -19,6 +19,7 @@ fn room(name: &str) -> RoomName {
 enum Asked {
     Read { room: String, after: u64 },
     Delete { room: String, epoch: String, seqs: Vec<u64> },
+    Announce { body: Bytes },
 }
 
 struct Node {
@@ -51,6 +52,10 @@ impl Node {
                 let DeletionTargets { epoch, seqs } = deletion.targets;
                 let epoch = epoch.map_or_else(String::new, |epoch| epoch.as_str().to_owned());
                 Some(Asked::Delete { room: deletion.announcement.room.to_string(), epoch, seqs: seqs.to_vec() })
+            }
+            BusRequest::Control { ticket, body } => {
+                self.ticket = Some(ticket);
+                Some(Asked::Announce { body })
             }
             request => panic!("{request:?}"),
         }
@@ -188,9 +193,24 @@ fn a_request_for_a_purge_that_is_under_way_waits_for_that_one() {
         node.purge(user, scope).unwrap();
         assert_eq!(node.asked(), read(scope.unwrap(), 0), "{user}");
     }
-    // There are no rooms here.
-    let ticket = node.purge(MALLORY, None).unwrap();
-    assert_eq!((node.asked(), node.answers()), (None, vec![(ticket, 0, true)]));
+}
+
+#[test]
+fn a_purge_of_all_rooms_is_announced_first() {
+    let mut node = Node::new();
+    for (outcome, is_complete) in
+        [(Outcome::Accepted(1), true), (Outcome::Refused(BusRefusal::unavailable("gone")), false)]
+    {
+        let ticket = node.purge(MALLORY, None).unwrap();
+        let Some(Asked::Announce { body }) = node.asked() else { panic!("it is not announced") };
+        // The command comes back to the node that has asked, and begins nothing.
+        node.hub.handle_bus_event(node.now, BusEvent::Control(Numbered { seq: 1, body }));
+        assert_eq!((node.asked(), node.answers()), (None, Vec::new()));
+        // There are no rooms here.
+        node.outcome(outcome);
+        assert_eq!((node.asked(), node.answers()), (None, vec![(ticket, 0, is_complete)]));
+    }
+    assert!(node.hub.purges.running.is_empty());
 }
 
 #[test]

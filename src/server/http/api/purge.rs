@@ -40,13 +40,13 @@ struct PurgedView<'a> {
 
 fn operation() -> Operation {
     Operation {
-        summary: "Deletes what a user has said, in a room or in all rooms of this node.",
+        summary: "Deletes what a user has said, in a room or in all rooms that have members.",
         request: object([("userId", schema::user_id()), ("room?", schema::room())]),
         response: answer([
             ("userId", schema::user_id()),
             ("room?", schema::room()),
-            ("deleted", count("Messages that were deleted.")),
-            ("complete", flag("Whether the purge has ended, and nothing was left out.")),
+            ("deleted", count("Messages that this node has deleted.")),
+            ("complete", flag("Whether the purge has ended on this node, and nothing was left out.")),
         ]),
     }
 }
