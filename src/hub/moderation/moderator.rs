@@ -60,7 +60,7 @@ pub(super) struct Task {
     pub(super) done: usize,
 }
 
-/// What a turn may still do to connections that are to be closed or taken out of rooms.
+/// The closes and removals that a turn may still make.
 pub(in crate::hub) struct CommandBudget {
     pub(in crate::hub) slots: usize,
     pub(in crate::hub) connections: usize,

@@ -25,7 +25,7 @@ enum Asked {
 struct Node {
     hub: Hub,
     now: Now,
-    /// What the bus has been asked last.
+    /// The last request to the bus.
     ticket: Option<Ticket>,
 }
 
@@ -40,7 +40,7 @@ impl Node {
         self.hub.purge_for_api(self.now, Owner::HOST, (&user, scope.as_ref()))
     }
 
-    /// What the bus is asked next.
+    /// The next request to the bus.
     fn asked(&mut self) -> Option<Asked> {
         match self.hub.poll_bus_request()? {
             BusRequest::Read { ticket, room, from: ReadFrom::After(after), .. } => {

@@ -15,7 +15,7 @@ use super::fault::Fault;
 use super::received::{Received, SessionEnd, Unusable};
 use super::record::{ALERT, APPLICATION_DATA, CHANGE_CIPHER_SPEC, HANDSHAKE, RECORD_BYTES, first_record};
 
-/// What a new key of the peer counts: it takes some microseconds to derive.
+/// The units of a new key of the peer: it takes some microseconds to derive.
 const KEY_UNITS: u32 = 16;
 
 /// Room for a record with an alert.
@@ -49,7 +49,7 @@ pub(super) struct Channel {
     is_told: bool,
 }
 
-/// What a peer may still do that is of no use to anybody; as many as rustls allows.
+/// The useless things that a peer may still do; as many as rustls allows.
 struct Tolerance {
     /// Records in a row that carry nothing.
     empty_records: u8,
@@ -145,7 +145,7 @@ impl Channel {
     /// Takes the whole records that `bytes` begin with, which it overwrites, and appends what they say to `plaintext`. Says how many
     /// bytes that are.
     pub(super) fn receive(&mut self, bytes: &mut [u8], plaintext: &mut Vec<u8>, received: &mut Received) -> usize {
-        // What an expansion by padding or tags may add depends on the version (RFC 8446 section 5.2, RFC 5246 section 6.2.3).
+        // How much padding and tags may add depends on the version (RFC 8446 section 5.2, RFC 5246 section 6.2.3).
         let body_bytes_max = RECORD_BYTES + if self.secrets.is_some() { 256 } else { 2048 };
         let mut used = 0;
         while !self.is_told {

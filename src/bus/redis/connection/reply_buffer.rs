@@ -1,4 +1,4 @@
-//! What has come of replies, until they are complete. However long a reply is and by however small parts it comes, each of its
+//! Replies that are not complete yet. However long a reply is and by however small parts it comes, each of its
 //! bytes is copied and looked at a few times.
 
 use bytes::Bytes;
