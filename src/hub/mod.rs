@@ -414,8 +414,8 @@ impl Hub {
         self.out.outbox.drain(each);
     }
 
-    /// Takes the newest output out that [`Hub::poll_output`] would hand out, if it is for this connection: whole frames. What was
-    /// said to it in a row, without anything to another connection in between, is one output.
+    /// Takes the newest output out that [`Hub::poll_output`] would hand out, if it is for this connection: whole frames.
+    /// Everything that was said to it in a row is one output, unless something was said to another connection in between.
     pub fn take_last_output(&mut self, id: ConnectionId) -> &[u8] {
         self.out.outbox.take_last(id)
     }

@@ -166,7 +166,7 @@ impl Channel {
                 return used;
             }
         }
-        // What follows is to be ignored (RFC 8446 section 6.1).
+        // The rest is to be ignored (RFC 8446 section 6.1).
         received.end = Some(SessionEnd::Told);
         bytes.len()
     }

@@ -39,7 +39,7 @@ enum Framing {
     ImplicitNonce,
 }
 
-/// What a record carried.
+/// The content of a record, and its type.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Content<'r> {
     pub(super) kind: u8,
@@ -155,7 +155,7 @@ impl Cipher {
 }
 
 impl Framing {
-    /// What stands between header and content.
+    /// The bytes between header and content.
     fn bytes_before(self) -> usize {
         match self {
             Self::ExplicitNonce => EXPLICIT_NONCE_BYTES,
@@ -163,7 +163,7 @@ impl Framing {
         }
     }
 
-    /// What is encrypted behind the content.
+    /// The bytes that are encrypted behind the content.
     fn bytes_behind(self) -> usize {
         match self {
             Self::InnerType => 1,

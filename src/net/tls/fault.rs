@@ -1,4 +1,4 @@
-//! What a peer has done against the protocol.
+//! A violation of the protocol by a peer.
 
 use rustls::{AlertDescription, Error};
 

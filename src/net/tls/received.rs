@@ -1,4 +1,4 @@
-//! What a session tells of bytes that have come, and of bytes that are to go out.
+//! The results of a session: of bytes that have come, and of bytes that are to go out.
 
 use rustls::{Error, HandshakeKind};
 

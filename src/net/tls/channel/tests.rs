@@ -1,4 +1,4 @@
-//! What clients may say behind a handshake, and what ends a session: records made by hand, and by a client of rustls.
+//! Records behind a handshake, made by hand and by a client of rustls: the ones that are allowed, and the ones that end a session.
 
 use super::super::peers::{Forger, SUITE_12, SUITE_13, SUITES, Trust, is_new};
 use super::super::record::{HEADER_BYTES, SEALED_BYTES_MAX, WIRE_RECORD_BYTES_MAX};
@@ -38,7 +38,7 @@ fn talk(session: &mut Session, forger: &mut Forger) {
     assert_eq!(hear(session, forger), [(APPLICATION_DATA, b"hello".to_vec())]);
 }
 
-/// What records the session makes when it says hello, and before.
+/// The records that the session makes when it says hello, and before.
 fn hear(session: &mut Session, forger: &mut Forger) -> Vec<(u8, Vec<u8>)> {
     let mut out = vec![0; SEALED_BYTES_MAX];
     let bytes = session.encrypt(b"hello", &mut out).unwrap();

@@ -94,7 +94,7 @@ fn other_messages_of_a_handshake_end_the_session() {
         (&[24, 0, 0xff, 0xff], DECODE),
         (&[24, 0, 0, 0], DECODE),
         (&[24, 0, 0, 1, 2], ILLEGAL),
-        // What follows would have to be encrypted with the new key.
+        // Later records would have to be encrypted with the new key.
         (&[24, 0, 0, 1, 0, 0], UNEXPECTED),
         (&[24, 0, 0, 1, 1, 24, 0, 0, 1, 1], UNEXPECTED),
     ] {

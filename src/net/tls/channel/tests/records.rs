@@ -1,4 +1,4 @@
-//! What records may carry, and which ones end a session.
+//! The contents that records may carry, and the ones that end a session.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn renegotiation_is_refused_and_ends_the_session_the_second_time() {
     }
 }
 
-/// What an alert of the peer does.
+/// The effect of an alert of the peer.
 #[derive(Debug, PartialEq)]
 enum Fate {
     GoesOn,
@@ -266,7 +266,7 @@ fn chaos(rng: &mut fastrand::Rng, forger: &mut Forger, suite: SupportedCipherSui
     bytes
 }
 
-/// What a session makes of bytes that come in pieces: the plaintext, the alerts, and how it ends.
+/// The outcome of bytes that come in pieces: the plaintext, the alerts, and how the session ends.
 fn outcome(mut session: Session, pieces: impl Iterator<Item = Vec<u8>>) -> (Vec<u8>, usize, String) {
     let (mut said, mut answer_bytes) = (Vec::new(), 0);
     for mut piece in pieces {
