@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::budget::units;
 use crate::bus::message::{BusRefusal, Page, ReadFrom, Ticket};
 use crate::id::ConnectionId;
 use crate::protocol::ServerMessage;
@@ -18,6 +19,9 @@ use super::presence::Mover;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, NextStep, Pin, Shown};
 use super::room::{Position, Room};
 use super::timers::Timer;
+
+/// What a step of a member that catches up counts: it asks the bus for a page, or goes live.
+const STEP_UNITS: u32 = 8;
 
 /// How long a member waits before it asks again a bus that could not answer.
 const RETRY: Duration = Duration::from_millis(500);
@@ -53,6 +57,7 @@ impl Hub {
         let Some(reader) = Reader::find(&self.connections, index, id) else { return };
         let Room { position, members, fanout, .. } = &mut self.rooms[index];
         let Some(member) = members.catch_up_mut(reader.at) else { return };
+        self.work += STEP_UNITS;
         let mut pin = None;
         let mut is_level = false;
         if let Position::At { epoch, delivered } = position {
@@ -248,6 +253,8 @@ impl Hub {
             users: listed.as_deref(),
             id: told.message_id,
         };
+        let said_before = self.out.outbox.len();
         self.out.say(&mut self.connections, to, &joined);
+        self.work += units(0, self.out.outbox.len() - said_before);
     }
 }

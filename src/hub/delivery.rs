@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::budget::units;
 use crate::bus::message::{BusEvent, Numbered};
 use crate::id::{Epoch, RoomName};
 use crate::owner::Owner;
@@ -97,6 +98,7 @@ impl Hub {
         }
         let mut frame = Vec::with_capacity(256);
         write(&mut frame, &self.rooms[index], &self.users);
+        self.work += units(0, frame.len());
         let size = FrameSize { seq: None, bytes: frame.len() };
         self.append(now, (index, owner), size, |out| out.extend_from_slice(&frame));
     }

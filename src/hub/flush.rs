@@ -1,6 +1,6 @@
 //! The broadcast path: frames go from the rooms' logs to the sockets, in slices and rounds.
 
-use crate::budget::{WorkBudget, units};
+use crate::budget::WorkBudget;
 use crate::id::{ConnectionId, Slot};
 use crate::time::Now;
 
@@ -10,9 +10,6 @@ use super::fanout::Sent;
 use super::index::Place;
 use super::reader::CatchUpStep;
 use super::room::Room;
-
-/// What a step of a member that catches up counts: mostly the bus collects a page for it.
-const STEP_UNITS: u32 = 8;
 
 impl Hub {
     /// All of a connection's own output has been taken by its socket, which takes more.
@@ -103,24 +100,27 @@ impl Hub {
         total
     }
 
-    /// Members that catch up go on, as far as their own output has drained, and as far as the turn's budget goes. What they
-    /// are told is counted; pages come later, and are counted where they do.
+    /// Members that catch up go on, as far as their own output has drained, and as far as the turn's budget goes. Pages come
+    /// later, and are counted where they do.
     pub(super) fn resume_catch_ups(&mut self, now: Now, budget: &mut WorkBudget<'_>) {
         for _ in 0..self.scheduler.resumed_count() {
             if !budget.has_left() {
                 return;
             }
             let Some(id) = self.scheduler.next_resumed() else { return };
-            let said_before = self.out.outbox.len();
-            let mut work = 1;
+            budget.spend(1);
             for index in self.connections.rooms_of(id) {
                 let place = self.connections.place(id.slot, index);
-                if place.and_then(|place| self.rooms[index].members.step(place)) == Some(CatchUpStep::Output) {
-                    self.continue_catch_up(now, index, id);
-                    work += STEP_UNITS;
+                if place.and_then(|place| self.rooms[index].members.step(place)) != Some(CatchUpStep::Output) {
+                    continue;
                 }
+                if !budget.has_left() {
+                    self.scheduler.note_resumed(id);
+                    return;
+                }
+                self.continue_catch_up(now, index, id);
+                budget.spend(self.take_work());
             }
-            budget.spend(units(work, self.out.outbox.len() - said_before));
         }
     }
 }

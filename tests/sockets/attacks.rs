@@ -198,6 +198,21 @@ fn fresh_rooms_and_a_message_in_each() {
 }
 
 #[test]
+fn a_client_that_joins_many_rooms_at_once_joins_some_in_each_turn() {
+    let mut crowd = Crowd::open(limits());
+    let joins: Vec<u8> = (0..ROOMS).flat_map(|room| join(&format!("room-{room}"))).collect();
+    crowd.sockets[0].write_all(&joins).unwrap();
+    let rooms = |crowd: &Crowd| crowd.host.server.stats().hub.rooms;
+    let mut most = 0;
+    while rooms(&crowd) < ROOMS as usize {
+        let before = rooms(&crowd);
+        crowd.turns(1);
+        most = most.max(rooms(&crowd) - before);
+    }
+    assert!((1..=8).contains(&most), "{most} rooms in a turn");
+}
+
+#[test]
 fn members_that_read_pages_again_and_again() {
     let mut crowd = Crowd::open(limits());
     crowd.say_and_read(1, |_, _| join("archive"));
