@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU64;
+use std::path::Path;
 
 use crate::id::UserId;
 
@@ -52,19 +53,14 @@ impl Owners {
         self.owner((1, network))
     }
 
-    /// All peers of an address, or all without one.
-    pub(crate) fn of(self, address: Option<IpAddr>) -> Owner {
-        address.map_or_else(|| self.without_address(), |address| self.address(address))
-    }
-
     /// An API key, by its digest.
     pub fn api_key(self, digest: &[u8; 32]) -> Owner {
         self.owner((2, digest))
     }
 
-    /// All peers without an address: those of Unix sockets.
-    pub fn without_address(self) -> Owner {
-        self.owner(3)
+    /// All peers of a Unix socket, by the file of its listener. All sockets without a file are one owner.
+    pub fn listener(self, file: Option<&Path>) -> Owner {
+        self.owner((3, file))
     }
 
     fn owner(self, name: impl Hash) -> Owner {
@@ -89,8 +85,15 @@ mod tests {
         assert_ne!(address("2001:db8::1"), address("2001:db8:0:1::1"));
         assert_ne!(owners.user(&UserId::new("192.0.2.1").unwrap()), address("192.0.2.1"));
         assert_ne!(address("192.0.2.1"), Owners::new(8).address("192.0.2.1".parse().unwrap()));
-        let all =
-            [owners.without_address(), owners.api_key(&[0; 32]), owners.api_key(&[1; 32]), Owner::HOST, Owner::OTHERS];
+        let all = [
+            owners.listener(None),
+            owners.listener(Some(Path::new("/run/a"))),
+            owners.listener(Some(Path::new("/run/b"))),
+            owners.api_key(&[0; 32]),
+            owners.api_key(&[1; 32]),
+            Owner::HOST,
+            Owner::OTHERS,
+        ];
         for (at, owner) in all.iter().enumerate() {
             assert!(all[..at].iter().all(|other| other != owner));
         }

@@ -3,10 +3,17 @@
 use crate::owner::Owner;
 use crate::sharded_map::ShardedMap;
 
+/// A quarter of a quota is kept for owners that hold little.
+const KEPT_PART: usize = 4;
+
+/// An owner holds little that has at most this part of what each would have if all had the same. So little for every owner, each
+/// counted when it came, is less than the quarter that is kept: the sum of 1/n stays below 16 for millions of owners.
+const LITTLE_PART: usize = 64;
+
 /// What each owner holds of something, and what all may hold together.
 ///
-/// **Bound:** an owner may hold as much as is free. So one owner alone can have half of it, and n that want all have an
-/// n-plus-first part each, and as much is left for newcomers.
+/// **Bound:** an owner may hold as much as is free beyond a quarter. So one owner alone can have three eighths of all. The
+/// quarter is for owners that hold little, which are always accepted: at most a sixty-fourth of an equal part, or one.
 #[derive(Debug)]
 pub(crate) struct Quota {
     held: usize,
@@ -31,7 +38,15 @@ impl Quota {
 
     /// Whether an owner may hold so much more.
     pub(crate) fn has_space(&self, owner: Owner, more: usize) -> bool {
-        self.held_by(owner).saturating_add(more) <= self.max.saturating_sub(self.held)
+        let (free, held) = (self.max.saturating_sub(self.held), self.held_by(owner));
+        let wanted = held.saturating_add(more);
+        wanted <= free.saturating_sub(self.max / KEPT_PART) || more <= free && wanted <= self.little(held)
+    }
+
+    /// What an owner that holds so much may always hold.
+    fn little(&self, held: usize) -> usize {
+        let owners = self.owners.len() + usize::from(held == 0);
+        (self.max / LITTLE_PART / owners).max(1)
     }
 
     /// An owner holds so much more, whether there is space or not.
@@ -62,6 +77,14 @@ mod tests {
         Owners::new(1).address(Ipv4Addr::from_bits(number).into())
     }
 
+    /// Has an owner take as much as it may. Says how much that is.
+    fn take_all(quota: &mut Quota, owner: Owner) -> usize {
+        while quota.has_space(owner, 1) {
+            quota.charge(owner, 1);
+        }
+        quota.held_by(owner)
+    }
+
     #[test]
     fn each_of_many_gets_as_much_as_is_left_for_a_newcomer() {
         let mut quota = Quota::new(1000);
@@ -70,10 +93,30 @@ mod tests {
                 quota.charge(owner(number), 1);
             }
         }
-        assert_eq!(quota.held(), 750);
-        assert!(quota.has_space(owner(4), 250) && !quota.has_space(owner(4), 251) && !quota.has_space(owner(1), 1));
-        quota.release(owner(2), 250);
-        assert!(quota.has_space(owner(1), 250) && !quota.has_space(owner(1), 251));
+        assert_eq!([1, 2, 3].map(|number| quota.held_by(owner(number))), [188, 188, 187]);
+        assert!(quota.has_space(owner(4), 187) && !quota.has_space(owner(4), 188) && !quota.has_space(owner(1), 1));
+        quota.release(owner(2), 188);
+        assert!(quota.has_space(owner(1), 187) && !quota.has_space(owner(1), 188));
+    }
+
+    #[test]
+    fn owners_that_come_one_after_the_other_and_take_all_they_can_leave_something_for_the_next() {
+        let mut quota = Quota::new(1_000_000);
+        let first: Vec<usize> = (1..=4).map(|number| take_all(&mut quota, owner(number))).collect();
+        assert_eq!(first, [375_000, 187_500, 93_750, 46_875]);
+        for number in 5..=10_000 {
+            let equal_part = 1_000_000 / number as usize;
+            let taken = take_all(&mut quota, owner(number));
+            assert!(taken >= (equal_part / LITTLE_PART).max(1), "owner {number} got {taken}");
+        }
+        assert!(quota.held() <= 1_000_000);
+    }
+
+    #[test]
+    fn the_bound_holds_even_for_owners_that_hold_little() {
+        let mut quota = Quota::new(100);
+        let taken: usize = (0..1000).map(|number| take_all(&mut quota, owner(number))).sum();
+        assert_eq!((taken, quota.held()), (100, 100));
     }
 
     #[test]

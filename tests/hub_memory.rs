@@ -36,7 +36,7 @@ impl World {
         config.memory.total = 1 << 30;
         config.timing.presence_grace = Duration::from_secs(10);
         let now = Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
-        let owner = Owners::new(7).without_address();
+        let owner = Owners::new(7).listener(None);
         Self { hub: Hub::new(&config, Box::new(OpenPolicy)), now, owner, serial: 0 }
     }
 

@@ -6,6 +6,7 @@ use http::header::{FORWARDED, UPGRADE};
 use http::{HeaderMap, Request, StatusCode};
 
 use crate::id::Slot;
+use crate::owner::Owner;
 
 use super::Net;
 use super::addresses::{AddressIndex, ConnectRefusal};
@@ -66,6 +67,14 @@ impl<R> Net<R> {
             self.warn_of_ignored_header(peer.map(|peer| peer.ip().to_canonical()), headers);
         }
         source
+    }
+
+    /// The owner of what a peer costs unless somebody vouches for its user: its address, or the listener of its Unix socket.
+    pub(super) fn peer_owner(&self, slot: Slot, address: Option<IpAddr>) -> Owner {
+        match address {
+            Some(address) => self.caps.owners.address(address),
+            None => self.caps.owners.listener(self.connections[slot.index()].transport.listener_file().as_deref()),
+        }
     }
 
     fn warn_of_ignored_header(&mut self, peer: Option<IpAddr>, headers: &HeaderMap) {

@@ -33,7 +33,8 @@ pub trait Handler {
     /// A request has come.
     ///
     /// The address that it comes from is among its extensions, as `std::net::SocketAddr`, if it has one: that of the peer, or the
-    /// one that a [trusted proxy](crate::Config::trusted_proxies) names. Its port is 0 where the proxy names none.
+    /// one that a [trusted proxy](crate::Config::trusted_proxies) names. Its port is 0 where the proxy names none. So is the
+    /// [`Owner`] of what the peer costs as long as nobody vouches for its user.
     fn on_request(
         &mut self,
         id: ConnectionId,
@@ -69,7 +70,7 @@ pub trait Handler {
     /// The connection has taken all that waited, and would take more.
     fn on_drained(&mut self, id: ConnectionId);
 
-    /// It is owed bytes and took none for `--stall-timeout`.
+    /// It is owed bytes and took none for `--stall-timeout`, or hardly any of its write buffer.
     fn on_stalled(&mut self, id: ConnectionId);
 
     /// An open connection is closed or closing; nothing more can be sent to it.

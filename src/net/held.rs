@@ -137,7 +137,7 @@ impl<R> Net<R> {
         known.or_else(|| self.caps.owner(slot)).unwrap_or_else(|| {
             let told = self.caps.told_addresses.get(&slot).copied();
             let peer = told.or_else(|| connection.transport.peer_address());
-            self.caps.owners.of(peer.map(|peer| peer.ip()))
+            self.peer_owner(slot, peer.map(|peer| peer.ip()))
         })
     }
 
@@ -184,7 +184,7 @@ impl<R> Net<R> {
 
     fn warn_of_surplus(&mut self, owner: Owner, slot: Slot) {
         let peer = self.connections[slot.index()].transport.peer_address().map(|peer| peer.ip().to_canonical());
-        let is_owner = self.caps.owners.of(peer) == owner;
+        let is_owner = self.peer_owner(slot, peer) == owner;
         let (bytes, max) = (self.account.bytes(), self.account.bytes_max());
         self.caps.warnings.warn_short_of_memory(self.timers.now, (peer, is_owner), bytes, max);
     }

@@ -12,15 +12,15 @@ use super::handler::AdmissionTicket;
 /// Where a handshake came from that waits for a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParkedSource {
-    /// Its address, which it is charged to.
+    /// Its address, or the listener of its Unix socket: what it is charged to.
     pub owner: Owner,
-    /// The same as a number, if it is known.
+    /// Its address, if it has one.
     pub address: Option<IpAddr>,
 }
 
 /// The handshakes that wait for a decision, and the addresses that they came from.
 ///
-/// **Bound:** an address may have as many as are free, so that one alone cannot keep others out.
+/// **Bound:** all, of which each address has a [quota](crate::quota), so that one alone cannot keep others out.
 #[derive(Debug)]
 pub(super) struct ParkedHandshakes {
     by_ticket: HashMap<AdmissionTicket, (ConnectionId, ParkedSource)>,

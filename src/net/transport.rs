@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -73,6 +74,15 @@ impl Transport {
     pub(super) fn peer_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Plain(socket) => SockRef::from(socket).peer_addr().ok()?.as_socket(),
+            #[cfg(feature = "in-memory")]
+            Self::Memory => None,
+        }
+    }
+
+    /// The file of the listener, if it is a Unix socket that has one.
+    pub(super) fn listener_file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Plain(socket) => SockRef::from(socket).local_addr().ok()?.as_pathname().map(Path::to_owned),
             #[cfg(feature = "in-memory")]
             Self::Memory => None,
         }

@@ -47,6 +47,11 @@ pub(super) fn address_of(request: &Request<()>) -> Option<PeerAddress> {
     request.extensions().get::<SocketAddr>().map(|address| address.ip().into())
 }
 
+/// The owner of what the peer of a request costs, as long as nobody vouches for its user.
+pub(super) fn owner_of(owners: Owners, request: &Request<()>) -> Owner {
+    request.extensions().get().copied().unwrap_or_else(|| owners.listener(None))
+}
+
 /// Whose a connection is, and what it is charged to.
 #[derive(Debug)]
 pub(super) struct Admission {
@@ -58,7 +63,7 @@ pub(super) struct Admission {
 impl Admission {
     pub(super) fn new(owners: Owners, identity: Identity, request: &Request<()>) -> Self {
         let address = address_of(request);
-        Self::with_owner(owners, identity, (owners.of(address.map(Into::into)), address))
+        Self::with_owner(owners, identity, (owner_of(owners, request), address))
     }
 
     /// Of a connection from `address`, which is charged to `unverified` unless somebody vouches for the user.

@@ -40,13 +40,13 @@ settings! {
         /// Most bytes that wait for one connection alone: replies, pongs, pages of history. Above half of it the connection
         /// is not read; a connection that exceeds it all the same ends (4002).
         output_bytes_max: usize = Bytes(256 * KIB), 128 * KIB => GIB, "output-bytes";
-        /// Handshakes that wait for the decision of an `Authenticator`; an address may have as many as are free, and beyond them
-        /// `/ws` answers 503. The head of a handshake, and the bytes that came behind it in one read, are kept with it.
+        /// Handshakes that wait for the decision of an `Authenticator`; an address may have as many as are free beyond a quarter, and
+        /// further ones are answered 503. The head of a handshake, and the bytes that came behind it in one read, are kept with it.
         admissions_pending_max: u32 = Count(2048), 1 => 1 << 20, library;
-        /// Requests to the back-end of `auth-url` at once, each on a thread; an address may have as many as are free, and further
-        /// handshakes wait.
-        // Alone an address has half of them, so that a hundred people behind one address do not wait for each other.
-        auth_requests_max: u32 = Count(200), 1 => 10_000, "auth-requests";
+        /// Requests to the back-end of `auth-url` at once, each on a thread; an address may have as many as are free beyond a
+        /// quarter, and further handshakes wait.
+        // Alone an address has three eighths of them, so that a hundred people behind one address do not wait for each other.
+        auth_requests_max: u32 = Count(270), 1 => 10_000, "auth-requests";
         /// Connections accepted in a turn; the rest wait in the backlog for the next turn.
         accepts_per_turn: u32 = Count(64), 1 => 1 << 20, library;
         /// Reads of sockets in a turn; the rest wait for the next turn.
@@ -131,7 +131,7 @@ settings! {
         /// Least time for which the id of a message is remembered, so that sending it again doubles nothing.
         dedupe_window: Duration = Time(2 * MINUTE), Duration::ZERO => DAY, "dedupe-window";
         /// Message ids remembered for all rooms together, in the memory of one node. A user or address may have as many as
-        /// are free; beyond them a publication with an id is answered `server_busy`.
+        /// are free beyond a quarter; beyond them a publication with an id is answered `server_busy`.
         dedupe_ids_max: usize = Count(1_000_000), 0 => usize::MAX, library;
     }
 }

@@ -18,7 +18,8 @@ settings! {
         ping_interval: Duration = Time(25 * SECOND), TICK => DAY, "ping-interval";
         /// Silence after a ping at which the connection ends (4001).
         pong_timeout: Duration = Time(10 * SECOND), TICK => DAY, "pong-timeout";
-        /// How long a client that is owed bytes may take none before its connection ends (4002).
+        /// How long a client that is owed bytes may take none before its connection ends (4002). Of its own write buffer it has to
+        /// take a sixteenth of `output_bytes_max` in that time, or all.
         stall_timeout: Duration = Time(30 * SECOND), TICK => DAY, "stall-timeout";
         /// How long a request head may take from accepting the connection, a TLS handshake before it included, its body
         /// from there, and the next head after an answer; beyond it 408, or the end where there are no keys to answer with.

@@ -173,9 +173,9 @@ fn a_ticket_is_good_for_one_decision_about_its_own_connection() {
 }
 
 #[test]
-fn an_address_may_have_as_many_wait_as_are_free() {
+fn an_address_leaves_places_to_wait_for_others() {
     let mut config = config();
-    config.net.admissions_pending_max = 4;
+    config.net.admissions_pending_max = 5;
     let mut setup = Setup::new(config);
     let _waiting = [setup.knock(b""), setup.knock(b"")];
     let mut third = setup.knock(b"");

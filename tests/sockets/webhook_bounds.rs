@@ -119,7 +119,7 @@ fn host_with_clock(config: Config, back_end: &BackEnd, clock: fn() -> Now) -> (H
 #[test]
 fn a_crowd_of_one_address_leaves_places_for_others() {
     let mut config = config();
-    (config.net.admissions_pending_max, config.net.auth_requests_max) = (8, 3);
+    (config.net.admissions_pending_max, config.net.auth_requests_max) = (10, 3);
     let (gate, back_end) = Gate::back_end();
     let (mut host, address) = host(config, &back_end);
     host.serve(|| {
@@ -149,7 +149,7 @@ fn a_crowd_of_one_address_leaves_places_for_others() {
 #[test]
 fn who_leaves_gives_the_place_back() {
     let mut config = config();
-    (config.net.admissions_pending_max, config.net.auth_requests_max) = (8, 1);
+    (config.net.admissions_pending_max, config.net.auth_requests_max) = (10, 1);
     let (gate, back_end) = Gate::back_end();
     let (mut host, address) = host(config, &back_end);
     let pending = |host: &mut Host, count: usize| {

@@ -1,7 +1,6 @@
 //! Has the back-end decide whose a connection is.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
@@ -17,7 +16,7 @@ use crate::metric::{Metric, counts};
 use crate::net::AdmissionTicket;
 use crate::owner::Owners;
 use crate::server::HostLoop;
-use crate::server::authenticator::{Authentication, Authenticator, Identity, Refusal};
+use crate::server::authenticator::{Authentication, Authenticator, Identity, Refusal, owner_of};
 use crate::settings::Config;
 use crate::time::Now;
 use crate::unicode::Escaped;
@@ -51,7 +50,7 @@ counts! {
 /// or 403 with a reason. Other answers are no decisions: the handshake is answered by 502, and by 503 or 504 if none comes.
 ///
 /// **Bounds:** [`auth_requests_max`] requests under way, each on a thread that waits; [`admissions_pending_max`] with those that
-/// wait, beyond which handshakes are answered by 503. Of both an address may have as many as are free. An answer has at most
+/// wait, beyond which handshakes are answered by 503. Of both each address has a quota. An answer has at most
 /// 64 KiB, and [`admission_timeout`].
 ///
 /// [`auth_requests_max`]: crate::settings::NetLimits::auth_requests_max
@@ -101,8 +100,7 @@ impl WebhookAuthenticator {
 
     fn try_later(&mut self, now: Now, request: &Request<()>) -> Result<AdmissionTicket, Refusal> {
         let body = question::body(request)?;
-        let address = request.extensions().get::<SocketAddr>().map(SocketAddr::ip);
-        let owner = self.owners.of(address);
+        let owner = owner_of(self.owners, request);
         if !self.queue.has_space(owner) {
             self.stats.rejected += 1;
             let message = "too many connections wait for a decision of the back-end";

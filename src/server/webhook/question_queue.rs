@@ -30,7 +30,7 @@ type Rank = (usize, u64);
 
 /// Questions that wait, and those under way.
 ///
-/// **Bounds:** all, and those under way. Of both an owner may have as many as are free, so that a newcomer finds some.
+/// **Bounds:** all, and those under way. Of both each owner has a [quota](crate::quota).
 #[derive(Debug)]
 pub(super) struct QuestionQueue {
     all: Quota,
@@ -162,24 +162,25 @@ mod tests {
 
     #[test]
     fn an_owner_that_has_fewer_under_way_is_first() {
-        let mut queue = QuestionQueue::new(100, 8);
+        let mut queue = QuestionQueue::new(100, 10);
         (0..20).for_each(|ticket| push(&mut queue, 1, ticket));
-        assert_eq!(started(&mut queue), [0, 1, 2, 3], "as many as are free");
+        assert_eq!(started(&mut queue), [0, 1, 2, 3], "its quota");
         push(&mut queue, 2, 100);
         push(&mut queue, 3, 200);
         push(&mut queue, 2, 101);
-        assert_eq!(started(&mut queue), [100, 200, 101], "one is left for a newcomer");
+        push(&mut queue, 2, 102);
+        assert_eq!(started(&mut queue), [100, 200, 101], "some are left for newcomers");
         queue.end(0);
         assert_eq!(started(&mut queue), [] as [u64; 0]);
         for ticket in [1, 2, 100, 200, 101] {
             queue.end(ticket);
         }
-        assert_eq!(started(&mut queue), [4, 5, 6]);
+        assert_eq!(started(&mut queue), [102, 4, 5, 6]);
     }
 
     #[test]
     fn the_bound_of_all_counts_those_under_way_whether_anybody_waits_for_them() {
-        let mut queue = QuestionQueue::new(10, 4);
+        let mut queue = QuestionQueue::new(12, 4);
         (0..5).for_each(|ticket| push(&mut queue, 1, ticket));
         assert!(!queue.has_space(owner(1)) && queue.has_space(owner(2)));
         assert_eq!(started(&mut queue), [0, 1]);
