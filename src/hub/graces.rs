@@ -49,9 +49,9 @@ impl Graces {
         before.is_none()
     }
 
-    /// The timer of a grace has come up and is not put back.
-    pub(super) fn end(&mut self, account: &mut Account, room: RoomRef, user: UserKey) {
-        let Some(owner) = self.owners.remove(&(room, user)) else { return };
+    /// The timer of a grace has come up and is not put back. Says which owner was charged for it.
+    pub(super) fn end(&mut self, account: &mut Account, room: RoomRef, user: UserKey) -> Option<Owner> {
+        let owner = self.owners.remove(&(room, user))?;
         account.release(owner, Held::Grace);
         if let Some(awaited) = self.users.get_mut(&user) {
             awaited.graces -= 1;
@@ -60,5 +60,6 @@ impl Graces {
                 self.users.remove(&user);
             }
         }
+        Some(owner)
     }
 }

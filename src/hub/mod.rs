@@ -462,9 +462,10 @@ impl Hub {
         match timer {
             Timer::Grace { room, user } => self.end_grace_if_over(now, room, user),
             Timer::Members { room } => {
+                let owner = self.timers.end_count(room);
                 if let Some(index) = self.rooms.find(room) {
                     self.rooms[index].users.end_count();
-                    self.list_or_count_users(now, index, Owner::OTHERS);
+                    self.list_or_count_users(now, index, owner);
                 }
             }
             Timer::CatchUp { room, connection } => self.retry_catch_up(now, room, connection),

@@ -25,6 +25,7 @@ use super::error_reply::{ErrorReply, Refused};
 use super::leaving::AfterLeave;
 use super::members::Parting;
 use super::pending::Requester;
+use super::presence::Mover;
 
 /// Commands that wait for their turn. Beyond these the oldest is carried out at once, however long that takes: deliveries of
 /// the bus cannot be refused.
@@ -187,7 +188,7 @@ impl Hub {
     fn end_grace(&mut self, now: Now, room: &RoomName, user: &UserId) {
         let Some((index, user)) = self.rooms.named(room.as_str()).zip(self.users.find(user.as_str())) else { return };
         if self.rooms[index].users.grace(user).is_some() {
-            self.end_presence_here(now, index, user);
+            self.end_presence_of(now, index, Mover::without_connection(user));
             self.forget_if_unused(index);
         }
     }

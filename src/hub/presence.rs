@@ -38,7 +38,7 @@ pub(super) struct Mover {
 
 impl Mover {
     /// A user whom no connection here has moved.
-    fn without_connection(user: UserKey) -> Self {
+    pub(super) fn without_connection(user: UserKey) -> Self {
         Self { user, owner: Owner::OTHERS }
     }
 }
@@ -74,11 +74,7 @@ impl Hub {
     }
 
     /// A user without a connection here is present on this node no more.
-    pub(super) fn end_presence_here(&mut self, now: Now, index: RoomIndex, user: UserKey) {
-        self.end_presence_of(now, index, Mover::without_connection(user));
-    }
-
-    fn end_presence_of(&mut self, now: Now, index: RoomIndex, mover: Mover) {
+    pub(super) fn end_presence_of(&mut self, now: Now, index: RoomIndex, mover: Mover) {
         let news = self.rooms[index].users.leave_node(mover.user);
         self.tell_presence(now, index, mover, news);
     }
@@ -106,9 +102,9 @@ impl Hub {
             // The grace began anew, or is longer than the wheel reaches.
             return self.timers.start_at(until, Timer::Grace { room, user });
         }
-        self.timers.end_grace(&mut self.rooms.account, room, user);
+        let owner = self.timers.end_grace(&mut self.rooms.account, room, user).unwrap_or(Owner::OTHERS);
         if let Some(index) = index.filter(|_| until.is_some()) {
-            self.end_presence_here(now, index, user);
+            self.end_presence_of(now, index, Mover { user, owner });
             self.forget_if_unused(index);
         }
     }
@@ -161,10 +157,7 @@ impl Hub {
     fn announce(&mut self, now: Now, index: RoomIndex, Mover { user, owner }: Mover, status: PresenceStatus) {
         let listed_max = self.rooms.limits(index).users_listed_max;
         match self.rooms[index].users.announcement(listed_max) {
-            Announcement::List => {
-                self.delivery_rates.charge(now, owner, self.rooms[index].members.live_count());
-                self.list_or_count_users(now, index, owner);
-            }
+            Announcement::List => self.list_or_count_users(now, index, owner),
             Announcement::User if self.rooms.has_space(index, EVENT_BYTES_MAX) => {
                 self.delivery_rates.charge(now, owner, self.rooms[index].members.live_count());
                 self.append_event(now, (index, owner), |out, room, users| {
@@ -172,15 +165,16 @@ impl Hub {
                     ServerMessage::Presence { room: room.name.as_str(), user, status }.append_frame(out);
                 });
             }
-            Announcement::User | Announcement::Count => self.timers.start_count(now, &mut self.rooms, index),
+            Announcement::User | Announcement::Count => self.timers.start_count(now, &mut self.rooms, (index, owner)),
         }
     }
 
     /// Tells members how many users there are, and which, unless they are counted; an owner has caused it.
     pub(super) fn list_or_count_users(&mut self, now: Now, index: RoomIndex, owner: Owner) {
         if !self.rooms.has_space(index, MEMBERS_BYTES_MAX) {
-            return self.timers.start_count(now, &mut self.rooms, index);
+            return self.timers.start_count(now, &mut self.rooms, (index, owner));
         }
+        self.delivery_rates.charge(now, owner, self.rooms[index].members.live_count());
         self.append_event(now, (index, owner), |out, room, users| {
             let (count, listed) = (room.users.len(), room.users.list(users));
             ServerMessage::Members { room: room.name.as_str(), count, users: listed.as_deref() }.append_frame(out);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::id::ConnectionId;
 use crate::owner::Owner;
+use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 use crate::timer_wheel::{Tick, Wheel};
 
@@ -33,19 +34,28 @@ pub(super) struct Timers {
     members_interval: Duration,
     /// Graces that have a timer on the wheel.
     graces: Graces,
+    /// The owners that have caused the counts that are due.
+    count_owners: ShardedMap<RoomRef, Owner>,
 }
 
 impl Timers {
     pub(super) fn new(members_interval: Duration) -> Self {
-        Self { wheel: Wheel::new(), members_interval, graces: Graces::default() }
+        Self { wheel: Wheel::new(), members_interval, graces: Graces::default(), count_owners: ShardedMap::default() }
     }
 
-    /// Sees to it that a room counts its members soon, once however much happens until then.
-    pub(super) fn start_count(&mut self, now: Now, rooms: &mut Rooms, index: RoomIndex) {
+    /// Sees to it that a room counts its members soon, once however much happens until then. The owner that makes the count due has
+    /// caused it.
+    pub(super) fn start_count(&mut self, now: Now, rooms: &mut Rooms, (index, owner): (RoomIndex, Owner)) {
         let room = rooms.reference(index);
         if rooms[index].users.begin_count() {
+            self.count_owners.insert(room, owner);
             self.start(now, self.members_interval, Timer::Members { room });
         }
+    }
+
+    /// The timer of a count has come up. Says which owner has caused it.
+    pub(super) fn end_count(&mut self, room: RoomRef) -> Owner {
+        self.count_owners.remove(&room).unwrap_or(Owner::OTHERS)
     }
 
     /// A user's grace in a room begins, perhaps anew, and lasts `until` then. An owner is charged, also so much for the user.
@@ -62,9 +72,9 @@ impl Timers {
         }
     }
 
-    /// The timer of a grace has come up and is not put back.
-    pub(super) fn end_grace(&mut self, account: &mut Account, room: RoomRef, user: UserKey) {
-        self.graces.end(account, room, user);
+    /// The timer of a grace has come up and is not put back. Says which owner was charged for it.
+    pub(super) fn end_grace(&mut self, account: &mut Account, room: RoomRef, user: UserKey) -> Option<Owner> {
+        self.graces.end(account, room, user)
     }
 
     /// Has a timer looked at when `wait` is over. Says at which tick that is.

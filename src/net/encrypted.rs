@@ -187,19 +187,20 @@ impl<R> Net<R> {
         matches!(self.connections[slot.index()].phase, Phase::Flushing | Phase::Draining) && self.tls.has_session(slot)
     }
 
-    /// Encrypts and writes a write buffer until all is taken or the socket takes no more; says whether it took anything.
-    pub(super) fn write_encrypted(&mut self, slot: Slot, buffer: &mut WriteBuffer) -> Result<bool, ()> {
-        let mut progress = false;
+    /// Encrypts and writes a write buffer until all is taken or the socket takes no more; says how many bytes it
+    /// took.
+    pub(super) fn write_encrypted(&mut self, slot: Slot, buffer: &mut WriteBuffer) -> Result<usize, ()> {
+        let mut taken = 0;
         loop {
             while !buffer.sealed().is_empty() {
                 match self.connections[slot.index()].transport.write(buffer.sealed()) {
                     Ok(0) => return Err(()),
                     Ok(bytes) => {
-                        progress = true;
+                        taken += bytes;
                         buffer.take_sealed(bytes);
                     }
                     Err(error) => match trouble(&error) {
-                        Trouble::WouldBlock => return Ok(progress),
+                        Trouble::WouldBlock => return Ok(taken),
                         Trouble::Interrupted => {}
                         Trouble::Broken => return Err(()),
                     },
@@ -207,7 +208,7 @@ impl<R> Net<R> {
             }
             self.seal_next(slot, buffer)?;
             if buffer.sealed().is_empty() {
-                return Ok(progress);
+                return Ok(taken);
             }
         }
     }

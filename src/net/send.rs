@@ -15,6 +15,10 @@ use super::{Net, Trouble, trouble};
 /// So many bytes are not copied into a write buffer first: the memory would be new each time.
 const WRITTEN_AT_ONCE_BYTES_MIN: usize = 16 * 1024;
 
+/// A connection whose write buffer is not taken to its end has to take this part of the bound of the buffer in each
+/// [`stall_timeout`](crate::settings::Timing::stall_timeout). One that takes less keeps the buffer for too long.
+const PROGRESS_PART: usize = 16;
+
 impl<R> Net<R> {
     /// Offers whole frames to an open connection; says how many bytes of whole frames it has taken.
     ///
@@ -218,18 +222,20 @@ impl<R> Net<R> {
             };
             let connection = &mut self.connections[slot.index()];
             match written {
-                Ok(progress) => {
+                Ok(taken) => {
                     if !buffer.is_empty() {
-                        connection.write_buffer = Some(buffer);
-                        if progress {
+                        if buffer.note_progress(taken) >= self.limits.output_bytes_max / PROGRESS_PART {
+                            buffer.forget_progress();
                             connection.blocked = None;
                         }
+                        connection.write_buffer = Some(buffer);
                         self.note_full(slot);
                         return self.read_on_if_allowed(slot);
                     }
                 }
                 Err(()) => return self.end(slot, handler),
             }
+            buffer.forget_progress();
             self.buffers.keep_write_buffer(buffer);
         }
         let connection = &mut self.connections[slot.index()];
@@ -258,14 +264,14 @@ impl<R> Net<R> {
     }
 }
 
-/// Writes until all is taken or the socket takes no more; says whether it took anything.
-fn write_all(transport: &mut Transport, buffer: &mut WriteBuffer) -> Result<bool, ()> {
-    let mut progress = false;
+/// Writes until all is taken or the socket takes no more; says how many bytes it took.
+fn write_all(transport: &mut Transport, buffer: &mut WriteBuffer) -> Result<usize, ()> {
+    let mut taken = 0;
     while !buffer.is_empty() {
         match transport.write(buffer.waiting()) {
             Ok(0) => return Err(()),
             Ok(bytes) => {
-                progress = true;
+                taken += bytes;
                 buffer.take(bytes);
             }
             Err(error) => match trouble(&error) {
@@ -275,5 +281,5 @@ fn write_all(transport: &mut Transport, buffer: &mut WriteBuffer) -> Result<bool
             },
         }
     }
-    Ok(progress)
+    Ok(taken)
 }

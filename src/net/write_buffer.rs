@@ -18,6 +18,8 @@ pub struct WriteBuffer {
     shared: Bytes,
     /// What goes out before all that: TLS records, which can neither be left out nor made again.
     sealed: Vec<u8>,
+    /// How many bytes the socket has taken since [`WriteBuffer::forget_progress`].
+    progress: usize,
 }
 
 /// Shared bytes up to this size are copied behind the others: that costs less than a write of their own.
@@ -134,6 +136,17 @@ impl WriteBuffer {
         self.bytes.drain(..self.taken);
         self.boundary -= self.taken;
         self.taken = 0;
+    }
+
+    /// The socket has taken so many bytes more. Says how many since [`WriteBuffer::forget_progress`].
+    pub(super) fn note_progress(&mut self, bytes: usize) -> usize {
+        self.progress += bytes;
+        self.progress
+    }
+
+    /// Counts what the socket takes from now on.
+    pub(super) fn forget_progress(&mut self) {
+        self.progress = 0;
     }
 
     /// Memory held. Bytes that others hold as well cost nothing here.

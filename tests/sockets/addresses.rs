@@ -3,7 +3,10 @@
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 
+use serde_json::json;
+
 use crate::support::api::{KEY, publish_request, server_with};
+use crate::support::chat::frame_of_json;
 use crate::support::{Raw, Server, request, upgrade_request, wait_until};
 
 const CROWD: &str = "127.0.0.2";
@@ -129,4 +132,29 @@ fn programs_of_the_same_machine_are_not_capped() {
         })
         .collect();
     assert_eq!((tcp.len(), unix.len()), (30, 30));
+}
+
+#[test]
+fn each_unix_socket_is_an_owner_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["a", "b"].map(|name| folder.path().join(name));
+    let [a, b] = [0, 1].map(|at: usize| format!("--listen=unix:{}", files[at].display()));
+    let server = Server::spawn(&["--listen=127.0.0.1:0", &a, &b, "--deliveries-per-owner", "10"]);
+    server.wait_for_log(&format!("listening on {}", &b["--listen=".len()..]));
+    let mut clients = [(0, "ann"), (0, "bob"), (1, "eve")].map(|(at, user): (usize, _)| {
+        let mut raw = Raw::over(UnixStream::connect(&files[at]).unwrap());
+        raw.send(upgrade_request(&format!("/ws?userId={user}"), &[]).as_bytes());
+        raw.upgraded();
+        raw.send(&frame_of_json(&json!({"type": "join", "room": user})));
+        raw.json_of("joined");
+        raw
+    });
+    for _ in 0..30 {
+        clients[0].send(&frame_of_json(&json!({"type": "chat", "room": "ann", "text": "x"})));
+    }
+    assert_eq!(clients[0].json_of("error")["code"], "rate_limited");
+    clients[1].send(&frame_of_json(&json!({"type": "chat", "room": "bob", "text": "y"})));
+    assert_eq!(clients[1].json_of("error")["code"], "rate_limited", "it came over the same socket");
+    clients[2].send(&frame_of_json(&json!({"type": "chat", "room": "eve", "text": "z"})));
+    assert_eq!(clients[2].json_of("chat")["text"], "z");
 }

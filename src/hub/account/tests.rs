@@ -30,10 +30,15 @@ fn owner(number: u8) -> Owner {
 
 impl Node {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(set: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.memory.total = ROOMS_BYTES / 15 * 100;
         config.timing.presence_grace = GRACE;
         config.hub.message_rate = 0;
+        set(&mut config);
         let now = Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
         let hub = Hub::new(&config, Box::new(OpenPolicy));
         Self { hub, now, serial: 0, publications: Vec::new(), reads: Vec::new() }
@@ -117,7 +122,7 @@ fn an_owner_that_hangs_up_stays_charged_and_leaves_space_for_others() {
     let opened = node.open_rooms(owner(1), "a");
     let held = node.rooms_bytes();
     assert!(
-        opened > 5 && held > ROOMS_BYTES * 2 / 5 && held <= ROOMS_BYTES / 2 + GRACE_BYTES,
+        opened > 5 && held > ROOMS_BYTES * 3 / 10 && held <= ROOMS_BYTES * 3 / 8 + GRACE_BYTES,
         "{opened} rooms, {held} bytes"
     );
     // A membership in a room that is there needs space as well.
@@ -126,7 +131,7 @@ fn an_owner_that_hangs_up_stays_charged_and_leaves_space_for_others() {
     let small = node.rooms_bytes() - held;
     assert!(said.contains("server_busy") && small == 0, "{said}");
     node.hub.disconnect(node.now, id);
-    // A newcomer has a third of the whole.
+    // A newcomer has half as much.
     let opened_by_other = node.open_rooms(owner(2), "b");
     assert!(opened_by_other > opened / 3, "{opened_by_other} of {opened} rooms");
     // A third one as well, and it learns nothing of the others.
@@ -220,4 +225,51 @@ fn reads_that_wait_are_charged_until_the_bus_answers_even_if_the_reader_has_gone
     node.answer_reads();
     assert_eq!(node.hub.stats().publications_bytes, 0);
     assert!(node.join(id, "a").contains("joined"));
+}
+
+/// A room with twelve members of one owner, and a connection of another one. An owner may cause ten deliveries a second.
+fn room_of_thirteen(users_listed_max: u32) -> (Node, ConnectionId) {
+    let mut node = Node::with(|config| {
+        config.memory.total *= 10;
+        config.hub.deliveries_per_owner = 10;
+        config.hub.users_listed_max = users_listed_max;
+    });
+    for slot in 1..=12 {
+        let id = node.connect(slot, &format!("user-{slot}"), owner(2));
+        assert!(node.join(id, "a").contains("joined"));
+        // Until they may cause as many again, and have been counted if they are.
+        node.wait(GRACE);
+        node.wait(GRACE);
+    }
+    let mover = node.connect(0, "mover", owner(1));
+    (node, mover)
+}
+
+/// Whether an owner may not join a room, because it has caused too many deliveries.
+fn is_refused(node: &mut Node, number: u8) -> bool {
+    let id = node.connect(50, "witness", owner(number));
+    let said = node.join(id, "alone");
+    node.hub.disconnect(node.now, id);
+    said.contains("rate_limited")
+}
+
+#[test]
+fn a_count_of_users_is_charged_to_the_owner_that_made_it_due() {
+    let (mut node, mover) = room_of_thirteen(2);
+    assert!(!is_refused(&mut node, 1) && !is_refused(&mut node, 2));
+    node.join(mover, "a");
+    assert!(!is_refused(&mut node, 1), "nobody was told of it so far");
+    assert!(node.wait(Duration::from_secs(2)).contains(r#""count":13"#));
+    assert_eq!([1, 2].map(|number| is_refused(&mut node, number)), [true, false]);
+}
+
+#[test]
+fn the_end_of_a_grace_is_charged_to_the_owner_of_the_lost_connection() {
+    let (mut node, mover) = room_of_thirteen(200);
+    node.join(mover, "a");
+    node.wait(GRACE);
+    node.hub.disconnect(node.now, mover);
+    assert!(!is_refused(&mut node, 1) && !is_refused(&mut node, 2));
+    assert!(node.wait(GRACE * 2).contains("offline"));
+    assert_eq!([1, 2].map(|number| is_refused(&mut node, number)), [true, false]);
 }
