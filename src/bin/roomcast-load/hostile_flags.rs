@@ -29,6 +29,10 @@ pub(crate) enum AttackKind {
     Gets,
     /// Members that all are in the same 60 rooms and talk there.
     BigRooms,
+    /// The same with large messages.
+    LoudRooms,
+    /// Members that leave these rooms and join them again.
+    Moves,
     /// Sockets that send nothing.
     Silent,
     /// Sockets that send the hello of TLS.

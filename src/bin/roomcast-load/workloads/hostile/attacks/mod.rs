@@ -6,7 +6,7 @@ mod readers;
 mod requests;
 mod unfinished;
 
-use super::attack::{Attack, Reads};
+use super::attack::{Attack, LARGE_TEXT_BYTES, Reads};
 use crate::hostile_flags::AttackKind;
 
 /// 43 bytes in each tenth of a second.
@@ -24,7 +24,9 @@ pub(super) fn of_kind(kind: AttackKind) -> Box<dyn Attack> {
         AttackKind::Unfinished => Box::new(unfinished::UnfinishedMessage::default()),
         AttackKind::Fragments => Box::new(unfinished::TinyFragments::default()),
         AttackKind::HangUps => Box::new(members::HangUp),
-        AttackKind::BigRooms => Box::new(members::BigRooms),
+        AttackKind::BigRooms => Box::new(members::BigRooms::new("to all of you".to_owned())),
+        AttackKind::LoudRooms => Box::new(members::BigRooms::new("x".repeat(LARGE_TEXT_BYTES))),
+        AttackKind::Moves => Box::new(members::Moves),
         AttackKind::Gets => Box::new(requests::PageRequests),
         AttackKind::Silent => Box::new(requests::SilentSocket { hello: b"" }),
         AttackKind::Tls => Box::new(requests::SilentSocket { hello: requests::TLS_HELLO }),
