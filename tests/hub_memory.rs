@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use roomcast::bus::{Bus, BusEvent, BusRequest, LocalBus, Numbered, Outcome, RestrictionsPage};
-use roomcast::internals::{Hub, NewConnection, Owners, Slot, frame};
-use roomcast::{Config, ConnectionId, HostPublication, Now, OpenPolicy, Owner, RoomName, UserId};
+use roomcast::internals::{Hub, NewConnection, Owners, RefreshedIdentity, Slot, Validity, frame};
+use roomcast::{Config, ConnectionId, Grants, HostPublication, Now, OpenPolicy, Owner, RoomName, UserId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -45,10 +45,14 @@ impl World {
     }
 
     fn connect(&mut self, slot: u32, user: &str, name: Option<&str>) -> ConnectionId {
+        self.connect_with(slot, user, name, Validity::default())
+    }
+
+    fn connect_with(&mut self, slot: u32, user: &str, name: Option<&str>, validity: Validity) -> ConnectionId {
         self.serial += 1;
         let id = ConnectionId::new(slot, self.serial);
         let user = UserId::new(user).unwrap();
-        self.hub.connect(self.now, id, NewConnection { name, ..NewConnection::new(&user, self.owner) });
+        self.hub.connect(self.now, id, NewConnection { name, validity, ..NewConnection::new(&user, self.owner) });
         self.turn();
         id
     }
@@ -198,6 +202,90 @@ fn graces_are_charged_what_they_take() {
         world.wait();
         assert_eq!((world.charged(), world.hub.stats().users), (0, 0), "{what}");
     }
+}
+
+fn grants(count: usize, pattern_bytes: usize) -> Grants {
+    let grant = |number: usize| serde_json::json!({"match": format!("{number:0>pattern_bytes$}*"), "allow": ["join"]});
+    serde_json::from_value((0..count).map(grant).collect()).unwrap()
+}
+
+fn validity(grants: Option<Grants>) -> Validity {
+    Validity { expires_at: Some(1_800_000_000_000), grants, ..Validity::default() }
+}
+
+/// What so many connections have taken whose identities differ in what `connect` gives them, as the allocator has counted; the
+/// connections themselves included.
+fn connections(connect: impl Fn(&mut World, u32)) -> (World, f64) {
+    let mut world = World::new();
+    let region = Region::new(ALLOCATOR);
+    (0..CROWD).for_each(|slot| connect(&mut world, slot));
+    world.turn();
+    let change = region.change();
+    (world, change.bytes_allocated as f64 - change.bytes_deallocated as f64)
+}
+
+/// A connection brings another token, and is told what became of it if its slot is even.
+fn refresh(world: &mut World, slot: u32) {
+    let id = world.connect_with(slot, &format!("user-{slot}"), None, validity(Some(grants(5, 100))));
+    world.hub.handle_text(world.now, id, &format!(r#"{{"type":"refresh","token":"t","id":"{slot:064}"}}"#));
+    world.hub.poll_refresh().unwrap();
+    if slot.is_multiple_of(2) {
+        let user = Some(UserId::new(&format!("user-{slot}")).unwrap());
+        let refreshed = RefreshedIdentity { user, name: Some("Ann".into()), validity: validity(None) };
+        world.hub.finish_refresh(world.now, id, Ok(refreshed));
+    }
+}
+
+#[test]
+fn identities_are_charged_what_they_take_beside_their_connections() {
+    let _alone = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let connect = |world: &mut World, slot: u32, name: Option<&str>, validity: Validity| {
+        world.connect_with(slot, &format!("user-{slot}"), name, validity);
+    };
+    let (plain_world, plain) = connections(|world, slot| connect(world, slot, None, Validity::default()));
+    assert_eq!(plain_world.charged(), 0);
+    drop(plain_world);
+    let name = "ü".repeat(64);
+    let long_id = |world: &mut World, slot: u32| {
+        world.connect(slot, &long(slot), None);
+    };
+    let cases: [(&str, &dyn Fn(&mut World, u32)); 7] = [
+        ("long ids", &long_id),
+        ("short names", &|world, slot| connect(world, slot, Some("Ann"), Validity::default())),
+        ("long names", &|world, slot| connect(world, slot, Some(&name), Validity::default())),
+        ("tokens", &|world, slot| connect(world, slot, None, validity(None))),
+        ("a grant", &|world, slot| connect(world, slot, None, validity(Some(grants(1, 4))))),
+        ("long grants", &|world, slot| connect(world, slot, None, validity(Some(grants(5, 100))))),
+        ("a refresh", &refresh),
+    ];
+    let mut wrong = Vec::new();
+    for (what, connect) in cases {
+        let (mut world, counted) = connections(connect);
+        let ratio = world.charged() as f64 / (counted - plain);
+        println!("{what}: {ratio:.2} of what is held is charged");
+        wrong.extend(
+            (!(0.85..=1.15).contains(&ratio)).then(|| format!("{what}: {ratio:.2} of what is held is charged")),
+        );
+        world.disconnect_all((0..CROWD).map(|slot| ConnectionId::new(slot, slot + 1)).collect());
+        assert_eq!((world.charged(), world.hub.stats().connections), (0, 0), "{what}");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_display_name_is_charged_as_long_as_its_user_is_known() {
+    let _alone = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut world = World::new();
+    let (first, second) = (world.connect(0, "ann", Some("Ann")), world.connect(1, "ann", Some(&"ü".repeat(64))));
+    let long_name = world.charged();
+    assert!((128..256).contains(&long_name), "{long_name} bytes");
+    world.join(first, "a");
+    world.disconnect_all(vec![second]);
+    assert!(world.charged() > long_name, "the name stays");
+    world.connect(2, "ann", None);
+    world.disconnect_all(vec![first]);
+    world.wait();
+    assert_eq!(world.charged(), 0);
 }
 
 /// Publications that wait, of a text of so many bytes, by a member or from outside: the bus has been given them.

@@ -86,6 +86,11 @@ impl Logs {
         self.buffers.pop_if(|buffer| buffer.held_bytes() <= space)
     }
 
+    /// By how many bytes a log grows at most beyond what it needs. What is spare of one would make others let go of theirs.
+    fn growth_max(&self) -> usize {
+        self.space() / 4
+    }
+
     /// By how many bytes all logs together may grow.
     pub(super) fn space(&self) -> usize {
         self.bytes_max.saturating_sub(self.bytes)
@@ -250,7 +255,7 @@ impl Rooms {
         let Self { rooms, logs, counts, .. } = self;
         let fanout = &mut rooms[index.0].fanout;
         let held_before = fanout.held_bytes();
-        fanout.prepare(frame.bytes, logs.space(), || logs.lend());
+        fanout.prepare(frame.bytes, logs.growth_max(), || logs.lend());
         fanout.append(frame, write);
         logs.bytes += fanout.held_bytes() - held_before;
         counts.appended_bytes += frame.bytes as u64;
