@@ -125,6 +125,12 @@ pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
     first_not_nfc(name).map_or(Ok(()), |c| Err(NameError::NotNfc(c)))
 }
 
+/// What lies on the heap of a name, once for all its clones.
+pub(crate) fn name_heap_bytes(name: &str) -> usize {
+    const INLINE_MAX: usize = 23;
+    if name.len() > INLINE_MAX { name.len() + 16 } else { 0 }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*

@@ -116,6 +116,7 @@ pub mod internals {
     #[cfg(feature = "redis")]
     pub use crate::bus::redis::PublishScript;
     pub use crate::hub::{Hub, Moderation, NewConnection, Output, Purged, RefreshedIdentity, TokenRefresh, Validity};
+    pub use crate::id::Slot;
     #[cfg(feature = "in-memory")]
     pub use crate::net::memory::taken_bytes;
     pub use crate::owner::Owners;

@@ -309,12 +309,31 @@ pub struct Chat<'a> {
 
 /// The JSON of a chat message up to the place of its number; see [`crate::bus::message::Publication::body`].
 pub fn chat_body(chat: &Chat<'_>) -> Vec<u8> {
-    // A close estimate, so that it seldom grows. Its spare capacity stays in history.
-    let data_bytes = chat.data.map_or(0, |data| data.get().len());
-    let mut body = Vec::with_capacity(128 + chat.text.len() + data_bytes);
+    // Exactly as much as is needed: what is spare would stay in history, which nobody would be charged for.
+    let mut body = Vec::with_capacity(chat_json_bytes(chat));
     append_json(&mut body, chat);
     body.pop();
     body
+}
+
+/// The bytes of the JSON of a chat message without its number.
+fn chat_json_bytes(chat: &Chat<'_>) -> usize {
+    let always = r#"{"type":"chat","room":"","userId":"","text":"","ts":}"#.len() + decimal_digits(chat.ts);
+    let texts = [chat.room, chat.user_id, chat.text].map(escaped_bytes).iter().sum::<usize>();
+    let name = chat.name.map_or(0, |name| r#""name":"","#.len() + escaped_bytes(name));
+    let data = chat.data.map_or(0, |data| r#""data":,"#.len() + data.get().len());
+    let id = chat.id.map_or(0, |id| r#""id":"","#.len() + escaped_bytes(id));
+    always + texts + name + data + id
+}
+
+/// The bytes of a text as `serde_json` writes it in a string.
+fn escaped_bytes(text: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 2,
+        0..0x20 => r"\u0000".len(),
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
 }
 
 const SEQ_FIELD: &[u8] = br#","seq":"#;
@@ -367,6 +386,25 @@ mod tests {
             assert!(error(code, String::new()).unwrap_err().starts_with(&format!("close code {code}; 1000 to 1003, ")));
         }
         assert_eq!(error(4000, "r".repeat(124)).unwrap_err(), "close reason of 124 bytes exceeds 123");
+    }
+
+    #[test]
+    fn a_body_takes_no_more_memory_than_its_bytes() {
+        let all_characters: String = (0..0x250).filter_map(char::from_u32).collect();
+        let data = RawValue::from_string(r#"{"a":"\u0000\n"}"#.to_owned()).unwrap();
+        let longest = "ü".repeat(64);
+        let texts = ["x", "two\nlines", "\"\\\u{7f}😀", &all_characters, &"\u{1}".repeat(16_384), &"x".repeat(16_384)];
+        for (text, name, data, id) in texts.into_iter().flat_map(|text| {
+            let optional =
+                [(None, None, None), (Some(text), Some(&*data), Some(&*longest)), (Some(""), None, Some(text))];
+            optional.map(|(name, data, id)| (text, name, data, id))
+        }) {
+            for ts in [0, 9, 10, 1_700_000_000_000, u64::MAX] {
+                let body = chat_body(&Chat { room: &longest, user_id: text, name, text, data, id, ts });
+                // The last bracket is taken off.
+                assert_eq!(body.capacity(), body.len() + 1, "{name:?} {id:?} {ts}");
+            }
+        }
     }
 
     #[test]

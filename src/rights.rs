@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use smol_str::SmolStr;
 
-use crate::id::{NameError, RoomName, check_name};
+use crate::id::{NameError, RoomName, check_name, name_heap_bytes};
 
 /// Something that a user may do in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -144,6 +144,9 @@ pub struct Grant {
     pub rights: Rights,
 }
 
+/// The most grants of an identity. With names of 128 bytes they take 45 KiB.
+pub(crate) const GRANTS_MAX: usize = 256;
+
 /// What a user may do in which rooms. In a room that several grants match, the rights of all of them count; in one that none
 /// matches, nothing is allowed.
 ///
@@ -156,6 +159,23 @@ impl Grants {
     pub fn everything() -> Self {
         let all = Grant { rooms: RoomPattern(Pattern::Prefix(SmolStr::default())), rights: Rights::ALL };
         Self::from_iter([all])
+    }
+
+    /// Checks that an identity from outside has no more than [`GRANTS_MAX`] of them.
+    ///
+    /// # Errors
+    /// How many there are, and how many are allowed.
+    pub(crate) fn check_count(&self) -> Result<(), String> {
+        match self.0.len() {
+            0..=GRANTS_MAX => Ok(()),
+            found => Err(format!("{found} grants; {GRANTS_MAX} are allowed")),
+        }
+    }
+
+    /// The memory that they take, once for all clones.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let names = self.0.iter().map(|grant| name_heap_bytes(grant.rooms.beginning())).sum::<usize>();
+        2 * size_of::<usize>() + self.0.len() * size_of::<Grant>() + names
     }
 
     /// What is allowed in a room.

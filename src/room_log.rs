@@ -30,8 +30,8 @@ impl Offset {
 /// The fan-out window of one room.
 ///
 /// Frames lie one behind the other in one piece of memory, so that a member is sent all that it is
-/// owed as one slice, in one system call. An empty log owns no memory: [`RoomLog::append`] is handed a buffer from the caller's stock, and
-/// [`RoomLog::take_buffer`] gives it back.
+/// owed as one slice, in one system call. An empty log owns no memory: [`RoomLog::lend_buffer`] gives it a buffer from the caller's
+/// stock, and [`RoomLog::take_buffer`] takes it back.
 #[derive(Debug, Default)]
 pub struct RoomLog {
     /// Boxed, because most rooms are quiet and own none.
@@ -52,14 +52,49 @@ pub struct LogBuffer {
     first_seq: u64,
 }
 
+/// A log gives memory back when it owns so many bytes beside eight times those that it holds.
+///
+/// A log that slides owns up to four times as much: half of its bytes may be dropped ones, and its memory doubles. So it never
+/// gives back memory that it will need again.
+const SPARE_BYTES: usize = 1024;
+
+/// The marks that a list of them begins with.
+const FIRST_MARKS: usize = 4;
+
 impl LogBuffer {
-    /// The bytes of memory that it holds, used or not.
-    pub fn capacity(&self) -> usize {
-        self.bytes.capacity() + self.marks.capacity() * size_of::<Offset>()
+    /// The bytes of memory that it takes, used or not.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Self>() + self.bytes.capacity() + self.marks.capacity() * size_of::<Offset>()
     }
 
     fn len(&self) -> usize {
         self.bytes.len() - self.start
+    }
+
+    /// By how many bytes its memory has to grow for so many more.
+    fn shortage(&self, bytes: usize) -> usize {
+        (self.bytes.len() + bytes).saturating_sub(self.bytes.capacity())
+    }
+
+    /// Gives back memory if it is far more than what is held needs. Amortised, each byte that was dropped pays for a part of one that
+    /// is moved.
+    fn give_back(&mut self) {
+        let kept = self.len();
+        if self.bytes.capacity() > 8 * kept + SPARE_BYTES {
+            self.close_up();
+            self.bytes.shrink_to(2 * kept);
+        }
+        if self.marks.capacity() > 8 * self.marks.len() + SPARE_BYTES / size_of::<Offset>() {
+            self.marks.shrink_to(2 * self.marks.len());
+        }
+    }
+
+    /// Moves what is held to the front of the memory.
+    fn close_up(&mut self) {
+        let kept = self.len();
+        self.bytes.copy_within(self.start.., 0);
+        self.bytes.truncate(kept);
+        self.start = 0;
     }
 
     fn drop_front(&mut self, front: Offset, to: Offset) {
@@ -70,11 +105,9 @@ impl LogBuffer {
         }
         self.start += distance;
         if self.start >= self.bytes.len() - self.start {
-            let kept = self.len();
-            self.bytes.copy_within(self.start.., 0);
-            self.bytes.truncate(kept);
-            self.start = 0;
+            self.close_up();
         }
+        self.give_back();
     }
 }
 
@@ -99,23 +132,47 @@ impl RoomLog {
         self.len() == 0
     }
 
+    /// The bytes of memory that it takes, used or not.
+    pub fn held_bytes(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.held_bytes())
+    }
+
+    /// By how many bytes [`held_bytes`](Self::held_bytes) grows at least if a message of so many bytes is appended.
+    pub fn growth(&self, bytes: usize) -> usize {
+        let Some(buffer) = &self.buffer else {
+            return size_of::<LogBuffer>() + bytes + FIRST_MARKS * size_of::<Offset>();
+        };
+        let marks = if buffer.marks.len() < buffer.marks.capacity() { 0 } else { buffer.marks.len().max(FIRST_MARKS) };
+        buffer.shortage(bytes) + marks * size_of::<Offset>()
+    }
+
+    /// Sees to it that so many more bytes find space. Memory that has to grow doubles if that takes `growth_max` bytes at most, so
+    /// that it seldom grows.
+    ///
+    /// A first frame that grew piece by piece would take twice the memory.
+    pub fn reserve(&mut self, bytes: usize, growth_max: usize) {
+        let held = &mut self.buffer.get_or_insert_default().bytes;
+        let spare = held.capacity() - held.len();
+        if spare < bytes {
+            let growth = held.capacity().min(growth_max).max(bytes - spare);
+            held.reserve_exact(spare + growth);
+        }
+    }
+
     /// Whether it has been lent a buffer.
     pub fn has_buffer(&self) -> bool {
         self.buffer.is_some()
     }
 
-    /// Appends what `write` writes, about `bytes`, as a frame without a number.
-    pub fn append(&mut self, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
-        let buffer = self.buffer.get_or_insert_default();
-        // Reserved beforehand, because a first frame that grew piece by piece would take twice the memory.
-        buffer.bytes.reserve(bytes);
-        write(&mut buffer.bytes);
+    /// Appends what `write` writes as a frame without a number. There is [space](Self::reserve).
+    pub fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.buffer.get_or_insert_default().bytes);
     }
 
-    /// Appends what `write` writes, about `bytes`, as the message numbered `seq`.
+    /// Appends what `write` writes as the message numbered `seq`. There is [space](Self::reserve).
     ///
     /// The numbers of a log are consecutive. After a jump the log no longer knows the numbers of what was before.
-    pub fn append_numbered(&mut self, seq: u64, bytes: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn append_numbered(&mut self, seq: u64, write: impl FnOnce(&mut Vec<u8>)) {
         let tail = self.tail();
         let buffer = self.buffer.get_or_insert_default();
         if buffer.first_seq + buffer.marks.len() as u64 != seq {
@@ -125,7 +182,7 @@ impl RoomLog {
             buffer.first_seq = seq;
         }
         buffer.marks.push_back(tail);
-        self.append(bytes, write);
+        self.append(write);
     }
 
     /// All frames from `from` on; `from` is a frame boundary between front and tail.
@@ -178,7 +235,8 @@ mod tests {
     use super::*;
 
     fn push(log: &mut RoomLog, seq: u64, bytes: &[u8]) {
-        log.append_numbered(seq, bytes.len(), |out| out.extend_from_slice(bytes));
+        log.reserve(bytes.len(), usize::MAX);
+        log.append_numbered(seq, |out| out.extend_from_slice(bytes));
     }
 
     #[test]
@@ -207,10 +265,10 @@ mod tests {
     #[test]
     fn unnumbered_frames_are_passed_over() {
         let mut log = RoomLog::default();
-        log.append(1, |out| out.push(b'p'));
+        log.append(|out| out.push(b'p'));
         let after_presence = log.tail();
         push(&mut log, 5, b"m");
-        log.append(1, |out| out.push(b'p'));
+        log.append(|out| out.push(b'p'));
         let behind = log.tail();
         assert_eq!(log.next_seq(log.front()), Some(5));
         assert_eq!(log.next_seq(after_presence), Some(5));
@@ -225,12 +283,58 @@ mod tests {
         push(&mut log, 1, b"abc");
         log.drop_front(log.tail());
         let buffer = log.take_buffer().unwrap();
-        assert!(buffer.capacity() >= 3 && !log.has_buffer());
+        assert!(buffer.held_bytes() >= 3 && !log.has_buffer());
         assert_eq!(log.tail().behind(log.tail()), 0);
         log.lend_buffer(buffer);
         push(&mut log, 2, b"def");
         assert_eq!(log.read(log.front()), b"def");
         assert_eq!(log.next_seq(log.front()), Some(2));
+    }
+
+    /// Appends frames, and drops the oldest ones beyond `kept` bytes. Says how often memory grew or shrank.
+    fn slide(log: &mut RoomLog, seqs: std::ops::Range<u64>, kept: usize) -> u32 {
+        let (mut changes, mut held) = (0, log.held_bytes());
+        for seq in seqs {
+            push(log, seq, &[7; 100]);
+            while log.len() > kept {
+                log.drop_front(log.front().forward(100));
+            }
+            changes += u32::from(log.held_bytes() != held);
+            held = log.held_bytes();
+        }
+        changes
+    }
+
+    #[test]
+    fn a_log_that_slides_neither_grows_nor_shrinks_once_it_is_warm() {
+        for kept in [100, 200, 1000, 1700, 10_000, 33_300] {
+            let mut log = RoomLog::default();
+            slide(&mut log, 1..5000, kept);
+            assert_eq!(slide(&mut log, 5000..20_000, kept), 0, "{kept} bytes are kept");
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_long_gives_memory_back_while_it_holds_a_frame() {
+        let mut log = RoomLog::default();
+        slide(&mut log, 1..10_000, usize::MAX);
+        assert!(log.held_bytes() > 1_000_000);
+        log.drop_front(log.front().forward(log.len() - 100));
+        assert!((100..3000).contains(&log.held_bytes()), "{} bytes", log.held_bytes());
+        assert_eq!((log.read(log.front()), log.next_seq(log.front())), (&[7; 100][..], Some(9999)));
+        let changes = slide(&mut log, 10_000..20_000, usize::MAX);
+        assert!(changes < 40, "memory grew {changes} times");
+    }
+
+    #[test]
+    fn a_log_takes_no_more_than_was_foreseen_where_it_may_not_double() {
+        let mut log = RoomLog::default();
+        for seq in 1..1000 {
+            let (before, foreseen) = (log.held_bytes(), log.growth(100));
+            log.reserve(100, 0);
+            log.append_numbered(seq, |out| out.extend([7; 100]));
+            assert_eq!(log.held_bytes() - before, foreseen, "at frame {seq}");
+        }
     }
 
     #[test]

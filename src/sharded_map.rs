@@ -16,6 +16,9 @@ const SHARDS: usize = 512;
 /// A table with more entries is split.
 const WHOLE_MAX: usize = 1024;
 
+/// A table that was split becomes whole again when it has fewer entries.
+const SPLIT_MIN: usize = WHOLE_MAX / 4;
+
 /// Entries by their hashes. The caller hashes and compares.
 pub(crate) struct ShardedTable<T> {
     /// None while it is empty, one for few entries, [`SHARDS`] for many.
@@ -78,6 +81,8 @@ impl<T> ShardedTable<T> {
     /// Has a shard, or all of them, where one more entry is to come.
     fn prepare(&mut self, hash_of: &impl Fn(&T) -> u64) {
         if self.shards.is_empty() {
+            // Most tables stay whole.
+            self.shards.reserve_exact(1);
             self.shards.push(HashTable::new());
         }
         if self.len == WHOLE_MAX && self.shards.len() == 1 {
@@ -95,6 +100,14 @@ impl<T> ShardedTable<T> {
         }
     }
 
+    fn join(&mut self, hash_of: &impl Fn(&T) -> u64) {
+        let mut whole = HashTable::with_capacity(self.len);
+        for entry in self.shards.drain(..).flatten() {
+            whole.insert_unique(hash_of(&entry), entry, hash_of);
+        }
+        self.shards = vec![whole];
+    }
+
     /// Takes an entry out.
     pub(crate) fn remove(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> Option<T> {
         let at = self.shard(hash);
@@ -110,8 +123,12 @@ impl<T> ShardedTable<T> {
         Some(entry)
     }
 
-    /// Gives back what the shard of a hash has needed for a crowd. `hash_of` is asked for the hashes of what is left there.
+    /// Gives back what the shard of a hash has needed for a crowd, or all of them if few entries are left. `hash_of` is asked for the
+    /// hashes of what is left there.
     pub(crate) fn shrink(&mut self, hash: u64, hash_of: impl Fn(&T) -> u64) {
+        if self.shards.len() > 1 && self.len < SPLIT_MIN {
+            return self.join(&hash_of);
+        }
         let at = self.shard(hash);
         let Some(shard) = self.shards.get_mut(at) else { return };
         if shard.capacity() > 8 * shard.len() + 16 {
@@ -123,6 +140,12 @@ impl<T> ShardedTable<T> {
     #[cfg(test)]
     pub(crate) fn capacity(&self) -> usize {
         self.shards.iter().map(HashTable::capacity).sum()
+    }
+
+    /// How many shards there are.
+    #[cfg(test)]
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
     }
 }
 
@@ -257,6 +280,7 @@ mod tests {
         (0..100_000).for_each(|key| assert!(map.insert(key, key).is_none()));
         (10..100_000).for_each(|key| assert!(map.remove(&key).is_some()));
         assert!(map.len() == 10 && map.capacity() < 200, "{}", map.capacity());
+        assert_eq!(map.table.shards.len(), 1);
         (0..10).for_each(|key| assert!(map.remove(&key).is_some()));
         assert_eq!((map.capacity(), map.table.shards.capacity()), (0, 0));
     }

@@ -5,9 +5,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomcast::bus::{BusEvent, BusRequest, Epoch, Outcome, Page, RestrictionsPage};
-use roomcast::internals::{Hub, NewConnection, Owners};
-use roomcast::{Config, ConnectionId, HubStats, Now, OpenPolicy, Owner, UserId};
+use roomcast::bus::{Bus, BusEvent, BusRequest, LocalBus, Numbered, Outcome, RestrictionsPage};
+use roomcast::internals::{Hub, NewConnection, Owners, RefreshedIdentity, Slot, Validity, frame};
+use roomcast::{Config, ConnectionId, Grants, HostPublication, Now, OpenPolicy, Owner, RoomName, UserId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -20,9 +20,10 @@ static COUNTED: Mutex<()> = Mutex::new(());
 /// counted by the allocator, but it is not resident until it is used.
 const CROWD: u32 = 68_000;
 
-/// A hub, and a bus that answers all that it is asked at once.
+/// A hub with a bus in memory.
 struct World {
     hub: Hub,
+    bus: LocalBus,
     now: Now,
     owner: Owner,
     serial: u32,
@@ -37,14 +38,21 @@ impl World {
         config.timing.presence_grace = Duration::from_secs(10);
         let now = Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
         let owner = Owners::new(7).listener(None);
-        Self { hub: Hub::new(&config, Box::new(OpenPolicy)), now, owner, serial: 0 }
+        let (hub, bus) = (Hub::new(&config, Box::new(OpenPolicy)), LocalBus::new(&config, 1));
+        let mut world = Self { hub, bus, now, owner, serial: 0 };
+        world.turn();
+        world
     }
 
     fn connect(&mut self, slot: u32, user: &str, name: Option<&str>) -> ConnectionId {
+        self.connect_with(slot, user, name, Validity::default())
+    }
+
+    fn connect_with(&mut self, slot: u32, user: &str, name: Option<&str>, validity: Validity) -> ConnectionId {
         self.serial += 1;
         let id = ConnectionId::new(slot, self.serial);
         let user = UserId::new(user).unwrap();
-        self.hub.connect(self.now, id, NewConnection { name, ..NewConnection::new(&user, self.owner) });
+        self.hub.connect(self.now, id, NewConnection { name, validity, ..NewConnection::new(&user, self.owner) });
         self.turn();
         id
     }
@@ -56,23 +64,23 @@ impl World {
 
     /// The bus answers, and sockets take everything.
     fn turn(&mut self) {
-        while let Some(request) = self.hub.poll_bus_request() {
-            let event = match request {
-                BusRequest::Read { ticket, .. } => {
-                    let page = Page { epoch: Epoch::new("e"), top: 0, messages: Vec::new(), complete: true };
-                    BusEvent::Page { ticket, page: Ok(page) }
-                }
-                BusRequest::Publish { ticket, .. } => {
-                    BusEvent::Published { ticket, outcome: Outcome::AcceptedUnseen(1) }
-                }
-                _ => continue,
-            };
+        self.turn_with(&mut |_, frames| frames.len());
+    }
+
+    /// The bus answers, and sockets take so many bytes of whole frames.
+    fn turn_with(&mut self, send: &mut impl FnMut(Slot, &[u8]) -> usize) {
+        self.bus.begin_turn(self.now);
+        loop {
+            while let Some(request) = self.hub.poll_bus_request() {
+                self.bus.submit(request);
+            }
+            let Some(event) = self.bus.poll_event() else { break };
             self.hub.handle_bus_event(self.now, event);
         }
         self.hub.poll_output(|_| {});
         let now = self.now;
         while self.hub.has_work() {
-            self.hub.poll_sends(now, 10_000, &mut || now, &mut |_, frames| frames.len());
+            self.hub.poll_sends(now, 10_000, &mut || now, send);
             self.hub.handle_deadlines(now, &mut Now::default);
         }
     }
@@ -97,8 +105,12 @@ impl World {
     }
 }
 
-fn charged(stats: HubStats) -> usize {
-    stats.rooms_bytes + stats.publications_bytes
+impl World {
+    /// What is charged for all that is held.
+    fn charged(&self) -> usize {
+        let (hub, bus) = (self.hub.stats(), self.bus.stats());
+        hub.rooms_bytes + hub.publications_bytes + hub.log_bytes + bus.history_bytes + bus.dedupe_bytes
+    }
 }
 
 /// Fills a world with something that is charged what it takes, give or take 15 %.
@@ -110,12 +122,12 @@ fn check<T>(what: &str, world: &mut World, fill: impl FnOnce(&mut World) -> T) -
 
 /// What `fill` has made, and how much of what it has allocated it is charged.
 fn compare<T>(world: &mut World, fill: impl FnOnce(&mut World) -> T) -> (T, f64) {
-    let before = charged(world.hub.stats());
+    let before = world.charged();
     let region = Region::new(ALLOCATOR);
     let made = fill(world);
     let change = region.change();
     let counted = change.bytes_allocated as f64 - change.bytes_deallocated as f64;
-    let said = (charged(world.hub.stats()) - before) as f64;
+    let said = (world.charged() - before) as f64;
     (made, said / counted)
 }
 
@@ -145,7 +157,7 @@ fn rooms_and_memberships_are_charged_what_they_take() {
         });
         world.disconnect_all(std::mem::take(&mut ids));
         world.wait();
-        assert_eq!(charged(world.hub.stats()), 0, "{what}");
+        assert_eq!(world.charged(), 0, "{what}");
     }
 }
 
@@ -188,25 +200,117 @@ fn graces_are_charged_what_they_take() {
         });
         assert!(world.hub.stats().connections == 0 && world.hub.stats().users == users as usize);
         world.wait();
-        assert_eq!((charged(world.hub.stats()), world.hub.stats().users), (0, 0), "{what}");
+        assert_eq!((world.charged(), world.hub.stats().users), (0, 0), "{what}");
+    }
+}
+
+fn grants(count: usize, pattern_bytes: usize) -> Grants {
+    let grant = |number: usize| serde_json::json!({"match": format!("{number:0>pattern_bytes$}*"), "allow": ["join"]});
+    serde_json::from_value((0..count).map(grant).collect()).unwrap()
+}
+
+fn validity(grants: Option<Grants>) -> Validity {
+    Validity { expires_at: Some(1_800_000_000_000), grants, ..Validity::default() }
+}
+
+/// What so many connections have taken whose identities differ in what `connect` gives them, as the allocator has counted; the
+/// connections themselves included.
+fn connections(connect: impl Fn(&mut World, u32)) -> (World, f64) {
+    let mut world = World::new();
+    let region = Region::new(ALLOCATOR);
+    (0..CROWD).for_each(|slot| connect(&mut world, slot));
+    world.turn();
+    let change = region.change();
+    (world, change.bytes_allocated as f64 - change.bytes_deallocated as f64)
+}
+
+/// A connection brings another token, and is told what became of it if its slot is even.
+fn refresh(world: &mut World, slot: u32) {
+    let id = world.connect_with(slot, &format!("user-{slot}"), None, validity(Some(grants(5, 100))));
+    world.hub.handle_text(world.now, id, &format!(r#"{{"type":"refresh","token":"t","id":"{slot:064}"}}"#));
+    world.hub.poll_refresh().unwrap();
+    if slot.is_multiple_of(2) {
+        let user = Some(UserId::new(&format!("user-{slot}")).unwrap());
+        let refreshed = RefreshedIdentity { user, name: Some("Ann".into()), validity: validity(None) };
+        world.hub.finish_refresh(world.now, id, Ok(refreshed));
     }
 }
 
 #[test]
-fn publications_are_charged_until_the_bus_has_answered() {
+fn identities_are_charged_what_they_take_beside_their_connections() {
+    let _alone = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let connect = |world: &mut World, slot: u32, name: Option<&str>, validity: Validity| {
+        world.connect_with(slot, &format!("user-{slot}"), name, validity);
+    };
+    let (plain_world, plain) = connections(|world, slot| connect(world, slot, None, Validity::default()));
+    assert_eq!(plain_world.charged(), 0);
+    drop(plain_world);
+    let name = "ü".repeat(64);
+    let long_id = |world: &mut World, slot: u32| {
+        world.connect(slot, &long(slot), None);
+    };
+    let cases: [(&str, &dyn Fn(&mut World, u32)); 7] = [
+        ("long ids", &long_id),
+        ("short names", &|world, slot| connect(world, slot, Some("Ann"), Validity::default())),
+        ("long names", &|world, slot| connect(world, slot, Some(&name), Validity::default())),
+        ("tokens", &|world, slot| connect(world, slot, None, validity(None))),
+        ("a grant", &|world, slot| connect(world, slot, None, validity(Some(grants(1, 4))))),
+        ("long grants", &|world, slot| connect(world, slot, None, validity(Some(grants(5, 100))))),
+        ("a refresh", &refresh),
+    ];
+    let mut wrong = Vec::new();
+    for (what, connect) in cases {
+        let (mut world, counted) = connections(connect);
+        let ratio = world.charged() as f64 / (counted - plain);
+        println!("{what}: {ratio:.2} of what is held is charged");
+        wrong.extend(
+            (!(0.85..=1.15).contains(&ratio)).then(|| format!("{what}: {ratio:.2} of what is held is charged")),
+        );
+        world.disconnect_all((0..CROWD).map(|slot| ConnectionId::new(slot, slot + 1)).collect());
+        assert_eq!((world.charged(), world.hub.stats().connections), (0, 0), "{what}");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_display_name_is_charged_as_long_as_its_user_is_known() {
     let _alone = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut world = World::new();
-    let id = world.connect(0, "user", None);
-    world.join(id, "room");
-    let text = "x".repeat(4096);
-    let requests = check("publications", &mut world, |world| {
-        let mut requests = Vec::new();
-        for number in 0..200 {
-            let chat = format!(r#"{{"type":"chat","room":"room","text":"{text}","id":"{number:036}"}}"#);
-            world.hub.handle_text(world.now, id, &chat);
+    let (first, second) = (world.connect(0, "ann", Some("Ann")), world.connect(1, "ann", Some(&"ü".repeat(64))));
+    let long_name = world.charged();
+    assert!((128..256).contains(&long_name), "{long_name} bytes");
+    world.join(first, "a");
+    world.disconnect_all(vec![second]);
+    assert!(world.charged() > long_name, "the name stays");
+    world.connect(2, "ann", None);
+    world.disconnect_all(vec![first]);
+    world.wait();
+    assert_eq!(world.charged(), 0);
+}
+
+/// Publications that wait, of a text of so many bytes, by a member or from outside: the bus has been given them.
+fn publications(count: u32, name_bytes: usize, text_bytes: usize, is_from_member: bool) {
+    let mut world = World::new();
+    let name = |first: &str| format!("{first}{}", "n".repeat(name_bytes - 1));
+    let (user, room, text) = (name("u"), name("r"), "x".repeat(text_bytes));
+    let id = world.connect(0, &user, Some(&"ü".repeat(name_bytes.min(64))));
+    world.join(id, &room);
+    let what = format!("publications with names of {name_bytes} bytes and a text of {text_bytes}, {is_from_member}");
+    let requests = check(&what, &mut world, |world| {
+        let mut requests = Vec::with_capacity(count as usize);
+        for number in 0..count {
+            if is_from_member {
+                let chat = format!(r#"{{"type":"chat","room":"{room}","text":"{text}","id":"{number:064}"}}"#);
+                world.hub.handle_text(world.now, id, &chat);
+            } else {
+                let (room, user) = (RoomName::new(&room).unwrap(), UserId::new(&user).unwrap());
+                let mut publication = HostPublication::new(room, user, text.clone());
+                publication.id = Some(format!("{number:064}"));
+                world.hub.publish_for_api(world.now, world.owner, &publication).unwrap();
+            }
             requests.extend(world.hub.poll_bus_request());
         }
-        assert_eq!(requests.len(), 200);
+        assert_eq!(requests.len(), count as usize);
         requests
     });
     for request in requests {
@@ -214,6 +318,106 @@ fn publications_are_charged_until_the_bus_has_answered() {
         world.hub.handle_bus_event(world.now, BusEvent::Published { ticket, outcome: Outcome::AcceptedUnseen(1) });
     }
     assert_eq!(world.hub.stats().publications_bytes, 0);
+}
+
+#[test]
+fn publications_are_charged_until_the_bus_has_answered() {
+    let _alone = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    for is_from_member in [true, false] {
+        for name_bytes in [4, 128] {
+            publications(250, name_bytes, 1, is_from_member);
+            publications(300, name_bytes, 1, is_from_member);
+            publications(450, name_bytes, 1, is_from_member);
+            publications(200, name_bytes, 4096, is_from_member);
+            publications(50, name_bytes, 15_000, is_from_member);
+        }
+    }
+}
+
+/// Messages with the longest names and ids that members have sent, of which nothing is left but history and remembered ids.
+#[test]
+fn what_is_kept_of_messages_is_charged_what_it_takes() {
+    let _alone = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    for (messages, text_bytes) in [(20_000, 1), (20_000, 300), (3000, 16_000)] {
+        for name_bytes in [4, 128] {
+            let mut world = World::new();
+            let name = |first: &str| format!("{first}{}", "n".repeat(name_bytes - 1));
+            let (user, room, text) = (name("u"), name("r"), "\\n".repeat(text_bytes / 2) + "x");
+            let id = world.connect(0, &user, Some(&"ü".repeat(name_bytes.min(64))));
+            world.join(id, &room);
+            check(&format!("{messages} texts of {text_bytes} bytes, names of {name_bytes}"), &mut world, |world| {
+                for number in 0..messages {
+                    let chat = format!(r#"{{"type":"chat","room":"{room}","text":"{text}","id":"{number:064}"}}"#);
+                    world.hub.handle_text(world.now, id, &chat);
+                    world.turn();
+                }
+                assert_eq!(world.hub.stats().publications_bytes, 0);
+            });
+        }
+    }
+}
+
+/// How many bytes there are before the last of some frames.
+fn all_but_the_last(frames: &[u8]) -> usize {
+    let mut before = 0;
+    loop {
+        let head = frame::Head::parse(&frames[before..]).unwrap();
+        let end = before + head.header_bytes + head.payload_bytes as usize;
+        if end == frames.len() {
+            return before;
+        }
+        before = end;
+    }
+}
+
+/// Members that take nothing of what is said hold the logs of their rooms. Of what such a log needed for a crowd, one that holds a
+/// frame gives back nearly all.
+#[test]
+fn logs_are_charged_the_memory_that_they_take() {
+    let _alone = COUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    const ROOMS: u32 = 150;
+    const MESSAGES: u64 = 300;
+    let mut world = World::new();
+    let rooms: Vec<_> = (0..ROOMS).map(|room| RoomName::new(&format!("room-{room}")).unwrap()).collect();
+    let mut slow_members = Vec::new();
+    for (at, room) in rooms.iter().enumerate() {
+        for slot in [2 * at as u32, 2 * at as u32 + 1] {
+            let id = world.connect(slot, &format!("user-{slot}"), None);
+            world.join(id, room.as_str());
+            slow_members.extend((slot % 2 == 1).then_some(id));
+        }
+    }
+    let is_slow = |slot: Slot| slot.0 % 2 == 1;
+    let body = Bytes::from(vec![b'x'; 1000]);
+    let mut seen = 0;
+    let region = Region::new(ALLOCATOR);
+    let held = || {
+        let change = region.change();
+        change.bytes_allocated as f64 - change.bytes_deallocated as f64
+    };
+    for at in 0..MESSAGES {
+        for room in &rooms {
+            let message = Numbered { seq: at + 1, body: body.clone() };
+            world.hub.handle_bus_event(world.now, BusEvent::Delivered { room: room.clone(), message, owner: None });
+        }
+        world.turn_with(&mut |slot, frames| if is_slow(slot) { 0 } else { frames.len() });
+    }
+    let full = world.hub.stats().log_bytes as f64;
+    let ratio = full / held();
+    assert!(full > f64::from(ROOMS) * 300_000.0 && (0.85..=1.15).contains(&ratio), "{ratio:.2} of {full} is charged");
+    for id in slow_members {
+        world.hub.handle_drained(id);
+    }
+    world.turn_with(&mut |_, frames| {
+        seen += 1;
+        all_but_the_last(frames)
+    });
+    assert_eq!(seen, ROOMS);
+    let few = world.hub.stats().log_bytes as f64;
+    assert!(few > f64::from(ROOMS) * 1000.0 && few < full / 50.0, "{few} of {full} bytes are left");
+    let (held, ratio) = (held(), few / held());
+    println!("{few} charged, {held} held");
+    assert!((0.85..=1.15).contains(&ratio), "{ratio:.2} of {held} is charged");
 }
 
 /// What so many restrictions take that a bus tells of, in bytes each.

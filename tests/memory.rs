@@ -2,13 +2,15 @@
 
 use std::alloc::System;
 use std::io::{Read, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token, Waker};
-use roomcast::bus::{Bus, BusRequest, LocalBus, Publication, Ticket};
-use roomcast::{Config, HostLoop, HostPublication, Now, Owner, RoomName, Server, UserId};
+use roomcast::bus::{Bus, BusEvent, BusRequest, LocalBus, Outcome, Publication, Ticket};
+use roomcast::internals::Owners;
+use roomcast::{Config, HostLoop, HostPublication, Now, RoomName, Server, UserId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -18,53 +20,98 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 static TURN: Mutex<()> = Mutex::new(());
 
 /// What a crowd says.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Crowd {
     messages: usize,
     rooms: usize,
+    owners: usize,
     body_bytes: usize,
-    has_ids: bool,
+    name_bytes: usize,
+    /// 0: without one.
+    id_bytes: usize,
+    has_history: bool,
 }
+
+/// A crowd of the host, with short names, none of whose messages has an id.
+const CROWD: Crowd =
+    Crowd { messages: 50_000, rooms: 100, owners: 1, body_bytes: 200, name_bytes: 12, id_bytes: 0, has_history: true };
 
 /// Publishes, and gives what is held besides: as the bus says, and as the allocator has counted.
 fn hold(crowd: &Crowd) -> (f64, f64) {
-    let mut bus = LocalBus::new(&Config::default(), 1);
+    let mut config = Config::default();
+    config.memory.total = 1 << 30;
+    if !crowd.has_history {
+        config.history.messages_max = 0;
+    }
+    let (mut bus, owners) = (LocalBus::new(&config, 1), Owners::new(7));
     bus.begin_turn(Now::default());
     while bus.poll_event().is_some() {}
     let region = Region::new(ALLOCATOR);
     for number in 0..crowd.messages {
+        let name = |of: usize| format!("{of:0>width$}", width = crowd.name_bytes);
         let publication = Publication {
-            room: RoomName::new(&format!("room-{}", number % crowd.rooms)).unwrap(),
-            user: UserId::new("a-user-of-many").unwrap(),
-            owner: Owner::HOST,
-            id: crowd.has_ids.then(|| format!("{number:036}").into()),
+            room: RoomName::new(&name(number % crowd.rooms)).unwrap(),
+            user: UserId::new(&name(number)).unwrap(),
+            owner: owners.address(Ipv4Addr::from_bits((number % crowd.owners) as u32).into()),
+            id: (crowd.id_bytes > 0).then(|| format!("{number:0>width$}", width = crowd.id_bytes).into()),
             body: vec![b'x'; crowd.body_bytes].into(),
             restriction: None,
         };
         bus.submit(BusRequest::Publish { ticket: Ticket(1), publication });
-        while bus.poll_event().is_some() {}
+        while let Some(event) = bus.poll_event() {
+            let is_refused = matches!(event, BusEvent::Published { outcome: Outcome::Refused(_), .. });
+            assert!(!is_refused, "{event:?}");
+        }
     }
     let change = region.change();
     let counted = change.bytes_allocated as f64 - change.bytes_deallocated as f64;
     ((bus.stats().history_bytes + bus.stats().dedupe_bytes) as f64, counted)
 }
 
+fn check_crowds(crowds: &[Crowd]) {
+    let _turn = TURN.lock();
+    let mut wrong = Vec::new();
+    for crowd in crowds {
+        let (said, counted) = hold(crowd);
+        let ratio = said / counted;
+        println!("{crowd:?}: {said} charged, {counted} held: {ratio:.2}");
+        if !(0.85..=1.15).contains(&ratio) {
+            wrong.push(format!("{crowd:?}: {said} charged, {counted} held: {ratio:.2}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn what_is_charged_is_what_is_held() {
-    let _turn = TURN.lock();
-    for (messages, rooms, body_bytes, has_ids) in [
-        (50_000, 100, 200, false),
-        (50_000, 50_000, 200, false),
-        (50_000, 10_000, 100, false),
-        (20_000, 50, 2000, false),
-        (50_000, 100, 200, true),
-        (50_000, 20_000, 200, true),
-    ] {
-        let crowd = Crowd { messages, rooms, body_bytes, has_ids };
-        let (said, counted) = hold(&crowd);
-        let ratio = said / counted;
-        assert!((0.85..=1.15).contains(&ratio), "{crowd:?}: {said} charged, {counted} held: {ratio:.2}");
-    }
+    check_crowds(&[
+        CROWD,
+        Crowd { rooms: 50_000, ..CROWD },
+        Crowd { rooms: 10_000, body_bytes: 100, ..CROWD },
+        Crowd { messages: 20_000, rooms: 50, body_bytes: 2000, ..CROWD },
+        Crowd { id_bytes: 36, ..CROWD },
+        Crowd { rooms: 20_000, id_bytes: 36, ..CROWD },
+        Crowd { rooms: 50_000, name_bytes: 128, ..CROWD },
+        Crowd { rooms: 50_000, name_bytes: 128, id_bytes: 64, ..CROWD },
+    ]);
+}
+
+#[test]
+fn remembered_ids_are_charged_what_they_take() {
+    let ids = Crowd { has_history: false, id_bytes: 36, ..CROWD };
+    check_crowds(&[
+        ids,
+        Crowd { rooms: 1, ..ids },
+        Crowd { rooms: 20, ..ids },
+        Crowd { rooms: 20_000, ..ids },
+        Crowd { rooms: 50_000, ..ids },
+        Crowd { rooms: 50_000, name_bytes: 128, id_bytes: 64, ..ids },
+        Crowd { rooms: 1, name_bytes: 128, id_bytes: 64, ..ids },
+        Crowd { rooms: 1, owners: 50_000, ..ids },
+        Crowd { rooms: 50_000, owners: 50_000, ..ids },
+        Crowd { rooms: 50_000, owners: 50_000, name_bytes: 128, id_bytes: 64, ..ids },
+        Crowd { rooms: 50, owners: 10_000, name_bytes: 128, id_bytes: 64, ..ids },
+    ]);
 }
 
 /// A server and its peers, in one thread.

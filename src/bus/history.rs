@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::message::{Numbered, ReadFrom};
+use crate::id::{RoomName, name_heap_bytes};
 use crate::owner::Owner;
 use crate::protocol;
 use crate::settings::{Config, RoomLimits};
@@ -16,8 +17,14 @@ use crate::weights::Weights;
 /// it with the allocator's count.
 pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
-/// What it costs that an owner has messages in a room: the accounts, and its part of the room itself.
+/// What it costs that an owner has messages in a room: the accounts, and its part of the room itself. What lies on the heap of the
+/// room's name comes besides.
 pub(super) const SHARE_OVERHEAD_BYTES: usize = 300;
+
+/// What an owner has in a room beside messages, as long as it has any there.
+fn share_bytes(name: &RoomName) -> usize {
+    SHARE_OVERHEAD_BYTES + name_heap_bytes(name.as_str())
+}
 
 /// What the histories of all rooms hold, and may hold.
 ///
@@ -54,6 +61,8 @@ impl HistoryBounds {
 #[derive(Debug)]
 pub(crate) struct RoomHistory<'a> {
     pub(crate) room: RoomKey,
+    /// Its name stays as long as its history.
+    pub(crate) name: &'a RoomName,
     pub(crate) bounds: HistoryBounds,
     pub(crate) history: &'a mut History,
 }
@@ -112,14 +121,14 @@ impl HistoryPool {
     pub(crate) fn append(
         &mut self,
         now: Now,
-        RoomHistory { room, bounds, history }: RoomHistory<'_>,
+        RoomHistory { room, name, bounds, history }: RoomHistory<'_>,
         owner: Owner,
         body: Bytes,
     ) -> u64 {
         history.top += 1;
         if bounds.messages_max > 0 {
             let kept = Kept { at_millis: now.millis(), owner, body };
-            self.charge(owner, room, kept.bytes());
+            self.charge(owner, (room, name), kept.bytes());
             history.messages.push_back(kept);
         }
         history.top
@@ -128,7 +137,7 @@ impl HistoryPool {
     /// Puts a tombstone in place of a message. Nothing of the message stays. Its owner is charged for the tombstone.
     pub(crate) fn erase(
         &mut self,
-        RoomHistory { room, history, .. }: RoomHistory<'_>,
+        RoomHistory { room, name, history, .. }: RoomHistory<'_>,
         seq: u64,
         tombstone: &Bytes,
     ) -> Erased {
@@ -147,18 +156,18 @@ impl HistoryPool {
         let before = kept.bytes();
         kept.body = tombstone.clone();
         let (owner, bytes) = (kept.owner, kept.bytes());
-        self.charge(owner, room, bytes);
-        self.release(owner, room, before);
+        self.charge(owner, (room, name), bytes);
+        self.release(owner, (room, name), before);
         Erased::Message
     }
 
     /// Drops the messages of a room that are too many or too old. Says how many that were.
-    pub(crate) fn trim(&mut self, now: Now, RoomHistory { room, bounds, history }: RoomHistory<'_>) -> usize {
+    pub(crate) fn trim(&mut self, now: Now, RoomHistory { room, name, bounds, history }: RoomHistory<'_>) -> usize {
         let before = history.messages.len();
         let oldest = now.millis().saturating_sub(bounds.age_millis);
         let is_old = |kept: &Kept| kept.at_millis < oldest;
         while history.messages.len() > bounds.messages_max || history.messages.front().is_some_and(is_old) {
-            self.drop_oldest(room, history);
+            self.drop_oldest((room, name), history);
         }
         before - history.messages.len()
     }
@@ -171,7 +180,7 @@ impl HistoryPool {
     }
 
     /// Drops the oldest messages of a room up to the oldest one of an owner. Says whether there was any.
-    pub(crate) fn drop_oldest_of(&mut self, owner: Owner, room: RoomKey, history: &mut History) -> bool {
+    pub(crate) fn drop_oldest_of(&mut self, owner: Owner, room: (RoomKey, &RoomName), history: &mut History) -> bool {
         while let Some(dropped) = self.drop_oldest(room, history) {
             if dropped == owner {
                 return true;
@@ -180,23 +189,24 @@ impl HistoryPool {
         false
     }
 
-    fn drop_oldest(&mut self, room: RoomKey, history: &mut History) -> Option<Owner> {
+    fn drop_oldest(&mut self, room: (RoomKey, &RoomName), history: &mut History) -> Option<Owner> {
         let kept = history.messages.pop_front()?;
         self.release(kept.owner, room, kept.bytes());
         Some(kept.owner)
     }
 
-    fn charge(&mut self, owner: Owner, room: RoomKey, bytes: usize) {
+    fn charge(&mut self, owner: Owner, (room, name): (RoomKey, &RoomName), bytes: usize) {
         let rooms = self.rooms.get_or_default(owner);
-        let bytes = if rooms.get(room) == 0 { bytes + SHARE_OVERHEAD_BYTES } else { bytes };
+        let bytes = if rooms.get(room) == 0 { bytes + share_bytes(name) } else { bytes };
         rooms.add(room, bytes);
         self.owners.add(owner, bytes);
         self.bytes += bytes;
     }
 
-    fn release(&mut self, owner: Owner, room: RoomKey, bytes: usize) {
+    fn release(&mut self, owner: Owner, (room, name): (RoomKey, &RoomName), bytes: usize) {
         let Some(rooms) = self.rooms.get_mut(&owner) else { return };
-        let bytes = if rooms.get(room) == bytes + SHARE_OVERHEAD_BYTES { bytes + SHARE_OVERHEAD_BYTES } else { bytes };
+        let whole_share = bytes + share_bytes(name);
+        let bytes = if rooms.get(room) == whole_share { whole_share } else { bytes };
         rooms.take(room, bytes);
         if rooms.is_empty() {
             self.rooms.remove(&owner);

@@ -11,7 +11,7 @@ use super::message::{
     BusEvent, BusRefusal, BusRequest, Deletion, Numbered, Outcome, Page, Publication, ReadFrom, tombstone,
 };
 use crate::block_slab::BlockSlab;
-use crate::id::{Epoch, RoomName, Unique};
+use crate::id::{Epoch, RoomName, Unique, name_heap_bytes};
 use crate::metric::{Metric, counts};
 use crate::name_index::NameIndex;
 use crate::settings::{Config, RoomLimitsTable, RuleIndex};
@@ -63,6 +63,10 @@ struct Room {
     is_watched: bool,
     rule: RuleIndex,
 }
+
+/// What a room takes: its place in the table, and entries in the index and on the wheel. The hub is charged for one that is open, its
+/// history for one that has any.
+const ROOM_BYTES: usize = 128;
 
 /// What was dropped of a room.
 struct Trimmed {
@@ -136,8 +140,8 @@ impl LocalBus {
         self.watch(now, key);
         let Room { history, ids, rule, .. } = &mut self.rooms[key];
         let bounds = HistoryBounds::new(self.limits.get(*rule));
-        let id = id.map(|id| (user, id));
-        if let Some(id) = &id {
+        let id = id.map(|id| self.dedupe.message_id(&user, &id));
+        if let Some(id) = id {
             if let Some(seq) = ids.find(id) {
                 return Outcome::Duplicate(seq);
             }
@@ -145,7 +149,8 @@ impl LocalBus {
                 return Outcome::Refused(refusal);
             }
         }
-        let seq = self.history.append(now, RoomHistory { room: key, bounds, history }, owner, body.clone());
+        let seq =
+            self.history.append(now, RoomHistory { room: key, name: &name, bounds, history }, owner, body.clone());
         if let Some(id) = id {
             self.dedupe.remember(now, ids, owner, (id, seq));
         }
@@ -167,7 +172,8 @@ impl LocalBus {
         }
         let tombstone = tombstone(name);
         let bounds = HistoryBounds::new(self.limits.get(*rule));
-        let mut erase = |seq: &u64| self.history.erase(RoomHistory { room: key, bounds, history }, *seq, &tombstone);
+        let mut erase =
+            |seq: &u64| self.history.erase(RoomHistory { room: key, name, bounds, history }, *seq, &tombstone);
         let found: Vec<_> = targets.seqs.iter().map(&mut erase).collect();
         if found.iter().any(|found| matches!(found, Erased::Message | Erased::Nothing)) {
             return self.accept(now, announcement);
@@ -180,19 +186,31 @@ impl LocalBus {
 
     /// Drops what a room need not keep any longer, some of its ids at a time.
     fn trim(&mut self, now: Now, key: u32) -> Trimmed {
-        let Room { history, ids, rule, .. } = &mut self.rooms[key];
+        let Room { name, history, ids, rule, .. } = &mut self.rooms[key];
         let bounds = HistoryBounds::new(self.limits.get(*rule));
-        let messages = self.history.trim(now, RoomHistory { room: key, bounds, history });
-        Trimmed { messages, ids: self.dedupe.trim(now, ids, history.first_seq()) }
+        let messages = self.history.trim(now, RoomHistory { room: key, name, bounds, history });
+        let trimmed = Trimmed { messages, ids: self.dedupe.trim(now, ids, history.first_seq()) };
+        self.charge_for_ids(key);
+        trimmed
+    }
+
+    /// A room whose history is empty and which is not open is kept for its ids.
+    fn charge_for_ids(&mut self, key: u32) {
+        let Room { name, history, ids, is_open, .. } = &mut self.rooms[key];
+        let is_kept_for_ids = history.is_empty() && !*is_open;
+        let bytes = if is_kept_for_ids { ROOM_BYTES + name_heap_bytes(name.as_str()) } else { 0 };
+        self.dedupe.set_room_bytes(ids, bytes);
     }
 
     /// Drops messages of the heaviest owners until the rest fits.
     fn drop_surplus(&mut self) {
         while let Some((owner, key)) = self.history.next_surplus() {
             let room = self.rooms.get_mut(key);
-            if !room.is_some_and(|room| self.history.drop_oldest_of(owner, key, &mut room.history)) {
+            let drops = |room: &mut Room| self.history.drop_oldest_of(owner, (key, &room.name), &mut room.history);
+            if !room.is_some_and(drops) {
                 return log::error!("history: an account of room {key} has no messages");
             }
+            self.charge_for_ids(key);
         }
     }
 
@@ -506,6 +524,37 @@ mod tests {
 
     /// What a message of the fixture costs.
     const COST: usize = 100 + MESSAGE_OVERHEAD_BYTES;
+
+    #[test]
+    fn a_room_that_is_kept_for_its_ids_alone_is_charged_to_them() {
+        let mut fixture = Fixture::new(|config| config.history.age_max = Duration::from_secs(10));
+        let name = "r".repeat(128);
+        fixture.publish(1, &name, Some("a"));
+        let beside_history = fixture.bus.stats().dedupe_bytes;
+        fixture.bus.begin_turn(at(60));
+        assert_eq!(fixture.bus.stats().history_bytes, 0);
+        assert_eq!(fixture.bus.stats().dedupe_bytes, beside_history + ROOM_BYTES + 144);
+        fixture.publish(61, &name, None);
+        assert_eq!(fixture.bus.stats().dedupe_bytes, beside_history);
+        fixture.bus.begin_turn(at(200));
+        fixture.bus.begin_turn(at(220));
+        assert_eq!((fixture.bus.stats().dedupe_bytes, fixture.rooms()), (0, 0));
+    }
+
+    #[test]
+    fn a_room_that_is_only_history_is_charged_for_its_name() {
+        let mut fixture = Fixture::new(|config| config.history.age_max = Duration::from_secs(10));
+        let charged = |fixture: &mut Fixture, room: &str| {
+            let before = fixture.bus.stats().history_bytes;
+            fixture.publish(1, room, None);
+            fixture.publish(1, room, None);
+            fixture.bus.stats().history_bytes - before
+        };
+        assert_eq!(charged(&mut fixture, "short"), SHARE_OVERHEAD_BYTES + 2 * COST);
+        assert_eq!(charged(&mut fixture, &"r".repeat(128)), SHARE_OVERHEAD_BYTES + 144 + 2 * COST);
+        fixture.bus.begin_turn(at(60));
+        assert_eq!(fixture.bus.stats().history_bytes, 0);
+    }
 
     #[test]
     fn the_owner_of_the_most_history_gives_way_in_its_fullest_room() {

@@ -2,15 +2,18 @@
 //!
 //! | what | charged to | until |
 //! |---|---|---|
-//! | a room | the owner whose join opens it | the room ends, even if other members hold it by then |
+//! | a room, here and in the bus | the owner whose join opens it | the room ends, even if other members hold it by then |
 //! | a membership, and its state while it catches up or leaves | the owner of its connection | it is over |
-//! | a grace, and the name of the user that it keeps | the owner of the connection that was lost | its timer comes up |
+//! | a grace, and the id of the user that it keeps | the owner of the connection that was lost | its timer comes up |
+//! | a display name | the owner of the connection that has brought it | it is replaced, or the user is forgotten |
+//! | the id of a user on the heap; a token's claims, its grants, its refresh | the owner of the connection | it is gone |
 //!
 //! A join that finds no space is refused. A grace that finds none ends at once. A member that falls back or leaves is charged
-//! whether there is space or not, which adds a fixed amount to each membership at most. Users of other nodes are not charged:
+//! whether there is space or not, which adds a fixed amount to each membership at most; so is what a connection brings along. The
+//! connections of a user share one id, for which each is charged. Users of other nodes are not charged:
 //! each node bounds its own, and they hold no room.
 
-use crate::id::RoomName;
+use crate::id::{RoomName, name_heap_bytes};
 use crate::owner::Owner;
 use crate::protocol::{ErrorCode, UserView};
 use crate::quota::Quota;
@@ -21,8 +24,11 @@ use super::reader::CatchUp;
 use super::room::Room;
 
 /// A room: its place in the table, an index entry, one in the order of names, and most of the spare space of its lists while they
-/// are short.
-const ROOM_BYTES: usize = size_of::<Room>() + 8 + 6 + 2 * 22;
+/// are short; and what the bus has of it.
+const ROOM_BYTES: usize = size_of::<Room>() + 8 + 6 + 2 * 22 + BUS_ROOM_BYTES;
+
+/// What a bus takes for a room that is open: its place in a table, an index entry, one on a timer wheel. The name is the hub's.
+const BUS_ROOM_BYTES: usize = 128;
 
 /// A place in the lists of the room and in the list of the connection, with the spare space of these lists.
 const MEMBERSHIP_BYTES: usize = 25;
@@ -43,13 +49,7 @@ const GRACE_BYTES: usize = 92;
 const USER_BYTES: usize = 96;
 
 /// The entry of a display name.
-const DISPLAY_NAME_BYTES: usize = 40;
-
-/// What lies on the heap of a name.
-fn heap_bytes(name: &str) -> usize {
-    const INLINE_MAX: usize = 23;
-    if name.len() > INLINE_MAX { name.len() + 16 } else { 0 }
-}
+const DISPLAY_NAME_BYTES: usize = 56;
 
 /// What an owner is charged for.
 #[derive(Clone, Copy, Debug)]
@@ -63,25 +63,31 @@ pub(super) enum Held<'a> {
     Grace,
     /// The user of a grace, by [`user_bytes`].
     User(usize),
+    /// What an identity takes, or a part of that.
+    Identity(usize),
 }
 
 impl Held<'_> {
     fn bytes(self) -> usize {
         match self {
-            Self::Room(name) => ROOM_BYTES + heap_bytes(name.as_str()),
+            Self::Room(name) => ROOM_BYTES + name_heap_bytes(name.as_str()),
             Self::Membership => MEMBERSHIP_BYTES,
             Self::CatchUp => CATCH_UP_BYTES,
             Self::Leaving => LEAVING_BYTES,
             Self::Grace => GRACE_BYTES,
-            Self::User(bytes) => bytes,
+            Self::User(bytes) | Self::Identity(bytes) => bytes,
         }
     }
 }
 
-/// What a user takes that is only awaited back.
+/// What a user takes that is only awaited back. Its display name is charged apart.
 pub(super) fn user_bytes(user: UserView<'_>) -> usize {
-    let display_name = user.name.map_or(0, |name| name.len() + DISPLAY_NAME_BYTES);
-    USER_BYTES + heap_bytes(user.user_id) + display_name
+    USER_BYTES + name_heap_bytes(user.user_id)
+}
+
+/// What a display name takes.
+pub(super) fn display_name_bytes(name: &str) -> usize {
+    name.len() + DISPLAY_NAME_BYTES
 }
 
 /// See the [module](self).

@@ -18,6 +18,9 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(10);
 /// The longest time to a look at a credential. The wheel reaches less far, so that a system clock that is set counts soon.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
+/// The entry of a credential in its table, and its timer, with their spare room.
+const CREDENTIAL_BYTES: usize = 118;
+
 /// A token that a connection has brought in place of its last one. [`Hub::finish_refresh`](super::Hub::finish_refresh) tells what became of it.
 pub struct TokenRefresh {
     /// The connection.
@@ -69,6 +72,16 @@ struct Credential {
 struct Refresh {
     begun_at: Duration,
     state: RefreshState,
+}
+
+impl Refresh {
+    fn held_bytes(&self) -> usize {
+        let id_bytes = match &self.state {
+            RefreshState::UnderWay(id) => id.as_ref().map_or(0, |id| id.len()),
+            RefreshState::Done => 0,
+        };
+        size_of::<Self>() + id_bytes
+    }
 }
 
 #[derive(Debug)]
@@ -137,6 +150,11 @@ impl Credentials {
         self.get(id).is_some_and(|credential| credential.grants.is_some())
     }
 
+    /// What is held for a connection here.
+    pub(super) fn held_bytes(&self, id: ConnectionId) -> usize {
+        self.get(id).map_or(0, Credential::held_bytes)
+    }
+
     /// A connection is gone.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if self.get(id).is_some() {
@@ -201,6 +219,11 @@ impl Credentials {
 impl Credential {
     fn new(serial: ConnectionSerial) -> Self {
         Self { serial, timer: None, key: None, expires_at: None, grants: None, refresh: None }
+    }
+
+    fn held_bytes(&self) -> usize {
+        let grants = self.grants.as_ref().map_or(0, Grants::held_bytes);
+        CREDENTIAL_BYTES + grants + self.refresh.as_ref().map_or(0, |refresh| refresh.held_bytes())
     }
 
     fn set(&mut self, now: Now, id: ConnectionId, validity: Validity, timers: &mut Timers) {

@@ -75,6 +75,16 @@ impl Fanout {
         self.log.len()
     }
 
+    /// The bytes of memory that the log takes, used or not.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.log.held_bytes()
+    }
+
+    /// By how many bytes [`held_bytes`](Self::held_bytes) grows at least if so many are appended.
+    pub(super) fn growth(&self, bytes: usize) -> usize {
+        self.log.growth(bytes)
+    }
+
     pub(super) fn front(&self) -> Offset {
         self.log.front()
     }
@@ -112,22 +122,23 @@ impl Fanout {
         self.log.next_seq(cursor)
     }
 
-    /// Appends what `write` writes. An empty log takes a buffer from `stock` if there is one.
-    pub(super) fn append(
-        &mut self,
-        frame: FrameSize,
-        stock: impl FnOnce() -> Option<Box<LogBuffer>>,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
+    /// Sees to it that a frame of so many bytes finds space in the log, whose memory may [double](RoomLog::reserve) if that takes
+    /// `growth_max` bytes at most. An empty log takes a buffer from `stock` if there is one.
+    pub(super) fn prepare(&mut self, bytes: usize, growth_max: usize, stock: impl FnOnce() -> Option<Box<LogBuffer>>) {
         if !self.log.has_buffer()
             && let Some(buffer) = stock()
         {
             self.log.lend_buffer(buffer);
         }
+        self.log.reserve(bytes, growth_max);
+    }
+
+    /// Appends what `write` writes. There is [space](Self::prepare).
+    pub(super) fn append(&mut self, frame: FrameSize, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.log.len();
         match frame.seq {
-            Some(seq) => self.log.append_numbered(seq, frame.bytes, write),
-            None => self.log.append(frame.bytes, write),
+            Some(seq) => self.log.append_numbered(seq, write),
+            None => self.log.append(write),
         }
         let appended = self.log.len() - before;
         debug_assert!(appended == frame.bytes, "a frame of {appended} bytes was announced with {}", frame.bytes);
@@ -231,10 +242,10 @@ impl Fanout {
         (self.round, self.floor) = (None, self.log.tail());
     }
 
-    /// Drops what no member needs any more. Says how many bytes that were, and gives back the buffer of an empty log.
-    pub(super) fn trim(&mut self, members: &Members) -> (usize, Option<Box<LogBuffer>>) {
+    /// Drops what no member needs any more, and gives back the buffer of an empty log.
+    pub(super) fn trim(&mut self, members: &Members) -> Option<Box<LogBuffer>> {
         if self.log.is_empty() {
-            return (0, None);
+            return None;
         }
         if !members.has_live() {
             // A round over nobody is over: later it would take the floor back to before the front.
@@ -242,13 +253,11 @@ impl Fanout {
         }
         let front = self.log.front();
         let lowest = members.lowest_holds().fold(self.floor, |lowest, offset| lowest.earlier(offset, front));
-        let before = self.log.len();
         self.log.drop_front(lowest);
         if self.epoch_began.is_some_and(|began| front.behind(began) < front.behind(lowest)) {
             self.epoch_began = None;
         }
-        let buffer = if self.log.is_empty() { self.log.take_buffer() } else { None };
-        (before - self.log.len(), buffer)
+        if self.log.is_empty() { self.log.take_buffer() } else { None }
     }
 }
 

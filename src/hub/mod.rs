@@ -52,6 +52,7 @@ mod flush;
 mod graces;
 mod history;
 mod holds;
+mod identities;
 mod index;
 mod key_check;
 mod leaving;
@@ -94,6 +95,7 @@ mod users;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use self::account::Held;
 pub use self::credentials::{RefreshedIdentity, TokenRefresh, Validity};
 pub use self::deletion::MessageRef;
 pub(crate) use self::error_reply::Refused;
@@ -129,7 +131,7 @@ use self::user_limit::UserLimit;
 use self::users::Users;
 use crate::budget::WorkBudget;
 use crate::bus::message::BusRequest;
-use crate::id::{ConnectionId, UserId};
+use crate::id::{ConnectionId, UserId, name_heap_bytes};
 use crate::owner::Owner;
 use crate::protocol::{ClientMessage, CloseReason, ServerMessage, WelcomeLimits};
 use crate::restrictions::PeerAddress;
@@ -254,7 +256,7 @@ impl Hub {
     pub fn connect(&mut self, now: Now, id: ConnectionId, new: NewConnection<'_>) {
         let NewConnection { user, name, owner, address, validity } = new;
         let name = name.and_then(shown_name);
-        let key = self.users.hold_named(user, name.as_deref());
+        let key = self.users.hold_connected(user, name.as_deref(), owner);
         let mut connection = Connection::new(id.serial, key, owner);
         let welcome = ServerMessage::Welcome {
             user: self.users.view(key),
@@ -273,7 +275,9 @@ impl Hub {
         };
         self.out.outbox.message(id, &mut connection, &welcome);
         self.connections.insert(id, connection);
-        self.credentials.insert(now, id, validity, &mut self.timers);
+        self.rooms.account.charge(owner, Held::Identity(name_heap_bytes(user.as_str())));
+        self.change_credential((id, owner), |credentials, timers| credentials.insert(now, id, validity, timers));
+        self.settle_names();
         self.restrictions.addresses.set(id.slot, address);
         self.users.note_mutes(key, self.restrictions.table.has_mutes(user));
         self.moderator.arrivals.note(id.serial);
@@ -289,10 +293,12 @@ impl Hub {
             self.remove_member(now, id.slot, room, Parting::Lost);
         }
         let Some(connection) = self.connections.remove(id) else { return false };
-        self.credentials.remove(id);
+        self.change_credential((id, connection.owner), |credentials, _| credentials.remove(id));
         self.user_limit.remove(connection.user, id);
         let user = self.users.id(connection.user).clone();
+        self.rooms.account.release(connection.owner, Held::Identity(name_heap_bytes(user.as_str())));
         self.users.release(connection.user);
+        self.settle_names();
         self.out.notices.push(|| Notice::Disconnected { connection: id, user });
         true
     }
@@ -431,6 +437,7 @@ impl Hub {
         let mut budget = WorkBudget::new(limits, clock);
         self.answer_questions(now, &mut budget);
         resumed += budget.spent();
+        self.settle_names();
         self.scheduler.end_due_delays(now, &mut self.rooms);
         self.tidy_restrictions(now);
         let closes = &mut CommandBudget::of_turn(&self.settings.hub);

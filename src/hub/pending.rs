@@ -9,7 +9,7 @@ use crate::bus::message::{
     BusRefusal, BusRequest, Deletion, Outcome, Page, Publication, ReadFrom, RestrictionChange, Ticket,
 };
 use crate::fair_queue::FairQueue;
-use crate::id::{ConnectionId, RoomName};
+use crate::id::{ConnectionId, RoomName, name_heap_bytes};
 use crate::owner::Owner;
 use crate::protocol::ErrorCode;
 use crate::quota::Quota;
@@ -80,8 +80,15 @@ struct Charge {
 }
 
 impl Charge {
+    /// Of a publication of a member, whose names are those of the room and of the user. Its id is kept for the answer, too.
     fn of_publication(Publication { owner, id, body, .. }: &Publication) -> Self {
         Self::new(*owner, body.len() + 2 * id.as_ref().map_or(0, |id| id.len()))
+    }
+
+    /// Of a publication that has brought its names along.
+    fn with_names(Publication { owner, room, user, id, body, .. }: &Publication) -> Self {
+        let names = name_heap_bytes(room.as_str()) + name_heap_bytes(user.as_str());
+        Self::new(*owner, body.len() + id.as_ref().map_or(0, |id| id.len()) + names)
     }
 
     fn new(owner: Owner, bytes: usize) -> Self {
@@ -90,7 +97,7 @@ impl Charge {
 }
 
 /// What a request takes here and in a bus besides what it carries: entries of queues and tables, with their spare room.
-const REQUEST_BYTES: usize = 512;
+const REQUEST_BYTES: usize = 352;
 
 /// So many requests to the bus wait for a turn or two.
 const BACKLOG: usize = 256;
@@ -186,11 +193,18 @@ impl Pending {
         self.quota.held()
     }
 
-    /// Whether another publication of this owner may wait for the bus.
+    /// Whether another publication of a member may wait for the bus.
     pub(super) fn check_publication(&self, publication: &Publication) -> Result<(), Refused> {
         self.check_running()?;
         self.check_count()?;
         self.check_space(Charge::of_publication(publication))
+    }
+
+    /// Whether another publication may wait for the bus that is no member's.
+    pub(super) fn check_publication_from_outside(&self, publication: &Publication) -> Result<(), Refused> {
+        self.check_running()?;
+        self.check_count()?;
+        self.check_space(Charge::with_names(publication))
     }
 
     /// Whether another command for all nodes may wait for the bus.
@@ -246,7 +260,11 @@ impl Pending {
     }
 
     pub(super) fn publish(&mut self, requester: Requester, publication: Publication) -> Ticket {
-        let ticket = self.ask(Asked::Publication(requester), Charge::of_publication(&publication));
+        let charge = match requester {
+            Requester::Member { .. } => Charge::of_publication(&publication),
+            Requester::Host | Requester::Api => Charge::with_names(&publication),
+        };
+        let ticket = self.ask(Asked::Publication(requester), charge);
         self.of_owners.push(publication.owner, BusRequest::Publish { ticket, publication });
         ticket
     }

@@ -159,7 +159,7 @@ impl Hub {
     ) -> Result<Ticket, Refused> {
         self.pending.check_running()?;
         let publication = publication.checked(now, owner, &self.settings)?;
-        self.pending.check_publication(&publication)?;
+        self.pending.check_publication_from_outside(&publication)?;
         Ok(self.pending.publish(requester, publication))
     }
 

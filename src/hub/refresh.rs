@@ -17,8 +17,10 @@ impl Hub {
         refresh: &RefreshRequest<'_>,
     ) -> Result<(), Refused> {
         let Some(connection) = self.connections.get(id) else { return Ok(()) };
-        let user = self.users.id(connection.user).clone();
-        match self.credentials.begin_refresh(now, id, refresh.id.as_deref()) {
+        let (user, owner) = (self.users.id(connection.user).clone(), connection.owner);
+        let begun = self
+            .change_credential((id, owner), |credentials, _| credentials.begin_refresh(now, id, refresh.id.as_deref()));
+        match begun {
             Ok(()) => {
                 self.refresh = Some(TokenRefresh { connection: id, user, token: refresh.token.to_string() });
                 Ok(())
@@ -44,9 +46,10 @@ impl Hub {
 
     /// Tells a connection what became of its new token. It replaces the last one, or the last one goes on.
     pub fn finish_refresh(&mut self, now: Now, id: ConnectionId, outcome: Result<RefreshedIdentity, Refused>) {
-        let Some(message_id) = self.credentials.end_refresh(id) else { return };
         let Some(connection) = self.connections.get(id) else { return };
-        let user = connection.user;
+        let (user, owner) = (connection.user, connection.owner);
+        let ended = self.change_credential((id, owner), |credentials, _| credentials.end_refresh(id));
+        let Some(message_id) = ended else { return };
         let outcome = outcome.and_then(|identity| match &identity.user {
             Some(named) if named == self.users.id(user) => Ok(identity),
             _ => Err((ErrorCode::InvalidToken, "the token is of another user".to_owned())),
@@ -58,9 +61,10 @@ impl Hub {
                 return self.out.error(&mut self.connections, id, reply);
             }
         };
-        self.users.rename(user, name.as_deref().and_then(super::shown_name).as_deref());
+        self.users.rename(user, name.as_deref().and_then(super::shown_name).as_deref(), owner);
+        self.settle_names();
         let refreshed = ServerMessage::Refreshed { expires_at: validity.expires_at, id: message_id.as_deref() };
-        self.credentials.replace(now, id, validity, &mut self.timers);
+        self.change_credential((id, owner), |credentials, timers| credentials.replace(now, id, validity, timers));
         self.out.say(&mut self.connections, id, &refreshed);
         self.evaluate_memberships(now, id);
     }

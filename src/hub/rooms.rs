@@ -61,8 +61,11 @@ pub(super) struct LogCounts {
 /// What the logs of all rooms hold, and may hold.
 #[derive(Debug)]
 pub(super) struct Logs {
+    /// The memory that they take together, used or not.
     pub(super) bytes: usize,
+    /// The most that one log may hold of frames.
     pub(super) room_bytes_max: usize,
+    /// The most memory that they may take together.
     pub(super) bytes_max: usize,
     /// Empty buffers that logs are lent.
     #[expect(clippy::vec_box, reason = "logs hold boxes, which go back and forth")]
@@ -71,10 +74,26 @@ pub(super) struct Logs {
 
 impl Logs {
     fn keep(&mut self, buffer: Option<Box<LogBuffer>>) {
-        let kept = buffer.filter(|buffer| buffer.capacity() <= BUFFER_KEPT_BYTES_MAX);
+        let kept = buffer.filter(|buffer| buffer.held_bytes() <= BUFFER_KEPT_BYTES_MAX);
         if self.buffers.len() < BUFFERS_KEPT_MAX {
             self.buffers.extend(kept);
         }
+    }
+
+    /// A buffer of the stock, if there is space for it.
+    fn lend(&mut self) -> Option<Box<LogBuffer>> {
+        let space = self.space();
+        self.buffers.pop_if(|buffer| buffer.held_bytes() <= space)
+    }
+
+    /// By how many bytes a log grows at most beyond what it needs. What is spare of one would make others let go of theirs.
+    fn growth_max(&self) -> usize {
+        self.space() / 4
+    }
+
+    /// By how many bytes all logs together may grow.
+    pub(super) fn space(&self) -> usize {
+        self.bytes_max.saturating_sub(self.bytes)
     }
 }
 
@@ -105,7 +124,7 @@ impl Rooms {
         self.rooms.len()
     }
 
-    /// Bytes in all logs.
+    /// The memory of all logs, used or not.
     pub(super) fn log_bytes(&self) -> usize {
         self.logs.bytes
     }
@@ -218,7 +237,7 @@ impl Rooms {
         let rooms = &self.rooms;
         self.order.remove(rooms[index.0].name.as_str(), |index| rooms[index].name.as_str());
         let room = self.rooms.remove(index.0)?;
-        self.logs.bytes -= room.fanout.log_bytes();
+        self.logs.bytes -= room.fanout.held_bytes();
         self.names.remove(room.name.as_str(), index.0);
         self.account.release(room.owner, Held::Room(&room.name));
         if let Some(place) = room.holder_place.index() {
@@ -234,8 +253,11 @@ impl Rooms {
     /// Appends a frame to a room's log.
     pub(super) fn append(&mut self, index: RoomIndex, frame: FrameSize, write: impl FnOnce(&mut Vec<u8>)) {
         let Self { rooms, logs, counts, .. } = self;
-        rooms[index.0].fanout.append(frame, || logs.buffers.pop(), write);
-        logs.bytes += frame.bytes;
+        let fanout = &mut rooms[index.0].fanout;
+        let held_before = fanout.held_bytes();
+        fanout.prepare(frame.bytes, logs.growth_max(), || logs.lend());
+        fanout.append(frame, write);
+        logs.bytes += fanout.held_bytes() - held_before;
         counts.appended_bytes += frame.bytes as u64;
     }
 
@@ -293,8 +315,9 @@ impl Rooms {
     pub(super) fn trim_log(&mut self, index: RoomIndex) {
         let Self { rooms, logs, .. } = self;
         let room = &mut rooms[index.0];
-        let (bytes, buffer) = room.fanout.trim(&room.members);
-        logs.bytes -= bytes;
+        let held_before = room.fanout.held_bytes();
+        let buffer = room.fanout.trim(&room.members);
+        logs.bytes -= held_before - room.fanout.held_bytes();
         logs.keep(buffer);
     }
 

@@ -3,10 +3,12 @@
 use crate::block_slab::BlockSlab;
 use crate::id::UserId;
 use crate::name_index::NameIndex;
+use crate::owner::Owner;
 use crate::protocol::UserView;
 use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 
+use super::account::display_name_bytes;
 use super::stalls::Stalls;
 
 /// A user's number, for as long as something holds it.
@@ -21,13 +23,35 @@ struct User {
     may_be_muted: bool,
 }
 
+/// A name to show, and the owner that it is charged to: none if another node has told it.
+#[derive(Debug)]
+struct DisplayName {
+    text: Box<str>,
+    owner: Option<Owner>,
+}
+
+impl DisplayName {
+    fn owner_and_bytes(&self) -> Option<(Owner, usize)> {
+        Some((self.owner?, display_name_bytes(&self.text)))
+    }
+}
+
+/// A name that has come or gone: its owner, and what it takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum NameCharge {
+    Charged(Owner, usize),
+    Released(Owner, usize),
+}
+
 /// Users by number and by name, counted by their holders: connections, and rooms in which they are present.
 #[derive(Debug, Default)]
 pub(super) struct Users {
     users: BlockSlab<User>,
     keys: NameIndex,
     /// Display names of users that have one.
-    names: ShardedMap<UserKey, Box<str>>,
+    names: ShardedMap<UserKey, DisplayName>,
+    /// What owners are to be charged for names, and what they are to be released from, in this order.
+    name_charges: Vec<NameCharge>,
     stalls: Stalls,
     stalled: u64,
 }
@@ -42,20 +66,47 @@ impl Users {
         self.stalled
     }
 
-    /// The number of a user, new or not; the caller holds it from now on. The latest display name counts.
+    /// The number of a user of another node, new or not; the caller holds it from now on. The latest display name counts.
     pub(super) fn hold_named(&mut self, id: &UserId, name: Option<&str>) -> UserKey {
-        let key = self.find(id.as_str()).unwrap_or_else(|| self.insert(id));
-        self.hold(key);
-        self.rename(key, name);
+        let key = self.hold_id(id);
+        self.set_name(key, name.map(|name| DisplayName { text: name.into(), owner: None }));
         key
     }
 
-    /// A user has another display name, or none.
-    pub(super) fn rename(&mut self, key: UserKey, name: Option<&str>) {
-        match name {
-            Some(name) => self.names.insert(key, name.into()),
+    /// The same for the user of a connection, whose owner is to be charged for the name.
+    pub(super) fn hold_connected(&mut self, id: &UserId, name: Option<&str>, owner: Owner) -> UserKey {
+        let key = self.hold_id(id);
+        self.rename(key, name, owner);
+        key
+    }
+
+    fn hold_id(&mut self, id: &UserId) -> UserKey {
+        let key = self.find(id.as_str()).unwrap_or_else(|| self.insert(id));
+        self.hold(key);
+        key
+    }
+
+    /// A user has another display name, or none, by a connection of this owner.
+    pub(super) fn rename(&mut self, key: UserKey, name: Option<&str>, owner: Owner) {
+        self.set_name(key, name.map(|name| DisplayName { text: name.into(), owner: Some(owner) }));
+    }
+
+    fn set_name(&mut self, key: UserKey, name: Option<DisplayName>) {
+        if let Some((owner, bytes)) = name.as_ref().and_then(DisplayName::owner_and_bytes) {
+            self.name_charges.push(NameCharge::Charged(owner, bytes));
+        }
+        let before = match name {
+            Some(name) => self.names.insert(key, name),
             None => self.names.remove(&key),
         };
+        if let Some((owner, bytes)) = before.and_then(|before| before.owner_and_bytes()) {
+            self.name_charges.push(NameCharge::Released(owner, bytes));
+        }
+    }
+
+    /// The names that have come and gone since this was asked last. It is asked at least once a turn.
+    pub(super) fn take_name_charges(&mut self) -> Vec<NameCharge> {
+        std::mem::take(&mut self.name_charges)
     }
 
     fn insert(&mut self, id: &UserId) -> UserKey {
@@ -78,7 +129,7 @@ impl Users {
             if let Some(user) = self.users.remove(key.0) {
                 self.keys.remove(user.id.as_str(), key.0);
             }
-            self.names.remove(&key);
+            self.set_name(key, None);
         }
     }
 
@@ -107,7 +158,7 @@ impl Users {
     }
 
     pub(super) fn view(&self, key: UserKey) -> UserView<'_> {
-        UserView { user_id: self.id(key).as_str(), name: self.names.get(&key).map(|name| &**name) }
+        UserView { user_id: self.id(key).as_str(), name: self.names.get(&key).map(|name| &*name.text) }
     }
 }
 

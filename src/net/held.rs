@@ -37,7 +37,8 @@ impl<R> Phase<R> {
             Self::Body(body) => size_of::<PartialRequest<R>>() + body.bytes.capacity(),
             Self::AwaitingResponse(pending) => size_of::<PendingResponse>() + pending.rest.capacity(),
             Self::AwaitingAdmission(parked) => {
-                size_of::<ParkedHandshake>() + HANDSHAKE_BYTES + parked.head_bytes + parked.rest.capacity()
+                let head = parked.head_bytes + parked.handshake.handler_bytes;
+                size_of::<ParkedHandshake>() + HANDSHAKE_BYTES + head + parked.rest.capacity()
             }
             Self::Open { reader: Some(reader), .. } => reader.bytes(),
             Self::ProxyHeader(None) | Self::Head(None) | Self::KeepAlive(None) => 0,

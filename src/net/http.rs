@@ -199,7 +199,12 @@ impl Response {
 /// A question is a plain GET. A page sends it to learn why its handshake was refused, since a browser does not show that. It passes
 /// the same checks, and is answered 426 at the end of them.
 #[derive(Debug)]
-pub struct Handshake(Option<http::Response<()>>);
+pub struct Handshake {
+    /// None to a question.
+    response: Option<http::Response<()>>,
+    /// What the handler holds for it while it is put off.
+    pub(super) handler_bytes: usize,
+}
 
 impl Handshake {
     /// Checks a request: GET, HTTP/1.1, `Connection`, `Upgrade`, version 13, a key. Without `Upgrade` it is a question.
@@ -208,9 +213,10 @@ impl Handshake {
     /// The answer that says what is missing.
     pub fn check(request: &Request<()>) -> Result<Self, Response> {
         if request.method() == Method::GET && !request.headers().contains_key(UPGRADE) {
-            return Ok(Self(None));
+            return Ok(Self { response: None, handler_bytes: 0 });
         }
-        create_response(request).map(|response| Self(Some(response))).map_err(|error| match error {
+        let accept = |response| Self { response: Some(response), handler_bytes: 0 };
+        create_response(request).map(accept).map_err(|error| match error {
             Error::Protocol(ProtocolError::WrongHttpMethod) => method_not_allowed(request, "GET"),
             Error::Protocol(ProtocolError::MissingSecWebSocketKey | ProtocolError::InvalidSecWebSocketKey) => {
                 let reason = "Sec-WebSocket-Key is missing or not 16 bytes in base64";
@@ -228,10 +234,16 @@ impl Handshake {
     /// Selects a subprotocol that the client has offered.
     #[must_use]
     pub fn with_subprotocol(mut self, subprotocol: &'static str) -> Self {
-        if let Some(response) = &mut self.0 {
+        if let Some(response) = &mut self.response {
             response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static(subprotocol));
         }
         self
+    }
+
+    /// The handler holds so many bytes for it until it decides, which are charged with the connection.
+    #[must_use]
+    pub fn with_handler_bytes(self, handler_bytes: usize) -> Self {
+        Self { handler_bytes, ..self }
     }
 
     /// The answer that upgrades the connection.
@@ -240,7 +252,7 @@ impl Handshake {
     /// That to a question whose handshake would be admitted.
     #[expect(clippy::expect_used, reason = "writing into memory does not fail")]
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, Response> {
-        let Some(response) = &self.0 else {
+        let Some(response) = &self.response else {
             let reason = "this is a WebSocket, to be opened by one: the request has no \"Upgrade: websocket\"";
             return Err(upgrade_required(reason).for_pages());
         };

@@ -37,6 +37,8 @@ fn body_of(deleted: &DeletedBody<'_>) -> Vec<u8> {
     let mut body = Vec::new();
     append_json(&mut body, deleted);
     body.pop();
+    // What is spare would stay in history.
+    body.shrink_to_fit();
     body
 }
 

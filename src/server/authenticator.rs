@@ -171,6 +171,13 @@ pub trait Authenticator {
     /// has to wait for something comes [later](Authentication::Later).
     fn authenticate(&mut self, now: Now, request: &Request<()>) -> Authentication;
 
+    /// How many bytes are held for a handshake that has just been put off, until it is decided or
+    /// [abandoned](Self::abandon). Its connection is charged for them, and for the length of its head.
+    fn held_bytes(&self, ticket: AdmissionTicket) -> usize {
+        let _ = ticket;
+        0
+    }
+
     /// Whether handshakes need a token. The page at `/` asks for one then.
     fn token_policy(&self) -> TokenPolicy {
         TokenPolicy::NotNeeded

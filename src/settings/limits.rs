@@ -95,7 +95,7 @@ settings! {
         /// are answered `room_busy`.
         // Offsets into a log are compared modulo 2^32. A gibibyte stays far away from the wrap.
         log_bytes_max: usize = Bytes(MIB), 16 * KIB => GIB, "log-bytes";
-        /// Largest size of all rooms' logs together, with the same effect at the bound. At least `log-bytes`.
+        /// Most memory of all rooms' logs together, with the same effect at the bound. At least `log-bytes`.
         log_bytes_total_max: usize = Bytes(256 * MIB), 16 * KIB => usize::MAX, "log-bytes-total";
         /// Publications that wait for the bus, and as many reads of history; beyond them publications and joins are
         /// answered `server_busy`.

@@ -12,8 +12,8 @@ use crate::time::Now;
 
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What rooms and memberships may take.
-const ROOMS_BYTES: usize = 15_300;
+/// What rooms and memberships may take: an owner may have a dozen rooms with graces, and no membership more.
+const ROOMS_BYTES: usize = 2 * 12 * (ROOM_BYTES + GRACE_BYTES + USER_BYTES) + CATCH_UP_BYTES / 2;
 
 struct Node {
     hub: Hub,

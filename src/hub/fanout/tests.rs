@@ -102,7 +102,7 @@ impl World {
         let size = FrameSize { seq: None, bytes: FRAME_BYTES };
         // As in the hub: without a reader nothing is kept.
         if self.members.has_live() {
-            self.fanout.append(size, || None, |out| out.extend(frame));
+            self.fanout.append(size, |out| out.extend(frame));
         }
     }
 

@@ -148,7 +148,10 @@ impl Routes {
                 Err(refusal) => refuse(refusal),
             },
             Authentication::Refuse(refusal) => refuse(refusal),
-            Authentication::Later(ticket) => HeadDecision::Later(handshake, ticket),
+            Authentication::Later(ticket) => {
+                let held_bytes = gate.authenticator.held_bytes(ticket);
+                HeadDecision::Later(handshake.with_handler_bytes(held_bytes), ticket)
+            }
         }
     }
 

@@ -69,6 +69,9 @@ pub(super) fn identity(now: Now, payload: &[u8], config: &TokenConfig) -> Result
     if config.issuer.is_some() && claims.iss != config.issuer {
         return Err("it is of another issuer".to_owned());
     }
+    if let Some(grants) = &claims.rooms {
+        grants.check_count().map_err(|problem| format!("its rooms: {problem}"))?;
+    }
     let user = UserId::new(&claims.sub.ok_or("it has no sub")?).map_err(|error| format!("its sub: {error}"))?;
     let (name, expires_at, grants) = (claims.name, Some(expires_at), claims.rooms);
     Ok(Identity { name, expires_at, grants, ..Identity::verified(user) })
@@ -129,6 +132,17 @@ mod tests {
         assert_eq!(check(r#"{"sub":"ann"}"#, &any).unwrap_err(), "it has no exp");
         assert_eq!(check(r#"{"exp":2000}"#, &any).unwrap_err(), "it has no sub");
         assert!(check(r#"{"sub":"a b","exp":2000}"#, &any).unwrap_err().starts_with("its sub: name contains ' '"));
+    }
+
+    #[test]
+    fn a_token_has_a_bounded_number_of_grants() {
+        let claims = |grants: usize| {
+            let rooms = vec![r#"{"match":"a","allow":[]}"#; grants].join(",");
+            format!(r#"{{"sub":"ann","exp":2000,"rooms":[{rooms}]}}"#)
+        };
+        assert!(check(&claims(256), &TokenConfig::default()).unwrap().grants.is_some());
+        let refused = check(&claims(257), &TokenConfig::default()).unwrap_err();
+        assert_eq!(refused, "its rooms: 257 grants; 256 are allowed");
     }
 
     #[test]

@@ -91,6 +91,10 @@ pub(super) fn identity(body: &[u8]) -> Result<Identity, Failure> {
         Failure::no_decision(format!("its answer is no identity; see line {line}, column {column} of it"))
     })?;
     let user = UserId::new(&raw.user).map_err(|error| Failure::no_decision(format!("user in its answer: {error}")))?;
+    if let Some(grants) = &raw.rooms {
+        let too_many = |problem| Failure::no_decision(format!("rooms in its answer: {problem}"));
+        grants.check_count().map_err(too_many)?;
+    }
     let expires_at = raw.expires_at.map(|millis| millis as u64);
     Ok(Identity { name: raw.name, expires_at, grants: raw.rooms, ..Identity::verified(user) })
 }
@@ -153,6 +157,18 @@ mod tests {
         }
         let secret = identity(br#"{"user":"ann","password":"hunter2"}"#).unwrap_err().problem;
         assert!(!secret.contains("hunter2") && secret.contains("column"), "{secret}");
+    }
+
+    #[test]
+    fn an_identity_has_a_bounded_number_of_grants() {
+        let body = |grants: usize| {
+            let rooms = vec![r#"{"match":"a","allow":[]}"#; grants].join(",");
+            format!(r#"{{"user":"ann","rooms":[{rooms}]}}"#)
+        };
+        assert!(identity(body(256).as_bytes()).unwrap().grants.is_some());
+        let Failure { kind, problem } = identity(body(257).as_bytes()).unwrap_err();
+        let problem_told = "rooms in its answer: 257 grants; 256 are allowed";
+        assert_eq!((kind, &*problem), (FailureKind::NoDecision, problem_told));
     }
 
     #[test]

@@ -21,6 +21,9 @@ use crate::settings::Config;
 use crate::time::Now;
 use crate::unicode::Escaped;
 
+/// What a question takes beside its text: entries of the queue, with their spare room.
+const QUESTION_BYTES: usize = 160;
+
 /// The least time between two warnings about the back-end.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
 
@@ -62,6 +65,8 @@ pub struct WebhookAuthenticator {
     queue: QuestionQueue,
     threads: AskingThreads,
     last_ticket: u64,
+    /// What the question of the last ticket takes.
+    last_bytes: usize,
     warned_at: Option<Duration>,
     stats: WebhookStats,
 }
@@ -88,6 +93,7 @@ impl WebhookAuthenticator {
             queue: QuestionQueue::new(config.net.admissions_pending_max as usize, requests_max),
             threads: AskingThreads::new(back_end, requests_max, std::sync::Arc::clone(&host.waker)),
             last_ticket: 0,
+            last_bytes: 0,
             warned_at: None,
             stats: WebhookStats::default(),
         })
@@ -107,6 +113,7 @@ impl WebhookAuthenticator {
             return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message));
         }
         self.last_ticket += 1;
+        self.last_bytes = QUESTION_BYTES + body.capacity();
         let ticket = self.last_ticket;
         self.queue.push(owner, Question { ticket, body, until: now.uptime + self.timeout });
         self.start_questions(now);
@@ -162,6 +169,10 @@ impl WebhookAuthenticator {
 impl Authenticator for WebhookAuthenticator {
     fn authenticate(&mut self, now: Now, request: &Request<()>) -> Authentication {
         self.try_later(now, request).map_or_else(Authentication::Refuse, Authentication::Later)
+    }
+
+    fn held_bytes(&self, ticket: AdmissionTicket) -> usize {
+        if ticket.0 == self.last_ticket { self.last_bytes } else { 0 }
     }
 
     fn refresh(&mut self, _now: Now, _user: &UserId, _token: &str) -> Authentication {

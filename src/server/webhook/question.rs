@@ -41,7 +41,10 @@ pub(super) fn body(request: &Request<()>) -> Result<Vec<u8>, Refusal> {
         authorization: single(request, &AUTHORIZATION)?,
         token: bearer_token(headers)?,
     };
-    serde_json::to_vec(&body).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))
+    let json = serde_json::to_vec(&body);
+    // It waits, so it takes no more than it needs.
+    let json = json.map(|json| json.into_boxed_slice().into_vec());
+    json.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 /// The value of a header field that may be there once. Of two, programs on the way could each take another one.
