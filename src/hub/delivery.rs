@@ -100,6 +100,7 @@ impl Hub {
         write(&mut frame, &self.rooms[index], &self.users);
         self.work += units(0, frame.len());
         let size = FrameSize { seq: None, bytes: frame.len() };
+        self.rooms.note_taken((index, owner), frame.len());
         self.append(now, (index, owner), size, |out| out.extend_from_slice(&frame));
     }
 

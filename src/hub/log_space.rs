@@ -5,6 +5,8 @@
 //! the space each append has some of them let go, in proportion to its bytes, so that nobody holds anything when none is
 //! left. What is left to do at that moment is done at once.
 
+use crate::owner::Owner;
+
 use super::connection::Connections;
 use super::index::RoomIndex;
 use super::room::HolderPlace;
@@ -21,6 +23,50 @@ impl Rooms {
     pub(super) fn has_space(&self, index: RoomIndex, bytes: usize) -> bool {
         let fanout = &self[index].fanout;
         fanout.log_bytes() + bytes <= self.logs.room_bytes_max && fanout.growth(bytes) <= self.logs.space()
+    }
+
+    /// Whether a room's log may grow by so much beside all that is promised.
+    pub(super) fn has_space_to_promise(&self, index: RoomIndex, bytes: usize) -> bool {
+        let (fanout, logs) = (&self[index].fanout, &self.logs);
+        let promised_here = fanout.reserved_bytes();
+        let (wanted, promised_elsewhere) = (promised_here + bytes, logs.promised - promised_here);
+        fanout.log_bytes() + wanted <= logs.room_bytes_max
+            && fanout.growth(wanted) + promised_elsewhere <= logs.space()
+    }
+
+    /// Promises an owner space in the log of a room.
+    pub(super) fn promise_space(&mut self, (index, owner): (RoomIndex, Owner), bytes: usize) {
+        self.note_taken((index, owner), bytes);
+        self[index].fanout.reserve(bytes);
+        self.logs.promised += bytes;
+    }
+
+    /// Space that was promised is used, or not needed.
+    pub(super) fn release_promise(&mut self, index: RoomIndex, bytes: usize) {
+        let fanout = &mut self[index].fanout;
+        fanout.release(bytes);
+        let is_empty = fanout.log_bytes() + fanout.reserved_bytes() == 0;
+        self.logs.promised -= bytes;
+        if is_empty {
+            self.log_quota.release(index);
+        }
+    }
+
+    /// Whether less than a quarter of the space of all logs is left.
+    pub(super) fn are_nearly_full(&self) -> bool {
+        self.logs.space() < self.logs.promised + self.logs.bytes_max / 4
+    }
+
+    /// Whether an owner may take so much more of the space of all logs.
+    pub(super) fn has_space_for(&self, owner: Owner, bytes: usize) -> bool {
+        !self.are_nearly_full() || self.log_quota.has_space(owner, bytes)
+    }
+
+    /// An owner has taken space in the log of a room.
+    pub(super) fn note_taken(&mut self, (index, owner): (RoomIndex, Owner), bytes: usize) {
+        if self.are_nearly_full() {
+            self.log_quota.charge(index, owner, bytes);
+        }
     }
 
     /// Whether all logs together are half full.
@@ -120,7 +166,7 @@ mod tests {
     use crate::hub::room::Room;
     use crate::hub::rooms::tests::add_live_member;
     use crate::id::RoomName;
-    use crate::owner::Owner;
+    use crate::owner::Owners;
     use crate::settings::Config;
 
     const LOG_BYTES: usize = 64 * 1024;
@@ -218,5 +264,33 @@ mod tests {
             (holding..=holding + 1).contains(&looked_at),
             "{looked_at} rooms are looked at, {holding} hold anything"
         );
+    }
+    #[test]
+    fn owners_that_say_more_than_can_be_sent_leave_space_for_others() {
+        let owner = |number: u8| Owners::new(1).api_key(&[number; 32]);
+        let mut fixture = Fixture::new(32 * LOG_BYTES);
+        let rooms: Vec<_> = (0..100).map(|_| fixture.room(0)).collect();
+        // Nobody is sent anything meanwhile.
+        let mut say = |number: u8, index: RoomIndex| {
+            let has_space = fixture.rooms.has_space_to_promise(index, FRAME_BYTES)
+                && fixture.rooms.has_space_for(owner(number), FRAME_BYTES);
+            if has_space {
+                fixture.rooms.promise_space((index, owner(number)), FRAME_BYTES);
+                fixture.append(index);
+                fixture.rooms.release_promise(index, FRAME_BYTES);
+            }
+            has_space
+        };
+        for number in 1..=10 {
+            for index in &rooms[..90] {
+                while say(number, *index) {}
+            }
+        }
+        assert!(!say(1, rooms[90]), "it has said more than its part");
+        assert!((31..39).all(|number| say(number, rooms[90])), "each of the others has a part");
+        for index in &rooms {
+            fixture.round(*index);
+        }
+        assert!(fixture.rooms.log_quota.is_empty(), "all has been sent");
     }
 }

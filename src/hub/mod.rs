@@ -56,6 +56,7 @@ mod identities;
 mod index;
 mod key_check;
 mod leaving;
+mod log_quota;
 mod log_space;
 mod members;
 mod membership;

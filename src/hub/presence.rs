@@ -158,7 +158,7 @@ impl Hub {
         let listed_max = self.rooms.limits(index).users_listed_max;
         match self.rooms[index].users.announcement(listed_max) {
             Announcement::List => self.list_or_count_users(now, index, owner),
-            Announcement::User if self.rooms.has_space(index, EVENT_BYTES_MAX) => {
+            Announcement::User if self.has_space_to_tell((index, owner), EVENT_BYTES_MAX) => {
                 self.delivery_rates.charge(now, owner, self.rooms[index].members.live_count());
                 self.append_event(now, (index, owner), |out, room, users| {
                     let user = users.view(user);
@@ -169,9 +169,13 @@ impl Hub {
         }
     }
 
+    fn has_space_to_tell(&self, (index, owner): (RoomIndex, Owner), bytes: usize) -> bool {
+        self.rooms.has_space(index, bytes) && self.rooms.has_space_for(owner, bytes)
+    }
+
     /// Tells members how many users there are, and which, unless they are counted; an owner has caused it.
     pub(super) fn list_or_count_users(&mut self, now: Now, index: RoomIndex, owner: Owner) {
-        if !self.rooms.has_space(index, MEMBERS_BYTES_MAX) {
+        if !self.has_space_to_tell((index, owner), MEMBERS_BYTES_MAX) {
             return self.timers.start_count(now, &mut self.rooms, (index, owner));
         }
         self.delivery_rates.charge(now, owner, self.rooms[index].members.live_count());

@@ -103,7 +103,7 @@ impl Hub {
         let body = Bytes::from(body);
         let publication = Publication { room: name, user: user_id, owner, id: message_id, body, restriction: None };
         self.pending.check_publication(&publication)?;
-        let reserved = self.reserve(index, &publication.body)?;
+        let reserved = self.reserve((index, owner), &publication.body)?;
         self.delivery_rates.charge(now, owner, self.rooms[index].members.count() as u32);
         self.note_speaker(now, index, &publication.user);
         let requester = Requester::Member { connection: id, room, id: id_of_message, reserved };
@@ -112,14 +112,18 @@ impl Hub {
     }
 
     /// Promises a publication the space that it will need in its room's log.
-    fn reserve(&mut self, index: RoomIndex, body: &[u8]) -> Result<(RoomRef, usize), Refused> {
+    fn reserve(&mut self, (index, owner): (RoomIndex, Owner), body: &[u8]) -> Result<(RoomRef, usize), Refused> {
         let bytes = protocol::chat_frame_bytes_max(body);
         let promised = self.rooms[index].fanout.reserved_bytes();
         self.work += self.rooms.make_log_space(index, (promised, bytes), &mut self.connections);
-        if !self.rooms.has_space(index, promised + bytes) {
+        if !self.rooms.has_space_to_promise(index, bytes) {
             return Err((ErrorCode::RoomBusy, "the room delivers as fast as it can; try again later".to_owned()));
         }
-        self.rooms[index].fanout.reserve(bytes);
+        if !self.rooms.has_space_for(owner, bytes) {
+            let message = "all rooms deliver as fast as they can, and much of the user or address is on its way; try again later";
+            return Err((ErrorCode::RoomBusy, message.to_owned()));
+        }
+        self.rooms.promise_space((index, owner), bytes);
         self.scheduler.limit_delays(&mut self.rooms, index);
         Ok((self.rooms.reference(index), bytes))
     }
@@ -183,7 +187,7 @@ impl Hub {
     /// Space that was promised is not needed any more.
     fn release(&mut self, now: Now, (room, bytes): (RoomRef, usize)) {
         let Some(index) = self.rooms.find(room) else { return };
-        self.rooms[index].fanout.release(bytes);
+        self.rooms.release_promise(index, bytes);
         self.finish_level_leavers(now, room);
         if let Some(index) = self.rooms.find(room) {
             self.forget_if_unused(index);

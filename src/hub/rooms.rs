@@ -22,6 +22,7 @@ use super::error_reply::Refused;
 use super::fanout::{FrameSize, Sent};
 use super::index::{LiveIndex, Place, RoomIndex, RoomRef};
 use super::leaving::AfterLeave;
+use super::log_quota::LogQuota;
 use super::reader::{CatchUp, CatchUpReason, CatchUpStep, Shown};
 use super::room::{HolderPlace, Position, Room};
 
@@ -41,6 +42,7 @@ pub(super) struct Rooms {
     questioned: Vec<RoomIndex>,
     generations: u32,
     pub(super) logs: Logs,
+    pub(super) log_quota: LogQuota,
     pub(super) account: Account,
     /// Rooms whose logs may hold bytes for blocked members or pins, each once. Others need not be looked at when all
     /// logs together are full.
@@ -63,6 +65,8 @@ pub(super) struct LogCounts {
 pub(super) struct Logs {
     /// The memory that they take together, used or not.
     pub(super) bytes: usize,
+    /// The bytes of frames that are on their way to the bus and back, for which there has to be space.
+    pub(super) promised: usize,
     /// The most that one log may hold of frames.
     pub(super) room_bytes_max: usize,
     /// The most memory that they may take together.
@@ -101,6 +105,7 @@ impl Rooms {
     pub(super) fn new(config: &Config) -> Self {
         let logs = Logs {
             bytes: 0,
+            promised: 0,
             room_bytes_max: config.hub.log_bytes_max,
             bytes_max: config.memory_shares().logs,
             buffers: Vec::new(),
@@ -113,6 +118,7 @@ impl Rooms {
             order: NameOrder::default(),
             questioned: Vec::new(),
             generations: 0,
+            log_quota: LogQuota::new(logs.bytes_max),
             logs,
             account: Account::new(config.memory_shares().rooms),
             holders: Vec::new(),
@@ -238,6 +244,7 @@ impl Rooms {
         self.order.remove(rooms[index.0].name.as_str(), |index| rooms[index].name.as_str());
         let room = self.rooms.remove(index.0)?;
         self.logs.bytes -= room.fanout.held_bytes();
+        self.log_quota.release(index);
         self.names.remove(room.name.as_str(), index.0);
         self.account.release(room.owner, Held::Room(&room.name));
         if let Some(place) = room.holder_place.index() {
@@ -319,6 +326,9 @@ impl Rooms {
         let buffer = room.fanout.trim(&room.members);
         logs.bytes -= held_before - room.fanout.held_bytes();
         logs.keep(buffer);
+        if room.fanout.log_bytes() + room.fanout.reserved_bytes() == 0 {
+            self.log_quota.release(index);
+        }
     }
 
     /// A live member gives up its place in the log and reads history instead, at its own speed.

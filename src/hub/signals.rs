@@ -52,7 +52,8 @@ impl Hub {
     /// Shows a signal to the members, unless their log needs the space for messages. Says whether it was shown.
     fn append_signal(&mut self, now: Now, (index, owner): (RoomIndex, Owner), signal: &Signal) -> bool {
         let room = &self.rooms[index];
-        if room.users.are_counted() || room.fanout.log_bytes() > self.settings.hub.log_bytes_max / 4 {
+        let is_crowded = room.fanout.log_bytes() > self.settings.hub.log_bytes_max / 4 || self.rooms.are_nearly_full();
+        if room.users.are_counted() || is_crowded {
             return false;
         }
         let Some(message) = server_message(signal) else { return false };
