@@ -15,7 +15,7 @@ use crate::time::Now;
 
 const MEMBERS: u32 = 50_000;
 
-/// Fewer than a connection may have: it is the test that joins them in quadratic time.
+/// More than a connection may have.
 const ROOMS: u32 = 5_000;
 
 /// More than a search in an ordered index takes, and less than any walk over all members.

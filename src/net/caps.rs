@@ -32,7 +32,8 @@ pub(super) struct Caps {
 #[derive(Debug, Default)]
 pub(super) struct Warnings {
     capped_at: Option<Duration>,
-    ignored_header_at: Option<Duration>,
+    /// Of peers in private networks, among which a proxy may be, and of others. A stranger must not hide the proxy.
+    ignored_header_at: [Option<Duration>; 2],
     short_of_memory_at: Option<Duration>,
 }
 
@@ -86,9 +87,11 @@ impl Caps {
 }
 
 impl Warnings {
-    /// Whether a warning of a header that is ignored is due; if so, the next one is due later.
-    pub(super) fn take_ignored_header(&mut self, now: Duration) -> bool {
-        is_due(&mut self.ignored_header_at, now)
+    /// Whether a warning of a header that is ignored is due, which a peer of a socket or of this address has sent; if so, the next one is
+    /// due later.
+    pub(super) fn take_ignored_header(&mut self, now: Duration, peer: Option<IpAddr>) -> bool {
+        let is_near = peer.is_none_or(is_private);
+        is_due(&mut self.ignored_header_at[usize::from(!is_near)], now)
     }
 
     /// Warns that an address is at a cap, now and then.
@@ -128,6 +131,14 @@ impl Warnings {
     }
 }
 
+/// Whether an address is of a network that the internet does not reach.
+fn is_private(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
+    }
+}
+
 /// Whether a warning is due; if so, the next one is due later.
 fn is_due(last: &mut Option<Duration>, now: Duration) -> bool {
     let is_due = last.is_none_or(|last| now >= last + WARNING_INTERVAL);
@@ -135,4 +146,20 @@ fn is_due(last: &mut Option<Duration>, now: Duration) -> bool {
         *last = Some(now);
     }
     is_due
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stranger_does_not_use_up_the_warning_of_a_proxy() {
+        let mut warnings = Warnings::default();
+        let mut warns = |second, peer: &str| {
+            warnings.take_ignored_header(Duration::from_secs(second), (!peer.is_empty()).then(|| peer.parse().unwrap()))
+        };
+        let said = ["192.0.2.1", "192.0.2.2", "10.0.0.1", "::ffff:127.0.0.1", ""].map(|peer| warns(100, peer));
+        assert_eq!(said, [true, false, true, false, false]);
+        assert!(warns(160, "") && !warns(160, "fd00::1") && warns(160, "2001:db8::1"));
+    }
 }

@@ -81,7 +81,7 @@ impl<R> Net<R> {
         let Some(name) = [FORWARDED, X_FORWARDED_FOR].into_iter().find(|name| headers.contains_key(name)) else {
             return;
         };
-        if self.caps.warnings.take_ignored_header(self.timers.now) {
+        if self.caps.warnings.take_ignored_header(self.timers.now, peer) {
             let (peer, flag) = match peer {
                 Some(peer) => (peer.to_string(), peer.to_string()),
                 None => ("a Unix socket".to_owned(), "unix".to_owned()),
