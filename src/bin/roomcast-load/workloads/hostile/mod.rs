@@ -9,7 +9,7 @@ mod swarm;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 
 use self::pair::{Pair, PairFindings};
 use self::swarm::{Origin, Swarm, Tally};
@@ -25,6 +25,10 @@ const FLAGS: &str = "--metrics";
 
 /// The niceness of the thread that attacks: the pair, which is measured, runs at once when it has something to do.
 const ATTACKER_NICENESS: i32 = 19;
+
+/// The niceness of the pair while it chats, where the system allows it: else the kernel's own thread for packets, which is busy with
+/// the attack, has as much of the core.
+const PAIR_NICENESS: i32 = -20;
 
 /// How long after a phase the pair's last deliveries may take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -122,7 +126,10 @@ fn chat_for(pair: &mut Pair, swarm: &mut Swarm, duration: Duration) -> Result<Pa
             let _ = setpriority_process(None, ATTACKER_NICENESS);
             swarm.run(&is_over)
         });
+        let niceness = getpriority_process(None).unwrap_or(0);
+        let _ = setpriority_process(None, PAIR_NICENESS);
         let findings = pair.chat_for(duration, PATIENCE);
+        let _ = setpriority_process(None, niceness);
         is_over.store(true, Ordering::Relaxed);
         let attacked = attack.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         attacked.and(findings)
