@@ -119,12 +119,17 @@ impl Account {
 
     /// Charges an owner, whether it has space or not.
     pub(super) fn charge(&mut self, owner: Owner, held: Held<'_>) {
-        self.quota.charge(owner, held.bytes());
+        // An owner that holds nothing has no entry.
+        if held.bytes() > 0 {
+            self.quota.charge(owner, held.bytes());
+        }
     }
 
     /// Takes back what an owner was charged.
     pub(super) fn release(&mut self, owner: Owner, held: Held<'_>) {
-        self.quota.release(owner, held.bytes());
+        if held.bytes() > 0 {
+            self.quota.release(owner, held.bytes());
+        }
     }
 }
 
