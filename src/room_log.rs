@@ -107,7 +107,10 @@ impl LogBuffer {
         if self.start >= self.bytes.len() - self.start {
             self.close_up();
         }
-        self.give_back();
+        // The whole memory of an empty log goes on to another one.
+        if !self.bytes.is_empty() {
+            self.give_back();
+        }
     }
 }
 
@@ -324,6 +327,19 @@ mod tests {
         assert_eq!((log.read(log.front()), log.next_seq(log.front())), (&[7; 100][..], Some(9999)));
         let changes = slide(&mut log, 10_000..20_000, usize::MAX);
         assert!(changes < 40, "memory grew {changes} times");
+    }
+
+    #[test]
+    fn the_buffer_of_a_log_that_was_emptied_is_as_large_as_before() {
+        let mut log = RoomLog::default();
+        slide(&mut log, 1..100, usize::MAX);
+        let held = log.held_bytes();
+        assert!(held > 10_000);
+        log.drop_front(log.tail());
+        let buffer = log.take_buffer().unwrap();
+        assert_eq!(buffer.held_bytes(), held);
+        log.lend_buffer(buffer);
+        assert_eq!(slide(&mut log, 100..199, usize::MAX), 0, "it has been lent enough");
     }
 
     #[test]

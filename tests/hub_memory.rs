@@ -224,6 +224,9 @@ fn connections(connect: impl Fn(&mut World, u32)) -> (World, f64) {
     (world, change.bytes_allocated as f64 - change.bytes_deallocated as f64)
 }
 
+/// Has a connection come in a slot.
+type Connect<'a> = &'a dyn Fn(&mut World, u32);
+
 /// A connection brings another token, and is told what became of it if its slot is even.
 fn refresh(world: &mut World, slot: u32) {
     let id = world.connect_with(slot, &format!("user-{slot}"), None, validity(Some(grants(5, 100))));
@@ -249,7 +252,7 @@ fn identities_are_charged_what_they_take_beside_their_connections() {
     let long_id = |world: &mut World, slot: u32| {
         world.connect(slot, &long(slot), None);
     };
-    let cases: [(&str, &dyn Fn(&mut World, u32)); 7] = [
+    let cases: [(&str, Connect<'_>); 7] = [
         ("long ids", &long_id),
         ("short names", &|world, slot| connect(world, slot, Some("Ann"), Validity::default())),
         ("long names", &|world, slot| connect(world, slot, Some(&name), Validity::default())),

@@ -1,17 +1,19 @@
 //! What a server says that it holds, against what the allocator has handed out.
 
-use std::alloc::System;
-use std::io::{Read, Write};
-use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+#[path = "support/peers.rs"]
+pub mod peers;
 
-use mio::{Events, Poll, Token, Waker};
+use std::alloc::System;
+use std::io::Read;
+use std::net::Ipv4Addr;
+use std::sync::Mutex;
+
 use roomcast::bus::{Bus, BusEvent, BusRequest, LocalBus, Outcome, Publication, Ticket};
 use roomcast::internals::Owners;
-use roomcast::{Config, HostLoop, HostPublication, Now, RoomName, Server, UserId};
+use roomcast::{Config, HostPublication, Now, RoomName, UserId};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+use peers::{HANDSHAKE, Peers};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -112,105 +114,6 @@ fn remembered_ids_are_charged_what_they_take() {
         Crowd { rooms: 50_000, owners: 50_000, name_bytes: 128, id_bytes: 64, ..ids },
         Crowd { rooms: 50, owners: 10_000, name_bytes: 128, id_bytes: 64, ..ids },
     ]);
-}
-
-/// A server and its peers, in one thread.
-struct Peers {
-    poll: Poll,
-    events: Events,
-    server: Server,
-    sockets: Vec<UnixStream>,
-    _folder: tempfile::TempDir,
-}
-
-const HANDSHAKE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-impl Peers {
-    /// So many connections, each of which has sent `hello` and read all answers.
-    fn new(count: usize, config: Config, hello: &[u8]) -> Self {
-        let poll = Poll::new().unwrap();
-        let host = HostLoop {
-            registry: poll.registry().try_clone().unwrap(),
-            tokens: 10..100_000,
-            waker: Arc::new(Waker::new(poll.registry(), Token(0)).unwrap()),
-            clock: Now::system,
-            seed: 7,
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
-        let mut server = Server::builder(config, host).build().unwrap();
-        server.listen_unix(&path).unwrap();
-        let events = Events::with_capacity(1024);
-        let mut peers = Self { poll, events, server, sockets: Vec::with_capacity(count), _folder: folder };
-        for _ in 0..count {
-            let socket = UnixStream::connect(&path).unwrap();
-            socket.set_nonblocking(true).unwrap();
-            peers.sockets.push(socket);
-            let connected = peers.sockets.len();
-            peers.send_from(connected - 1, hello);
-            peers.turn_while(|server| server.stats().net.sockets < connected);
-        }
-        peers.turn_for(Duration::from_millis(100));
-        for mut socket in &peers.sockets {
-            while socket.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {}
-        }
-        peers.turn_for(Duration::from_millis(100));
-        peers
-    }
-
-    fn send_from(&mut self, at: usize, bytes: &[u8]) {
-        assert_eq!(self.sockets[at].write(bytes).unwrap(), bytes.len());
-    }
-
-    fn turn(&mut self) {
-        let timeout = self.server.timeout().unwrap_or_default().min(Duration::from_millis(5));
-        self.poll.poll(&mut self.events, Some(timeout)).unwrap();
-        for event in &self.events {
-            if self.server.owns(event.token()) {
-                self.server.handle_event(event);
-            }
-        }
-        self.server.turn();
-    }
-
-    fn turn_while(&mut self, mut goes_on: impl FnMut(&Server) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while goes_on(&self.server) {
-            assert!(Instant::now() < deadline, "{:?}", self.server);
-            self.turn();
-        }
-    }
-
-    /// Turns until the server has had nothing to do for so long.
-    fn turn_for(&mut self, quiet: Duration) {
-        let mut quiet_since = Instant::now();
-        while quiet_since.elapsed() < quiet {
-            let before = self.server.stats().net.received_bytes;
-            self.turn();
-            if self.server.stats().net.received_bytes != before || self.server.timeout() == Some(Duration::ZERO) {
-                quiet_since = Instant::now();
-            }
-        }
-    }
-
-    /// All peers send something; gives what is charged and what is held for it.
-    fn hold(&mut self, what: &str, bytes: &[u8]) -> (f64, f64) {
-        let charged_before = self.server.stats().net.buffer_bytes;
-        let region = Region::new(ALLOCATOR);
-        for at in 0..self.sockets.len() {
-            self.send_from(at, bytes);
-            // A socket has space for some of it only.
-            self.turn();
-        }
-        self.turn_for(Duration::from_millis(100));
-        let change = region.change();
-        let held = change.bytes_allocated as f64 - change.bytes_deallocated as f64;
-        let charged = (self.server.stats().net.buffer_bytes - charged_before) as f64;
-        println!("{what}: {charged} charged, {held} held");
-        assert!((0.85..=1.15).contains(&(charged / held)), "{what}: {charged} charged, {held} held");
-        (charged, held)
-    }
 }
 
 fn masked(first: u8, payload_bytes: usize, sent_bytes: usize) -> Vec<u8> {

@@ -48,9 +48,6 @@ const GRACE_BYTES: usize = 92;
 /// A user who is only awaited back: an entry in the table of users, in an index, and in a table of such users.
 const USER_BYTES: usize = 96;
 
-/// The entry of a display name.
-const DISPLAY_NAME_BYTES: usize = 56;
-
 /// What an owner is charged for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Held<'a> {
@@ -83,11 +80,6 @@ impl Held<'_> {
 /// What a user takes that is only awaited back. Its display name is charged apart.
 pub(super) fn user_bytes(user: UserView<'_>) -> usize {
     USER_BYTES + name_heap_bytes(user.user_id)
-}
-
-/// What a display name takes.
-pub(super) fn display_name_bytes(name: &str) -> usize {
-    name.len() + DISPLAY_NAME_BYTES
 }
 
 /// See the [module](self).
@@ -127,12 +119,17 @@ impl Account {
 
     /// Charges an owner, whether it has space or not.
     pub(super) fn charge(&mut self, owner: Owner, held: Held<'_>) {
-        self.quota.charge(owner, held.bytes());
+        // An owner that holds nothing has no entry.
+        if held.bytes() > 0 {
+            self.quota.charge(owner, held.bytes());
+        }
     }
 
     /// Takes back what an owner was charged.
     pub(super) fn release(&mut self, owner: Owner, held: Held<'_>) {
-        self.quota.release(owner, held.bytes());
+        if held.bytes() > 0 {
+            self.quota.release(owner, held.bytes());
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use crate::protocol::UserView;
 use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 
-use super::account::display_name_bytes;
 use super::stalls::Stalls;
 
 /// A user's number, for as long as something holds it.
@@ -23,6 +22,9 @@ struct User {
     may_be_muted: bool,
 }
 
+/// The entry of a display name in its table, with the spare room of that.
+const DISPLAY_NAME_BYTES: usize = 56;
+
 /// A name to show, and the owner that it is charged to: none if another node has told it.
 #[derive(Debug)]
 struct DisplayName {
@@ -32,7 +34,7 @@ struct DisplayName {
 
 impl DisplayName {
     fn owner_and_bytes(&self) -> Option<(Owner, usize)> {
-        Some((self.owner?, display_name_bytes(&self.text)))
+        Some((self.owner?, DISPLAY_NAME_BYTES + self.text.len()))
     }
 }
 

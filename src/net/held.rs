@@ -23,7 +23,7 @@ const SHED_PER_TURN: usize = 64;
 const SHED_UNITS: u32 = 4;
 
 /// What the headers of an answer to a handshake take, which are the same for all.
-const HANDSHAKE_BYTES: usize = 1024;
+const HANDSHAKE_BYTES: usize = 768;
 
 const SHORT_OF_MEMORY: &str = "the server is short of memory, and this address or key holds the most";
 
@@ -37,7 +37,8 @@ impl<R> Phase<R> {
             Self::Body(body) => size_of::<PartialRequest<R>>() + body.bytes.capacity(),
             Self::AwaitingResponse(pending) => size_of::<PendingResponse>() + pending.rest.capacity(),
             Self::AwaitingAdmission(parked) => {
-                let head = parked.head_bytes + parked.handshake.handler_bytes;
+                // A handler that does not say what it holds may have kept the head.
+                let head = parked.head_bytes.max(parked.handshake.handler_bytes);
                 size_of::<ParkedHandshake>() + HANDSHAKE_BYTES + head + parked.rest.capacity()
             }
             Self::Open { reader: Some(reader), .. } => reader.bytes(),

@@ -240,7 +240,7 @@ impl Handshake {
         self
     }
 
-    /// The handler holds so many bytes for it until it decides, which are charged with the connection.
+    /// The handler holds so many bytes for it until it decides, which the connection is charged for.
     #[must_use]
     pub fn with_handler_bytes(self, handler_bytes: usize) -> Self {
         Self { handler_bytes, ..self }

@@ -172,7 +172,8 @@ pub trait Authenticator {
     fn authenticate(&mut self, now: Now, request: &Request<()>) -> Authentication;
 
     /// How many bytes are held for a handshake that has just been put off, until it is decided or
-    /// [abandoned](Self::abandon). Its connection is charged for them, and for the length of its head.
+    /// [abandoned](Self::abandon). Its connection is charged for them, or for
+    /// the length of its head if that is more.
     fn held_bytes(&self, ticket: AdmissionTicket) -> usize {
         let _ = ticket;
         0

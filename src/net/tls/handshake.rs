@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{Error, ServerConfig};
+use rustls::{Error, ProtocolVersion, ServerConfig};
 
 use super::channel::Channel;
 use super::received::{Received, SessionEnd};
@@ -20,6 +20,15 @@ pub(super) struct TlsHandshake {
 impl TlsHandshake {
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, Error> {
         Ok(Self { connection: UnbufferedServerConnection::new(config)?, shown: 0 })
+    }
+
+    /// What it takes: its parts, and what rustls remembers. A test compares it with the allocator's count.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self.connection.protocol_version() {
+            None => 3072,
+            Some(ProtocolVersion::TLSv1_3) => 4900,
+            Some(_) => 3680,
+        }
     }
 
     /// Shows rustls what has come, from the first byte that it has not used; says how many bytes it has used now.

@@ -15,7 +15,7 @@
 //!   taken the last.
 //!
 //! **Bounds.** A session comes into being with the first byte from its peer. It keeps one record at most that is not complete, and
-//! one that is not taken; both are charged to the owner of the connection, and so is a flat sum while it has not agreed on keys.
+//! one that is not taken; both are charged to the owner of the connection, and so is the handshake until it has agreed on keys.
 //! A step of a handshake counts as many units of the turn's reads, since it costs as much time. Until a handshake is complete,
 //! the timeout of a request's head runs. Each record counts as a unit, and a new key of the peer as several. There is one
 //! renegotiation, refused; early data is not accepted; sessions are resumed by tickets, for which the server stores nothing.
@@ -40,9 +40,6 @@ use self::record::SEALED_BYTES_MAX;
 pub(super) use self::record::{READ_BYTES_MAX, RECORD_BYTES};
 use self::session::Session;
 use crate::id::Slot;
-
-/// What is charged for a session that has not agreed on keys: its parts, and what the handshake has them remember.
-const HANDSHAKE_BYTES: usize = 8 * 1024;
 
 /// What a net knows of TLS.
 #[derive(Debug, Default)]
@@ -107,8 +104,7 @@ impl Tls {
     /// Memory that the session of a connection holds besides what every session needs that has agreed on keys.
     pub(in crate::net) fn held_bytes(&self, slot: Slot) -> usize {
         let Some(session) = self.sessions.get(slot.index()).and_then(Option::as_ref) else { return 0 };
-        let handshake = if session.is_handshaking() { HANDSHAKE_BYTES } else { 0 };
-        handshake + session.unread_capacity()
+        session.handshake_bytes() + session.unread_capacity()
     }
 
     #[cfg(test)]

@@ -39,6 +39,14 @@ impl Session {
         matches!(self.stage, Stage::Handshake(_))
     }
 
+    /// What it holds for a handshake that is not complete.
+    pub(in crate::net) fn handshake_bytes(&self) -> usize {
+        match &self.stage {
+            Stage::Handshake(handshake) => handshake.held_bytes(),
+            Stage::Open(_) | Stage::Failed => 0,
+        }
+    }
+
     pub(in crate::net) fn unread_capacity(&self) -> usize {
         self.unread.capacity()
     }
