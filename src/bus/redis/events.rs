@@ -45,6 +45,7 @@ impl RedisBus {
             }
             PresenceAction::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
             PresenceAction::Loaded(room) => self.release_reads(&room),
+            PresenceAction::Checked(room) => self.events.push_back(BusEvent::PresenceChecked(room)),
         }
         true
     }

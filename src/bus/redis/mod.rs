@@ -343,6 +343,7 @@ impl Bus for RedisBus {
             }
             BusRequest::Read { ticket, room, from, bytes_max } => self.read(ticket, &room, from, bytes_max),
             BusRequest::Presence { room, change } => self.presence.announce(self.now.uptime, &room, change),
+            BusRequest::CheckPresence(room) => self.presence.check(self.now.uptime, &room),
             BusRequest::Signal(signal) => self.pass_signal(signal),
         }
     }

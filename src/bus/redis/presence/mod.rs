@@ -43,6 +43,8 @@ pub(crate) enum PresenceAction {
     Tell(RoomName, PresenceChange),
     /// All that Redis knows of the room was told, or is unavailable for now.
     Loaded(RoomName),
+    /// All that Redis knew of the room when the hub asked was told.
+    Checked(RoomName),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,7 +89,7 @@ pub(crate) struct Presence {
     timed: BTreeMap<(Duration, u32), RoomName>,
     under_way: usize,
     jobs: VecDeque<BackgroundJob>,
-    /// Rooms that are loaded as soon as it is known whether some node is alive.
+    /// Rooms that are loaded or checked as soon as it is known whether some node is alive.
     unconfirmed: Vec<RoomName>,
     /// The last version. All rooms share one counter.
     versions: u64,
@@ -164,6 +166,11 @@ impl Presence {
         self.act(now, name, |presence, _, _| presence.query_soon());
     }
 
+    /// The hub wants to know who is in a room on other nodes now.
+    pub(crate) fn check(&mut self, now: Duration, name: &RoomName) {
+        self.act(now, name, |presence, _, _| presence.check());
+    }
+
     /// Takes a delta of another node.
     pub(crate) fn observe(&mut self, now: Duration, name: &RoomName, delta: PresenceDelta) {
         self.counts.deltas_received += 1;
@@ -211,6 +218,7 @@ impl Presence {
             for name in std::mem::take(&mut self.unconfirmed) {
                 self.act(now, &name, |presence, nodes, out| presence.confirm(nodes, out));
                 self.load(&name);
+                self.tell_checked(&name);
             }
         }
     }
@@ -274,13 +282,23 @@ impl Presence {
         Some(result)
     }
 
-    /// Marks a room as loaded, if all that Redis knows of it has come.
+    /// Marks a room as loaded and checked, if all that Redis knows of it has come.
     fn load_if_complete(&mut self, name: &RoomName) {
         let Some(entry) = self.rooms.get(name).filter(|entry| entry.presence.is_loaded()) else { return };
-        if !entry.is_loaded && entry.presence.has_unknown() && self.nodes.is_looking() {
+        let is_awaited = !entry.is_loaded || entry.presence.is_checked();
+        if is_awaited && entry.presence.has_unknown() && self.nodes.is_looking() {
             return self.unconfirmed.push(name.clone());
         }
         self.load(name);
+        self.tell_checked(name);
+    }
+
+    /// Answers the check of a room, if its answer is complete.
+    fn tell_checked(&mut self, name: &RoomName) {
+        let entry = self.rooms.get_mut(name);
+        if entry.is_some_and(|entry| entry.presence.take_checked() && entry.is_open) {
+            self.actions.push_back(PresenceAction::Checked(name.clone()));
+        }
     }
 
     /// Marks a room as loaded, whatever is missing.

@@ -65,6 +65,7 @@ impl Host {
                 PresenceAction::Ask { room, opening, request } => turn.asked.push((room, opening, request)),
                 PresenceAction::Tell(..) => turn.told += 1,
                 PresenceAction::Loaded(_) => turn.loaded += 1,
+                PresenceAction::Checked(_) => {}
             }
         }
         turn
