@@ -1,7 +1,7 @@
 //! What the threads hand to the loop: events of the subscription and responses, put into order
 //! for the hub.
 
-use super::commands::{Numbering, PendingPublication, Request, Response, RoomRequest};
+use super::commands::{Numbering, PendingPublication, Request, Response, RightsPlace, RoomRequest};
 use super::ordering::{HistoryQuery, HistorySlice, OrderingStep, Reassembler, RoomPosition};
 use super::pages::is_behind;
 use super::presence::PresenceAction;
@@ -58,7 +58,10 @@ impl RedisBus {
             }
             PresenceAction::Heartbeat(heartbeat) => {
                 self.send(Request::Heartbeat(heartbeat));
-                self.send(Request::CheckRights);
+                self.send(Request::CheckRights(RightsPlace::Nodes));
+                if let Some(room) = self.rights.doubted.clone() {
+                    self.send(Request::CheckRights(RightsPlace::Room(room)));
+                }
             }
             PresenceAction::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
             PresenceAction::Loaded(room) => self.release_reads(&room),
@@ -105,6 +108,9 @@ impl RedisBus {
     }
 
     fn take_response(&mut self, response: Response) {
+        if let Response::RightMissing(room) = response {
+            return self.rights.doubt(room);
+        }
         self.requests -= 1;
         match response {
             Response::Published(pending, result) => self.take_published(pending, result),
@@ -124,22 +130,35 @@ impl RedisBus {
             Response::Heartbeat(result) => self.presence.answer_heartbeat(self.now.uptime, result.ok()),
             Response::Left => self.departure = Departure::Known,
             Response::Restrictions(read, result) => self.take_restrictions(read, result),
-            Response::Signal | Response::Rights(Err(_)) => {}
-            Response::Rights(Ok(missing)) => self.take_rights(missing),
+            Response::Signal | Response::Rights(_, Err(_)) | Response::RightMissing(_) => {}
+            Response::Rights(place, Ok(missing)) => self.take_rights(&place, missing),
         }
     }
 
     /// Takes the commands that the Redis user may not call. A node that lacks one is not ready: it
     /// would refuse what clients ask.
-    fn take_rights(&mut self, missing: Vec<String>) {
-        self.counters.rights_missing.set(!missing.is_empty());
-        if missing != self.rights_missing {
-            if missing.is_empty() {
+    fn take_rights(&mut self, place: &RightsPlace, missing: Vec<String>) {
+        let rights = &mut self.rights;
+        match place {
+            RightsPlace::Nodes => rights.missing = missing,
+            RightsPlace::Room(_) => {
+                if missing.is_empty() {
+                    rights.doubted = None;
+                }
+                rights.missing_in_doubt = missing;
+            }
+        }
+        let mut all = [&rights.missing[..], &rights.missing_in_doubt].concat();
+        all.sort();
+        all.dedup();
+        self.counters.rights_missing.set(!all.is_empty() || rights.doubted.is_some());
+        if all != rights.said {
+            if all.is_empty() {
                 log::info!("the redis user has all rights now");
             } else {
-                log::error!("the redis user lacks rights: give it +{} (ACL SETUSER)", missing.join(" +"));
+                log::error!("the redis user lacks rights: give it +{} (ACL SETUSER)", all.join(" +"));
             }
-            self.rights_missing = missing;
+            rights.said = all;
         }
     }
 

@@ -113,6 +113,28 @@ enum RoomDeadline {
     Watch,
 }
 
+/// What is known of the rights of the Redis user.
+#[derive(Debug, Default)]
+struct Rights {
+    /// The commands that it may not call at the server that has the heartbeats, when they were last checked.
+    missing: Vec<String>,
+    /// A room at whose server a right was refused; in a cluster that may be another one. It is checked until nothing is missing.
+    doubted: Option<RoomName>,
+    /// The commands that it may not call there.
+    missing_in_doubt: Vec<String>,
+    /// What the log was told.
+    said: Vec<String>,
+}
+
+impl Rights {
+    /// A right was refused at the server of a room.
+    fn doubt(&mut self, room: RoomName) {
+        if self.doubted.is_none() {
+            self.doubted = Some(room);
+        }
+    }
+}
+
 /// Whether the other nodes have been told that this one ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Departure {
@@ -177,8 +199,7 @@ pub struct RedisBus {
     steps: Vec<OrderingStep>,
     /// Rooms that began a new epoch and are not logged yet.
     epochs_unlogged: u64,
-    /// The commands that the Redis user lacked when they were last checked.
-    rights_missing: Vec<String>,
+    rights: Rights,
     now: Now,
     departure: Departure,
 }
@@ -234,7 +255,7 @@ impl RedisBus {
             events: VecDeque::new(),
             steps: Vec::new(),
             epochs_unlogged: 0,
-            rights_missing: Vec::new(),
+            rights: Rights::default(),
             now: Now::default(),
             departure: Departure::None,
         })

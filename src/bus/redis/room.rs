@@ -21,7 +21,6 @@ impl Subscription {
 }
 
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "most say whether a list has it")]
 pub(crate) struct Room {
     /// Tells the room from an earlier or later one of the same name.
     pub(crate) opening: u32,
