@@ -46,6 +46,11 @@ impl Tick {
         self.later(ticks).later(1)
     }
 
+    /// How much later it is than another one; zero if it is not.
+    pub(crate) fn since(self, earlier: Self) -> Duration {
+        TICK * self.0.get().saturating_sub(earlier.0.get())
+    }
+
     /// So many ticks later.
     fn later(self, ticks: u32) -> Self {
         Self(self.0.saturating_add(ticks))

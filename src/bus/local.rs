@@ -310,7 +310,7 @@ impl Bus for LocalBus {
                 self.events.push_back(BusEvent::Page { ticket, page });
             }
             // There is no other node.
-            BusRequest::Presence { .. } | BusRequest::Signal(_) => {}
+            BusRequest::Presence { .. } | BusRequest::CheckPresence(_) | BusRequest::Signal(_) => {}
         }
     }
 

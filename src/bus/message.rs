@@ -223,6 +223,10 @@ pub enum BusRequest {
         /// Who, and which way.
         change: PresenceChange,
     },
+    /// Find out who is in an open room on other nodes now; only for a bus that shares presence. It is answered by
+    /// [`BusEvent::PresenceChecked`], however long that takes, unless the room is closed before. The hub has one under way for a
+    /// room.
+    CheckPresence(RoomName),
     /// A signal of a user here, for the other nodes; only for a bus that shares presence. It is the first thing that a bus may
     /// drop, and it is not answered.
     Signal(Signal),
@@ -375,6 +379,9 @@ pub enum BusEvent {
         /// Who, and which way.
         change: PresenceChange,
     },
+    /// The answer to [`BusRequest::CheckPresence`]: whatever other nodes had said of their users in the room when it was asked has
+    /// been told by now. Silence is no answer: a bus that does not hear the other nodes waits until it does.
+    PresenceChecked(RoomName),
     /// A signal of a user on another node, in an open room.
     Signal(Signal),
 }

@@ -63,6 +63,11 @@ pub trait Bus {
     /// The next thing to tell the hub.
     fn poll_event(&mut self) -> Option<BusEvent>;
 
+    /// Units of work since the last call, beyond one for each event: they count among those that a turn may do.
+    fn take_work(&mut self) -> u32 {
+        0
+    }
+
     /// Nothing more is submitted or polled in this turn: what was gathered is handed over.
     fn end_turn(&mut self) {}
 

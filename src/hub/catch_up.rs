@@ -171,6 +171,9 @@ impl Hub {
 
     /// Tells a member that joins that what it has been sent so far counts no more: what follows does not continue it.
     /// Without that a client would take the numbers of a new epoch for ones that it has.
+    ///
+    /// It is told when a page has come, and a connection awaits one at a time, behind little output. So its rooms tell it one after
+    /// another, as fast as it reads, however many epochs end.
     fn tell_void(&mut self, reader: Reader) {
         let Some(member) = self.rooms[reader.room].members.catch_up_mut(reader.at) else { return };
         if member.shown != Shown::Void {
@@ -258,3 +261,6 @@ impl Hub {
         self.work += units(0, self.out.outbox.len() - said_before);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,7 @@ impl Hub {
             BusEvent::ControlLost { .. } => Moderator::note_lost(),
             BusEvent::Restrictions(page) => self.handle_restrictions(now, page),
             BusEvent::Presence { room, change } => self.handle_presence_elsewhere(now, &room, &change),
+            BusEvent::PresenceChecked(room) => self.handle_presence_checked(&room),
             BusEvent::Signal(signal) => self.handle_signal_elsewhere(now, &signal),
         }
     }

@@ -99,6 +99,7 @@ impl Hub {
     /// Ends a room that nothing holds any more.
     pub(super) fn forget_if_unused(&mut self, index: RoomIndex) {
         let Some(room) = self.rooms.take_unused(index) else { return };
+        self.presence_checks.forget(RoomRef { index, generation: room.generation });
         self.scheduler.forget(room.schedule.queue);
         room.users.keys().for_each(|user| self.users.release(user));
         self.pending.request(BusRequest::Close(room.name));

@@ -68,6 +68,7 @@ mod owner_rates;
 mod pending;
 mod policy;
 mod presence;
+mod presence_checks;
 mod publish;
 mod purge;
 mod purges;
@@ -121,6 +122,7 @@ use self::notice::Notices;
 use self::outgoing::Outgoing;
 use self::owner_rates::OwnerRates;
 use self::pending::Pending;
+use self::presence_checks::PresenceChecks;
 use self::purges::Purges;
 use self::rate_limit::Verdict;
 use self::room_questions::RoomQuestions;
@@ -183,8 +185,9 @@ pub struct Hub {
     purges: Purges,
     moderator: Moderator,
     restrictions: RestrictionState,
-    /// Until when no grace ends, because it is not known who has come back on another node.
+    /// Until when it is doubtful who is on other nodes.
     deaf_until: Duration,
+    presence_checks: PresenceChecks,
     questions: RoomQuestions,
     out: Outgoing,
     /// Rooms of which members wait only for their turn to leave. Some come more than once, at most once an answer of the bus.
@@ -231,6 +234,7 @@ impl Hub {
             moderator: Moderator::default(),
             restrictions: RestrictionState::default(),
             deaf_until: Duration::ZERO,
+            presence_checks: PresenceChecks::default(),
             questions: RoomQuestions::default(),
             out: Outgoing::new(Notices::new(config.notices, config.hub.notices_max)),
             level_rooms: VecDeque::new(),

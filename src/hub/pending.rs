@@ -252,6 +252,11 @@ impl Pending {
         self.shares_presence = true;
     }
 
+    /// Whether there may be other nodes.
+    pub(super) fn shares_presence(&self) -> bool {
+        self.shares_presence
+    }
+
     /// Tells the bus, if it shares presence.
     pub(super) fn share(&mut self, make: impl FnOnce() -> BusRequest) {
         if self.shares_presence {

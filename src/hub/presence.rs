@@ -16,6 +16,7 @@ use super::Hub;
 use super::account::{Held, user_bytes};
 use super::index::{RoomIndex, RoomRef};
 use super::members::Parting;
+use super::presence_checks::CheckState;
 use super::room_users::{Announcement, PresenceNews};
 use super::timers::Timer;
 use super::users::UserKey;
@@ -26,8 +27,11 @@ const EVENT_BYTES_MAX: usize = 2048;
 /// More than the largest `members` message that is worth a place in a crowded log.
 const MEMBERS_BYTES_MAX: usize = 8 * 1024;
 
-/// How long after a cut no grace ends. The bus learns meanwhile who has come back on another node.
+/// How long after a cut a list of users is not said to have those of all nodes. The bus asks for them meanwhile.
 const RECONCILE: Duration = Duration::from_secs(2);
+
+/// The longest time after which a grace that is over looks again whether the users of other nodes are known.
+pub(super) const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
 
 /// A user who comes or goes, and the owner that causes it.
 #[derive(Clone, Copy, Debug)]
@@ -79,33 +83,61 @@ impl Hub {
         self.tell_presence(now, index, mover, news);
     }
 
-    /// The bus can be reached, or cannot. While it cannot, a user may come back on another node unheard.
+    /// The bus can be reached, or cannot. While it cannot, users come and go on other nodes unheard.
     pub(super) fn note_presence_readiness(&mut self, now: Now, is_ready: bool) {
         if !is_ready {
             self.deaf_until = now.uptime + RECONCILE;
         }
     }
 
-    /// Whether the present users of other nodes are known as of now.
+    /// Whether the present users of other nodes are thought to be known as of now.
     pub(super) fn hears_other_nodes(&self, now: Now) -> bool {
         now.uptime >= self.deaf_until
     }
 
     pub(super) fn end_grace_if_over(&mut self, now: Now, room: RoomRef, user: UserKey) {
         let index = self.rooms.find(room);
-        let until = index.and_then(|index| self.rooms[index].users.grace(user));
-        if until.is_some() && !self.hears_other_nodes(now) {
-            self.timers.start(now, RECONCILE, Timer::Grace { room, user });
+        let grace = index.and_then(|index| Some((index, self.rooms[index].users.grace(user)?)));
+        let Some((index, until)) = grace else {
+            self.timers.end_grace(&mut self.rooms.account, room, user);
             return;
-        }
-        if let Some(until) = until.filter(|until| *until > Tick::of(now)) {
+        };
+        if until > Tick::of(now) {
             // The grace began anew, or is longer than the wheel reaches.
             return self.timers.start_at(until, Timer::Grace { room, user });
         }
+        if !self.knows_others_since(now, (room, index), until) {
+            // The longer it takes, the more seldom it is looked for.
+            let wait = Tick::of(now).since(until).min(LOOK_AGAIN_MAX);
+            self.timers.start(now, wait, Timer::Grace { room, user });
+            return;
+        }
         let owner = self.timers.end_grace(&mut self.rooms.account, room, user).unwrap_or(Owner::OTHERS);
-        if let Some(index) = index.filter(|_| until.is_some()) {
-            self.end_presence_of(now, index, Mover { user, owner });
-            self.forget_if_unused(index);
+        self.end_presence_of(now, index, Mover { user, owner });
+        self.forget_if_unused(index);
+    }
+
+    /// Whether it is known who was in a room on other nodes when a grace was over. If it is not, the bus is asked: a user of whom
+    /// nothing is heard may have come back on a node that is not heard now.
+    fn knows_others_since(&mut self, now: Now, (room, index): (RoomRef, RoomIndex), over_at: Tick) -> bool {
+        if !self.pending.shares_presence() {
+            return true;
+        }
+        match self.presence_checks.look(room, over_at) {
+            CheckState::Known => return true,
+            CheckState::Asked => {}
+            CheckState::Wanted => {
+                self.presence_checks.ask(room, Tick::of(now));
+                self.pending.request(BusRequest::CheckPresence(self.rooms[index].name.clone()));
+            }
+        }
+        false
+    }
+
+    /// The bus has told who was in a room on other nodes when it was asked.
+    pub(super) fn handle_presence_checked(&mut self, name: &RoomName) {
+        if let Some(index) = self.rooms.named(name.as_str()) {
+            self.presence_checks.answer(self.rooms.reference(index));
         }
     }
 

@@ -176,6 +176,7 @@ impl Server {
                 self.hub.handle_bus_event(now, event);
                 budget.spend(units + self.hub.take_work());
             }
+            budget.spend(self.bus.take_work());
             if self.hub.has_much_output() {
                 queue_output(now, &mut self.hub, &mut self.net, &mut closes);
                 budget.look();

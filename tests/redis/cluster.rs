@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::attendance::{join, seen_by_newcomer, set, until};
 use crate::harness::cluster::{RedisCluster, errors};
-use crate::harness::nodes::{epoch, history, is_text, recv_long, say_and_see, wait_ready};
+use crate::harness::nodes::{epoch, history, is_text, recv_long, say_and_see, wait_ready, wait_unready};
 use crate::harness::redis::{Certificate, Redis, eventually, free_port};
 use crate::harness::talk::{Said, check_all_kept, check_lost_is_told, talk};
 use crate::support::chat::{chat, is, presences, settle, texts};
@@ -380,4 +380,32 @@ fn a_master_that_stands_still_until_its_replica_takes_over_loses_nothing_untold(
             presences(&seen).into_iter().find(|change| [("ann", "offline"), ("bob", "offline")].contains(change));
         assert_eq!(absent, None);
     }
+}
+
+#[test]
+fn a_right_that_is_missing_at_one_master_keeps_the_node_from_being_ready_until_it_is_there() {
+    let cluster = RedisCluster::start();
+    let server = node(&cluster);
+    let rooms = cluster.rooms();
+    let mut ann = Client::connect_as(&server, "ann");
+    rooms.iter().for_each(|room| drop(ann.join(room)));
+    let heartbeats = |at: usize| {
+        let all = cluster.masters[at].try_ask::<Vec<String>>(&["HVALS", "roomcast:nodes"]).ok()?;
+        all.first()?.split(' ').next()?.parse::<u64>().ok()
+    };
+    let home = [0, 1, 2].into_iter().find(|at| heartbeats(*at).is_some()).expect("heartbeats");
+    let other = (home + 1) % 3;
+    cluster.masters[other].ask::<String>(&["ACL", "SETUSER", "default", "-xadd"]);
+    ann.send_json(&chat(&rooms[other], "refused", "1"));
+    wait_unready(&server);
+    server.wait_for_log("lacks rights: give it +xadd (ACL SETUSER)");
+    // Checks at the master that has the heartbeats do not hide it.
+    let before = heartbeats(home).unwrap();
+    eventually("it is checked again", || {
+        assert_eq!(server.get("/readyz").status, 503);
+        heartbeats(home).unwrap() >= before + 4
+    });
+    cluster.masters[other].ask::<String>(&["ACL", "SETUSER", "default", "+xadd"]);
+    wait_ready(&server);
+    server.wait_for_log("the redis user has all rights now");
 }

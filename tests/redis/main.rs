@@ -8,6 +8,7 @@ mod harness;
 mod api;
 mod api_reads;
 mod cluster;
+mod crowd_of_rooms;
 mod deletion;
 mod faults;
 mod history;

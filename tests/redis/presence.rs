@@ -211,13 +211,18 @@ fn a_user_who_moves_while_the_old_node_is_cut_off_is_not_told_to_be_absent() {
     wait_ready(&old);
     let new = node_with(&redis, &["--presence-grace", "1s"]);
     let mut watcher = join(&old, "watcher", "lobby");
-    for (ann, dan, away) in [("ann", "dan", 1500), ("anna", "dana", 300)] {
+    // In the last round what Redis says is late.
+    let late = Course { delay: Duration::from_millis(800), ..Course::default() };
+    for (ann, dan, away) in [("ann", "dan", 1500), ("anna", "dana", 300), ("anni", "dani", 1000)] {
         let before = join(&old, ann, "lobby");
         until(&mut watcher, ann, "online");
         way.cut();
         drop(before);
         let _after = join(&new, ann, "lobby");
         thread::sleep(Duration::from_millis(away));
+        if ann == "anni" {
+            way.set(late);
+        }
         way.mend();
         // Longer than the grace.
         thread::sleep(Duration::from_secs(3));
@@ -225,6 +230,30 @@ fn a_user_who_moves_while_the_old_node_is_cut_off_is_not_told_to_be_absent() {
         let seen = until(&mut watcher, dan, "online");
         assert!(presences(&seen).iter().all(|(user, _)| *user != ann), "{seen:?}");
     }
+}
+
+#[test]
+fn a_user_who_moves_while_the_link_of_the_old_node_is_silent_is_not_told_to_be_absent() {
+    let redis = Redis::start();
+    let way = Way::to(redis.port, Course::default());
+    let old = Server::spawn(&["--redis", &way.url(), "--presence-lease", "12s", "--presence-grace", "500ms"]);
+    wait_ready(&old);
+    let new = node_with(&redis, &[]);
+    let mut watcher = join(&old, "watcher", "lobby");
+    let (ann, eve) = (join(&old, "ann", "lobby"), join(&old, "eve", "lobby"));
+    for user in ["ann", "eve"] {
+        until(&mut watcher, user, "online");
+    }
+    way.set(Course { is_held: true, ..Course::default() });
+    drop(ann);
+    let _ann = join(&new, "ann", "lobby");
+    // She does not come back.
+    drop(eve);
+    old.wait_for_log("the link for subscribing is lost");
+    way.set(Course::default());
+    let seen = until(&mut watcher, "eve", "offline");
+    assert!(presences(&seen).iter().all(|(user, _)| *user != "ann"), "{seen:?}");
+    assert_eq!(seen_by_newcomer(&old, "lobby"), set(&["ann", "watcher"]));
 }
 
 #[test]

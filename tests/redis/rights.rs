@@ -52,6 +52,32 @@ fn a_node_that_lacks_a_right_from_the_start_is_not_ready() {
 }
 
 #[test]
+fn a_node_that_may_not_ask_for_the_run_of_redis_is_not_ready_and_says_what_is_lost() {
+    let redis = Redis::start();
+    let server = node(&redis, &["-info"]);
+    for purpose in ["publishing", "subscribing"] {
+        server.wait_for_log(&format!("cannot be used for {purpose}: NOPERM"));
+    }
+    let lines = server.log_lines("cannot be used for");
+    assert!(lines.iter().all(|line| line.contains("+info") && line.contains("came back with less")), "{lines:?}");
+    assert_eq!((lines.len(), server.get("/readyz").status), (2, 503), "each link says it once");
+    give(&redis, "+info");
+    wait_ready(&server);
+    let mut ann = Client::connect_as(&server, "ann");
+    ann.join("lobby");
+    assert_eq!(say_and_see(&mut ann, "lobby", "one")["seq"], 1);
+    let run_id = redis.info("run_id").expect("a run");
+    assert_eq!(redis.ask::<String>(&["HGET", "roomcast:{lobby}:meta", "run"]), run_id[..8]);
+    // A right that is taken away later is noticed, too.
+    give(&redis, "-info");
+    wait_unready(&server);
+    server.wait_for_log("lacks rights: give it +info (ACL SETUSER)");
+    give(&redis, "+info");
+    wait_ready(&server);
+    assert_eq!(say_and_see(&mut ann, "lobby", "two")["seq"], 2);
+}
+
+#[test]
 fn a_user_who_may_not_ping_is_refused_and_nobody_is_given_the_number_of_another() {
     let redis = Redis::start();
     let server = node(&redis, &["-ping"]);

@@ -552,7 +552,7 @@ impl Bus for FakeBus {
             BusRequest::Read { ticket, room, from, bytes_max } => {
                 self.inbox.push_back(Request::Read(ticket, Question { room, from, bytes_max }));
             }
-            BusRequest::Presence { .. } | BusRequest::Signal(_) => {}
+            BusRequest::Presence { .. } | BusRequest::CheckPresence(_) | BusRequest::Signal(_) => {}
         }
     }
 

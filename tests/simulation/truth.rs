@@ -76,6 +76,7 @@ impl Truth {
             BusEvent::Published { .. }
             | BusEvent::Page { page: Err(_), .. }
             | BusEvent::Presence { .. }
+            | BusEvent::PresenceChecked(_)
             | BusEvent::Control(_)
             | BusEvent::ControlLost { .. }
             | BusEvent::Restrictions(_)

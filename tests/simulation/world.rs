@@ -78,6 +78,8 @@ pub(crate) struct World {
     pub(crate) elsewhere: BTreeSet<(usize, String)>,
     /// The users present here, as other nodes are told.
     pub(crate) shared: BTreeSet<(usize, String)>,
+    /// The rooms of which the hub wants to know who is on other nodes.
+    checks: Vec<RoomName>,
     /// The users that may have been kicked since the world was last at rest. They are owed no grace.
     pub(crate) kicked: BTreeSet<(usize, usize)>,
     /// Commands of this node that the bus has taken.
@@ -129,6 +131,7 @@ impl World {
             in_grace: BTreeMap::new(),
             elsewhere: BTreeSet::new(),
             shared: BTreeSet::new(),
+            checks: Vec::new(),
             kicked: BTreeSet::new(),
             commands: BTreeSet::new(),
             asked_at: 0,
@@ -178,7 +181,11 @@ impl World {
     pub(crate) fn exchange(&mut self) {
         let is_ready = !self.chance.one_in(200);
         self.hub.handle_readiness(self.now, is_ready);
-        if !is_ready {
+        if is_ready {
+            for room in std::mem::take(&mut self.checks) {
+                self.hub.handle_bus_event(self.now, BusEvent::PresenceChecked(room));
+            }
+        } else {
             self.note_deaf();
         }
         if let Some(bus) = self.bus.fake() {
@@ -198,6 +205,7 @@ impl World {
                 BusEvent::Delivered { room, .. }
                 | BusEvent::EpochChanged { room, .. }
                 | BusEvent::Presence { room, .. }
+                | BusEvent::PresenceChecked(room)
                 | BusEvent::Signal(Signal { room, .. }) => Some(room.clone()),
                 BusEvent::Control(_) | BusEvent::ControlLost { .. } | BusEvent::Restrictions(_) => None,
             };
@@ -233,9 +241,15 @@ impl World {
                 let number = room_number(room.as_str());
                 self.truth.close(number);
                 assert!(!self.shared.iter().any(|(r, _)| *r == number), "somebody is present in a room that is closed");
+                self.checks.retain(|checked| checked != room);
             }
             // As if this node had been told by another one.
             BusRequest::Signal(signal) => self.hub.handle_bus_event(self.now, BusEvent::Signal(signal.clone())),
+            BusRequest::CheckPresence(room) => {
+                assert!(self.truth.is_open(room_number(room.as_str())), "{room} is closed");
+                assert!(!self.checks.contains(room), "two checks of {room} are under way");
+                self.checks.push(room.clone());
+            }
             BusRequest::Presence { room, change } => {
                 let key = (room_number(room.as_str()), change.user.to_string());
                 let is_news = match change.status {

@@ -1,12 +1,12 @@
 //! What the threads hand to the loop: events of the subscription and responses, put into order
 //! for the hub.
 
-use super::commands::{Numbering, PendingPublication, Request, Response, RoomRequest};
+use super::commands::{Numbering, PendingPublication, Request, Response, RightsPlace, RoomRequest};
 use super::ordering::{HistoryQuery, HistorySlice, OrderingStep, Reassembler, RoomPosition};
 use super::pages::is_behind;
 use super::presence::PresenceAction;
 use super::presence::PresenceAnswer;
-use super::room::AwaitedCopy;
+use super::room::{AwaitedCopy, Room};
 use super::subscribe::SubscriberEvent;
 use super::{COPY_WAIT_MAX, Deadline, Departure, LOG_INTERVAL, QUERIES_MAX, RedisBus, RoomDeadline, WATCH_INTERVAL};
 use crate::bus::message::{BusEvent, BusRefusal, Outcome, tombstone};
@@ -15,17 +15,34 @@ use crate::timer_wheel::Tick;
 use crate::unicode::Escaped;
 
 impl RedisBus {
-    /// Takes a batch from a thread. Returns whether there was one. The subscription goes first,
-    /// so that copies are there before the responses that would wait for them. Each thread has a
-    /// budget of its own, so that a busy subscription does not delay responses.
-    pub(crate) fn take_batch(&mut self) -> bool {
-        if let Some(batch) = self.subscriber.take_batch() {
-            batch.into_iter().for_each(|event| self.take_event(event));
+    /// Takes the next thing that presence or a thread has for the loop. Returns whether there was one.
+    pub(crate) fn take_step(&mut self) -> bool {
+        if self.take_action() {
             return true;
         }
-        let Some(batch) = self.commands.take_batch() else { return false };
-        batch.into_iter().for_each(|response| self.take_response(response));
+        if self.arrived.len() == 0 && self.answered.len() == 0 {
+            self.take_batch();
+        }
+        if let Some(event) = self.arrived.next() {
+            self.take_event(event);
+        } else if let Some(response) = self.answered.next() {
+            self.take_response(response);
+        } else {
+            return false;
+        }
         true
+    }
+
+    /// Takes a batch from a thread. The subscription goes first, so that copies are there before the responses that would wait for
+    /// them. Each thread has a budget of its own, so that a busy subscription does not delay responses.
+    fn take_batch(&mut self) {
+        // Requests go to Redis before more is taken, so that it works meanwhile.
+        self.commands.flush();
+        if let Some(batch) = self.subscriber.take_batch() {
+            self.arrived = batch.into_iter();
+        } else if let Some(batch) = self.commands.take_batch() {
+            self.answered = batch.into_iter();
+        }
     }
 
     /// Carries out the next action of presence. Returns whether there was one.
@@ -41,10 +58,14 @@ impl RedisBus {
             }
             PresenceAction::Heartbeat(heartbeat) => {
                 self.send(Request::Heartbeat(heartbeat));
-                self.send(Request::CheckRights);
+                self.send(Request::CheckRights(RightsPlace::Nodes));
+                if let Some(room) = self.rights.doubted.clone() {
+                    self.send(Request::CheckRights(RightsPlace::Room(room)));
+                }
             }
             PresenceAction::Tell(room, change) => self.events.push_back(BusEvent::Presence { room, change }),
             PresenceAction::Loaded(room) => self.release_reads(&room),
+            PresenceAction::Checked(room) => self.events.push_back(BusEvent::PresenceChecked(room)),
         }
         true
     }
@@ -60,15 +81,14 @@ impl RedisBus {
                 self.presence.query_soon(self.now.uptime, &name);
                 self.with_reassembler(&name, |reassembler, _| reassembler.require_resync());
             }
-            SubscriberEvent::LinkLost => self.rooms.values_mut().for_each(|room| room.is_subscribed = false),
+            SubscriberEvent::LinkLost => self.subscription = self.subscription.next(),
             SubscriberEvent::Subscribed(name, opening) => self.take_subscribed(&name, opening),
         }
     }
 
     fn take_subscribed(&mut self, name: &RoomName, opening: u32) {
         let Some(room) = self.rooms.get_mut(name).filter(|room| room.opening == opening) else { return };
-        room.is_subscribed = true;
-        let was_subscribed = std::mem::replace(&mut room.was_subscribed, true);
+        let was_subscribed = room.subscribed_in.replace(self.subscription).is_some();
         self.presence.query_soon(self.now.uptime, name);
         self.release_reads(name);
         if was_subscribed {
@@ -79,13 +99,18 @@ impl RedisBus {
     /// Sends the reads that have waited for their room.
     pub(crate) fn release_reads(&mut self, name: &RoomName) {
         let is_loaded = self.presence.is_loaded(name);
-        let Some(room) = self.rooms.get_mut(name).filter(|room| is_loaded && room.may_be_read()) else { return };
+        let subscription = self.subscription;
+        let may_be_read = |room: &&mut Room| is_loaded && room.may_be_read(subscription);
+        let Some(room) = self.rooms.get_mut(name).filter(may_be_read) else { return };
         for read in std::mem::take(&mut room.reads) {
             self.send_read(read);
         }
     }
 
     fn take_response(&mut self, response: Response) {
+        if let Response::RightMissing(room) = response {
+            return self.rights.doubt(room);
+        }
         self.requests -= 1;
         match response {
             Response::Published(pending, result) => self.take_published(pending, result),
@@ -105,22 +130,35 @@ impl RedisBus {
             Response::Heartbeat(result) => self.presence.answer_heartbeat(self.now.uptime, result.ok()),
             Response::Left => self.departure = Departure::Known,
             Response::Restrictions(read, result) => self.take_restrictions(read, result),
-            Response::Signal | Response::Rights(Err(_)) => {}
-            Response::Rights(Ok(missing)) => self.take_rights(missing),
+            Response::Signal | Response::Rights(_, Err(_)) | Response::RightMissing(_) => {}
+            Response::Rights(place, Ok(missing)) => self.take_rights(&place, missing),
         }
     }
 
     /// Takes the commands that the Redis user may not call. A node that lacks one is not ready: it
     /// would refuse what clients ask.
-    fn take_rights(&mut self, missing: Vec<String>) {
-        self.counters.rights_missing.set(!missing.is_empty());
-        if missing != self.rights_missing {
-            if missing.is_empty() {
+    fn take_rights(&mut self, place: &RightsPlace, missing: Vec<String>) {
+        let rights = &mut self.rights;
+        match place {
+            RightsPlace::Nodes => rights.missing = missing,
+            RightsPlace::Room(_) => {
+                if missing.is_empty() {
+                    rights.doubted = None;
+                }
+                rights.missing_in_doubt = missing;
+            }
+        }
+        let mut all = [&rights.missing[..], &rights.missing_in_doubt].concat();
+        all.sort();
+        all.dedup();
+        self.counters.rights_missing.set(!all.is_empty() || rights.doubted.is_some());
+        if all != rights.said {
+            if all.is_empty() {
                 log::info!("the redis user has all rights now");
             } else {
-                log::error!("the redis user lacks rights: give it +{} (ACL SETUSER)", missing.join(" +"));
+                log::error!("the redis user lacks rights: give it +{} (ACL SETUSER)", all.join(" +"));
             }
-            self.rights_missing = missing;
+            rights.said = all;
         }
     }
 

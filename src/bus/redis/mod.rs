@@ -42,25 +42,26 @@ mod subscribe;
 mod threads;
 mod url;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::Waker;
 
 pub use self::commands::PublishScript;
-use self::commands::{PendingPublication, PendingRead, Request};
+use self::commands::{PendingPublication, PendingRead, Request, Response};
 pub use self::config::{RedisConfig, RedisTiming};
 pub(crate) use self::connection::resp;
 use self::ordering::OrderingStep;
 use self::own_bodies::OwnBodies;
 use self::presence::{NodeId, Nodes, Presence, PresenceCounts};
 use self::restrictions::RestrictionLoader;
-use self::room::Room;
+use self::room::{Room, Subscription};
 use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
-use self::subscribe::SubscriptionChange;
+use self::subscribe::{SubscriberEvent, SubscriptionChange};
 use self::threads::{Commands, Subscriber};
 use self::url::RedisUrl;
 use super::{Bus, BusStatus, ControlRoom, Metric, ShutdownProgress};
@@ -68,6 +69,7 @@ use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome, Restriction
 use crate::error::Error;
 use crate::id::{RoomName, Unique};
 use crate::settings::{Config, RoomLimitsTable};
+use crate::sharded_map::ShardedMap;
 use crate::time::Now;
 use crate::timer_wheel::{LOOKS_PER_TURN, Tick, Wheel};
 
@@ -87,6 +89,10 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How often events that concern many rooms are logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Events and answers of the threads that bring nothing for the hub, and actions of presence, in a turn. After a cut each room has
+/// some.
+const STEPS_PER_TURN: u32 = 1024;
+
 /// Queries under way at once.
 const QUERIES_MAX: usize = 1024;
 
@@ -105,6 +111,28 @@ enum RoomDeadline {
     Touch { at: Tick },
     Close,
     Watch,
+}
+
+/// What is known of the rights of the Redis user.
+#[derive(Debug, Default)]
+struct Rights {
+    /// The commands that it may not call at the server that has the heartbeats, when they were last checked.
+    missing: Vec<String>,
+    /// A room at whose server a right was refused; in a cluster that may be another one. It is checked until nothing is missing.
+    doubted: Option<RoomName>,
+    /// The commands that it may not call there.
+    missing_in_doubt: Vec<String>,
+    /// What the log was told.
+    said: Vec<String>,
+}
+
+impl Rights {
+    /// A right was refused at the server of a room.
+    fn doubt(&mut self, room: RoomName) {
+        if self.doubted.is_none() {
+            self.doubted = Some(room);
+        }
+    }
 }
 
 /// Whether the other nodes have been told that this one ends.
@@ -139,7 +167,9 @@ pub struct RedisBus {
     node: String,
     hold: Duration,
     pending_max: usize,
-    rooms: HashMap<RoomName, Room>,
+    /// Peers choose the names, so their hashes are keyed by chance.
+    rooms: ShardedMap<RoomName, Room, RandomState>,
+    subscription: Subscription,
     limits: RoomLimitsTable,
     openings: u32,
     /// The number of the last publication.
@@ -153,6 +183,13 @@ pub struct RedisBus {
     presence: Presence,
     commands: Commands,
     subscriber: Subscriber,
+    /// What the threads have brought and is not taken yet.
+    arrived: std::vec::IntoIter<SubscriberEvent>,
+    answered: std::vec::IntoIter<Response>,
+    /// See [`STEPS_PER_TURN`].
+    steps_left: u32,
+    /// See [`Bus::take_work`].
+    work: u32,
     own_bodies: OwnBodies,
     counters: Arc<Counters>,
     wheel: Wheel<Deadline>,
@@ -162,8 +199,7 @@ pub struct RedisBus {
     steps: Vec<OrderingStep>,
     /// Rooms that began a new epoch and are not logged yet.
     epochs_unlogged: u64,
-    /// The commands that the Redis user lacked when they were last checked.
-    rights_missing: Vec<String>,
+    rights: Rights,
     now: Now,
     departure: Departure,
 }
@@ -195,7 +231,8 @@ impl RedisBus {
             node,
             hold: redis.timing.hold,
             pending_max: 2 * config.hub.publications_pending_max,
-            rooms: HashMap::new(),
+            rooms: ShardedMap::default(),
+            subscription: Subscription::default(),
             limits: config.room_limits(),
             openings: 0,
             serial: 0,
@@ -206,6 +243,10 @@ impl RedisBus {
             presence: Presence::new(nodes),
             commands,
             subscriber,
+            arrived: Vec::new().into_iter(),
+            answered: Vec::new().into_iter(),
+            steps_left: STEPS_PER_TURN,
+            work: 0,
             own_bodies: OwnBodies::default(),
             counters,
             wheel: Wheel::new(),
@@ -214,7 +255,7 @@ impl RedisBus {
             events: VecDeque::new(),
             steps: Vec::new(),
             epochs_unlogged: 0,
-            rights_missing: Vec::new(),
+            rights: Rights::default(),
             now: Now::default(),
             departure: Departure::None,
         })
@@ -276,7 +317,7 @@ impl RedisBus {
             }
             RoomDeadline::Close => match room.closed_at {
                 Some(at) if now.uptime < at + CLOSE_GRACE => {}
-                Some(_) if room.is_compared() && self.presence.may_forget(&name) => self.forget(&name),
+                Some(_) if room.is_compared(self.subscription) && self.presence.may_forget(&name) => self.forget(&name),
                 // Redis may have lost what only this node has delivered, or the other nodes still
                 // count users of this node.
                 Some(_) => self.insert_deadline(tick.after(CLOSE_GRACE), name, opening, due),
@@ -314,13 +355,15 @@ impl RedisBus {
 impl Bus for RedisBus {
     fn begin_turn(&mut self, now: Now) {
         self.now = now;
+        self.steps_left = STEPS_PER_TURN;
         self.subscriber.begin_turn();
         self.commands.begin_turn();
         for _ in 0..LOOKS_PER_TURN {
             let Some((tick, deadline)) = self.wheel.pop(Tick::of(now)) else { break };
+            self.work += 1;
             self.handle_deadline(now, tick, deadline);
         }
-        self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.get());
+        self.work += self.presence.handle_deadlines(now.uptime, self.counters.reconnects_total.get());
         self.submit_control();
         self.read_restrictions();
     }
@@ -343,6 +386,7 @@ impl Bus for RedisBus {
             }
             BusRequest::Read { ticket, room, from, bytes_max } => self.read(ticket, &room, from, bytes_max),
             BusRequest::Presence { room, change } => self.presence.announce(self.now.uptime, &room, change),
+            BusRequest::CheckPresence(room) => self.presence.check(self.now.uptime, &room),
             BusRequest::Signal(signal) => self.pass_signal(signal),
         }
     }
@@ -367,16 +411,19 @@ impl Bus for RedisBus {
                 self.submit_control();
                 continue;
             }
-            if self.take_action() {
-                continue;
-            }
-            // Requests go to Redis before events are taken, so that it works meanwhile.
-            self.commands.flush();
-            if !self.take_batch() {
+            if self.steps_left == 0 || !self.take_step() {
                 break;
+            }
+            self.work += 1;
+            if self.events.is_empty() {
+                self.steps_left -= 1;
             }
         }
         None
+    }
+
+    fn take_work(&mut self) -> u32 {
+        std::mem::take(&mut self.work)
     }
 
     fn end_turn(&mut self) {
@@ -390,7 +437,8 @@ impl Bus for RedisBus {
         let threads = [self.commands.timeout(), self.subscriber.timeout()];
         let timers = [self.wheel.timeout(now), self.presence.timeout(now.uptime), self.control.timeout(now)];
         let restrictions = self.restrictions.timeout(now.uptime);
-        threads.into_iter().chain(timers).chain([restrictions]).flatten().min()
+        let steps = (self.steps_left == 0).then_some(Duration::ZERO);
+        threads.into_iter().chain(timers).chain([restrictions, steps]).flatten().min()
     }
 
     fn shutdown(&mut self, _now: Now) -> ShutdownProgress {

@@ -86,7 +86,7 @@ impl RedisBus {
         let read = PendingRead { ticket, room, from, bytes_max, since, opening: None, reached: None };
         let is_loaded = self.presence.is_loaded(name);
         match self.rooms.get_mut(name) {
-            Some(room) if !room.may_be_read() || !is_loaded => {
+            Some(room) if !room.may_be_read(self.subscription) || !is_loaded => {
                 room.reads.push(read);
                 self.watch_room(name);
             }

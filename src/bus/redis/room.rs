@@ -9,17 +9,26 @@ use crate::id::Epoch;
 use crate::protocol;
 use crate::settings::RuleIndex;
 
+/// Counts how often the subscription was lost, and with it that of every room. So a loss concerns all rooms without a look at any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subscription(u32);
+
+impl Subscription {
+    /// The one after a loss.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+}
+
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "most say whether a list has it")]
 pub(crate) struct Room {
     /// Tells the room from an earlier or later one of the same name.
     pub(crate) opening: u32,
     pub(crate) rule: RuleIndex,
     /// When the hub closed it.
     pub(crate) closed_at: Option<Duration>,
-    pub(crate) is_subscribed: bool,
-    /// Whether it was subscribed before, so that messages may have been missed since.
-    pub(crate) was_subscribed: bool,
+    /// The subscription that it was part of last. If there was one before, messages may have been missed since.
+    pub(crate) subscribed_in: Option<Subscription>,
     pub(crate) reassembler: Reassembler,
     /// Reads that wait for the subscription, since messages between a page and the subscription
     /// would be missed; for the present users of other nodes, since a reader of a page is told
@@ -44,8 +53,7 @@ impl Room {
             opening,
             rule,
             closed_at: None,
-            is_subscribed: false,
-            was_subscribed: false,
+            subscribed_in: None,
             reassembler: Reassembler::new(),
             reads: Vec::new(),
             awaited_copies: VecDeque::new(),
@@ -58,13 +66,18 @@ impl Room {
 
     /// Whether no message between a page that is read now and the subscription can be missed
     /// unnoticed.
-    pub(crate) fn may_be_read(&self) -> bool {
-        self.is_subscribed || self.reassembler.is_known()
+    pub(crate) fn may_be_read(&self, present: Subscription) -> bool {
+        self.is_subscribed(present) || self.reassembler.is_known()
+    }
+
+    /// Whether it is part of the present subscription.
+    fn is_subscribed(&self, present: Subscription) -> bool {
+        self.subscribed_in == Some(present)
     }
 
     /// Whether all that was delivered here has been compared with what Redis has now.
-    pub(crate) fn is_compared(&self) -> bool {
-        !self.reassembler.is_known() || self.is_subscribed && self.reassembler.is_idle()
+    pub(crate) fn is_compared(&self, present: Subscription) -> bool {
+        !self.reassembler.is_known() || self.is_subscribed(present) && self.reassembler.is_idle()
     }
 
     /// Takes note of what is delivered, if it is the announcement of a deletion.

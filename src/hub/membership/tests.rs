@@ -6,11 +6,13 @@ use bytes::Bytes;
 
 use super::*;
 use crate::bus::message::{BusEvent, Numbered, Page, PresenceChange};
+use crate::hub::presence::LOOK_AGAIN_MAX;
 use crate::hub::{NewConnection, OpenPolicy, Output};
 use crate::id::UserId;
 use crate::owner::Owner;
 use crate::protocol::PresenceStatus;
 use crate::settings::Config;
+use crate::timer_wheel::TICK;
 
 fn room() -> RoomName {
     RoomName::new("a").unwrap()
@@ -131,4 +133,59 @@ fn members_that_wait_for_the_same_message_leave_over_several_turns() {
     }
     assert!(turns.iter().all(|left| *left <= 64), "{turns:?}");
     assert_eq!(node.hub.stats().rooms, 0);
+}
+
+impl Node {
+    /// Time passes in small steps. Says of how many rooms the bus was asked who is on other nodes.
+    fn pass(&mut self, time: Duration) -> usize {
+        let end = self.now.uptime + time;
+        let mut checks = 0;
+        while self.now.uptime < end {
+            self.now.uptime += TICK;
+            self.hub.handle_deadlines(self.now, &mut Now::default);
+            let requests = std::iter::from_fn(|| self.hub.poll_bus_request());
+            checks += requests.filter(|request| matches!(request, BusRequest::CheckPresence(_))).count();
+        }
+        checks
+    }
+
+    fn answer_check(&mut self) {
+        self.hub.handle_bus_event(self.now, BusEvent::PresenceChecked(room()));
+    }
+}
+
+#[test]
+fn nobody_is_gone_before_it_is_known_who_is_on_other_nodes() {
+    let mut node = Node::new(&Config::default());
+    node.hub.share_presence();
+    let grace = node.hub.settings.timing.presence_grace;
+    node.join(0, "ann");
+    let (bob, carl, dora) = (node.join(1, "bob"), node.join(2, "carl"), node.join(3, "dora"));
+    for id in [bob, carl] {
+        node.hub.disconnect(node.now, id);
+    }
+    node.output();
+    // However long nothing is heard: the bus is asked once, and seldom looked for.
+    assert_eq!(node.pass(grace + Duration::from_secs(3600)), 1);
+    assert!(!node.output().contains("offline") && node.hub.timers.len() == 2);
+    // One who is lost later is over after that question.
+    node.hub.disconnect(node.now, dora);
+    node.pass(grace + Duration::from_secs(1));
+    let change = PresenceChange { user: UserId::new("carl").unwrap(), name: None, status: PresenceStatus::Online };
+    node.hub.handle_bus_event(node.now, BusEvent::Presence { room: room(), change });
+    node.answer_check();
+    assert_eq!(node.pass(LOOK_AGAIN_MAX + 2 * TICK), 1);
+    let said = node.output();
+    assert!(said.contains(r#""userId":"bob","status":"offline""#), "{said}");
+    assert_eq!(said.matches("offline").count(), 1, "{said}");
+    node.answer_check();
+    node.pass(LOOK_AGAIN_MAX + 2 * TICK);
+    let said = node.output();
+    assert!(said.contains(r#""userId":"dora","status":"offline""#), "{said}");
+    assert_eq!((said.matches("offline").count(), node.hub.timers.len()), (1, 0), "{said}");
+    // An answer that nobody waits for says nothing.
+    let carl = node.join(2, "carl");
+    node.answer_check();
+    node.hub.disconnect(node.now, carl);
+    assert_eq!(node.pass(grace + Duration::from_secs(1)), 1);
 }

@@ -206,7 +206,7 @@ impl Redis {
         self.try_ask(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+    pub(crate) fn try_ask<T: FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = cmd(words[0]);
         command.arg(&words[1..]).query(&mut self.try_connection()?)
     }

@@ -3,7 +3,7 @@
 -- Returns the names of the commands that the Redis user may not call.
 local key, missing = KEYS[1], {}
 local calls = {
-  {'TIME'},
+  {'TIME'}, {'INFO', 'server'},
   {'HSET', key, 'f', 'v'}, {'HGET', key, 'f'}, {'HMGET', key, 'f'}, {'HGETALL', key}, {'HLEN', key}, {'HDEL', key, 'f'},
   {'SET', key, 'v', 'XX', 'GET'}, {'PEXPIRE', key, 1000}, {'DEL', key},
   {'ZADD', key, 'XX', 1, 'm'}, {'ZRANGE', key, 0, 0, 'BYSCORE'}, {'ZREM', key, 'm'}, {'ZCOUNT', key, 0, 0},

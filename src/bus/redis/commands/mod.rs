@@ -19,7 +19,7 @@ pub(crate) use self::pipeline::PipelineContext;
 pub(crate) use self::presence::{is_presence, read_delta};
 pub use self::publish_script::PublishScript;
 pub(crate) use self::request::{
-    Numbering, PendingPublication, PendingRead, Request, Response, RoomRequest, read_channel_message,
+    Numbering, PendingPublication, PendingRead, Request, Response, RightsPlace, RoomRequest, read_channel_message,
 };
 pub(crate) use self::restrictions::{RestrictionsRead, RestrictionsSlice};
 pub(crate) use self::script::ChannelKind;

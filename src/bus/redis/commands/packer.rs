@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::Cmd;
 
 use super::names::KeyNames;
-use super::request::{PendingPublication, PendingRead, Request, RoomRequest};
+use super::request::{PendingPublication, PendingRead, Request, RightsPlace, RoomRequest};
 use super::restrictions::{PURGE_MAX, READ_MAX, RestrictionsRead};
 use super::script::{ChannelKind, Script};
 use super::signal::write_signal;
@@ -136,8 +136,11 @@ impl Packer {
             Request::Leave => self.pack_heartbeat(&Heartbeat::leave()),
             Request::Signal(signal) => self.pack_signal(signal),
             Request::Restrictions(read) => self.pack_restrictions_read(*read),
-            Request::CheckRights => {
-                self.names.write_rights_key(&mut self.text);
+            Request::CheckRights(place) => {
+                match place {
+                    RightsPlace::Nodes => self.names.write_rights_key(&mut self.text),
+                    RightsPlace::Room(room) => self.names.write_key(&mut self.text, room, "rights"),
+                }
                 self.command.arg(1).arg(&self.text);
             }
         }

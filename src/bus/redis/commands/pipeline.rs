@@ -53,7 +53,7 @@ impl QueuedRequest {
             | Request::Heartbeat(_)
             | Request::Leave
             | Request::Restrictions(_)
-            | Request::CheckRights => None,
+            | Request::CheckRights(_) => None,
         };
         Self { request, number, slot, since: now, expires_at, is_abandoned: false, is_asking: false }
     }
@@ -144,6 +144,9 @@ impl PipelineContext {
     fn refuse(&mut self, now: Instant, queued: QueuedRequest, text: &[u8]) {
         if is_right_missing(text) {
             self.counters.rights_missing.set(true);
+            if let Some(room) = queued.request.room() {
+                self.responses.push(Response::RightMissing(room));
+            }
         }
         if self.logged_at.is_none_or(|at| now >= at + Duration::from_secs(1)) {
             self.logged_at = Some(now);

@@ -65,7 +65,14 @@ pub(crate) enum Request {
     Signal(Signal),
     Restrictions(RestrictionsRead),
     /// Ask which commands the Redis user may not call.
-    CheckRights,
+    CheckRights(RightsPlace),
+}
+
+/// Which server is asked for the rights of the user: that of the heartbeats, or that of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RightsPlace {
+    Nodes,
+    Room(RoomName),
 }
 
 /// The outcome of a request. Each request gets one response.
@@ -80,7 +87,9 @@ pub(crate) enum Response {
     Signal,
     Restrictions(RestrictionsRead, Result<RestrictionsSlice, BusRefusal>),
     /// The commands that the Redis user may not call.
-    Rights(Result<Vec<String>, BusRefusal>),
+    Rights(RightsPlace, Result<Vec<String>, BusRefusal>),
+    /// The Redis user lacks a right at the server of a room. It answers no request; the request's own answer follows.
+    RightMissing(RoomName),
 }
 
 /// A request with the answer of Redis.
@@ -169,23 +178,30 @@ impl Request {
             Self::Heartbeat(_) | Self::Leave => Script::Heartbeat,
             Self::Signal(_) => Script::Signal,
             Self::Restrictions(_) => Script::ReadRestrictions,
-            Self::CheckRights => Script::CheckRights,
+            Self::CheckRights(_) => Script::CheckRights,
         }
     }
 
-    /// The key by which a cluster decides which master runs the script: a room's, or that of the
-    /// heartbeats.
-    pub(super) fn write_routing_key(&self, names: &KeyNames, text: &mut String) {
-        let room = match self {
-            Self::Publish(pending) => &pending.publication.room,
-            Self::Read(read) => &read.room,
+    /// The room that it concerns, by which a cluster decides which master runs the script; none if it goes to that of the heartbeats.
+    pub(super) fn room(&self) -> Option<RoomName> {
+        match self {
+            Self::Publish(pending) => Some(pending.publication.room.clone()),
+            Self::Read(read) => Some(read.room.clone()),
             Self::Query(RoomRequest { room, .. })
             | Self::Presence(RoomRequest { room, .. })
-            | Self::Signal(Signal { room, .. }) => room,
-            Self::Restrictions(_) => &RoomName::control(),
-            Self::Heartbeat(_) | Self::Leave | Self::CheckRights => return names.write_nodes_key(text),
-        };
-        names.write_channel(text, room);
+            | Self::Signal(Signal { room, .. })
+            | Self::CheckRights(RightsPlace::Room(room)) => Some(room.clone()),
+            Self::Restrictions(_) => Some(RoomName::control()),
+            Self::Heartbeat(_) | Self::Leave | Self::CheckRights(RightsPlace::Nodes) => None,
+        }
+    }
+
+    /// The key by which a cluster decides which master runs the script.
+    pub(super) fn write_routing_key(&self, names: &KeyNames, text: &mut String) {
+        match self.room() {
+            Some(room) => names.write_channel(text, &room),
+            None => names.write_nodes_key(text),
+        }
     }
 
     /// The response of a request that Redis has not carried out.
@@ -199,7 +215,7 @@ impl Request {
             Self::Leave => Response::Left,
             Self::Signal(_) => Response::Signal,
             Self::Restrictions(read) => Response::Restrictions(read, Err(refusal)),
-            Self::CheckRights => Response::Rights(Err(refusal)),
+            Self::CheckRights(place) => Response::Rights(place, Err(refusal)),
         }
     }
 
@@ -240,9 +256,7 @@ impl Request {
             Self::Restrictions(read) => {
                 pair(read, read_restrictions(run_id, value), Response::Restrictions, Self::Restrictions)
             }
-            Self::CheckRights => {
-                pair((), read_names(value), |(), names| Response::Rights(names), |()| Self::CheckRights)
-            }
+            Self::CheckRights(place) => pair(place, read_names(value), Response::Rights, Self::CheckRights),
         }
     }
 }

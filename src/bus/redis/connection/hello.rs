@@ -13,6 +13,10 @@ use super::run_id::RunId;
 /// The scripts need this major version of Redis, or of a server that reports itself as Redis.
 const MAJOR_MIN: u32 = 7;
 
+/// A link that does not know its run of Redis would take messages for those that were lost.
+const INFO: &str = "give the user +info (ACL SETUSER): without it nobody is told that a Redis came back with less than \
+                    it had, if the room is open on no node";
+
 /// User, password and database of a Redis, and the certificates to trust.
 #[derive(Clone, Default)]
 pub(crate) struct Login {
@@ -79,11 +83,11 @@ impl RedisHello {
 
     pub(crate) fn take(&mut self, answer: &Value<'_>) -> Result<(), LinkError> {
         match (self.left.pop_front(), answer) {
-            // The user may lack the permission to set a name or to ask for role and version, and
-            // still be allowed to do the rest. A link without PING would not notice that it is
-            // dead.
-            (Some(Step::Role | Step::SetName | Step::Info), Value::Error(text)) if text.starts_with(b"NOPERM") => {
-                Ok(())
+            // The user may lack the permission to set a name or to ask for the role, and still be
+            // allowed to do the rest. A link without PING would not notice that it is dead.
+            (Some(Step::Role | Step::SetName), Value::Error(text)) if text.starts_with(b"NOPERM") => Ok(()),
+            (Some(Step::Info), Value::Error(text)) if text.starts_with(b"NOPERM") => {
+                Err(LinkError::refusal(LinkError::reply(text).to_string(), INFO))
             }
             (_, Value::Error(text)) => Err(LinkError::reply(text)),
             (Some(Step::Role), Value::Array(role)) => match role.clone().next() {
@@ -142,7 +146,17 @@ mod tests {
     fn it_is_over_with_the_last_answer_whatever_may_not_be_asked() {
         assert_eq!(take(b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n"), Ok(false));
         assert_eq!(take(b"*1\r\n$6\r\nmaster\r\n+OK\r\n$8\r\n# Server\r\n+PONG\r\n"), Ok(true));
-        assert_eq!(take(b"-NOPERM a\r\n-NOPERM b\r\n-NOPERM c\r\n+PONG\r\n"), Ok(true));
+        assert_eq!(take(b"-NOPERM a\r\n-NOPERM b\r\n$8\r\n# Server\r\n+PONG\r\n"), Ok(true));
+    }
+
+    #[test]
+    fn a_user_who_may_not_ask_for_the_run_will_not_do_and_its_right_is_named() {
+        let mut hello = RedisHello::write(&Login::default(), false, &mut Vec::new());
+        hello.take(&Value::Status(b"OK")).unwrap();
+        let refused = hello.take(&Value::Error(b"NOPERM no permissions to run the 'info' command")).unwrap_err();
+        let found = "NOPERM no permissions to run the 'info' command".to_owned();
+        assert_eq!(refused, LinkError::refusal(found, INFO));
+        assert!(INFO.contains("+info"));
     }
 
     #[test]

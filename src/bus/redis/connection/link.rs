@@ -237,6 +237,13 @@ impl Link {
             LinkPhase::Hello { hello, .. } if hello.is_over() => {
                 let run_id = hello.run_id();
                 self.finish_hello(now);
+                if run_id == RunId::UNKNOWN {
+                    log::warn!(
+                        "redis at {}: it reports no run_id; if it comes back with less than it had, only nodes that have \
+                         the room open notice it",
+                        self.endpoint
+                    );
+                }
                 return Ok(Some(LinkChange::Up(run_id)));
             }
             LinkPhase::Hello { until, .. } if now >= *until => {

@@ -4,9 +4,8 @@
 
 use std::fmt;
 
-/// The first 32 bits of the `run_id` that `INFO server` reports. If the user may not call INFO,
-/// it is [`RunId::UNKNOWN`]. Then only nodes that have the room open notice that Redis lost
-/// messages.
+/// The first 32 bits of the `run_id` that `INFO server` reports. If the server reports none, it is
+/// [`RunId::UNKNOWN`]. Then only nodes that have the room open notice that Redis lost messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RunId(u32);
 

@@ -12,6 +12,7 @@ mod replica;
 mod room_presence;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 pub(crate) use self::delta::{
@@ -26,7 +27,8 @@ use crate::id::RoomName;
 /// Updates and queries under way. Beyond it, rooms wait for their turn.
 const REQUESTS_MAX: usize = 1024;
 
-/// The share of background jobs that is done in a turn.
+/// The share of background jobs that is done in a turn: rooms that are looked at, those of them that are changed, and users.
+const LOOKS_PER_TURN: u32 = 512;
 const ROOMS_PER_TURN: usize = 64;
 const CHANGES_PER_TURN: usize = 1024;
 
@@ -43,6 +45,8 @@ pub(crate) enum PresenceAction {
     Tell(RoomName, PresenceChange),
     /// All that Redis knows of the room was told, or is unavailable for now.
     Loaded(RoomName),
+    /// All that Redis knew of the room when the hub asked was told.
+    Checked(RoomName),
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,8 +77,9 @@ struct RoomEntry {
 #[derive(Debug)]
 struct BackgroundJob {
     change: NodeChange,
-    /// Rooms that are still to be changed.
-    rooms: Vec<RoomName>,
+    /// Where the rooms begin, in their order, that are still to be looked at. One that is opened meanwhile knows of the change when
+    /// it hears of the node, so it does not matter on which side it is.
+    from: Bound<RoomName>,
 }
 
 #[derive(Debug)]
@@ -87,8 +92,8 @@ pub(crate) struct Presence {
     timed: BTreeMap<(Duration, u32), RoomName>,
     under_way: usize,
     jobs: VecDeque<BackgroundJob>,
-    /// Rooms that are loaded as soon as it is known whether some node is alive.
-    unconfirmed: Vec<RoomName>,
+    /// Rooms that are loaded or checked as soon as it is known whether some node is alive.
+    unconfirmed: VecDeque<RoomName>,
     /// The last version. All rooms share one counter.
     versions: u64,
     links_lost: u64,
@@ -106,7 +111,7 @@ impl Presence {
             timed: BTreeMap::new(),
             under_way: 0,
             jobs: VecDeque::new(),
-            unconfirmed: Vec::new(),
+            unconfirmed: VecDeque::new(),
             versions: 0,
             links_lost: 0,
             actions: VecDeque::new(),
@@ -164,6 +169,11 @@ impl Presence {
         self.act(now, name, |presence, _, _| presence.query_soon());
     }
 
+    /// The hub wants to know who is in a room on other nodes now.
+    pub(crate) fn check(&mut self, now: Duration, name: &RoomName) {
+        self.act(now, name, |presence, _, _| presence.check());
+    }
+
     /// Takes a delta of another node.
     pub(crate) fn observe(&mut self, now: Duration, name: &RoomName, delta: PresenceDelta) {
         self.counts.deltas_received += 1;
@@ -207,34 +217,47 @@ impl Presence {
             None => self.nodes.fail(),
         }
         self.run_nodes(now);
-        if !self.nodes.is_looking() {
-            for name in std::mem::take(&mut self.unconfirmed) {
-                self.act(now, &name, |presence, nodes, out| presence.confirm(nodes, out));
-                self.load(&name);
-            }
-        }
+        self.confirm_rooms(now);
     }
 
-    /// Does what is due. `links_lost` counts how often a link to Redis was lost.
-    pub(crate) fn handle_deadlines(&mut self, now: Duration, links_lost: u64) {
+    /// Goes on with rooms that wait for nodes to be found alive, or not. Says how many there were.
+    fn confirm_rooms(&mut self, now: Duration) -> u32 {
+        let mut confirmed = 0;
+        while confirmed < ROOMS_PER_TURN as u32
+            && !self.nodes.is_looking()
+            && let Some(name) = self.unconfirmed.pop_front()
+        {
+            confirmed += 1;
+            self.act(now, &name, |presence, nodes, out| presence.confirm(nodes, out));
+            self.load(&name);
+            self.tell_checked(&name);
+        }
+        confirmed
+    }
+
+    /// Does what is due. `links_lost` counts how often a link to Redis was lost. Says at how many rooms it has looked.
+    pub(crate) fn handle_deadlines(&mut self, now: Duration, links_lost: u64) -> u32 {
         if std::mem::replace(&mut self.links_lost, links_lost) != links_lost {
             self.nodes.link_lost(now);
         }
         self.nodes.handle_deadlines(now);
         self.run_nodes(now);
+        let mut looks = self.confirm_rooms(now);
         for _ in 0..ROOMS_PER_TURN {
             let Some(entry) = self.timed.first_entry().filter(|entry| entry.key().0 <= now) else { break };
             let ((_, opening), name) = entry.remove_entry();
+            looks += 1;
             if let Some(entry) = self.rooms.get_mut(&name).filter(|entry| entry.opening == opening) {
                 entry.is_timed = false;
                 self.send_next(now, &name);
             }
         }
-        self.run_jobs(now);
+        looks + self.run_jobs(now)
     }
 
     pub(crate) fn timeout(&self, now: Duration) -> Option<Duration> {
-        if !self.jobs.is_empty() || !self.actions.is_empty() {
+        let has_confirmed = !self.unconfirmed.is_empty() && !self.nodes.is_looking();
+        if !self.jobs.is_empty() || !self.actions.is_empty() || has_confirmed {
             return Some(Duration::ZERO);
         }
         let timed = self.timed.first_key_value().map(|((at, _), _)| at.saturating_sub(now));
@@ -274,13 +297,23 @@ impl Presence {
         Some(result)
     }
 
-    /// Marks a room as loaded, if all that Redis knows of it has come.
+    /// Marks a room as loaded and checked, if all that Redis knows of it has come.
     fn load_if_complete(&mut self, name: &RoomName) {
         let Some(entry) = self.rooms.get(name).filter(|entry| entry.presence.is_loaded()) else { return };
-        if !entry.is_loaded && entry.presence.has_unknown() && self.nodes.is_looking() {
-            return self.unconfirmed.push(name.clone());
+        let is_awaited = !entry.is_loaded || entry.presence.is_checked();
+        if is_awaited && entry.presence.has_unknown() && self.nodes.is_looking() {
+            return self.unconfirmed.push_back(name.clone());
         }
         self.load(name);
+        self.tell_checked(name);
+    }
+
+    /// Answers the check of a room, if its answer is complete.
+    fn tell_checked(&mut self, name: &RoomName) {
+        let entry = self.rooms.get_mut(name);
+        if entry.is_some_and(|entry| entry.presence.take_checked() && entry.is_open) {
+            self.actions.push_back(PresenceAction::Checked(name.clone()));
+        }
     }
 
     /// Marks a room as loaded, whatever is missing.
@@ -322,36 +355,55 @@ impl Presence {
             if change == NodeChange::Forgotten {
                 self.nodes.raise_floor(self.versions + 1);
             }
-            let rooms = self.rooms.iter().filter(|(_, entry)| entry.presence.is_concerned(&change));
-            let rooms: Vec<_> = rooms.map(|(name, _)| name.clone()).collect();
-            if !rooms.is_empty() {
-                self.jobs.push_back(BackgroundJob { change, rooms });
-            }
+            self.jobs.push_back(BackgroundJob { change, from: Bound::Unbounded });
         }
         if let Some(heartbeat) = self.nodes.poll_heartbeat(now) {
             self.actions.push_back(PresenceAction::Heartbeat(heartbeat));
         }
     }
 
-    /// Continues background jobs, as far as a turn allows.
-    fn run_jobs(&mut self, now: Duration) {
-        let actions_max = self.actions.len() + CHANGES_PER_TURN;
+    /// Continues background jobs, as far as a turn allows. Says at how many rooms it has looked.
+    fn run_jobs(&mut self, now: Duration) -> u32 {
+        let (mut looks_left, actions_max) = (LOOKS_PER_TURN, self.actions.len() + CHANGES_PER_TURN);
         for _ in 0..ROOMS_PER_TURN {
             let left = actions_max.saturating_sub(self.actions.len());
-            let Some(job) = self.jobs.front().filter(|_| left > 0) else { return };
-            let Some(name) = job.rooms.last().cloned() else {
-                self.jobs.pop_front();
-                continue;
-            };
-            let change = job.change.clone();
+            if left == 0 {
+                break;
+            }
+            let Some((name, change)) = self.next_concerned(&mut looks_left) else { break };
             let is_done =
                 self.act(now, &name, |presence, nodes, out| presence.apply_node_change(&change, left, nodes, out));
             if is_done != Some(false)
                 && let Some(job) = self.jobs.front_mut()
             {
-                job.rooms.pop();
+                job.from = Bound::Excluded(name);
             }
         }
+        LOOKS_PER_TURN - looks_left
+    }
+
+    /// The next room that a background job has to change, at which the job stays. None if this takes more looks than are left, or
+    /// no job is.
+    fn next_concerned(&mut self, looks_left: &mut u32) -> Option<(RoomName, NodeChange)> {
+        while let Some(job) = self.jobs.front_mut() {
+            let mut seen: Option<&RoomName> = None;
+            for (name, entry) in self.rooms.range::<RoomName, _>((job.from.as_ref(), Bound::Unbounded)) {
+                if *looks_left == 0 {
+                    if let Some(seen) = seen {
+                        job.from = Bound::Excluded(seen.clone());
+                    }
+                    return None;
+                }
+                *looks_left -= 1;
+                if entry.presence.is_concerned(&job.change) {
+                    job.from = Bound::Included(name.clone());
+                    return Some((name.clone(), job.change.clone()));
+                }
+                seen = Some(name);
+            }
+            self.jobs.pop_front();
+        }
+        None
     }
 }
 

@@ -9,6 +9,7 @@
 //! The loop contract in one sentence: *hand in what happened, tell the hub the changes, send what
 //! [`RoomPresence::poll`] returns when [`RoomPresence::next`] says.*
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::delta::{NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
@@ -53,6 +54,19 @@ pub(crate) struct RoomPresence {
     under_way: Option<RequestKind>,
     /// The last request.
     last: Option<RequestKind>,
+    check: Check,
+}
+
+/// How far the hub's question is, who is on other nodes now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Check {
+    #[default]
+    None,
+    /// The next query asks it. One that is under way may have been answered already.
+    Wanted,
+    UnderWay,
+    /// All has come.
+    Done,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +125,26 @@ impl RoomPresence {
         self.wants_query = true;
     }
 
+    /// The hub wants to know who is on other nodes now.
+    pub(crate) fn check(&mut self) {
+        self.check = Check::Wanted;
+        self.wants_query = true;
+    }
+
+    /// Whether all has come that the hub wanted to know.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.check == Check::Done
+    }
+
+    /// The same, once.
+    pub(crate) fn take_checked(&mut self) -> bool {
+        let is_checked = self.is_checked();
+        if is_checked {
+            self.check = Check::None;
+        }
+        is_checked
+    }
+
     /// When the next request is due, if there is one.
     pub(crate) fn next(&self) -> Option<Duration> {
         if self.under_way.is_some() {
@@ -133,6 +167,9 @@ impl RoomPresence {
         if self.wants_query && self.query_at <= now && !(wants_update && self.last == Some(RequestKind::Query)) {
             self.begin(RequestKind::Query);
             self.wants_query = false;
+            if self.check == Check::Wanted {
+                self.check = Check::UnderWay;
+            }
             let known = self.replicas.iter().map(|replica| (replica.node.clone(), replica.version));
             return Some(PresenceRequest::Query {
                 known: known.collect(),
@@ -157,7 +194,12 @@ impl RoomPresence {
     /// Redis refused the last request.
     pub(crate) fn fail(&mut self, now: Duration) {
         match self.under_way.take() {
-            Some(RequestKind::Query) => (self.wants_query, self.query_at) = (true, now + RETRY_AFTER),
+            Some(RequestKind::Query) => {
+                (self.wants_query, self.query_at) = (true, now + RETRY_AFTER);
+                if self.check == Check::UnderWay {
+                    self.check = Check::Wanted;
+                }
+            }
             Some(RequestKind::Update) => (self.local.needs_resend, self.local.at) = (true, now + RETRY_AFTER),
             None => {}
         }
@@ -172,7 +214,7 @@ impl RoomPresence {
         out: &mut Vec<PresenceChange>,
     ) -> bool {
         self.under_way = None;
-        let must_mend = self.local.compare(sets.local);
+        let (must_mend, told) = (self.local.compare(sets.local), out.len());
         // Redis may have restored them from an old copy.
         let others: Vec<NodeSet> =
             sets.others.into_iter().filter(|set| set.version >= nodes.floor(&set.node)).collect();
@@ -197,10 +239,14 @@ impl RoomPresence {
             }
         }
         self.is_loaded |= !self.wants_query;
+        if self.check == Check::UnderWay {
+            self.check = if self.wants_query { Check::Wanted } else { Check::Done };
+        }
         self.waiting_changes = 0;
         for delta in std::mem::take(&mut self.waiting_deltas) {
             self.apply_delta(delta, nodes, out);
         }
+        leave_out_moves(out, told);
         must_mend
     }
 
@@ -211,6 +257,8 @@ impl RoomPresence {
         let known = self.find(node).map(|index| (index, self.replicas[index].version));
         match (known, &delta.changes) {
             (Some((_, known)), _) if *version <= known => {}
+            // Something may have been missed. The answer may have a user elsewhere whom this delta says to be gone.
+            _ if self.awaits_sets() => self.hold_back(delta),
             (_, Some(_)) if base.is_none() => {
                 let here = delta.changes.into_iter().flatten().filter_map(|(user, state)| match state {
                     UserState::Here(name) => Some((user, name)),
@@ -229,17 +277,26 @@ impl RoomPresence {
                     self.change(index, user, state, out);
                 }
             }
-            _ => {
-                let changes = delta.changes.as_ref().map_or(0, Vec::len);
-                if self.waiting_changes + changes <= WAITING_CHANGES_MAX
-                    && self.waiting_deltas.len() < WAITING_CHANGES_MAX
-                {
-                    self.waiting_changes += changes;
-                    self.waiting_deltas.push(delta);
-                }
-                self.wants_query = true;
-            }
+            _ => self.hold_back(delta),
         }
+    }
+
+    /// Whether the sets of other nodes are queried, or about to be.
+    fn awaits_sets(&self) -> bool {
+        self.wants_query || self.under_way == Some(RequestKind::Query)
+    }
+
+    /// A delta waits for the next answer.
+    fn hold_back(&mut self, delta: PresenceDelta) {
+        let changes = delta.changes.as_ref().map_or(0, Vec::len);
+        let is_kept = self.waiting_changes + changes <= WAITING_CHANGES_MAX
+            && self.waiting_deltas.len() < WAITING_CHANGES_MAX
+            && delta.changes.is_some();
+        if is_kept {
+            self.waiting_changes += changes;
+            self.waiting_deltas.push(delta);
+        }
+        self.wants_query |= !is_kept || !self.awaits_sets();
     }
 
     /// Whether a change of a node has to be applied to the room.
@@ -400,6 +457,23 @@ impl RoomPresence {
                 }
             }
         }
+    }
+}
+
+/// Leaves out of what is told, from an index on, that a user is gone from one node and has come to another.
+fn leave_out_moves(out: &mut Vec<PresenceChange>, from: usize) {
+    // The first change of each user, and the place of the last. If they differ, it was before as it is now.
+    let mut users: BTreeMap<UserId, (PresenceStatus, usize)> = BTreeMap::new();
+    let mut has_moves = false;
+    for (place, PresenceChange { user, status, .. }) in out[from..].iter().enumerate() {
+        let (first, last) = users.entry(user.clone()).or_insert((*status, place));
+        *last = place;
+        has_moves |= first != status;
+    }
+    if has_moves {
+        let told: Vec<_> = out.drain(from..).enumerate().collect();
+        let holds = |(place, change): &(usize, PresenceChange)| users[&change.user] == (change.status, *place);
+        out.extend(told.into_iter().filter(holds).map(|(_, change)| change));
     }
 }
 

@@ -33,6 +33,8 @@ struct Peer {
     rooms: BTreeMap<RoomName, bool>,
     subscribed: BTreeSet<RoomName>,
     loaded: BTreeSet<RoomName>,
+    /// Rooms of which it is to be found out who is on other nodes.
+    checks: BTreeSet<RoomName>,
     /// Who is here.
     here: BTreeMap<RoomName, BTreeSet<UserId>>,
     /// Whom the hub was told of.
@@ -94,6 +96,7 @@ impl World {
             rooms: BTreeMap::new(),
             subscribed: BTreeSet::new(),
             loaded: BTreeSet::new(),
+            checks: BTreeSet::new(),
             here: BTreeMap::new(),
             told: BTreeMap::new(),
             frozen_until: Duration::ZERO,
@@ -145,6 +148,7 @@ impl World {
                 }
                 PresenceAction::Heartbeat(beat) => node.calls.push_back(Call::Heartbeat(beat)),
                 PresenceAction::Loaded(room) => assert!(node.loaded.insert(room), "loaded twice"),
+                PresenceAction::Checked(room) => drop(node.checks.remove(&room)),
                 PresenceAction::Tell(room, PresenceChange { user, status, .. }) => {
                     assert_eq!(node.rooms.get(&room), Some(&true), "told of a room that is not open");
                     let told = node.told.entry(room).or_default();
@@ -203,8 +207,13 @@ impl World {
             }
             160..200 if is_open && !is_frozen => self.close(index, &name),
             200..230 if !is_frozen => self.forget(index, &name),
-            230..260 if is_open && !is_frozen => {
+            230..245 if is_open && !is_frozen => {
                 self.nodes[index].presence.query_soon(self.now, &name);
+                self.drain(index);
+            }
+            245..260 if is_open && !is_frozen => {
+                self.nodes[index].checks.insert(name.clone());
+                self.nodes[index].presence.check(self.now, &name);
                 self.drain(index);
             }
             260..266 => self.interrupt(index),
@@ -246,6 +255,7 @@ impl World {
         let node = &mut self.nodes[index];
         node.rooms.insert(name.clone(), false);
         node.told.remove(name);
+        node.checks.remove(name);
         node.presence.close(name);
     }
 
@@ -384,6 +394,7 @@ impl World {
                 let told = node.told.get(name).cloned().unwrap_or_default();
                 assert_eq!(told, truth, "{who} is told the wrong users of {name:?}");
                 assert!(node.loaded.contains(name), "{who} waits for {name:?}");
+                assert!(!node.checks.contains(name), "{who} waits for a check of {name:?}");
             }
             for (name, here) in node.here.iter().filter(|(name, _)| node.rooms.contains_key(*name)) {
                 let set = self.redis.sets.get(&(name.clone(), node.id.clone()));

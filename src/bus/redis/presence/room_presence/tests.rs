@@ -174,6 +174,59 @@ fn shares_that_wait_have_a_bound_and_are_asked_for() {
 }
 
 #[test]
+fn a_user_that_has_moved_while_nothing_was_heard_is_not_gone_in_between() {
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    room.apply_delta(delta("a", None, 5, here(&["ann", "bob"])), &mut nodes, &mut out);
+    room.apply_delta(delta("b", None, 6, here(&["carl"])), &mut nodes, &mut out);
+    told(&mut out);
+    // The room is subscribed again. That ann came to the other node was missed, that she left this one is heard.
+    room.query_soon();
+    let gone = |base, version, name| delta("a", Some(base), version, vec![(user(name), UserState::Gone)]);
+    room.apply_delta(gone(5, 7, "ann"), &mut nodes, &mut out);
+    room.poll(NOW, &mut 0).expect("a question");
+    room.apply_delta(gone(7, 8, "bob"), &mut nodes, &mut out);
+    assert_eq!(told(&mut out), "", "the answer is not there yet");
+    let others = vec![record("a", 7, &["bob"]), record("b", 9, &["ann", "carl"])];
+    room.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
+    assert_eq!(told(&mut out), "-bob");
+    // The same where only the answer tells of it, and of users that come and go.
+    room.query_soon();
+    room.poll(NOW, &mut 0).expect("a question");
+    let others = vec![record("b", 10, &["dora"]), record("a", 9, &["ann", "carl", "eve"])];
+    room.apply_sets(NOW, NodeSets { local: None, others }, &mut nodes, &mut out);
+    assert_eq!(told(&mut out), "+dora +eve");
+    assert_eq!(room.next(), None);
+}
+
+#[test]
+fn a_check_is_done_when_all_that_was_there_after_it_has_come() {
+    let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
+    let answer = |others| NodeSets { local: None, others };
+    room.query_soon();
+    room.poll(NOW, &mut 0).expect("a question");
+    room.check();
+    room.apply_sets(NOW, answer(vec![record("a", 5, &["ann"])]), &mut nodes, &mut out);
+    assert!(!room.is_checked(), "it was asked before");
+    room.poll(NOW, &mut 0).expect("a question");
+    room.fail(NOW);
+    assert!(!room.is_checked() && room.poll(NOW, &mut 0).is_none(), "it was refused");
+    room.poll(NOW + RETRY_AFTER, &mut 0).expect("a question");
+    let in_part = vec![record("a", 6, &[]), NodeSet { users: None, ..record("b", 6, &[]) }];
+    room.apply_sets(NOW, answer(in_part), &mut nodes, &mut out);
+    assert!(!room.is_checked(), "more is to come");
+    room.poll(NOW + RETRY_AFTER, &mut 0).expect("a question");
+    room.apply_sets(NOW, answer(vec![record("b", 6, &["bob"])]), &mut nodes, &mut out);
+    assert!(room.take_checked() && !room.is_checked(), "once");
+    assert_eq!((told(&mut out).as_str(), room.next()), ("+ann -ann +bob", None));
+    // One that is asked again while it is under way counts from then on.
+    room.check();
+    room.poll(NOW + RETRY_AFTER, &mut 0).expect("a question");
+    room.check();
+    room.apply_sets(NOW, answer(vec![]), &mut nodes, &mut out);
+    assert!(!room.is_checked() && room.next().is_some());
+}
+
+#[test]
 fn too_large_a_set_is_asked_for() {
     let (mut room, mut nodes, mut out) = (RoomPresence::default(), nodes(), Vec::new());
     let notice = PresenceDelta { node: id("a"), base: None, version: 2, changes: None };

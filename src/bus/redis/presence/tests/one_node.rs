@@ -22,6 +22,8 @@ struct Turn {
     told: usize,
     asked: Vec<(RoomName, u32, PresenceRequest)>,
     loaded: usize,
+    /// At how many rooms it looked.
+    looks: u32,
 }
 
 struct Host {
@@ -51,7 +53,7 @@ impl Host {
         let mut turn = Turn::default();
         self.turns += 1;
         assert!(self.turns < 10_000, "it goes on for ever");
-        self.presence.handle_deadlines(self.now, self.links_lost);
+        turn.looks = self.presence.handle_deadlines(self.now, self.links_lost);
         while let Some(action) = self.presence.poll() {
             match action {
                 PresenceAction::Heartbeat(beat) => {
@@ -65,6 +67,7 @@ impl Host {
                 PresenceAction::Ask { room, opening, request } => turn.asked.push((room, opening, request)),
                 PresenceAction::Tell(..) => turn.told += 1,
                 PresenceAction::Loaded(_) => turn.loaded += 1,
+                PresenceAction::Checked(_) => {}
             }
         }
         turn
@@ -257,4 +260,48 @@ fn what_redis_refuses_holds_up_nobody_who_wants_to_read() {
     assert_eq!(host.turn().loaded, 1);
     host.now += Duration::from_secs(1);
     assert!(matches!(host.turn().asked[..], [(_, _, PresenceRequest::Query { .. })]), "and it is asked again");
+}
+
+#[test]
+fn a_node_that_dies_is_looked_for_in_some_rooms_a_turn_also_while_rooms_come_and_go() {
+    const ROOMS: u64 = 5000;
+    // Their names are in another order than their numbers.
+    let holds = [7, ROOMS / 2, ROOMS - 1, ROOMS];
+    let mut host = Host::new();
+    (0..ROOMS).for_each(|number| host.open(number));
+    holds[..3].iter().for_each(|number| host.hear(*number, *number, 1));
+    assert_eq!(host.turn().told, 3);
+    let mut turn = host.beat();
+    while host.presence.jobs.is_empty() {
+        assert_eq!(turn.told, 0);
+        turn = host.beat();
+    }
+    let (mut told, mut most, mut turns) = (turn.told, turn.looks, 0);
+    while host.presence.timeout(host.now) == Some(Duration::ZERO) {
+        // Those that are looked at next are forgotten; others are opened on both sides.
+        let next = host.presence.jobs.front().map(|job| (job.from.clone(), Bound::Unbounded));
+        let names: Vec<_> = next
+            .into_iter()
+            .flat_map(|range| host.presence.rooms.range::<RoomName, _>(range).map(|(name, _)| name.clone()))
+            .collect();
+        let quiet = names.iter().filter(|name| holds.iter().all(|number| **name != room(*number)));
+        quiet.take(3).for_each(|name| host.presence.forget(name));
+        (0..3).for_each(|nth| host.open(ROOMS + 1 + 3 * turns + nth));
+        let turn = host.turn();
+        (told, most, turns) = (told + turn.told, most.max(turn.looks), turns + 1);
+    }
+    assert_eq!((told, host.presence.counts().users_elsewhere), (3, 0));
+    assert!(most > LOOKS_PER_TURN / 2 && most <= LOOKS_PER_TURN + 2 * ROOMS_PER_TURN as u32, "{most} rooms in a turn");
+    assert!(turns >= ROOMS / u64::from(LOOKS_PER_TURN), "{turns}");
+    // A room that is opened now knows that it is dead.
+    host.open(holds[3]);
+    host.presence.query_soon(host.now, &room(holds[3]));
+    let asked = host.turn().asked;
+    let set = NodeSet { node: NodeId::new("a"), version: 9999, users: Some([(user("ann"), None)].into()) };
+    host.presence.answer(
+        host.now,
+        (&asked[0].0, asked[0].1),
+        PresenceAnswer::Sets(NodeSets { local: None, others: vec![set] }),
+    );
+    assert_eq!(host.turn().told, 0);
 }
