@@ -34,7 +34,7 @@ impl World {
         let mut config = Config::default();
         config.hub.message_rate = 0;
         config.hub.rooms_per_connection_max = 64;
-        config.memory.total = 1 << 30;
+        config.memory.total = 1 << 31;
         config.timing.presence_grace = Duration::from_secs(10);
         let now = Now { uptime: Duration::from_secs(1), unix_ms: 1_700_000_000_000 };
         let owner = Owners::new(7).listener(None);
