@@ -135,33 +135,6 @@ impl RedisBus {
         }
     }
 
-    /// Takes the commands that the Redis user may not call. A node that lacks one is not ready: it
-    /// would refuse what clients ask.
-    fn take_rights(&mut self, place: &RightsPlace, missing: Vec<String>) {
-        let rights = &mut self.rights;
-        match place {
-            RightsPlace::Nodes => rights.missing = missing,
-            RightsPlace::Room(_) => {
-                if missing.is_empty() {
-                    rights.doubted = None;
-                }
-                rights.missing_in_doubt = missing;
-            }
-        }
-        let mut all = [&rights.missing[..], &rights.missing_in_doubt].concat();
-        all.sort();
-        all.dedup();
-        self.counters.rights_missing.set(!all.is_empty() || rights.doubted.is_some());
-        if all != rights.said {
-            if all.is_empty() {
-                log::info!("the redis user has all rights now");
-            } else {
-                log::error!("the redis user lacks rights: give it +{} (ACL SETUSER)", all.join(" +"));
-            }
-            rights.said = all;
-        }
-    }
-
     /// Takes the outcome of a publication. Its sender is told when the copy was delivered here.
     /// Then the number belongs to the epoch that the hub knows, and a member who sees the copy
     /// needs no `ack` beside it. The copy is recognised by epoch, number and run of Redis, since
