@@ -1,28 +1,11 @@
 //! What is due in rooms: comparing, closing, and checking where something waits.
 
 use super::subscribe::SubscriptionChange;
-use super::{CLOSE_GRACE, RedisBus, TOUCH_INTERVAL};
+use super::{CLOSE_GRACE, Deadline, RedisBus, RoomDeadline, TOUCH_INTERVAL};
 use crate::bus::message::{BusEvent, BusRefusal, Outcome};
 use crate::id::RoomName;
 use crate::time::Now;
 use crate::timer_wheel::Tick;
-
-/// An entry of the timer.
-#[derive(Debug)]
-pub(super) enum Deadline {
-    /// `opening` tells the room from an earlier one of the same name.
-    Room { name: RoomName, opening: u32, due: RoomDeadline },
-    /// Logs what has happened to many rooms.
-    Log,
-}
-
-/// What is due in a room.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum RoomDeadline {
-    Touch { at: Tick },
-    Close,
-    Watch,
-}
 
 impl RedisBus {
     pub(super) fn handle_deadline(&mut self, now: Now, tick: Tick, deadline: Deadline) {

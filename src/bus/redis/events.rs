@@ -131,7 +131,10 @@ impl RedisBus {
             Response::Left => self.departure = Departure::Known,
             Response::Restrictions(read, result) => self.take_restrictions(read, result),
             Response::Signal | Response::Rights(_, Err(_)) | Response::RightMissing(_) => {}
-            Response::Rights(place, Ok(missing)) => self.take_rights(&place, missing),
+            // A node that lacks one is not ready: it would refuse what clients ask.
+            Response::Rights(place, Ok(missing)) => {
+                self.counters.rights_missing.set(self.rights.answer(&place, missing));
+            }
         }
     }
 

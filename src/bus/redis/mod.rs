@@ -56,7 +56,6 @@ pub use self::commands::PublishScript;
 use self::commands::{PendingPublication, PendingRead, Request, Response};
 pub use self::config::{RedisConfig, RedisTiming};
 pub(crate) use self::connection::resp;
-use self::deadlines::{Deadline, RoomDeadline};
 use self::ordering::OrderingStep;
 use self::own_bodies::OwnBodies;
 use self::presence::{NodeId, Nodes, Presence, PresenceCounts};
@@ -99,6 +98,23 @@ const STEPS_PER_TURN: u32 = 1024;
 
 /// Queries under way at once.
 const QUERIES_MAX: usize = 1024;
+
+/// An entry of the timer.
+#[derive(Debug)]
+enum Deadline {
+    /// `opening` tells the room from an earlier one of the same name.
+    Room { name: RoomName, opening: u32, due: RoomDeadline },
+    /// Logs what has happened to many rooms.
+    Log,
+}
+
+/// What is due in a room.
+#[derive(Clone, Copy, Debug)]
+enum RoomDeadline {
+    Touch { at: Tick },
+    Close,
+    Watch,
+}
 
 /// Whether the other nodes have been told that this one ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

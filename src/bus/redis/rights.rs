@@ -1,6 +1,5 @@
 //! Whether the Redis user may call all that the scripts call, at all servers.
 
-use super::RedisBus;
 use super::commands::RightsPlace;
 use crate::id::RoomName;
 
@@ -24,33 +23,30 @@ impl Rights {
             self.doubted = Some(room);
         }
     }
-}
 
-impl RedisBus {
-    /// Takes the commands that the Redis user may not call. A node that lacks one is not ready: it
-    /// would refuse what clients ask.
-    pub(super) fn take_rights(&mut self, place: &RightsPlace, missing: Vec<String>) {
-        let rights = &mut self.rights;
+    /// Takes the commands that the Redis user may not call. Says whether any are missing, or may be.
+    pub(super) fn answer(&mut self, place: &RightsPlace, missing: Vec<String>) -> bool {
         match place {
-            RightsPlace::Nodes => rights.missing = missing,
+            RightsPlace::Nodes => self.missing = missing,
             RightsPlace::Room(_) => {
                 if missing.is_empty() {
-                    rights.doubted = None;
+                    self.doubted = None;
                 }
-                rights.missing_in_doubt = missing;
+                self.missing_in_doubt = missing;
             }
         }
-        let mut all = [&rights.missing[..], &rights.missing_in_doubt].concat();
+        let mut all = [&self.missing[..], &self.missing_in_doubt].concat();
         all.sort();
         all.dedup();
-        self.counters.rights_missing.set(!all.is_empty() || rights.doubted.is_some());
-        if all != rights.said {
+        let is_any_missing = !all.is_empty() || self.doubted.is_some();
+        if all != self.said {
             if all.is_empty() {
                 log::info!("the redis user has all rights now");
             } else {
                 log::error!("the redis user lacks rights: give it +{} (ACL SETUSER)", all.join(" +"));
             }
-            rights.said = all;
+            self.said = all;
         }
+        is_any_missing
     }
 }
