@@ -24,7 +24,7 @@ use super::trace::Trace;
 use super::transport::Link;
 use super::truth::{Truth, room_name, room_number};
 
-/// How long after the bus was not ready a user may stay present for it: two seconds, found two seconds later, and counted.
+/// How long after the bus was not ready a user may stay present for it: until it is looked for again, and counted.
 pub(crate) const DEAF_MILLIS: u64 = 6000;
 
 /// Larger than any frame that these limits allow.
@@ -86,7 +86,7 @@ pub(crate) struct World {
     pub(crate) commands: BTreeSet<Ticket>,
     /// When the hub was last asked for what is due. The end of a grace is not noticed before the next time.
     asked_at: u64,
-    /// From when to when no grace was ended because the bus was not ready, the pauses between too short to end one.
+    /// From when to when no grace was ended because other nodes were not heard, the pauses between too short to end one.
     pub(crate) deaf: Option<(u64, u64)>,
     /// Purges that are not answered.
     pub(crate) purges: BTreeSet<Ticket>,
@@ -181,11 +181,7 @@ impl World {
     pub(crate) fn exchange(&mut self) {
         let is_ready = !self.chance.one_in(200);
         self.hub.handle_readiness(self.now, is_ready);
-        if is_ready {
-            for room in std::mem::take(&mut self.checks) {
-                self.hub.handle_bus_event(self.now, BusEvent::PresenceChecked(room));
-            }
-        } else {
+        if !is_ready {
             self.note_deaf();
         }
         if let Some(bus) = self.bus.fake() {
@@ -194,6 +190,10 @@ impl World {
         for _ in 0..100_000 {
             while let Some(request) = self.hub.poll_bus_request() {
                 self.pass_on(request);
+            }
+            // Who is on other nodes is known as long as they are heard.
+            for room in self.checks.extract_if(.., |_| is_ready) {
+                self.hub.handle_bus_event(self.now, BusEvent::PresenceChecked(room));
             }
             self.take_purged();
             let Some(event) = self.bus.bus().poll_event() else { return };

@@ -131,34 +131,10 @@ impl RedisBus {
             Response::Left => self.departure = Departure::Known,
             Response::Restrictions(read, result) => self.take_restrictions(read, result),
             Response::Signal | Response::Rights(_, Err(_)) | Response::RightMissing(_) => {}
-            Response::Rights(place, Ok(missing)) => self.take_rights(&place, missing),
-        }
-    }
-
-    /// Takes the commands that the Redis user may not call. A node that lacks one is not ready: it
-    /// would refuse what clients ask.
-    fn take_rights(&mut self, place: &RightsPlace, missing: Vec<String>) {
-        let rights = &mut self.rights;
-        match place {
-            RightsPlace::Nodes => rights.missing = missing,
-            RightsPlace::Room(_) => {
-                if missing.is_empty() {
-                    rights.doubted = None;
-                }
-                rights.missing_in_doubt = missing;
+            // A node that lacks one is not ready: it would refuse what clients ask.
+            Response::Rights(place, Ok(missing)) => {
+                self.counters.rights_missing.set(self.rights.answer(&place, missing));
             }
-        }
-        let mut all = [&rights.missing[..], &rights.missing_in_doubt].concat();
-        all.sort();
-        all.dedup();
-        self.counters.rights_missing.set(!all.is_empty() || rights.doubted.is_some());
-        if all != rights.said {
-            if all.is_empty() {
-                log::info!("the redis user has all rights now");
-            } else {
-                log::error!("the redis user lacks rights: give it +{} (ACL SETUSER)", all.join(" +"));
-            }
-            rights.said = all;
         }
     }
 

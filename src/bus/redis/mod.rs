@@ -29,6 +29,7 @@ mod cluster;
 mod commands;
 mod config;
 mod connection;
+mod deadlines;
 mod events;
 mod ordering;
 mod own_bodies;
@@ -36,6 +37,7 @@ mod pages;
 mod presence;
 mod requests;
 mod restrictions;
+mod rights;
 mod room;
 mod stats;
 mod subscribe;
@@ -58,14 +60,15 @@ use self::ordering::OrderingStep;
 use self::own_bodies::OwnBodies;
 use self::presence::{NodeId, Nodes, Presence, PresenceCounts};
 use self::restrictions::RestrictionLoader;
+use self::rights::Rights;
 use self::room::{Room, Subscription};
 use self::stats::Counters;
 pub use self::stats::{RedisStats, RedisWatch};
-use self::subscribe::{SubscriberEvent, SubscriptionChange};
+use self::subscribe::SubscriberEvent;
 use self::threads::{Commands, Subscriber};
 use self::url::RedisUrl;
 use super::{Bus, BusStatus, ControlRoom, Metric, ShutdownProgress};
-use crate::bus::message::{BusEvent, BusRefusal, BusRequest, Outcome, RestrictionsPage};
+use crate::bus::message::{BusEvent, BusRequest, RestrictionsPage};
 use crate::error::Error;
 use crate::id::{RoomName, Unique};
 use crate::settings::{Config, RoomLimitsTable};
@@ -111,28 +114,6 @@ enum RoomDeadline {
     Touch { at: Tick },
     Close,
     Watch,
-}
-
-/// What is known of the rights of the Redis user.
-#[derive(Debug, Default)]
-struct Rights {
-    /// The commands that it may not call at the server that has the heartbeats, when they were last checked.
-    missing: Vec<String>,
-    /// A room at whose server a right was refused; in a cluster that may be another one. It is checked until nothing is missing.
-    doubted: Option<RoomName>,
-    /// The commands that it may not call there.
-    missing_in_doubt: Vec<String>,
-    /// What the log was told.
-    said: Vec<String>,
-}
-
-impl Rights {
-    /// A right was refused at the server of a room.
-    fn doubt(&mut self, room: RoomName) {
-        if self.doubted.is_none() {
-            self.doubted = Some(room);
-        }
-    }
 }
 
 /// Whether the other nodes have been told that this one ends.
@@ -303,53 +284,6 @@ impl RedisBus {
         let (opening, reached) = (room.map(|room| room.opening), room.and_then(|room| room.reassembler.reached()));
         self.send(Request::Read(PendingRead { opening, reached, ..read }));
     }
-
-    fn handle_deadline(&mut self, now: Now, tick: Tick, deadline: Deadline) {
-        let Deadline::Room { name, opening, due } = deadline else { return self.log_epochs() };
-        let Some(room) = self.rooms.get_mut(&name).filter(|room| room.opening == opening) else { return };
-        match due {
-            RoomDeadline::Touch { at } if tick < at => self.insert_deadline(at, name, opening, due),
-            RoomDeadline::Touch { .. } => {
-                self.with_reassembler(&name, |reassembler, _| reassembler.check_position());
-                self.presence.query_soon(now.uptime, &name);
-                let at = Tick::of(now).after(TOUCH_INTERVAL);
-                self.insert_deadline(at, name, opening, RoomDeadline::Touch { at });
-            }
-            RoomDeadline::Close => match room.closed_at {
-                Some(at) if now.uptime < at + CLOSE_GRACE => {}
-                Some(_) if room.is_compared(self.subscription) && self.presence.may_forget(&name) => self.forget(&name),
-                // Redis may have lost what only this node has delivered, or the other nodes still
-                // count users of this node.
-                Some(_) => self.insert_deadline(tick.after(CLOSE_GRACE), name, opening, due),
-                None => {}
-            },
-            RoomDeadline::Watch => {
-                (room.is_watched, room.is_resting) = (false, false);
-                self.check_room(&name);
-            }
-        }
-    }
-
-    fn insert_deadline(&mut self, at: Tick, name: RoomName, opening: u32, due: RoomDeadline) {
-        self.wheel.insert(at, Deadline::Room { name, opening, due });
-    }
-
-    fn forget(&mut self, name: &RoomName) {
-        let Some(room) = self.rooms.remove(name) else { return };
-        self.presence.forget(name);
-        self.subscriber.push(SubscriptionChange { room: name.clone(), opening: None });
-        for copy in room.awaited_copies {
-            self.own_bodies.forget(&copy.pending);
-            let (ticket, outcome) = (copy.pending.ticket, Outcome::AcceptedUnseen(copy.numbering.seq));
-            self.events.push_back(BusEvent::Published { ticket, outcome });
-        }
-        for read in room.reads {
-            self.events.push_back(BusEvent::Page {
-                ticket: read.ticket,
-                page: Err(BusRefusal::unavailable("the room was closed")),
-            });
-        }
-    }
 }
 
 impl Bus for RedisBus {
@@ -485,7 +419,7 @@ mod tests {
     use mio::{Poll, Token};
 
     use super::*;
-    use crate::bus::message::{Publication, ReadFrom, Ticket};
+    use crate::bus::message::{BusRefusal, Publication, ReadFrom, Ticket};
     use crate::bus::redis::commands::Response;
     use crate::bus::redis::connection::RunId;
     use crate::bus::redis::ordering::{ChannelMessage, HistorySlice, RoomPosition};

@@ -5,8 +5,10 @@
 //! loop contract in one sentence: *hand in what happened, call [`Presence::handle_deadlines`]
 //! within [`Presence::timeout`], carry out what [`Presence::poll`] returns.*
 
+mod check;
 mod delta;
 mod local_users;
+mod moves;
 mod nodes;
 mod replica;
 mod room_presence;

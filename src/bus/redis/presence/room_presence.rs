@@ -9,12 +9,15 @@
 //! The loop contract in one sentence: *hand in what happened, tell the hub the changes, send what
 //! [`RoomPresence::poll`] returns when [`RoomPresence::next`] says.*
 
-use std::collections::BTreeMap;
+mod node_changes;
+
 use std::time::Duration;
 
+use super::check::Check;
 use super::delta::{NodeSet, NodeSets, PresenceDelta, PresenceRequest, UserSet, UserState};
 use super::local_users::LocalUsers;
-use super::nodes::{Liveness, NodeChange, NodeId, Nodes};
+use super::moves::leave_out_moves;
+use super::nodes::{Liveness, NodeId, Nodes};
 use super::replica::{Replica, ReplicaState, offline, online};
 use crate::bus::message::PresenceChange;
 use crate::id::UserId;
@@ -55,18 +58,6 @@ pub(crate) struct RoomPresence {
     /// The last request.
     last: Option<RequestKind>,
     check: Check,
-}
-
-/// How far the hub's question is, who is on other nodes now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Check {
-    #[default]
-    None,
-    /// The next query asks it. One that is under way may have been answered already.
-    Wanted,
-    UnderWay,
-    /// All has come.
-    Done,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,11 +129,7 @@ impl RoomPresence {
 
     /// The same, once.
     pub(crate) fn take_checked(&mut self) -> bool {
-        let is_checked = self.is_checked();
-        if is_checked {
-            self.check = Check::None;
-        }
-        is_checked
+        self.check.take_done()
     }
 
     /// When the next request is due, if there is one.
@@ -167,9 +154,7 @@ impl RoomPresence {
         if self.wants_query && self.query_at <= now && !(wants_update && self.last == Some(RequestKind::Query)) {
             self.begin(RequestKind::Query);
             self.wants_query = false;
-            if self.check == Check::Wanted {
-                self.check = Check::UnderWay;
-            }
+            self.check.begin();
             let known = self.replicas.iter().map(|replica| (replica.node.clone(), replica.version));
             return Some(PresenceRequest::Query {
                 known: known.collect(),
@@ -196,9 +181,7 @@ impl RoomPresence {
         match self.under_way.take() {
             Some(RequestKind::Query) => {
                 (self.wants_query, self.query_at) = (true, now + RETRY_AFTER);
-                if self.check == Check::UnderWay {
-                    self.check = Check::Wanted;
-                }
+                self.check.repeat();
             }
             Some(RequestKind::Update) => (self.local.needs_resend, self.local.at) = (true, now + RETRY_AFTER),
             None => {}
@@ -238,9 +221,11 @@ impl RoomPresence {
                 _ => {}
             }
         }
-        self.is_loaded |= !self.wants_query;
-        if self.check == Check::UnderWay {
-            self.check = if self.wants_query { Check::Wanted } else { Check::Done };
+        if self.wants_query {
+            self.check.repeat();
+        } else {
+            self.is_loaded = true;
+            self.check.complete();
         }
         self.waiting_changes = 0;
         for delta in std::mem::take(&mut self.waiting_deltas) {
@@ -299,103 +284,8 @@ impl RoomPresence {
         self.wants_query |= !is_kept || !self.awaits_sets();
     }
 
-    /// Whether a change of a node has to be applied to the room.
-    pub(crate) fn is_concerned(&self, change: &NodeChange) -> bool {
-        match change {
-            NodeChange::Alive(_) => self.has_unknown(),
-            NodeChange::Gone(node) => self.find(node).is_some(),
-            NodeChange::Returned(_) => true,
-            NodeChange::Forgotten => self.local.version > 0,
-        }
-    }
-
-    /// Applies a change of a node. At most `users_max` users are removed; returns whether none are
-    /// left.
-    pub(crate) fn apply_node_change(
-        &mut self,
-        change: &NodeChange,
-        users_max: usize,
-        nodes: &mut Nodes,
-        out: &mut Vec<PresenceChange>,
-    ) -> bool {
-        match change {
-            NodeChange::Alive(_) => self.confirm(nodes, out),
-            // The node has come back, and its deltas were applied all the time.
-            NodeChange::Gone(node) if nodes.counts(node) && !self.is_draining(node) => {}
-            NodeChange::Gone(node) => return self.drain(node, users_max, nodes, out),
-            NodeChange::Returned(node) => {
-                self.remove_tombstone(node);
-                self.confirm(nodes, out);
-            }
-            NodeChange::Forgotten => self.local.needs_resend |= self.local.version > 0,
-        }
-        true
-    }
-
-    /// Nodes have turned out to be alive: their users count.
-    pub(crate) fn confirm(&mut self, nodes: &mut Nodes, out: &mut Vec<PresenceChange>) {
-        for index in 0..self.replicas.len() {
-            let replica = &self.replicas[index];
-            if replica.state == ReplicaState::Waiting && nodes.liveness(&replica.node) == Liveness::Alive {
-                let absent = replica.users.iter().filter(|(user, _)| !self.is_elsewhere(index, user));
-                out.extend(absent.map(|(user, name)| online(user, name)));
-                self.replicas[index].state = ReplicaState::Counted;
-            }
-        }
-    }
-
-    /// A node is dead: removes at most `users_max` of its users. Returns whether none are left.
-    pub(crate) fn drain(
-        &mut self,
-        node: &NodeId,
-        users_max: usize,
-        nodes: &Nodes,
-        out: &mut Vec<PresenceChange>,
-    ) -> bool {
-        let Some(index) = self.find(node) else { return true };
-        let is_heard = match self.replicas[index].state {
-            ReplicaState::Waiting => {
-                self.replicas[index].users.clear();
-                false
-            }
-            ReplicaState::Counted => false,
-            ReplicaState::Draining { is_heard } => is_heard,
-        };
-        self.replicas[index].state = ReplicaState::Draining { is_heard };
-        for _ in 0..users_max {
-            let Some((user, _)) = self.replicas[index].users.pop_first() else { break };
-            if !self.is_elsewhere(index, &user) {
-                out.push(offline(user));
-            }
-        }
-        if !self.replicas[index].users.is_empty() {
-            return false;
-        }
-        let replica = self.replicas.swap_remove(index);
-        if nodes.counts(node) {
-            // It came back too late for its users, but its set is valid.
-            self.wants_query = true;
-        } else {
-            self.add_tombstone(replica.node, replica.version);
-            self.wants_query |= is_heard;
-        }
-        true
-    }
-
-    /// A node that was taken for dead is alive: its set is queried, not removed.
-    pub(crate) fn remove_tombstone(&mut self, node: &NodeId) {
-        self.tombstones.retain(|(dead, _)| dead != node);
-        self.wants_query = true;
-    }
-
     fn begin(&mut self, kind: RequestKind) {
         (self.under_way, self.last) = (Some(kind), Some(kind));
-    }
-
-    /// Has the set of a dead node removed with the next query.
-    fn add_tombstone(&mut self, node: NodeId, version: u64) {
-        self.tombstones.retain(|(dead, _)| *dead != node);
-        self.tombstones.push((node, version));
     }
 
     fn find(&self, node: &NodeId) -> Option<usize> {
@@ -457,23 +347,6 @@ impl RoomPresence {
                 }
             }
         }
-    }
-}
-
-/// Leaves out of what is told, from an index on, that a user is gone from one node and has come to another.
-fn leave_out_moves(out: &mut Vec<PresenceChange>, from: usize) {
-    // The first change of each user, and the place of the last. If they differ, it was before as it is now.
-    let mut users: BTreeMap<UserId, (PresenceStatus, usize)> = BTreeMap::new();
-    let mut has_moves = false;
-    for (place, PresenceChange { user, status, .. }) in out[from..].iter().enumerate() {
-        let (first, last) = users.entry(user.clone()).or_insert((*status, place));
-        *last = place;
-        has_moves |= first != status;
-    }
-    if has_moves {
-        let told: Vec<_> = out.drain(from..).enumerate().collect();
-        let holds = |(place, change): &(usize, PresenceChange)| users[&change.user] == (change.status, *place);
-        out.extend(told.into_iter().filter(holds).map(|(_, change)| change));
     }
 }
 
