@@ -239,7 +239,7 @@ fn two_nodes_are_measured_through_a_redis_of_their_own() {
 }
 
 /// The attacks of the workload `hostile`, in order.
-const ATTACKS: [&str; 15] = [
+const ATTACKS: [&str; 17] = [
     "ids, borrowed",
     "history, borrowed",
     "unread, borrowed",
@@ -252,6 +252,8 @@ const ATTACKS: [&str; 15] = [
     "pages, borrowed",
     "gets",
     "big-rooms, borrowed",
+    "loud-rooms, borrowed",
+    "moves, borrowed",
     "silent",
     "tls",
     "refused",
