@@ -118,7 +118,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), NameError> {
         return Err(NameError::TooLong(name.len()));
     }
     // Some letters cannot be seen, as the fillers of Hangul.
-    let allowed = |c: char| (c.is_alphanumeric() && !is_hidden(c)) || NAME_PUNCTUATION.contains(c);
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii() && c.is_alphanumeric() && !is_hidden(c);
+    let allowed = |c: char| is_letter(c) || NAME_PUNCTUATION.contains(c);
     if let Some(c) = name.chars().find(|c| !allowed(*c)) {
         return Err(NameError::Character(c));
     }

@@ -36,7 +36,7 @@ pub(crate) struct MessageId {
 
 /// What all rooms remember, and may remember.
 ///
-/// **Bounds:** ids of all rooms together, and what they cost; for each owner as many as are still free. Beyond these a message with a
+/// **Bounds:** ids of all rooms together, and what they cost; of both each owner has a [quota](Quota). Beyond these a message with a
 /// new id is refused; an id within its window is never forgotten.
 #[derive(Debug)]
 pub(crate) struct DedupePool {

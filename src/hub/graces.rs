@@ -11,9 +11,9 @@ use super::users::UserKey;
 /// would be put back for as long as the latest grace lasts.
 #[derive(Debug, Default)]
 pub(super) struct Graces {
-    /// The owner of the connection that was lost last.
-    owners: ShardedMap<(RoomRef, UserKey), Owner>,
     users: ShardedMap<UserKey, AwaitedUser>,
+    /// The owners of further graces of users that have several.
+    further: ShardedMap<(RoomRef, UserKey), Owner>,
 }
 
 /// A user with graces.
@@ -23,6 +23,8 @@ struct AwaitedUser {
     owner: Owner,
     bytes: u32,
     graces: u32,
+    /// One of the graces. Most users have only this one, so that they take one place in memory.
+    first: Option<(RoomRef, Owner)>,
 }
 
 impl Graces {
@@ -33,32 +35,38 @@ impl Graces {
         (room, user): (RoomRef, UserKey),
         (owner, user_bytes): (Owner, usize),
     ) -> bool {
-        let before = self.owners.insert((room, user), owner);
+        account.charge(owner, Held::Grace);
+        account.charge(owner, Held::User(user_bytes));
+        let bytes = user_bytes as u32;
+        let Some(awaited) = self.users.get_mut(&user) else {
+            self.users.insert(user, AwaitedUser { owner, bytes, graces: 1, first: Some((room, owner)) });
+            return true;
+        };
+        account.release(awaited.owner, Held::User(awaited.bytes as usize));
+        (awaited.owner, awaited.bytes) = (owner, bytes);
+        let before = match &mut awaited.first {
+            Some((first, of_first)) if *first == room => Some(std::mem::replace(of_first, owner)),
+            _ => self.further.insert((room, user), owner),
+        };
         if let Some(before) = before {
             account.release(before, Held::Grace);
         }
-        account.charge(owner, Held::Grace);
-        let is_new = u32::from(before.is_none());
-        if let Some(awaited) = self.users.get_mut(&user) {
-            account.release(awaited.owner, Held::User(awaited.bytes as usize));
-            *awaited = AwaitedUser { owner, bytes: user_bytes as u32, graces: awaited.graces + is_new };
-        } else {
-            self.users.insert(user, AwaitedUser { owner, bytes: user_bytes as u32, graces: is_new });
-        }
-        account.charge(owner, Held::User(user_bytes));
+        awaited.graces += u32::from(before.is_none());
         before.is_none()
     }
 
     /// The timer of a grace has come up and is not put back. Says which owner was charged for it.
     pub(super) fn end(&mut self, account: &mut Account, room: RoomRef, user: UserKey) -> Option<Owner> {
-        let owner = self.owners.remove(&(room, user))?;
+        let awaited = self.users.get_mut(&user)?;
+        let owner = match awaited.first.take_if(|(first, _)| *first == room) {
+            Some((_, owner)) => owner,
+            None => self.further.remove(&(room, user))?,
+        };
         account.release(owner, Held::Grace);
-        if let Some(awaited) = self.users.get_mut(&user) {
-            awaited.graces -= 1;
-            if awaited.graces == 0 {
-                account.release(awaited.owner, Held::User(awaited.bytes as usize));
-                self.users.remove(&user);
-            }
+        awaited.graces -= 1;
+        if awaited.graces == 0 {
+            account.release(awaited.owner, Held::User(awaited.bytes as usize));
+            self.users.remove(&user);
         }
         Some(owner)
     }

@@ -30,8 +30,7 @@ impl Rooms {
         let (fanout, logs) = (&self[index].fanout, &self.logs);
         let promised_here = fanout.reserved_bytes();
         let (wanted, promised_elsewhere) = (promised_here + bytes, logs.promised - promised_here);
-        fanout.log_bytes() + wanted <= logs.room_bytes_max
-            && fanout.growth(wanted) + promised_elsewhere <= logs.space()
+        fanout.log_bytes() + wanted <= logs.room_bytes_max && fanout.growth(wanted) + promised_elsewhere <= logs.space()
     }
 
     /// Promises an owner space in the log of a room.

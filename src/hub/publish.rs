@@ -120,7 +120,8 @@ impl Hub {
             return Err((ErrorCode::RoomBusy, "the room delivers as fast as it can; try again later".to_owned()));
         }
         if !self.rooms.has_space_for(owner, bytes) {
-            let message = "all rooms deliver as fast as they can, and much of the user or address is on its way; try again later";
+            let message =
+                "all rooms deliver as fast as they can, and much of the user or address is on its way; try again later";
             return Err((ErrorCode::RoomBusy, message.to_owned()));
         }
         self.rooms.promise_space((index, owner), bytes);

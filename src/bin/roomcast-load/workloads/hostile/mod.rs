@@ -154,6 +154,9 @@ fn describe_pair(record: &mut Record, phases: &Phases) {
     let all = [before, during, after];
     record.set_latency("before_", &before.latency);
     record.set_latency("during_", &during.latency);
+    record.set_latency("during_late_", &during.lateness);
+    let late = during.lateness.value_at_percentile(99.0) as f64 / 1000.0;
+    record.remark(format!("during the attack the pair said one of a hundred messages {late:.1} ms too late, or later"));
     record.set_latency("after_", &after.latency);
     let sum = |of: fn(&PairFindings) -> u64| all.iter().map(|findings| of(findings)).sum::<u64>() as f64;
     record.set("published", sum(|findings| findings.published));

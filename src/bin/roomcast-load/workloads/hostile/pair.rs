@@ -47,6 +47,8 @@ struct Answer {
 pub(super) struct PairFindings {
     /// From the moment at which a message was due.
     pub(super) latency: Histogram<u64>,
+    /// By how much the pair said its messages too late: that is the machine's and the load's, not the server's.
+    pub(super) lateness: Histogram<u64>,
     pub(super) published: u64,
     /// Deliveries that never came, of messages that were not refused.
     pub(super) lost: u64,
@@ -128,6 +130,8 @@ impl Pair {
         let client = self.schedule.due % USERS.len() as u32;
         self.schedule.due += 1;
         self.schedule.findings.published += 1;
+        let late = Instant::now().saturating_duration_since(due).as_micros() as u64;
+        self.schedule.findings.lateness.saturating_record(late.max(1));
         let marker = Marker { publisher: client, serial: self.serial, due_micros: self.crowd.micros(due) };
         self.under_way.insert(self.serial, USERS.len() as u64);
         self.serial += 1;
@@ -190,8 +194,8 @@ impl Pair {
 
 impl Schedule {
     fn new(duration: Duration) -> Self {
-        let latency = record::latencies();
-        let findings = PairFindings { latency, published: 0, lost: 0, refused: 0, troubles: Vec::new() };
+        let (latency, lateness) = (record::latencies(), record::latencies());
+        let findings = PairFindings { latency, lateness, published: 0, lost: 0, refused: 0, troubles: Vec::new() };
         Self { began: Instant::now(), duration, due: 0, findings }
     }
 
