@@ -42,11 +42,11 @@ const LEAVING_BYTES: usize = 2 * size_of::<Leaving>() + 3 * NAME_BYTES;
 /// An id or an epoch at its longest.
 const NAME_BYTES: usize = 64 + 16;
 
-/// A grace: entries in two tables, on the timer wheel and in the list of users of the room.
+/// A grace: an entry in a table, which the first grace of a user does not need, on the timer wheel and in the list of users of the room.
 const GRACE_BYTES: usize = 92;
 
 /// A user who is only awaited back: an entry in the table of users, in an index, and in a table of such users.
-const USER_BYTES: usize = 96;
+const USER_BYTES: usize = 84;
 
 /// What an owner is charged for.
 #[derive(Clone, Copy, Debug)]
