@@ -145,6 +145,7 @@ pub struct Grant {
 }
 
 /// The most grants of an identity. With names of 128 bytes they take 45 KiB.
+#[cfg(any(feature = "tokens", feature = "webhook"))]
 pub(crate) const GRANTS_MAX: usize = 256;
 
 /// What a user may do in which rooms. In a room that several grants match, the rights of all of them count; in one that none
@@ -165,6 +166,7 @@ impl Grants {
     ///
     /// # Errors
     /// How many there are, and how many are allowed.
+    #[cfg(any(feature = "tokens", feature = "webhook"))]
     pub(crate) fn check_count(&self) -> Result<(), String> {
         match self.0.len() {
             0..=GRANTS_MAX => Ok(()),

@@ -37,7 +37,7 @@ impl<R> Net<R> {
 
     pub(super) fn begin_goodbye(&mut self, _slot: Slot) {}
 
-    pub(super) fn write_encrypted(&mut self, _slot: Slot, _buffer: &mut WriteBuffer) -> Result<bool, ()> {
+    pub(super) fn write_encrypted(&mut self, _slot: Slot, _buffer: &mut WriteBuffer) -> Result<usize, ()> {
         Err(())
     }
 }
