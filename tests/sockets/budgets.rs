@@ -206,6 +206,43 @@ fn a_crowd_that_reads_history_is_spread_over_turns() {
     assert!(turns >= 4, "{turns} turns");
 }
 
+#[test]
+fn a_client_that_waits_in_many_rooms_goes_on_in_some_of_them_in_each_turn() {
+    let mut config = Config::default();
+    (config.hub.message_rate, config.net.work_per_phase) = (0, 32);
+    let (mut hub, mut bus) = (Hub::new(&config, Box::new(OpenPolicy)), LocalBus::new(&config, 1));
+    let now = Now { uptime: Duration::from_secs(1), unix_ms: 0 };
+    let id = ConnectionId::new(0, 1);
+    hub.connect(now, id, NewConnection::new(&UserId::new("ann").unwrap(), Owner::HOST));
+    // Its answers fill its write buffer, so its joins wait.
+    for _ in 0..1000 {
+        hub.handle_text(now, id, r#"{"type":"chat","room":"nowhere","text":"x"}"#);
+    }
+    for room in 0..60 {
+        hub.handle_text(now, id, &format!(r#"{{"type":"join","room":"room-{room}"}}"#));
+    }
+    run_bus(&mut hub, &mut bus, now);
+    let joined = |hub: &mut Hub| {
+        let mut joined = 0;
+        hub.poll_output(|output| {
+            if let Output::Frames(_, frames) = output {
+                joined += String::from_utf8_lossy(frames).matches(r#""joined""#).count();
+            }
+        });
+        joined
+    };
+    assert_eq!(joined(&mut hub), 0);
+    hub.handle_drained(id);
+    hub.poll_sends(now, 64, &mut || now, &mut |_, frames| frames.len());
+    let mut turns = Vec::new();
+    while turns.iter().sum::<usize>() < 60 {
+        assert!(hub.has_work(), "the rest is forgotten: {turns:?}");
+        hub.handle_deadlines(now, &mut Now::default);
+        turns.push(joined(&mut hub));
+    }
+    assert!(turns.iter().all(|joined| (1..=4).contains(joined)), "{turns:?}");
+}
+
 /// A bus that has much to tell.
 struct Talkative {
     left: Rc<Cell<u32>>,
