@@ -12,6 +12,14 @@ use super::world::{DEAF_MILLIS, World};
 /// Purges that may be under way at once.
 const PURGES_MAX: usize = 16;
 
+/// How long after the end of a grace members may still count the user: the bus may have to be asked twice, each look comes after as long as
+/// the grace is overdue, and members are counted a second and two ticks later.
+const LATE_MILLIS: u64 = 5000;
+
+/// Rounds of 300 ms in which nothing happens. A grace whose question was answered just now ends within two seconds and two ticks, and
+/// members are counted a second and two ticks later. That is put off for as long again while pins of members that catch up hold a log.
+const QUIET_ROUNDS: u32 = 30;
+
 impl World {
     /// Lets everything come to rest, and checks that nobody was forgotten.
     pub(crate) fn settle(&mut self) {
@@ -23,8 +31,7 @@ impl World {
         }
         let mut quiet_rounds = 0;
         for _ in 0..1000 {
-            // Retries and counts of members come within two seconds.
-            if quiet_rounds == 12 {
+            if quiet_rounds == QUIET_ROUNDS {
                 break;
             }
             self.advance_clock(300);
@@ -38,7 +45,7 @@ impl World {
             let is_quiet = is_idle && !self.hub.has_work() && self.hub.is_flushed();
             quiet_rounds = if is_quiet { quiet_rounds + 1 } else { 0 };
         }
-        assert!(quiet_rounds == 12, "hub and bus do not come to rest");
+        assert!(quiet_rounds == QUIET_ROUNDS, "hub and bus do not come to rest");
         self.in_grace.retain(|key, _| !self.kicked.contains(key));
         self.kicked.clear();
         self.check_rest();
@@ -117,7 +124,7 @@ impl World {
         let here = |seat: &&super::seat::Seat| seat.views[room].is_in();
         let members: BTreeSet<String> = self.seats.iter().filter(here).map(|seat| user_name(seat.user)).collect();
         // The end of a grace is noticed late, and big rooms count once a second.
-        let grace = self.settings.config.timing.presence_grace.as_millis() as u64 + 3000;
+        let grace = self.settings.config.timing.presence_grace.as_millis() as u64 + LATE_MILLIS;
         // No grace ends while the bus does not hear other nodes.
         let now = self.now.millis();
         let deaf_since = self.deaf.filter(|(_, until)| until + DEAF_MILLIS >= now).map_or(now, |(since, _)| since);
