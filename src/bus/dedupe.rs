@@ -11,14 +11,14 @@ use crate::settings::Config;
 use crate::sharded_map::ShardedTable;
 use crate::time::Now;
 
-/// What a remembered id costs, however long it is: its entry in the order and in the table, with the spare room of both. A test
+/// The cost of a remembered id, however long it is: its entry in the order and in the table, with the spare room of both. A test
 /// compares these numbers with the allocator's count.
 const ID_BYTES: usize = 54;
 
-/// What the first id of a room costs besides: the lists, which are short.
+/// The further cost of the first id of a room: the lists, which are short.
 const ROOM_BYTES: usize = 136;
 
-/// What the first id of an owner costs besides: its entries in the tables of owners.
+/// The further cost of the first id of an owner: its entries in the tables of owners.
 const OWNER_BYTES: usize = 56;
 
 /// How many ids of a room are forgotten at once. The window of a crowd's ids is over at one time.

@@ -17,11 +17,11 @@ use crate::weights::Weights;
 /// it with the allocator's count.
 pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
-/// What it costs that an owner has messages in a room: the accounts, and its part of the room itself. What lies on the heap of the
+/// The cost of an owner that has messages in a room: the accounts, and its part of the room itself. What lies on the heap of the
 /// room's name comes besides.
 pub(super) const SHARE_OVERHEAD_BYTES: usize = 300;
 
-/// What an owner has in a room beside messages, as long as it has any there.
+/// Memory of an owner in a room beside messages, as long as it has any there.
 fn share_bytes(name: &RoomName) -> usize {
     SHARE_OVERHEAD_BYTES + name_heap_bytes(name.as_str())
 }

@@ -64,7 +64,7 @@ struct Room {
     rule: RuleIndex,
 }
 
-/// What a room takes: its place in the table, and entries in the index and on the wheel. The hub is charged for one that is open, its
+/// The memory of a room: its place in the table, and entries in the index and on the wheel. The hub is charged for one that is open, its
 /// history for one that has any.
 const ROOM_BYTES: usize = 128;
 

@@ -1,4 +1,4 @@
-//! What is due in rooms: comparing, closing, and checking where something waits.
+//! Work that is due in rooms: comparing, closing, and checking where something waits.
 
 use super::subscribe::SubscriptionChange;
 use super::{CLOSE_GRACE, Deadline, RedisBus, RoomDeadline, TOUCH_INTERVAL};
