@@ -17,7 +17,7 @@ use crate::weights::Weights;
 /// it with the allocator's count.
 pub(super) const MESSAGE_OVERHEAD_BYTES: usize = 96;
 
-/// The cost of an owner that has messages in a room: the accounts, and its part of the room itself. What lies on the heap of the
+/// The cost of an owner that has messages in a room: the accounts, and its part of the room itself. The heap of the
 /// room's name comes besides.
 pub(super) const SHARE_OVERHEAD_BYTES: usize = 300;
 

@@ -27,7 +27,7 @@ use super::room::Room;
 /// are short; and what the bus has of it.
 const ROOM_BYTES: usize = size_of::<Room>() + 8 + 6 + 2 * 22 + BUS_ROOM_BYTES;
 
-/// What a bus takes for a room that is open: its place in a table, an index entry, one on a timer wheel. The name is the hub's.
+/// The memory that a bus takes for an open room: its place in a table, an index entry, one on a timer wheel. The name is the hub's.
 const BUS_ROOM_BYTES: usize = 128;
 
 /// A place in the lists of the room and in the list of the connection, with the spare space of these lists.
@@ -60,7 +60,7 @@ pub(super) enum Held<'a> {
     Grace,
     /// The user of a grace, by [`user_bytes`].
     User(usize),
-    /// What an identity takes, or a part of that.
+    /// The memory of an identity, or a part of that.
     Identity(usize),
 }
 
@@ -77,7 +77,7 @@ impl Held<'_> {
     }
 }
 
-/// What a user takes that is only awaited back. Its display name is charged apart.
+/// The memory of a user that is only awaited back. Its display name is charged apart.
 pub(super) fn user_bytes(user: UserView<'_>) -> usize {
     USER_BYTES + name_heap_bytes(user.user_id)
 }

@@ -164,7 +164,7 @@ pub struct RedisBus {
     presence: Presence,
     commands: Commands,
     subscriber: Subscriber,
-    /// What the threads have brought and is not taken yet.
+    /// Events of the threads that are not taken yet.
     arrived: std::vec::IntoIter<SubscriberEvent>,
     answered: std::vec::IntoIter<Response>,
     /// See [`STEPS_PER_TURN`].

@@ -3,7 +3,7 @@
 use super::commands::RightsPlace;
 use crate::id::RoomName;
 
-/// What is known of the rights of the Redis user.
+/// The rights that the Redis user is known to lack.
 #[derive(Debug, Default)]
 pub(super) struct Rights {
     /// The commands that it may not call at the server that has the heartbeats, when they were last checked.
@@ -12,7 +12,7 @@ pub(super) struct Rights {
     pub(super) doubted: Option<RoomName>,
     /// The commands that it may not call there.
     missing_in_doubt: Vec<String>,
-    /// What the log was told.
+    /// The commands that the log has named last.
     said: Vec<String>,
 }
 

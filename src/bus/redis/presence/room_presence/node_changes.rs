@@ -1,4 +1,4 @@
-//! What becomes of a room's replicas when a node dies, comes back, or turns out to be alive.
+//! The fate of a room's replicas when a node dies, comes back, or turns out to be alive.
 
 use super::{RoomPresence, offline, online};
 use crate::bus::message::PresenceChange;
